@@ -1,0 +1,56 @@
+"""What the decoder hands on: pixels and the facts about them, as plain values."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""(H, W, 3) uint8, sRGB, upright."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFacts:
+    """Facts about an image file, as stored in ``object.image_facts``."""
+
+    format: str
+    """JPEG, PNG, WEBP, ... as sniffed from the content."""
+    width: int
+    """Pixels, upright (after EXIF orientation)."""
+    height: int
+    mode: str
+    """Pillow's mode before conversion: RGB, L, CMYK, I;16, ..."""
+    frames: int = 1
+    """1, or 2 for "more than one": frames are never iterated to count them."""
+    flags: tuple[str, ...] = ()
+    """Things worth knowing that are no reason to reject: ``icc_ignored``, ``first_frame``, ..."""
+    captured_at: str | None = None
+    """EXIF DateTimeOriginal in ISO 8601 where present and sound; no zone is invented."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedImage:
+    """One image after decoding, ready for the embedder. Only fixed-size things: no metadata."""
+
+    facts: ImageFacts
+    pixel_sha256: bytes
+    """32 bytes: hash of the decoded upright sRGB pixels at the recipe's scale."""
+    model_input: Pixels
+    """(S, S, 3) uint8: what the embedder takes; S is the embedder's ``input_side``."""
+    quality: dict[str, float] = field(default_factory=dict)
+    """Metrics by name (see ``pixsift.core.quality``)."""
+    look: bytes = b""
+    """Signals for the second look at pairs near epsilon (see ``pixsift.core.second_look``)."""
+    thumbnail_webp: bytes = b""
+    """A small WebP without metadata, longest side at most 256 pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFailure:
+    """Why there are no pixels. ``reason`` is a short code: ``truncated``, ``not_an_image``, ..."""
+
+    reason: str
+    detail: str = ""
+
+
+DecodeResult = DecodedImage | DecodeFailure

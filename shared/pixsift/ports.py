@@ -1,0 +1,74 @@
+"""The few interfaces that have two real implementations each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixsift.core.images import Pixels
+
+Embeddings = NDArray[np.float32]
+"""(N, D) float32, rows of unit length."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpace:
+    """What makes vectors comparable; vectors of different spaces are never compared."""
+
+    model: str
+    """Name as the user gave it: ``efficientnet-lite0``, ``facebook/dinov2-base``."""
+    revision: str
+    """Hub commit, package version, or ``local``."""
+    weights_sha256: str
+    """Hex digest over the weight files."""
+    recipe_id: str
+    """Decode and preprocessing recipe, e.g. ``px1-224``; a new recipe is a new space."""
+    pooling: str
+    """``cls``, ``mean``, ``gap``."""
+    dimension: int
+
+    @property
+    def space_id(self) -> str:
+        """A stable id of all of the above: 16 hex digits."""
+        import hashlib
+
+        text = "\n".join(
+            (self.model, self.revision, self.weights_sha256, self.recipe_id, self.pooling,
+             str(self.dimension))
+        )  # fmt: skip
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingResult:
+    """Embeddings of a batch; a broken image never fails its batch."""
+
+    embeddings: Embeddings
+    """(M, D) for the M inputs that survived."""
+    kept_indices: NDArray[np.intp]
+    """(M,) which inputs the rows belong to, ascending."""
+    failures: dict[int, str]
+    """Input index -> reason code (``embed_nonfinite``, ``embed_zero``) of the others."""
+
+
+class Embedder(Protocol):
+    """Pixels to unit vectors. Implementations: DINOv2, EfficientNet-Lite0, stub."""
+
+    @property
+    def space(self) -> EmbeddingSpace: ...
+
+    @property
+    def input_side(self) -> int:
+        """Side of the square the decoder resizes to, in pixels."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """The largest batch worth sending at once."""
+        ...
+
+    def embed(self, images: Sequence[Pixels]) -> EmbeddingResult:
+        """images: each (S, S, 3) uint8 with S = ``input_side``."""
+        ...
