@@ -1,0 +1,26 @@
+"""Named statements from the ``.sql`` files of this folder.
+
+A statement begins at a line ``-- name: some_name`` and runs to the next one; the comment lines
+below the name say why it is as it is.
+"""
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import LiteralString, cast
+
+_NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+
+
+@cache
+def statements(file: str) -> dict[str, LiteralString]:
+    """All statements of ``file`` (without ``.sql``) by name; a repeated name is a ValueError."""
+    text = files(__name__).joinpath(f"{file}.sql").read_text("utf-8")
+    parts = _NAME.split(text)[1:]
+    names, bodies = parts[0::2], parts[1::2]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{file}.sql names a statement twice")
+    # The files ship with the package: their text is as trusted as this code.
+    return {
+        name: cast(LiteralString, body.strip()) for name, body in zip(names, bodies, strict=True)
+    }

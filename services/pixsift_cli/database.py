@@ -1,0 +1,23 @@
+"""``pixsift migrate``."""
+
+import typer
+
+from pixsift.adapters.migrate import migrate as run_migrations
+from pixsift.adapters.migrate import pending
+from pixsift_cli.common import JsonOption, database_url, emit
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(migrate)
+
+
+def migrate(
+    check: bool = typer.Option(False, "--check", help="Only list what would be applied."),
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the ledger's schema up to date."""
+    url = database_url()
+    names = pending(url) if check else run_migrations(url)
+    verb = "pending" if check else "applied"
+    emit({verb: names}, as_json, "\n".join(f"{verb} {name}" for name in names) or "up to date")

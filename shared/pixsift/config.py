@@ -1,0 +1,79 @@
+"""Settings: environment variables ``PIXSIFT_*``, one frozen class per process, made of groups.
+
+AWS itself is configured by the standard variables (``AWS_ENDPOINT_URL``, ``AWS_REGION``, ...), so
+that no code knows LocalStack. Only ``main`` modules read settings; a function that needs a
+threshold takes a float.
+"""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="PIXSIFT_", frozen=True, extra="ignore")
+
+
+class DatabaseSettings(_Settings):
+    """Where the ledger lives."""
+
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="libpq URI of the ledger's PostgreSQL, the writer endpoint; "
+        "empty means the local loop's embedded server",
+    )
+
+
+class QueueSettings(_Settings):
+    """Queues, and how long a message may stay with one process."""
+
+    ingest_queue: str = Field(
+        default="pixsift-ingest", description="name or URL of the queue S3 notifies"
+    )
+    ingest_dlq: str = Field(
+        default="pixsift-ingest-dlq", description="name or URL of its dead-letter queue"
+    )
+    snapshot_queue: str = Field(
+        default="pixsift-snapshot-requests",
+        description="name or URL of the queue of snapshot requests",
+    )
+    visibility_timeout_seconds: int = Field(
+        default=60,
+        ge=1,
+        le=43_200,
+        description="how long a received message stays hidden between heartbeats, seconds",
+    )
+
+
+class BucketSettings(_Settings):
+    """Buckets pixsift writes to; the ones it reads from are the collections' sources."""
+
+    derived_bucket: str = Field(
+        default="pixsift-derived", description="bucket for thumbnails; can be rebuilt"
+    )
+    curated_bucket: str = Field(
+        default="pixsift-curated", description="bucket for published snapshots"
+    )
+
+
+class ModelSettings(_Settings):
+    """Which model turns pixels into vectors."""
+
+    model: str = Field(
+        default="efficientnet-lite0",
+        description="efficientnet-lite0 (weights from pip), "
+        "facebook/dinov2-small|base|large|giant, "
+        "a local folder with safetensors, or stub",
+    )
+    model_revision: str = Field(default="", description="hub commit to pin; empty for local models")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where the model runs"
+    )
+    max_batch: int = Field(default=16, ge=1, le=1024, description="most images per forward pass")
+
+
+class LoggingSettings(_Settings):
+    """What a process tells about itself."""
+
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")

@@ -1,0 +1,146 @@
+"""Contracts of every message body that crosses a queue: versioned, strict about what we define.
+
+S3's own notifications are not here: they are other people's messages and get the lenient parser
+of ``pixsift.core.events``.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Strategy = Literal["k_center", "balanced", "stratified", "similar", "random", "all"]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Range(_Message):
+    """A closed interval; either end may be missing."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Where(_Message):
+    """Which kept images may be chosen at all; conditions are joined by AND."""
+
+    attributes: dict[str, list[str]] = Field(default_factory=dict)
+    captured_after: datetime | None = None
+    captured_before: datetime | None = None
+    prefix: str | None = None
+    quality: dict[str, Range] = Field(default_factory=dict)
+
+
+class Quota(_Message):
+    """Shares per stratum for ``stratified``."""
+
+    by: str
+    share: Literal["equal", "proportional", "explicit"] = "equal"
+    counts: dict[str, int] = Field(default_factory=dict)
+    cap: int | None = Field(default=None, ge=1)
+    inside: Literal["k_center", "balanced", "random"] = "k_center"
+
+
+class Select(_Message):
+    """How images are chosen from the pool."""
+
+    strategy: Strategy = "k_center"
+    k: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    preselected_snapshot: str | None = None
+    exclude: list[str] = Field(default_factory=list)
+    """s3:// URIs (``?versionId=`` optional) never to be chosen."""
+    quota: Quota | None = None
+    clusters: int | None = Field(default=None, ge=1)
+    cluster_share: Literal["equal", "sqrt"] = "equal"
+    trim_outliers: float = Field(default=0.0, ge=0.0, lt=0.5)
+    """Share of the most isolated points left out of the pool, and listed."""
+    max_pool: int | None = Field(default=None, ge=1)
+    """Cap on the candidate pool (a seeded random subset of it)."""
+    similar_to: list[str] = Field(default_factory=list)
+    """Targets of ``similar``: s3:// URIs of images in the ledger."""
+    dissimilar_to: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _strategy_has_what_it_needs(self) -> "Select":
+        if self.strategy != "all" and self.k is None:
+            raise ValueError(f"strategy {self.strategy!r} needs k, the number of images to choose")
+        if self.strategy == "stratified" and self.quota is None:
+            raise ValueError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
+        if self.strategy == "similar" and not self.similar_to:
+            raise ValueError("strategy 'similar' needs similar_to, a list of s3:// URIs")
+        return self
+
+
+class Split(_Message):
+    """Shares of the splits, and what must not straddle two of them."""
+
+    train: float = Field(default=1.0, ge=0.0, le=1.0)
+    val: float = Field(default=0.0, ge=0.0, le=1.0)
+    test: float = Field(default=0.0, ge=0.0, le=1.0)
+    group_by: list[str] = Field(default_factory=list)
+    min_distance: float | None = Field(default=None, ge=0.0, le=2.0)
+    """No pair closer than this cosine distance may lie in two splits."""
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> "Split":
+        total = self.train + self.val + self.test
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"split shares add up to {total:g}, not to 1")
+        return self
+
+
+class Export(_Message):
+    """What the snapshot holds."""
+
+    mode: Literal["copy", "reference"] = "copy"
+    formats: list[Literal["parquet", "webdataset"]] = ["parquet"]
+
+
+class SnapshotRequest(_Message):
+    """Ask for a snapshot: the same model for SQS, CLI and HTTP."""
+
+    schema_: Literal["pixsift.snapshot-request/1"] = Field(
+        default="pixsift.snapshot-request/1", alias="schema"
+    )
+    request_id: str = Field(min_length=1, max_length=128)
+    collection: Name
+    name: Name
+    at_seq: int | None = Field(default=None, ge=0)
+    """The fixed point of the collection; None means now, and is resolved once."""
+    where: Where = Field(default_factory=Where)
+    select: Select
+    split: Split = Field(default_factory=Split)
+    export: Export = Field(default_factory=Export)
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def spec(self) -> dict[str, Any]:
+        """What decides the list of images and its form, without the request's own id and time."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"request_id", "at_seq"})
+
+
+class Backfill(_Message):
+    """Existing object versions to judge, many per message (sent by backfill and reconcile)."""
+
+    schema_: Literal["pixsift.backfill/1"] = Field(default="pixsift.backfill/1", alias="schema")
+    bucket: str
+    objects: list["BackfillObject"] = Field(min_length=1, max_length=1000)
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class BackfillObject(_Message):
+    """One object version as a listing of the bucket shows it; the key is raw, not URL-encoded."""
+
+    key: str
+    version_id: str | None = None
+    etag: str | None = None
+    size_bytes: int | None = None
+    removed: bool = False
+
+
+Backfill.model_rebuild()
