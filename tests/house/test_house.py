@@ -1,0 +1,106 @@
+"""The house rules that a machine can check: layout, settings, queries, forbidden ways."""
+
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from house.settings_page import page
+from pixsift import config
+from pixsift.sql import statements
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCT = [ROOT / "shared", ROOT / "services"]
+
+
+def sources() -> Iterator[Path]:
+    for folder in PRODUCT:
+        yield from folder.rglob("*.py")
+
+
+def settings_classes() -> list[type[BaseSettings]]:
+    return [
+        value
+        for _, value in inspect.getmembers(config, inspect.isclass)
+        if issubclass(value, BaseSettings) and value.__module__ == config.__name__
+    ]
+
+
+def test_layout__the_three_roots_are_not_packages() -> None:
+    for folder in ("shared", "services", "tests"):
+        assert not (ROOT / folder / "__init__.py").exists()
+
+
+def test_settings__every_field_is_described() -> None:
+    for settings in settings_classes():
+        for name, field in settings.model_fields.items():
+            assert field.description, f"{settings.__name__}.{name} has no description"
+
+
+def test_settings__the_page_is_up_to_date() -> None:
+    written = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert written == page(), "run: python tests/house/settings_page.py"
+
+
+def test_settings__classes_are_frozen() -> None:
+    assert all(settings.model_config.get("frozen") for settings in settings_classes())
+
+
+def test_sql__every_named_statement_is_used_and_introduced() -> None:
+    code = "\n".join(path.read_text("utf-8") for path in sources())
+    for entry in files("pixsift.sql").iterdir():
+        if not entry.name.endswith(".sql"):
+            continue
+        for name, body in statements(entry.name.removesuffix(".sql")).items():
+            assert body.startswith("--"), f"{entry.name}: {name} has no line on why"
+            assert re.search(rf"\b{name}\b", code), f"{entry.name}: {name} is used nowhere"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        (r"LOAD_TRUNCATED_IMAGES\s*=", "a truncated image would pass as whole"),
+        (r"\bcv2\.im(read|decode)", "a second parser of untrusted bytes"),
+        (r"\bpickle\.loads?\(", "pickle runs code"),
+        (r"trust_remote_code\s*=\s*True", "model files must not run code"),
+        (r"weights_only\s*=\s*False", "model files must not run code"),
+        (r"^\s*print\(", "services log, the command echoes"),
+        (r"/(work|home|root)/", "no machine's paths"),
+    ],
+)
+def test_forbidden_ways(pattern: str, why: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in sources()
+        for match in re.finditer(pattern, path.read_text("utf-8"), re.M)
+    ]
+    assert not found, f"{why}: {found}"
+
+
+def test_scripts__resolve() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for target in project["scripts"].values():
+        module, function = target.split(":")
+        if (ROOT / "services" / Path(*module.split("."))).with_suffix(".py").exists():
+            assert callable(getattr(import_module(module), function))
+
+
+def test_adr__numbers_are_their_own_and_sections_are_there() -> None:
+    pages = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert len(set(numbers)) == len(numbers)
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert re.search(r"status", text, re.I) and re.search(r"decision", text, re.I), page.name
+
+
+def test_docs__links_between_pages_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target} is missing"
