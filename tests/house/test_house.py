@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
-from house.settings_page import page
+from house import settings_page
 from pixsift import config
 from pixsift.sql import statements
 
@@ -45,7 +45,7 @@ def test_settings__every_field_is_described() -> None:
 
 def test_settings__the_page_is_up_to_date() -> None:
     written = (ROOT / "docs" / "settings.md").read_text("utf-8")
-    assert written == page(), "run: python tests/house/settings_page.py"
+    assert written == settings_page.page(), "run: python tests/house/settings_page.py"
 
 
 def test_settings__classes_are_frozen() -> None:
