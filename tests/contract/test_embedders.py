@@ -1,0 +1,93 @@
+"""What every embedder promises, run over each of them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixsift.adapters.models import load_embedder
+from pixsift.errors import UserError
+from pixsift.ports import Embedder
+
+Images = list[NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module", params=["stub", "efficientnet-lite0"])
+def embedder(request: pytest.FixtureRequest) -> Embedder:
+    return load_embedder(request.param, device="cpu", max_batch=8)
+
+
+def make_images(count: int, side: int, seed: int = 0) -> Images:
+    """Blocks of random colors: cheap, and unlike each other."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    index = np.arange(side) * 8 // side
+    return [np.ascontiguousarray(image[index][:, index]) for image in coarse]
+
+
+def test_embed__rows_are_unit_float32_in_input_order(embedder: Embedder) -> None:
+    images = make_images(11, embedder.input_side)
+    result = embedder.embed(images)
+    assert result.embeddings.dtype == np.float32
+    assert result.embeddings.shape == (11, embedder.space.dimension)
+    assert result.kept_indices.tolist() == list(range(11))
+    assert result.failures == {}
+    np.testing.assert_allclose(np.linalg.norm(result.embeddings, axis=1), 1, atol=1e-5)
+    reversed_rows = embedder.embed(images[::-1]).embeddings[::-1]
+    assert (1 - (result.embeddings * reversed_rows).sum(axis=1)).max() < 1e-5
+
+
+def test_embed__the_same_input_gives_the_same_bits(embedder: Embedder) -> None:
+    images = make_images(5, embedder.input_side)
+    assert np.array_equal(embedder.embed(images).embeddings, embedder.embed(images).embeddings)
+
+
+def test_embed__nothing_in_nothing_out(embedder: Embedder) -> None:
+    result = embedder.embed([])
+    assert result.embeddings.shape == (0, embedder.space.dimension)
+    assert result.kept_indices.shape == (0,)
+
+
+def test_embed__flat_images_are_embedded(embedder: Embedder) -> None:
+    side = embedder.input_side
+    flat = [np.full((side, side, 3), level, np.uint8) for level in (0, 127, 128, 255)]
+    assert embedder.embed(flat).kept_indices.tolist() == [0, 1, 2, 3]
+
+
+def test_embed__read_only_and_strided_inputs_are_taken(embedder: Embedder) -> None:
+    image = make_images(1, embedder.input_side)[0]
+    mirrored = image[:, ::-1]
+    mirrored.flags.writeable = False
+    expected = embedder.embed([np.ascontiguousarray(mirrored)]).embeddings
+    assert np.array_equal(embedder.embed([mirrored]).embeddings, expected)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda image: image[:-1],
+        lambda image: image[..., :2],
+        lambda image: image.astype(np.float32),
+        lambda image: image[None],
+    ],
+)
+def test_embed__another_shape_or_type_is_refused(
+    embedder: Embedder, spoil: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+) -> None:
+    image = make_images(1, embedder.input_side)[0]
+    with pytest.raises(ValueError, match="uint8"):
+        embedder.embed([image, spoil(image)])
+
+
+def test_space__is_stable_and_complete(embedder: Embedder) -> None:
+    space = embedder.space
+    assert space.space_id == embedder.space.space_id
+    assert len(space.weights_sha256) == 64
+    assert all((space.model, space.revision, space.recipe_id, space.pooling))
+    assert embedder.batch_size == 8
+
+
+def test_load_embedder__unknown_names_are_a_users_mistake() -> None:
+    with pytest.raises(UserError, match="efficientnet-lite0"):
+        load_embedder("resnet-9000")
