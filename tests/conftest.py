@@ -1,5 +1,6 @@
 """One PostgreSQL per run, one template database, a fresh copy per test."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,10 +9,14 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from localstack_client.session import Session
 
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.events_stack import EventsStack, deploy_events_stack
+from pixsift.adapters.localstack import LocalStack, LocalStackPlace
 from pixsift.adapters.migrate import migrate
 
+LOCALSTACK_VENV = Path(__file__).resolve().parents[1] / ".venv-localstack"
 REAL_IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -52,3 +57,37 @@ def real_images() -> Path:
     if not REAL_IMAGES.is_dir():
         pytest.skip(f"no real images: {REAL_IMAGES} is absent")
     return REAL_IMAGES
+
+
+@pytest.fixture(scope="session")
+def localstack() -> Iterator[LocalStackPlace]:
+    """A LocalStack of this test run; ``place.environment()`` is what child processes need."""
+    if not (LOCALSTACK_VENV / "bin" / "python").exists():
+        pytest.skip("no LocalStack: .venv-localstack is absent (make .venv-localstack/ready)")
+    root = Path(tempfile.mkdtemp(prefix="px-ls-"))
+    try:
+        with LocalStack(LOCALSTACK_VENV, root) as place:
+            yield place
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def localstack_session(localstack: LocalStackPlace) -> Session:
+    """Clients for the test's own hands: ``localstack_session.client("s3")``."""
+    # Its endpoint yields to AWS_ENDPOINT_URL, which must not lead a test to somebody's cloud.
+    assert "AWS_ENDPOINT_URL" not in os.environ
+    return Session(localstack_host=f"localhost:{localstack.port}")
+
+
+@pytest.fixture
+def events_stack(
+    localstack: LocalStackPlace, localstack_session: Session, monkeypatch: pytest.MonkeyPatch
+) -> EventsStack:
+    """The events stack under names of the test's own; adapters made here on find LocalStack."""
+    stack = deploy_events_stack(
+        f"t{uuid4().hex[:8]}", client=localstack_session.client("cloudformation")
+    )
+    for name, value in {**localstack.environment(), **stack.environment()}.items():
+        monkeypatch.setenv(name, value)
+    return stack

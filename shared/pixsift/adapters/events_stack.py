@@ -1,0 +1,88 @@
+"""The events stack on LocalStack: the template that CDK made, and the names it gives things."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pixsift.adapters.cloudformation import deploy
+from pixsift.errors import UserError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+STACK = "PixsiftEvents"
+_TEMPLATE = "events.template.json"
+
+
+@dataclass(frozen=True, slots=True)
+class EventsStack:
+    """Names of the stack's buckets and queues, which all start with ``prefix``."""
+
+    prefix: str = "pixsift"
+
+    @property
+    def raw_bucket(self) -> str:
+        return f"{self.prefix}-raw"
+
+    @property
+    def derived_bucket(self) -> str:
+        return f"{self.prefix}-derived"
+
+    @property
+    def curated_bucket(self) -> str:
+        return f"{self.prefix}-curated"
+
+    @property
+    def ingest_queue(self) -> str:
+        return f"{self.prefix}-ingest"
+
+    @property
+    def ingest_dlq(self) -> str:
+        return f"{self.prefix}-ingest-dlq"
+
+    @property
+    def snapshot_queue(self) -> str:
+        return f"{self.prefix}-snapshot-requests"
+
+    @property
+    def snapshot_dlq(self) -> str:
+        return f"{self.prefix}-snapshot-requests-dlq"
+
+    def environment(self) -> dict[str, str]:
+        """The settings that make pixsift's processes use this stack."""
+        return {
+            "PIXSIFT_INGEST_QUEUE": self.ingest_queue,
+            "PIXSIFT_INGEST_DLQ": self.ingest_dlq,
+            "PIXSIFT_SNAPSHOT_QUEUE": self.snapshot_queue,
+            "PIXSIFT_DERIVED_BUCKET": self.derived_bucket,
+            "PIXSIFT_CURATED_BUCKET": self.curated_bucket,
+        }
+
+
+def deploy_events_stack(
+    prefix: str = "pixsift",
+    *,
+    parameters: Mapping[str, str] | None = None,
+    client: "CloudFormationClient | None" = None,
+) -> EventsStack:
+    """Deploy the committed template; ``parameters`` beside the prefix as the template has them."""
+    name = STACK if prefix == "pixsift" else f"{STACK}-{prefix}"
+    deploy(
+        events_template(), stack=name, parameters={"Prefix": prefix, **(parameters or {})},
+        client=client,
+    )  # fmt: skip
+    return EventsStack(prefix)
+
+
+def events_template() -> str:
+    """The template as committed: from the wheel, or from the checkout of an editable install."""
+    for candidate in (files("pixsift").joinpath(_TEMPLATE), _checkout_template()):
+        if candidate.is_file():
+            return candidate.read_text("utf-8")
+    raise UserError(f"{_TEMPLATE} is missing: install pixsift again, or run make synth")
+
+
+def _checkout_template() -> Path:
+    return Path(__file__).resolve().parents[3] / "localstack" / _TEMPLATE

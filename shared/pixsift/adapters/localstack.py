@@ -1,0 +1,167 @@
+"""LocalStack in host mode: an AWS on this machine from pip, without Docker or an account.
+
+It runs from a virtual environment of its own (its pins of boto3 must not reach the product), binds
+to the loopback address only, and sends nothing home. It keeps nothing either: a stopped LocalStack
+has forgotten its buckets.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from pixsift.errors import DependencyDownError, UserError
+
+DEFAULT_PORT = 4566
+REGION = "us-east-1"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}  # any will do there
+_START_SECONDS = 90.0
+_STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStackPlace:
+    """Where one LocalStack runs: enough to stop it from another process."""
+
+    pid: int
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        """The URL for AWS_ENDPOINT_URL."""
+        return f"http://localhost:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """The standard AWS variables that make any client speak to this LocalStack."""
+        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": REGION,
+                "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}  # fmt: skip
+
+
+class LocalStack:
+    """One LocalStack process, with its files under ``root``."""
+
+    def __init__(self, venv: Path, root: Path, *, port: int | None = None) -> None:
+        """venv: where ``localstack/requirements.txt`` is installed. port: None picks a free one."""
+        self._python = venv.absolute() / "bin" / "python"
+        self.root = root.absolute()
+        self._log = self.root / "localstack.log"
+        self._port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> LocalStackPlace:
+        """Start it and wait until it answers. Raises UserError without its environment."""
+        if not self._python.exists():
+            raise UserError(
+                f"LocalStack is not installed: {self._python} is missing; run make "
+                ".venv-localstack/ready, or set AWS_ENDPOINT_URL to a LocalStack of your own"
+            )
+        self.root.mkdir(parents=True, exist_ok=True)
+        port = self._port or free_port()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own environment's interpreter
+                [str(self._python), "-m", "localstack.runtime.main"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.root,
+                env=_environment(self.root, port), start_new_session=True,
+            )  # fmt: skip
+        place = LocalStackPlace(self._process.pid, port)
+        try:
+            self._wait_until_ready(place)
+        except BaseException:
+            self.stop()
+            raise
+        return place
+
+    def stop(self) -> None:
+        """Stop it; harmless when it is not running."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # Its children (none, with our services) share its session.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def __enter__(self) -> LocalStackPlace:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _wait_until_ready(self, place: LocalStackPlace) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not answers(place.endpoint):
+            if self._process is None or self._process.poll() is not None:
+                raise DependencyDownError(f"LocalStack ended at once: see {self._log}")
+            if time.monotonic() > deadline:
+                raise DependencyDownError(
+                    f"LocalStack did not answer in {_START_SECONDS:.0f} s: see {self._log}"
+                )
+            time.sleep(0.1)
+
+
+def answers(endpoint: str) -> bool:
+    """Whether a LocalStack answers its health check at ``endpoint``."""
+    # A proxy in the environment must not catch what is meant for this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{endpoint}/_localstack/health", timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_port_free(port: int) -> bool:
+    """Whether nothing listens on ``port`` of the loopback address."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _environment(root: Path, port: int) -> dict[str, str]:
+    """Everything LocalStack gets to know: nothing of ours, AWS settings least of all."""
+    inherited = {name: os.environ[name] for name in ("HOME", "LANG", "TZ") if name in os.environ}
+    return {
+        **inherited,
+        "PATH": os.defpath,
+        "TMPDIR": str(root),
+        "FILESYSTEM_ROOT": str(root / "filesystem"),
+        "LOCALSTACK_VOLUME_DIR": str(root / "volume"),
+        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        # Its default server, twisted, also answers on other addresses (measured).
+        "GATEWAY_SERVER": "hypercorn",
+        "LOCALSTACK_HOST": f"localhost:{port}",
+        # The default queue URLs resolve through public DNS.
+        "SQS_ENDPOINT_STRATEGY": "path",
+        "DNS_ADDRESS": "0",
+        "DISABLE_EVENTS": "1",  # usage analytics, not EventBridge
+        "SKIP_SSL_CERT_DOWNLOAD": "1",
+        "EAGER_SERVICE_LOADING": "0",
+        # Inside a container it would take paths for granted that only its own image has.
+        "OVERRIDE_IN_DOCKER": "0",
+    }

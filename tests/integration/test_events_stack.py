@@ -1,0 +1,112 @@
+"""The events stack on LocalStack: notifications reach the queue, the schedule fires."""
+
+import json
+import socket
+import time
+from typing import Any
+
+import pytest
+from localstack_client.session import Session
+
+from pixsift.adapters.cloudformation import deploy
+from pixsift.adapters.events_stack import EventsStack, deploy_events_stack
+from pixsift.adapters.localstack import LocalStackPlace
+from pixsift.errors import UserError
+from pixsift.messages import SnapshotRequest
+
+pytestmark = pytest.mark.localstack
+
+TICK_SECONDS = 75.0
+"""rate(1 minute), and room for a slow machine."""
+
+
+def test_localstack__binds_to_loopback_only(localstack: LocalStackPlace) -> None:
+    with socket.create_connection(("127.0.0.1", localstack.port), timeout=2):
+        pass
+    for address in _other_addresses():
+        with pytest.raises(OSError):
+            socket.create_connection((address, localstack.port), timeout=2).close()
+
+
+def test_raw_bucket__tells_the_ingest_queue_of_creations_and_removals(
+    events_stack: EventsStack, localstack_session: Session
+) -> None:
+    s3 = localstack_session.client("s3")
+    written = s3.put_object(Bucket=events_stack.raw_bucket, Key="a b+ü.jpg", Body=b"x")
+    s3.delete_object(Bucket=events_stack.raw_bucket, Key="a b+ü.jpg")
+
+    records = [
+        record
+        for body in _receive(localstack_session, events_stack.ingest_queue, until=5)
+        for record in body.get("Records", [])
+    ]
+
+    assert [record["eventName"].split(":")[0] for record in records] == [
+        "ObjectCreated", "ObjectRemoved",
+    ]  # fmt: skip
+    assert records[0]["s3"]["object"]["versionId"] == written["VersionId"]
+
+
+def test_ingest_queue__dead_letters_after_five_receives(
+    events_stack: EventsStack, localstack_session: Session
+) -> None:
+    sqs = localstack_session.client("sqs")
+    url = sqs.get_queue_url(QueueName=events_stack.ingest_queue)["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
+    policy = json.loads(attributes["Attributes"]["RedrivePolicy"])
+    assert policy["maxReceiveCount"] == 5
+    assert policy["deadLetterTargetArn"].endswith(f":{events_stack.ingest_dlq}")
+
+
+def test_schedule__sends_a_valid_request_with_an_id_of_its_own(
+    localstack: LocalStackPlace, localstack_session: Session
+) -> None:
+    stack = deploy_events_stack(
+        "tick",
+        parameters={"SnapshotSchedule": "rate(1 minute)"},
+        client=localstack_session.client("cloudformation"),
+    )
+
+    (body,) = _receive(localstack_session, stack.snapshot_queue, until=1, seconds=TICK_SECONDS)
+
+    request = SnapshotRequest.model_validate(body)
+    assert request.collection == "default"
+    assert len(request.request_id) == 36  # the event's own id, a UUID
+
+
+def test_deploy__refuses_types_that_localstack_skips_silently(localstack_session: Session) -> None:
+    template = {"Resources": {"Cluster": {"Type": "AWS::ECS::CapacityProvider", "Properties": {}}}}
+    with pytest.raises(UserError, match="AWS::ECS::CapacityProvider"):
+        deploy(
+            json.dumps(template), stack="skipped",
+            client=localstack_session.client("cloudformation"),
+        )  # fmt: skip
+
+
+def test_deploy__a_second_time_changes_nothing(
+    events_stack: EventsStack, localstack_session: Session
+) -> None:
+    again = deploy_events_stack(
+        events_stack.prefix, client=localstack_session.client("cloudformation")
+    )
+    assert again == events_stack
+
+
+def _receive(
+    session: Session, queue: str, *, until: int, seconds: float = 20.0
+) -> list[dict[str, Any]]:
+    """The first ``until`` bodies of ``queue``, or what came within ``seconds``."""
+    sqs = session.client("sqs")
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+    bodies: list[dict[str, Any]] = []
+    deadline = time.monotonic() + seconds
+    while len(bodies) < until and time.monotonic() < deadline:
+        answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+        bodies += [json.loads(message["Body"]) for message in answer.get("Messages", [])]
+    return bodies
+
+
+def _other_addresses() -> set[str]:
+    """IPv4 addresses of this machine that are not loopback."""
+    found = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    return {str(address) for address in found if not str(address).startswith("127.")}
