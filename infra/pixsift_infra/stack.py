@@ -76,7 +76,7 @@ class _QueueTarget:
         self._target = target
         self._message = message
 
-    def bind(self, rule: events.IRule, id: str | None = None) -> events.RuleTargetConfig:
+    def bind(self, rule: events.IRuleRef, id: str | None = None) -> events.RuleTargetConfig:
         """What CDK writes into the rule."""
         return events.RuleTargetConfig(
             arn=self._target.queue.queue_arn,

@@ -12,6 +12,7 @@ from pixsift.errors import DependencyDownError, UserError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
 
 _SKIPPED = "deployed as a fallback"
 """LocalStack says so of a type it does not know, and reports the stack complete all the same."""
@@ -110,6 +111,6 @@ def _refuse_skipped_types(cloudformation: "CloudFormationClient", stack: str) ->
         )
 
 
-def _events(cloudformation: "CloudFormationClient", stack: str) -> list[dict[str, str]]:
+def _events(cloudformation: "CloudFormationClient", stack: str) -> list["StackEventTypeDef"]:
     pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack)
-    return [dict(event) for page in pages for event in page["StackEvents"]]  # type: ignore[misc]
+    return [event for page in pages for event in page["StackEvents"]]
