@@ -7,6 +7,7 @@ other in a circle (aws-cdk#5760). LocalStack gets the same template as AWS.
 import jsii
 from aws_cdk import CfnOutput, CfnParameter, Duration, Stack
 from aws_cdk import aws_events as events
+from aws_cdk.interfaces.aws_events import IRuleRef
 from constructs import Construct
 
 from pixsift_infra.ingest import Bucket, QueueWithDlq, allow_sending
@@ -76,7 +77,7 @@ class _QueueTarget:
         self._target = target
         self._message = message
 
-    def bind(self, rule: events.IRuleRef, id: str | None = None) -> events.RuleTargetConfig:
+    def bind(self, rule: IRuleRef, id: str | None = None) -> events.RuleTargetConfig:
         """What CDK writes into the rule."""
         return events.RuleTargetConfig(
             arn=self._target.queue.queue_arn,
