@@ -72,3 +72,29 @@ class Embedder(Protocol):
     def embed(self, images: Sequence[Pixels]) -> EmbeddingResult:
         """images: each (S, S, 3) uint8 with S = ``input_side``."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighborhood:
+    """What a search of a collection found, and up to which point it saw everything."""
+
+    watermark: int
+    """Every representative valid at this seq was searched; what is newer may be missing."""
+    generation: int
+    """The generation that was searched."""
+    object_ids: tuple[NDArray[np.int64], ...]
+    """Per query: every representative within the distance (a few beyond it do no harm, nor do
+    dead ones: the ledger proves each candidate)."""
+
+
+class NeighborSearch(Protocol):
+    """Representatives near a query. Implementations: resident (exact), pgvector (HNSW)."""
+
+    def within(
+        self, collection_id: int, queries: NDArray[np.float16], max_distance: float
+    ) -> Neighborhood:
+        """queries: (M, D) float16 as stored; max_distance: cosine distance, included.
+
+        The watermark is read before anything is searched.
+        """
+        ...

@@ -108,6 +108,7 @@ CREATE TABLE decision (
     detail          jsonb NOT NULL DEFAULT '{}',
     representative_object_id bigint REFERENCES object,
     distance        double precision,
+    pixel_sha256    bytea,                      -- by the recipe of the collection's space; NULL: not decoded
     valid_from_seq  bigint NOT NULL,
     valid_to_seq    bigint,
     decided_at      timestamptz NOT NULL DEFAULT now(),
@@ -173,12 +174,22 @@ CREATE TABLE anomaly (
 CREATE TABLE tombstone (
     tombstone_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     bucket          text COLLATE "C" NOT NULL,
-    key_hash        bytea NOT NULL,
+    key_hash        bytea NOT NULL,             -- of bucket, key and version id (core/tombstone.py)
     content_hash    bytea,
     salt            bytea NOT NULL,
     erased_at       timestamptz NOT NULL DEFAULT now(),
     reason          text NOT NULL DEFAULT ''
 );
+CREATE INDEX tombstone_by_key ON tombstone (key_hash);
+CREATE INDEX tombstone_by_content ON tombstone (content_hash) WHERE content_hash IS NOT NULL;
+
+-- One salt per ledger: every tombstone carries it, and a look-up is an index probe.
+CREATE TABLE tombstone_salt (
+    only_row        boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    salt            bytea NOT NULL
+);
+INSERT INTO tombstone_salt (salt)
+VALUES (decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'));
 
 CREATE TABLE snapshot (
     snapshot_id     text PRIMARY KEY,

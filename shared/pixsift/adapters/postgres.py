@@ -1,0 +1,156 @@
+"""Connections to the ledger's PostgreSQL: pool, session settings, error translation, halfvec.
+
+Nothing above the adapters sees ``psycopg.Error``: what a caller can react to becomes a
+TransientError (try again) or a DependencyDownError (stop receiving); the rest is a bug.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper, Loader
+from psycopg.pq import Format
+from psycopg.types import TypeInfo
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from pixsift.errors import DependencyDownError, TransientError, UserError
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+_SESSION = {
+    # A lock holder that vanished or hangs must not stop the line: recovery within ten seconds.
+    "idle_in_transaction_session_timeout": "5s",
+    "lock_timeout": "3s",
+    "tcp_user_timeout": "10s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "statement_timeout": "60s",
+    # Some installations set another level globally; the protocol is proved for this one only.
+    "default_transaction_isolation": r"read\ committed",
+}
+_TRANSIENT = ("40001", "40P01", "55P03", "57014", "25P03")
+"""Serialization failure, deadlock, lock or statement or idle-in-transaction timeout."""
+_DOWN = ("08", "53", "57P", "58", "25006", "28", "3D000")
+"""Connection, resources (disk, connections), shutdown, system, read-only after a failover, login,
+no such database."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn driver errors into our words, by the reaction they ask for."""
+    try:
+        yield
+    except PoolTimeout as exc:
+        raise DependencyDownError(f"PostgreSQL does not answer: {exc}") from exc
+    except psycopg.Error as exc:
+        state = exc.sqlstate or ""
+        text = str(exc).strip()
+        if state in _TRANSIENT:
+            raise TransientError(f"PostgreSQL {state}: {text}") from exc
+        if state.startswith(_DOWN) or (not state and isinstance(exc, psycopg.OperationalError)):
+            raise DependencyDownError(f"PostgreSQL {state or 'connection'}: {text}") from exc
+        raise
+
+
+class Database:
+    """A pool of connections to one ledger. Context manager; thread-safe; connects when first used.
+
+    Raises UserError when the database was never migrated.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_connections: int = 4,
+        wait_seconds: float = 10.0,
+        session: dict[str, str] | None = None,
+    ) -> None:
+        settings = {**_SESSION, **(session or {})}
+        self.url = url
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            url,
+            min_size=1,
+            max_size=max_connections,
+            open=False,
+            timeout=wait_seconds,
+            reconnect_timeout=wait_seconds,
+            configure=_configure,
+            check=ConnectionPool.check_connection,  # a restarted server leaves dead connections
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": 5,
+                "tcp_user_timeout": 10_000,
+                "application_name": "pixsift",
+                "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+            },
+        )
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection in autocommit: each statement has its own snapshot."""
+        with translated():
+            self._pool.open()
+            with self._pool.connection() as connection:
+                yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection inside one transaction, committed at the end of the block."""
+        with self.connection() as connection, connection.transaction():
+            yield connection
+
+    def close(self) -> None:
+        """Give all connections back to the server."""
+        self._pool.close()
+
+    def __enter__(self) -> "Database":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def halves(rows: Sequence[NDArray[np.float16]]) -> list[NDArray[np.float16]]:
+    """Rows as psycopg sends them: a list of (D,) float16, each a binary halfvec."""
+    return [np.ascontiguousarray(row, np.float16) for row in rows]
+
+
+def unpack_halfvec(data: Buffer) -> NDArray[np.float16]:
+    """(D,) float16 of a binary halfvec: two bytes dimension, two unused, D big-endian halves."""
+    return np.frombuffer(data, ">f2", offset=4).astype(np.float16)
+
+
+class _HalfvecDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: NDArray[np.float16]) -> Buffer:
+        return len(obj).to_bytes(2, "big") + b"\0\0" + obj.astype(">f2").tobytes()
+
+
+class _HalfvecLoader(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> NDArray[np.float16]:
+        return unpack_halfvec(data)
+
+
+def _configure(connection: Connection) -> None:
+    info = TypeInfo.fetch(connection, "halfvec")
+    if info is None:
+        raise UserError("this database is no ledger yet: run pixsift migrate")
+    info.register(connection)
+    dumper = cast(type[Dumper], type("HalfvecDumper", (_HalfvecDumper,), {"oid": info.oid}))
+    connection.adapters.register_dumper(np.ndarray, dumper)
+    connection.adapters.register_loader(info.oid, _HalfvecLoader)

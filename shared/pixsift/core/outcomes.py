@@ -1,0 +1,97 @@
+"""What was found out about an object version, and what the ledger made of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from pixsift.core.dedup import Halves
+from pixsift.core.identity import ObjectVersion
+
+Outcome = Literal["kept", "duplicate", "rejected", "gone", "failed"]
+Finding = Literal["embedded", "rejected", "failed", "gone"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """One object version with its facts, ready to be decided."""
+
+    version: ObjectVersion
+    finding: Finding
+    """``embedded``: the ledger decides between kept and duplicate. The others are outcomes."""
+    reason: str = ""
+    """Short code; of a ``gone``: ``deleted``, ``expired``, ``erased``, ``not_found``."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    etag: str | None = None
+    size_bytes: int | None = None
+    sequencer: str | None = None
+    content_sha256: bytes | None = None
+    pixel_sha256: bytes | None = None
+    """Both are needed for ``embedded``."""
+    image_facts: Mapping[str, Any] | None = None
+    quality: Mapping[str, float] | None = None
+    captured_at: datetime | None = None
+    """From metadata or EXIF; a ``captured_at`` in the key goes before it."""
+    thumbnail_key: str | None = None
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Source (``metadata``, ``exif``, ``sidecar``) -> name -> text. Those of the key are added by
+    the ledger."""
+    embedding: Halves | None = None
+    """(D,) float16 of unit length; None when the ledger has one for these pixels already. Where
+    both exist, the stored one counts."""
+    look: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The current outcome of one object version in one collection."""
+
+    version: ObjectVersion
+    object_id: int
+    outcome: Outcome
+    reason: str
+    representative_object_id: int | None
+    distance: float | None
+    seq: int
+    """Since when it holds."""
+    is_new: bool
+    """False: it was there already, this delivery changed nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownImage:
+    """Facts about bytes that were decoded and embedded before."""
+
+    pixel_sha256: bytes
+    image_facts: Mapping[str, Any] | None
+    quality: Mapping[str, float] | None
+    captured_at: datetime | None
+    thumbnail_key: str | None
+
+
+def one_per_version(judged: Sequence[Judged]) -> list[Judged]:
+    """Repeats within a batch folded: the most final finding of a version, at its first place."""
+    chosen: dict[ObjectVersion, Judged] = {}
+    for item in judged:
+        other = chosen.get(item.version)
+        if other is None or _RANK[item.finding] > _RANK[other.finding]:
+            chosen[item.version] = item
+    return list(chosen.values())
+
+
+_RANK: dict[Finding, int] = {"failed": 0, "embedded": 1, "rejected": 1, "gone": 2}
+
+
+def replaces(finding: Finding, reason: str, outcome: Outcome | None, was: str | None) -> bool:
+    """Whether a new finding changes an object's open outcome (None: it has none yet).
+
+    Any outcome but ``failed`` is final, with two exceptions: a deleted object is gone whatever it
+    was, and an erasure goes further than being gone.
+    """
+    if outcome is None:
+        return True
+    if outcome == "gone":
+        return finding == "gone" and reason == "erased" and was != "erased"
+    if finding == "gone":
+        return True
+    return outcome == "failed" and finding != "failed"

@@ -1,0 +1,250 @@
+-- name: ensure_space
+-- A space's id is a hash of everything else in its row, so a conflict is always the same row.
+INSERT INTO model (space_id, name, revision, weights_sha256, recipe_id, pooling, dimension)
+VALUES (%(space_id)s, %(name)s, %(revision)s, %(weights_sha256)s, %(recipe_id)s, %(pooling)s,
+        %(dimension)s)
+ON CONFLICT (space_id) DO NOTHING
+
+-- name: space_dimension
+-- The length of the vectors of a space.
+SELECT dimension FROM model WHERE space_id = %(space_id)s
+
+-- name: insert_collection
+-- The first generation comes with the collection: a decision always has its parameters.
+WITH added AS (
+    INSERT INTO collection (name, sources, key_pattern, space_id, epsilon, second_look,
+                            quality_policy, expiry_policy, calibration)
+    VALUES (%(name)s, %(sources)s, %(key_pattern)s, %(space_id)s, %(epsilon)s, %(second_look)s,
+            %(quality_policy)s, %(expiry_policy)s, %(calibration)s)
+    ON CONFLICT (name) DO NOTHING
+    RETURNING collection_id, epsilon, second_look
+)
+INSERT INTO generation (collection_id, generation, epsilon, second_look, state)
+SELECT collection_id, 1, epsilon, second_look, 'current' FROM added
+RETURNING collection_id
+
+-- name: collections
+-- Epsilon and the second look are those of the current generation.
+SELECT c.collection_id, c.name, c.sources, c.key_pattern, c.space_id, g.epsilon, g.second_look,
+       c.quality_policy, c.expiry_policy, c.calibration, c.generation, c.seq
+FROM collection c JOIN generation g USING (collection_id, generation)
+WHERE (%(space_id)s::text IS NULL OR c.space_id = %(space_id)s)
+  AND (%(name)s::text IS NULL OR c.name = %(name)s)
+ORDER BY c.collection_id
+
+-- name: decided
+-- Which of these versions need no more work: any outcome but failed is final.
+SELECT v.ordinal
+FROM unnest(%(buckets)s::text[], %(keys)s::text[], %(version_ids)s::text[])
+         WITH ORDINALITY AS v (bucket, key, version_id, ordinal)
+JOIN object o ON (o.bucket, o.key, o.version_id) = (v.bucket, v.key, v.version_id)
+JOIN collection c ON c.collection_id = %(collection_id)s
+JOIN decision d ON d.collection_id = c.collection_id AND d.generation = c.generation
+               AND d.object_id = o.object_id AND d.valid_to_seq IS NULL
+WHERE d.outcome <> 'failed'
+
+-- name: known_images
+-- Bytes that were decoded and embedded before, in this space: no decoder, no model needed.
+SELECT DISTINCT ON (o.content_sha256)
+       o.content_sha256, d.pixel_sha256, o.image_facts, o.quality, o.captured_at, o.thumbnail_key
+FROM object o
+JOIN decision d ON d.object_id = o.object_id
+JOIN collection c ON c.collection_id = d.collection_id AND c.space_id = %(space_id)s
+JOIN embedding e ON e.space_id = c.space_id AND e.pixel_sha256 = d.pixel_sha256
+WHERE o.content_sha256 = ANY (%(content_sha256s)s) AND o.erased_at IS NULL
+ORDER BY o.content_sha256, o.object_id
+
+-- name: embeddings
+-- Vectors that exist, with their second-look signals.
+SELECT pixel_sha256, embedding, look
+FROM embedding
+WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)s)
+
+-- name: salt
+-- Never changes; see core/tombstone.py.
+SELECT salt FROM tombstone_salt
+
+-- name: tombstones
+-- Marks of erased versions and of erased bytes, whichever hit.
+SELECT key_hash, content_hash FROM tombstone
+WHERE key_hash = ANY (%(version_marks)s) OR content_hash = ANY (%(content_marks)s)
+
+-- name: read_watermark
+-- Phase 1, first statement: everything up to this seq is committed and visible to whoever looks
+-- later. Read after the search it would hide what was committed in between.
+SELECT c.seq, c.generation, g.epsilon, g.second_look
+FROM collection c JOIN generation g USING (collection_id, generation)
+WHERE c.collection_id = %(collection_id)s
+
+-- name: candidates
+-- Phase 1: what the search proposed, from the ledger itself, where it is still alive.
+SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
+FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
+WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
+  AND r.object_id = ANY (%(object_ids)s) AND r.valid_to_seq IS NULL
+
+-- name: removable
+-- Phase 1: which of the versions that are gone represent others, or could.
+SELECT v.ordinal, r.object_id
+FROM unnest(%(buckets)s::text[], %(keys)s::text[], %(version_ids)s::text[])
+         WITH ORDINALITY AS v (bucket, key, version_id, ordinal)
+JOIN object o ON (o.bucket, o.key, o.version_id) = (v.bucket, v.key, v.version_id)
+JOIN representative r ON r.object_id = o.object_id AND r.valid_to_seq IS NULL
+WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
+
+-- name: children
+-- Duplicates of representatives that are going away, in the order they are decided again:
+-- sharper first, then older. The order is part of the promise: a re-decision is reproducible.
+SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look,
+       d.representative_object_id
+FROM decision d
+JOIN object o USING (object_id)
+JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
+WHERE d.representative_object_id = ANY (%(representatives)s)
+  AND d.collection_id = %(collection_id)s AND d.generation = %(generation)s
+  AND d.outcome = 'duplicate' AND d.valid_to_seq IS NULL
+ORDER BY (o.quality ->> 'sharpness')::float8 DESC NULLS LAST, d.valid_from_seq, d.object_id
+
+-- name: child_ids
+-- Under the lock: whether the plan knows every child.
+SELECT object_id FROM decision
+WHERE representative_object_id = ANY (%(representatives)s)
+  AND collection_id = %(collection_id)s AND generation = %(generation)s
+  AND outcome = 'duplicate' AND valid_to_seq IS NULL
+
+-- name: upsert_objects
+-- Before the lock, in key order so that two consumers cannot deadlock. Facts are filled in once:
+-- an event that overtook its object's creation leaves them empty. Erased rows stay empty.
+INSERT INTO object (bucket, key, version_id, etag, size_bytes, sequencer, content_sha256,
+                    pixel_sha256, image_facts, quality, captured_at, thumbnail_key)
+SELECT *
+FROM unnest(%(buckets)s::text[], %(keys)s::text[], %(version_ids)s::text[], %(etags)s::text[],
+            %(sizes)s::bigint[], %(sequencers)s::text[], %(contents)s::bytea[],
+            %(pixels)s::bytea[], %(facts)s::jsonb[], %(qualities)s::jsonb[],
+            %(captured_ats)s::timestamptz[], %(thumbnails)s::text[]) AS v (bucket, key, version_id)
+ORDER BY v.bucket COLLATE "C", v.key COLLATE "C", v.version_id COLLATE "C"
+ON CONFLICT (bucket, key, version_id) DO UPDATE
+SET etag = coalesce(object.etag, excluded.etag),
+    size_bytes = coalesce(object.size_bytes, excluded.size_bytes),
+    sequencer = coalesce(object.sequencer, excluded.sequencer),
+    content_sha256 = coalesce(object.content_sha256, excluded.content_sha256),
+    pixel_sha256 = coalesce(object.pixel_sha256, excluded.pixel_sha256),
+    image_facts = coalesce(object.image_facts, excluded.image_facts),
+    quality = coalesce(object.quality, excluded.quality),
+    captured_at = coalesce(object.captured_at, excluded.captured_at),
+    thumbnail_key = coalesce(object.thumbnail_key, excluded.thumbnail_key)
+WHERE object.erased_at IS NULL
+  AND (object.content_sha256 IS NULL AND excluded.content_sha256 IS NOT NULL
+       OR object.pixel_sha256 IS NULL AND excluded.pixel_sha256 IS NOT NULL)
+
+-- name: object_ids
+-- The upsert returns only rows it wrote.
+SELECT o.object_id
+FROM unnest(%(buckets)s::text[], %(keys)s::text[], %(version_ids)s::text[])
+         WITH ORDINALITY AS v (bucket, key, version_id, ordinal)
+JOIN object o ON (o.bucket, o.key, o.version_id) = (v.bucket, v.key, v.version_id)
+ORDER BY v.ordinal
+
+-- name: insert_embeddings
+-- Before the lock, in hash order. What is stored first stays: a vector is never replaced, since
+-- decisions were measured on it.
+INSERT INTO embedding (space_id, pixel_sha256, embedding, look)
+SELECT %(space_id)s, v.pixel_sha256, v.embedding, v.look
+FROM unnest(%(pixels)s::bytea[], %(embeddings)b::halfvec[], %(looks)s::bytea[])
+         AS v (pixel_sha256, embedding, look)
+ORDER BY v.pixel_sha256
+ON CONFLICT (space_id, pixel_sha256) DO NOTHING
+
+-- name: lock_collection
+-- Phase 2, alone in its statement: the statements after it take fresh snapshots and so see every
+-- earlier holder's work. NO KEY, since inserts of child rows take a key share on this row.
+SELECT seq, generation, current_setting('transaction_isolation') AS isolation
+FROM collection WHERE collection_id = %(collection_id)s
+FOR NO KEY UPDATE
+
+-- name: open_decisions
+-- Under the lock: what these objects' outcomes are now.
+SELECT object_id, decision_id, outcome, reason, representative_object_id, distance, valid_from_seq
+FROM decision
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+  AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
+
+-- name: tail
+-- Under the lock: representatives newer than the watermark, whom the search cannot have seen.
+SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
+FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
+WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
+  AND r.valid_from_seq > %(watermark)s AND r.valid_to_seq IS NULL
+
+-- name: alive
+-- Under the lock: which candidates still represent, and who has the same bytes or pixels.
+SELECT object_id, content_sha256, pixel_sha256 FROM representative
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+  AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
+UNION
+SELECT object_id, content_sha256, pixel_sha256 FROM representative
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+  AND content_sha256 = ANY (%(contents)s) AND valid_to_seq IS NULL
+UNION
+SELECT object_id, content_sha256, pixel_sha256 FROM representative
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+  AND pixel_sha256 = ANY (%(pixels)s) AND valid_to_seq IS NULL
+
+-- name: close_decisions
+-- Rows are only ever added and closed.
+UPDATE decision SET valid_to_seq = %(seq)s
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+  AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
+
+-- name: close_representatives
+-- A representative that comes back gets a new row, so that older watermarks cannot hide it.
+UPDATE representative SET valid_to_seq = %(seq)s
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+  AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
+
+-- name: insert_decisions
+-- One row per object of the batch.
+INSERT INTO decision (collection_id, generation, object_id, outcome, reason, detail,
+                      representative_object_id, distance, pixel_sha256, valid_from_seq)
+SELECT %(collection_id)s, %(generation)s, v.*, %(seq)s
+FROM unnest(%(object_ids)s::bigint[], %(outcomes)s::text[], %(reasons)s::text[],
+            %(details)s::jsonb[], %(representatives)s::bigint[], %(distances)s::float8[],
+            %(pixels)s::bytea[]) AS v
+
+-- name: insert_representatives
+-- Joined to the embeddings: a vector that was erased a moment ago yields no row, and the caller
+-- starts again.
+INSERT INTO representative (collection_id, generation, object_id, space_id, content_sha256,
+                            pixel_sha256, valid_from_seq)
+SELECT %(collection_id)s, %(generation)s, v.object_id, e.space_id, v.content_sha256,
+       e.pixel_sha256, %(seq)s
+FROM unnest(%(object_ids)s::bigint[], %(contents)s::bytea[], %(pixels)s::bytea[])
+         AS v (object_id, content_sha256, pixel_sha256)
+JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
+
+-- name: close_attributes
+-- Changed attributes are a new row; equal ones stay.
+UPDATE attribute a SET valid_to_seq = %(seq)s
+FROM unnest(%(object_ids)s::bigint[], %(sources)s::text[], %(attributes)s::jsonb[])
+         AS v (object_id, source, attributes)
+WHERE a.collection_id = %(collection_id)s AND a.object_id = v.object_id AND a.source = v.source
+  AND a.valid_to_seq IS NULL AND a.attributes <> v.attributes
+
+-- name: insert_attributes
+-- After close_attributes: what is still open is equal and stays.
+INSERT INTO attribute (collection_id, object_id, source, attributes, valid_from_seq)
+SELECT %(collection_id)s, v.object_id, v.source, v.attributes, %(seq)s
+FROM unnest(%(object_ids)s::bigint[], %(sources)s::text[], %(attributes)s::jsonb[])
+         AS v (object_id, source, attributes)
+ON CONFLICT (collection_id, object_id, source) WHERE valid_to_seq IS NULL DO NOTHING
+
+-- name: bump_seq
+-- Under the lock. The condition is a second net: without the lock it would touch no row.
+UPDATE collection SET seq = %(seq)s
+WHERE collection_id = %(collection_id)s AND seq = %(seq)s - 1
+
+-- name: record_anomaly
+-- The same message received again is the same anomaly.
+INSERT INTO anomaly (queue, message_id, body, reason)
+VALUES (%(queue)s, %(message_id)s, %(body)s, %(reason)s)
+ON CONFLICT (queue, message_id, reason) DO NOTHING

@@ -1,0 +1,183 @@
+"""The ledger on a real PostgreSQL, one process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ledger_world import finding, image, ledger_of, new_collection, outcomes, rows, turned, unit
+from pixsift.adapters.ledger import Ledger
+from pixsift.errors import TransientError, UserError
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[Ledger]:
+    with ledger_of(database_url) as opened:
+        yield opened
+
+
+def test_commit__kept_near_and_exact(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger)
+    first = ledger.commit(collection, [image("a", turned(0)), image("b", turned(10))])
+    again = ledger.commit(
+        collection,
+        [image("c", turned(90), content="a@v1"), image("d", turned(0), pixels="a@v1"),
+         image("e", turned(45))],
+    )  # fmt: skip
+    assert outcomes(database_url) == {
+        "a@v1": ("kept", "new", None),
+        "b@v1": ("duplicate", "near", "a"),
+        "c@v1": ("duplicate", "content", "a"),
+        "d@v1": ("duplicate", "pixels", "a"),
+        "e@v1": ("kept", "new", None),
+    }
+    assert [d.is_new for d in first + again] == [True] * 5
+    assert first[1].distance == pytest.approx(1 - 0.98481, abs=1e-3)
+    assert ledger.collection("c").seq == 2
+
+
+def test_commit__redelivery_changes_nothing(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger)
+    batch = [image("a", turned(0)), image("b", turned(5)), finding("r", "rejected", "blurred")]
+    ledger.commit(collection, batch)
+    before = rows(database_url, "SELECT * FROM decision ORDER BY decision_id")
+    repeated = ledger.commit(collection, batch + batch)
+    assert [d.is_new for d in repeated] == [False] * 3
+    assert [d.outcome for d in repeated] == ["kept", "duplicate", "rejected"]
+    assert rows(database_url, "SELECT * FROM decision ORDER BY decision_id") == before
+    assert ledger.collection("c").seq == 1
+
+
+def test_commit__failed_is_replaced_and_gone_is_final(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger)
+    ledger.commit(collection, [finding("a", "failed", "timeout"), finding("b", "gone", "deleted")])
+    assert ledger.decided(collection.collection_id, [finding("a", "failed").version]) == set()
+    ledger.commit(collection, [image("a", turned(0)), image("b", turned(90))])
+    assert outcomes(database_url) == {
+        "a@v1": ("kept", "new", None),
+        "b@v1": ("gone", "deleted", None),
+    }
+    assert len(ledger.decided(collection.collection_id, [finding("a", "failed").version])) == 1
+
+
+def test_remove__children_are_decided_again(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger)
+    ledger.commit(collection, [image("rep", turned(0)), image("other", turned(30))])
+    ledger.commit(
+        collection,
+        [image("dull", turned(4), quality={"sharpness": 1.0}),
+         image("sharp", turned(-4), quality={"sharpness": 9.0}),
+         image("side", turned(14), quality={"sharpness": 0.5})],
+    )  # fmt: skip
+    assert {o for o, _, _ in outcomes(database_url).values()} == {"kept", "duplicate"}
+    ledger.remove(collection, [finding("rep", "gone").version])
+    assert outcomes(database_url) == {
+        "rep@v1": ("gone", "deleted", None),
+        "other@v1": ("kept", "new", None),
+        "sharp@v1": ("kept", "promoted", None),
+        "dull@v1": ("duplicate", "near", "sharp"),
+        "side@v1": ("duplicate", "near", "other"),
+    }
+    assert ledger.collection("c").seq == 3
+
+
+def test_remove__expiry_remembers_or_forgets(ledger: Ledger, database_url: str) -> None:
+    for name, policy in (("memory", "remember"), ("forget", "redecide")):
+        collection = new_collection(ledger, name, expiry_policy=policy)
+        ledger.commit(collection, [image("a", turned(0)), image("b", turned(5))])
+        ledger.remove(collection, [finding("a", "gone").version], reason="expired")
+        (late,) = ledger.commit(collection, [image("late", turned(-5))])
+        assert late.reason == "near"
+    found = rows(
+        database_url,
+        "SELECT c.name, o.key FROM representative r JOIN object o USING (object_id)"
+        " JOIN collection c USING (collection_id) WHERE r.valid_to_seq IS NULL ORDER BY 1",
+    )
+    assert found == [("forget", "b"), ("memory", "a")]
+
+
+def test_commit__gone_and_created_in_one_batch(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger)
+    ledger.commit(
+        collection,
+        [image("a", turned(0)), image("b", turned(2)), finding("a", "gone", "deleted")],
+    )
+    assert outcomes(database_url) == {
+        "a@v1": ("gone", "deleted", None),
+        "b@v1": ("kept", "new", None),
+    }
+
+
+def test_commit__known_bytes_need_no_embedding(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger)
+    first = image("a", turned(0), image_facts={"format": "JPEG"}, quality={"sharpness": 2.0})
+    ledger.commit(collection, [first])
+    assert first.content_sha256 is not None
+    known = ledger.find_exact(collection.space_id, [first.content_sha256, b"x" * 32])
+    assert list(known) == [first.content_sha256]
+    facts = known[first.content_sha256]
+    assert (facts.pixel_sha256, facts.image_facts) == (first.pixel_sha256, {"format": "JPEG"})
+    ledger.remove(collection, [first.version])
+    second = image("b", turned(0), content="a@v1")
+    bare = type(second)(
+        second.version, "embedded",
+        content_sha256=second.content_sha256, pixel_sha256=facts.pixel_sha256,
+    )  # fmt: skip
+    (decision,) = ledger.commit(collection, [bare])
+    assert decision.outcome == "kept"
+    unknown = type(second)(
+        second.version, "embedded", content_sha256=b"y" * 32, pixel_sha256=b"z" * 32
+    )
+    with pytest.raises(TransientError):
+        ledger.commit(new_collection(ledger, "d"), [unknown])
+
+
+def test_commit__attributes_and_time_of_the_key(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger, key_pattern=r"(?P<robot>r\d)/(?P<captured_at>[^/]+)\.jpg")
+    key = "r2/2026-11-22T10-15-03Z.jpg"
+    ledger.commit(collection, [image(key, turned(0), attributes={"sidecar": {"site": "hall"}})])
+    found = rows(
+        database_url, "SELECT source, attributes, valid_from_seq FROM attribute ORDER BY 1"
+    )
+    assert found == [
+        ("key", {"robot": "r2", "captured_at": "2026-11-22T10-15-03Z"}, 1),
+        ("sidecar", {"site": "hall"}, 1),
+    ]
+    assert rows(database_url, "SELECT captured_at::text FROM object") == [
+        ("2026-11-22 10:15:03+00",)
+    ]
+
+
+def test_commit__collections_judge_for_themselves(ledger: Ledger, database_url: str) -> None:
+    strict, loose = new_collection(ledger, "strict", epsilon=0.001), new_collection(ledger, "loose")
+    batch = [image("a", turned(0)), image("b", turned(10))]
+    assert [d.outcome for d in ledger.commit(strict, batch)] == ["kept", "kept"]
+    assert [d.outcome for d in ledger.commit(loose, batch)] == ["kept", "duplicate"]
+    assert rows(database_url, "SELECT count(*) FROM object")[0] == (2,)
+
+
+def test_create_collection__mistakes_are_told(ledger: Ledger) -> None:
+    new_collection(ledger, "taken")
+    with pytest.raises(UserError, match="already"):
+        new_collection(ledger, "taken")
+    with pytest.raises(UserError, match="name"):
+        new_collection(ledger, "Not Good")
+    with pytest.raises(UserError, match="named group"):
+        new_collection(ledger, "x", key_pattern="abc")
+    with pytest.raises(UserError, match="there are: taken"):
+        ledger.collection("nope")
+
+
+def test_record_anomaly__same_message_once(ledger: Ledger, database_url: str) -> None:
+    for _ in range(2):
+        ledger.record_anomaly("q", "m1", b"\x00rubbish", "bad_json")
+    assert rows(database_url, "SELECT body FROM anomaly") == [(b"\x00rubbish",)]
+
+
+def test_embeddings__first_stored_stays(ledger: Ledger) -> None:
+    collection = new_collection(ledger)
+    first = image("a", unit(1.0), pixels="p")
+    ledger.commit(collection, [first])
+    ledger.commit(collection, [image("b", unit(0.0, 1.0), pixels="p")])
+    assert first.pixel_sha256 is not None and first.embedding is not None
+    found = ledger.embeddings(collection.space_id, [first.pixel_sha256])
+    assert (found[first.pixel_sha256] == first.embedding).all()
