@@ -1,0 +1,65 @@
+-- name: pool_collection
+-- What a pool of this collection is made of; seq bounds the points one may ask for.
+SELECT c.name, c.seq, c.space_id, m.dimension,
+       EXISTS (SELECT FROM generation g
+                WHERE g.collection_id = c.collection_id AND g.generation = %(generation)s)
+  FROM collection c JOIN model m USING (space_id)
+ WHERE c.collection_id = %(collection_id)s;
+
+-- name: pool_spaces
+-- Vectors of different spaces are never compared: more than one row here is refused.
+SELECT DISTINCT space_id
+  FROM representative
+ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+   AND valid_from_seq <= %(at_seq)s AND (valid_to_seq IS NULL OR valid_to_seq > %(at_seq)s);
+
+-- name: pool_facts
+-- One row per image kept at that point. A row is valid at S from valid_from_seq (included) to
+-- valid_to_seq (excluded). erased tells whether its vector may rightly be missing.
+SELECT r.object_id, o.quality, extract(epoch FROM o.captured_at)::float8,
+       o.erased_at IS NOT NULL,
+       EXISTS (SELECT FROM embedding e
+                WHERE e.space_id = r.space_id AND e.pixel_sha256 = r.pixel_sha256)
+  FROM representative r JOIN object o USING (object_id)
+ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
+   AND r.valid_from_seq <= %(at_seq)s AND (r.valid_to_seq IS NULL OR r.valid_to_seq > %(at_seq)s)
+   AND (%(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s))
+ ORDER BY r.object_id;
+
+-- name: pool_attributes
+-- Rows of one object come in rising precedence: a later row overrides an earlier one.
+SELECT a.object_id, a.attributes
+  FROM attribute a
+ WHERE a.collection_id = %(collection_id)s
+   AND a.valid_from_seq <= %(at_seq)s AND (a.valid_to_seq IS NULL OR a.valid_to_seq > %(at_seq)s)
+   AND EXISTS (SELECT FROM representative r
+                WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
+                  AND r.object_id = a.object_id
+                  AND r.valid_from_seq <= %(at_seq)s
+                  AND (r.valid_to_seq IS NULL OR r.valid_to_seq > %(at_seq)s))
+ ORDER BY a.object_id, array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source);
+
+-- name: pool_anchors
+-- Objects chosen earlier need not be kept any more; only those whose vector still exists count.
+SELECT o.object_id
+  FROM object o JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = o.pixel_sha256
+ WHERE o.object_id = ANY (%(object_ids)s)
+ ORDER BY o.object_id;
+
+-- name: pool_named
+-- The object behind a URI: a version where one is named, else the newest we saw of that key.
+SELECT object_id
+  FROM object
+ WHERE bucket = %(bucket)s AND key = %(key)s
+   AND (%(version_id)s::text IS NULL OR version_id = %(version_id)s)
+ ORDER BY object_id;
+
+-- name: pool_embeddings
+-- COPY of a batch, in the order of the ids: half the bytes of text, and nothing is parsed twice.
+COPY (
+    SELECT o.object_id, e.embedding
+      FROM object o
+      JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = o.pixel_sha256
+     WHERE o.object_id = ANY (%(object_ids)s::bigint[])
+     ORDER BY o.object_id
+) TO STDOUT (FORMAT binary);
