@@ -67,6 +67,15 @@ class ModelSettings(_Settings):
         "a local folder with safetensors, or stub",
     )
     model_revision: str = Field(default="", description="hub commit to pin; empty for local models")
+    model_weights_sha256: str = Field(
+        default="",
+        pattern=r"^([0-9a-fA-F]{64})?$",
+        description="hex hash the weights must have, or the process does not start; empty: any",
+    )
+    torch_compile: bool = Field(
+        default=False,
+        description="compile a DINOv2 model at start: minutes slower to start, faster on a GPU",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where the model runs"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from pixsift.adapters.torch_batches import Normalization, TorchBatches
+from pixsift.adapters.torch_device import pick_device, set_threads
 from pixsift.core.images import Pixels
 from pixsift.errors import UserError
 from pixsift.ports import EmbeddingResult, EmbeddingSpace
@@ -41,8 +42,8 @@ class EfficientNetLiteEmbedder:
             pooling="gap",
             dimension=DIMENSION,
         )
-        target = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else
-                              "cpu" if device == "auto" else device)  # fmt: skip
+        target = pick_device(device)
+        set_threads()
         model = _load(path).to(target)
         self._batches = TorchBatches(
             forward=model,

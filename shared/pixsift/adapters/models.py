@@ -1,5 +1,7 @@
 """From a model's name to an embedder. Model libraries are imported only when asked for."""
 
+from pathlib import Path
+
 from pixsift.errors import UserError
 from pixsift.ports import Embedder
 
@@ -8,15 +10,34 @@ STUB = "stub"
 
 
 def load_embedder(
-    name: str, *, revision: str = "", device: str = "auto", max_batch: int = 16
+    name: str,
+    *,
+    revision: str = "",
+    device: str = "auto",
+    max_batch: int = 16,
+    weights_sha256: str = "",
+    compiled: bool = False,
 ) -> Embedder:
     """The embedder called ``name``.
 
     name: ``efficientnet-lite0``, ``stub``, a DINOv2 repository such as ``facebook/dinov2-base``,
     or a local folder with safetensors. revision: the hub commit to pin. device: ``auto``,
-    ``cpu``, ``cuda`` or ``cuda:1``. max_batch: most images per forward pass.
-    Raises UserError with the remedy when the name is unknown or the weights are not at hand.
+    ``cpu``, ``cuda`` or ``cuda:1``. max_batch: most images per forward pass. weights_sha256:
+    when given, other weights are refused. compiled: let torch.compile work on a DINOv2 model.
+    Raises UserError with the remedy when the name is unknown, the weights are not at hand or are
+    not the expected ones; DependencyDownError when a hub does not answer.
     """
+    embedder = _load(name, revision, device, max_batch, compiled)
+    found = embedder.space.weights_sha256
+    if weights_sha256 and weights_sha256.lower() != found:
+        raise UserError(
+            f"the weights of {name} are not the expected ones: found {found}, "
+            f"PIXSIFT_MODEL_WEIGHTS_SHA256 says {weights_sha256}"
+        )
+    return embedder
+
+
+def _load(name: str, revision: str, device: str, max_batch: int, compiled: bool) -> Embedder:
     if name == STUB:
         from pixsift.adapters.stub_embedder import StubEmbedder
 
@@ -25,4 +46,13 @@ def load_embedder(
         from pixsift.adapters.efficientnet_lite import EfficientNetLiteEmbedder
 
         return EfficientNetLiteEmbedder(device=device, max_batch=max_batch)
-    raise UserError(f"unknown model {name!r}: use efficientnet-lite0, stub or a DINOv2 model")
+    if "/" not in name and not Path(name).is_dir():
+        raise UserError(
+            f"unknown model {name!r}: use efficientnet-lite0, stub, a pinned DINOv2 repository "
+            "(facebook/dinov2-base) or a folder with its safetensors"
+        )
+    from pixsift.adapters.dinov2 import Dinov2Embedder
+
+    return Dinov2Embedder(
+        name, revision=revision, device=device, max_batch=max_batch, compiled=compiled
+    )

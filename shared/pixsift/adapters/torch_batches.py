@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixsift.core.images import Pixels
+from pixsift.errors import TransientError
 from pixsift.ports import EmbeddingResult
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -66,13 +67,13 @@ class TorchBatches:
                 raise ValueError(
                     f"expected ({self.side}, {self.side}, 3) uint8, got {image.shape} {image.dtype}"
                 )
-        rows = np.empty((len(images), self.dimension), np.float32)
+        pending: list[torch.Tensor] = []  # on a GPU, fetched at the end: uploads overlap the work
         start = 0
         while start < len(images):
             size = self._next_size(len(images) - start)
             taken = images[start : start + size]
             try:
-                rows[start : start + len(taken)] = self._run(taken, size)
+                pending.append(self._run(taken, size))
             except torch.OutOfMemoryError:
                 out_of_memory = True
             else:
@@ -83,6 +84,9 @@ class TorchBatches:
                 continue
             self._count_clean()
             start += len(taken)
+        rows = np.empty((len(images), self.dimension), np.float32)
+        if pending:
+            rows[:] = torch.cat(pending).float().cpu().numpy()
         return self._finish(images, rows)
 
     def _next_size(self, remaining: int) -> int:
@@ -94,7 +98,7 @@ class TorchBatches:
             return lower
         return min(lower * 2, self._limit)
 
-    def _run(self, images: Sequence[Pixels], size: int) -> NDArray[np.float32]:
+    def _run(self, images: Sequence[Pixels], size: int) -> torch.Tensor:
         cuda = self.device.type == "cuda"
         host = torch.zeros((size, self.side, self.side, 3), dtype=torch.uint8, pin_memory=cuda)
         view = host.numpy()  # torch refuses read-only arrays as sources; numpy copies from them
@@ -103,8 +107,7 @@ class TorchBatches:
         batch = self._normalize(host.to(self.device, non_blocking=cuda), self.dtype)
         with torch.inference_mode():
             result = self.forward(batch)
-        rows: NDArray[np.float32] = result[: len(images)].float().cpu().numpy()
-        return rows
+        return result[: len(images)]
 
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """(B, S, S, 3) uint8 -> (B, 3, S, S), computed in float32 and rounded once."""
@@ -116,8 +119,6 @@ class TorchBatches:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self._limit == 1:
-            from pixsift.errors import TransientError
-
             raise TransientError("out of memory with a single image on the device")
         self._limit //= 2
         self._clean = 0

@@ -1,0 +1,115 @@
+"""Where a model runs, with how many threads, and in which precision.
+
+Half precision is taken only where the processor computes in it and where it was seen, on this very
+model, to leave the embeddings as they are: cosine to float32 of at least ``MIN_FIDELITY`` on probe
+images. It is therefore no part of the embedding space: vectors of a GPU consumer and of a laptop
+remain comparable.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from pixsift.errors import UserError
+
+MIN_FIDELITY = 0.999
+"""Least cosine between half and full precision, over the probe images."""
+PROBES = 8
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` -> device. Raises UserError when absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise UserError(f"device {name!r} is not there: use auto or cpu, or check the driver")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+    return device
+
+
+def set_threads() -> int:
+    """Let torch use the processors this process may use; returns how many.
+
+    torch counts the machine's, which oversubscribes a container with a quota. An OMP_NUM_THREADS
+    in the environment is somebody's decision and stays.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(usable_processors())
+    return torch.get_num_threads()
+
+
+def usable_processors(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Processors by affinity and cgroup quota, at least one."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    count = affinity or os.cpu_count() or 1
+    try:
+        quota, period = cpu_max.read_text().split()[:2]
+        count = min(count, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        pass  # no cgroup v2, or "max": no quota
+    return max(1, count)
+
+
+def half_precision(device: torch.device) -> Sequence[torch.dtype]:
+    """The half-precision types the device computes in natively, preferred first."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return (torch.bfloat16, torch.float16) if native else (torch.float16,)
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return (torch.bfloat16,) if has_bf16() else ()
+
+
+def choose_dtype(
+    model: torch.nn.Module,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    candidates: Sequence[torch.dtype],
+    *,
+    side: int,
+    device: torch.device,
+) -> torch.dtype:
+    """The first candidate faithful to float32; the model is left in it.
+
+    model: on the device, in float32. forward: normalized (B, 3, S, S) -> (B, D), through the model.
+    """
+    if not candidates:
+        return torch.float32
+    images = probe_images(side).to(device)
+    full = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+    with torch.inference_mode():
+        expected = forward(images).float()
+        for dtype in candidates:
+            model.to(dtype)
+            if fidelity(expected, forward(images.to(dtype)).float()) >= MIN_FIDELITY:
+                return dtype
+            model.to(torch.float32).load_state_dict(full)  # rounding does not undo itself
+    return torch.float32
+
+
+def fidelity(expected: torch.Tensor, actual: torch.Tensor) -> float:
+    """The least row-wise cosine of two (N, D) matrices; -1 where a value is not finite."""
+    cosines = torch.nn.functional.cosine_similarity(expected.double(), actual.double(), dim=1)
+    return float(torch.nan_to_num(cosines, nan=-1.0).min())
+
+
+def probe_images(side: int) -> torch.Tensor:
+    """(PROBES, 3, side, side) float32: smooth fields of growing detail, on a normalized scale."""
+    generator = torch.Generator().manual_seed(7)
+    fields = [
+        torch.nn.functional.interpolate(
+            torch.randn((1, 3, 2 + 4 * index, 2 + 4 * index), generator=generator),
+            size=(side, side),
+            mode="bicubic",
+        )
+        for index in range(PROBES)
+    ]
+    return torch.cat(fields)

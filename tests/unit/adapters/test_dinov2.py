@@ -1,0 +1,184 @@
+"""DINOv2 on tiny random models: loading rules, preprocessing, fidelity. No download."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pixsift.adapters.dinov2 import NORMALIZATION, Dinov2Embedder, hash_weights
+from pixsift.adapters.models import load_embedder
+from pixsift.adapters.torch_batches import TorchBatches
+from pixsift.errors import UserError
+
+
+def save_tiny(folder: Path, *, registers: int = 0, seed: int = 0) -> Path:
+    """A DINOv2 of two layers with random weights, as transformers stores it."""
+    from transformers import (
+        Dinov2Config,
+        Dinov2Model,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+    )
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    torch.manual_seed(seed)
+    shape: dict[str, Any] = {
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "image_size": 518,
+        "patch_size": 14,
+        "initializer_range": 0.2,  # unlike images must not all end in one vector
+    }
+    model = (
+        Dinov2WithRegistersModel(Dinov2WithRegistersConfig(num_register_tokens=registers, **shape))
+        if registers
+        else Dinov2Model(Dinov2Config(**shape))
+    )
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "dinov2-tiny")
+
+
+def photos(count: int, side: int = 224) -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(3)
+    return [
+        np.asarray(
+            Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize((side, side))
+        )
+        for _ in range(count)
+    ]
+
+
+def test_preprocessing__equals_the_reference_processor(tiny: Path) -> None:
+    """Resize of a square and normalization, by the numbers of transformers without torchvision."""
+    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (301, 301, 3), np.uint8))
+    reference = BitImageProcessorPil(
+        size={"height": 224, "width": 224},
+        do_center_crop=False,
+        resample=Image.Resampling.BICUBIC,
+        image_mean=list(NORMALIZATION.mean),
+        image_std=list(NORMALIZATION.std),
+    )
+    expected = reference(picture, return_tensors="pt")["pixel_values"]
+    ours = TorchBatches(
+        forward=lambda batch: batch.flatten(1),
+        forward_float32=lambda: lambda batch: batch.flatten(1),
+        normalization=NORMALIZATION,
+        side=224,
+        dimension=3 * 224 * 224,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        max_batch=1,
+    )
+    resized = np.asarray(picture.resize((224, 224), Image.Resampling.BICUBIC))
+    actual = ours._normalize(torch.from_numpy(resized.copy())[None], torch.float32)
+    assert float((actual - expected).abs().max()) < 2e-6
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+def test_embed__is_the_cls_token_after_the_last_norm(tmp_path: Path, registers: int) -> None:
+    folder = save_tiny(tmp_path / "m", registers=registers)
+    embedder = Dinov2Embedder(str(folder), device="cpu", max_batch=4)
+    images = photos(3)
+    model = _reference_model(folder, registers)
+    mean = torch.tensor(NORMALIZATION.mean).view(3, 1, 1)
+    std = torch.tensor(NORMALIZATION.std).view(3, 1, 1)
+    pixels = torch.stack(
+        [(torch.from_numpy(i.copy()).permute(2, 0, 1) / 255 - mean) / std for i in images]
+    )
+    with torch.inference_mode():
+        cls = model(pixels).last_hidden_state[:, 0]
+    expected = torch.nn.functional.normalize(cls, dim=1).numpy()
+    np.testing.assert_allclose(embedder.embed(images).embeddings, expected, atol=1e-5)
+    mean_pooled = Dinov2Embedder(str(folder), device="cpu", pooling="mean")
+    assert mean_pooled.space.space_id != embedder.space.space_id
+    assert not np.allclose(mean_pooled.embed(images).embeddings, expected, atol=1e-2)
+
+
+def _reference_model(folder: Path, registers: int) -> torch.nn.Module:
+    from transformers import Dinov2Model, Dinov2WithRegistersModel
+
+    kind = Dinov2WithRegistersModel if registers else Dinov2Model
+    model: torch.nn.Module = kind.from_pretrained(folder, attn_implementation="eager")
+    return model.eval()
+
+
+def test_space__follows_the_weights_not_the_folder(tiny: Path, tmp_path: Path) -> None:
+    same = save_tiny(tmp_path / "dinov2-tiny")
+    other = save_tiny(tmp_path / "other" / "dinov2-tiny", seed=1)
+    spaces = [Dinov2Embedder(str(f), device="cpu").space.space_id for f in (tiny, same, other)]
+    assert spaces[0] == spaces[1] != spaces[2]
+
+
+def test_load_embedder__other_weights_than_expected_are_refused(tiny: Path) -> None:
+    expected = hash_weights(tiny)
+    assert load_embedder(str(tiny), device="cpu", weights_sha256=expected.upper()).input_side == 224
+    with pytest.raises(UserError, match=r"not the expected ones.*PIXSIFT_MODEL_WEIGHTS_SHA256"):
+        load_embedder(str(tiny), device="cpu", weights_sha256="0" * 64)
+
+
+def test_load__pickled_weights_are_refused(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="no safetensors"):
+        load_embedder(str(folder), device="cpu")
+
+
+def test_load__incomplete_weights_are_refused(tmp_path: Path) -> None:
+    """transformers would warn and go on with random numbers."""
+    from safetensors.torch import load_file, save_file
+
+    folder = save_tiny(tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("encoder.layer.1.attention.attention.query.weight", None)
+    weights = {k: v for k, v in weights.items() if "layer.1.mlp.fc1" not in k}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(UserError, match="do not fit"):
+            load_embedder(str(folder), device="cpu")
+
+
+def test_load__another_kind_of_model_or_repository_code_is_not_run(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    auto_map = {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": auto_map}))
+    load_embedder(str(folder), device="cpu")
+    assert not (tmp_path / "ran").exists()
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
+    with pytest.raises(UserError, match="no DINOv2 model"):
+        load_embedder(str(folder), device="cpu")
+    (folder / "config.json").write_text("[")
+    with pytest.raises(UserError, match=r"config\.json"):
+        load_embedder(str(folder), device="cpu")
+
+
+def test_load__a_hub_repository_must_be_pinned_by_commit() -> None:
+    for revision in ("", "main", "v1.0", "abc123"):
+        with pytest.raises(UserError, match="PIXSIFT_MODEL_REVISION"):
+            load_embedder("facebook/dinov2-base", revision=revision)
+
+
+def test_load__a_compiled_model_gives_the_same_rows(tiny: Path) -> None:
+    """The eager backend stands in for inductor, which needs a compiler; the graph is the same."""
+    plain = Dinov2Embedder(str(tiny), device="cpu", max_batch=2)
+    images = photos(2)
+    before = plain.embed(images).embeddings
+    plain._batches.forward = torch.compile(plain._batches.forward, backend="eager")
+    np.testing.assert_allclose(plain.embed(images).embeddings, before, atol=1e-5)

@@ -1,0 +1,155 @@
+"""Fixed shapes, memory pressure and rows that are no vectors, with models of a few lines."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pixsift.adapters import torch_batches
+from pixsift.adapters.torch_batches import Forward, Normalization, TorchBatches
+from pixsift.errors import TransientError
+
+SIDE = 4
+
+
+def colors(batch: torch.Tensor) -> torch.Tensor:
+    return batch.mean(dim=(2, 3))
+
+
+def make(forward: Forward, *, max_batch: int = 8, retry: Forward = colors) -> TorchBatches:
+    return TorchBatches(
+        forward=forward,
+        forward_float32=lambda: retry,
+        normalization=Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        side=SIDE,
+        dimension=3,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        max_batch=max_batch,
+    )
+
+
+def images(count: int) -> list[NDArray[np.uint8]]:
+    return [
+        np.full((SIDE, SIDE, 3), (10 + i, 200 - i, (37 * i) % 256), np.uint8) for i in range(count)
+    ]
+
+
+def expected(count: int) -> NDArray[np.float64]:
+    rows = np.array([image[0, 0] for image in images(count)], np.float64)
+    unit: NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+class Recorder:
+    """Remembers batch sizes; runs out of memory above ``capacity``."""
+
+    def __init__(self, capacity: int = 1_000) -> None:
+        self.capacity = capacity
+        self.sizes: list[int] = []
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(batch))
+        if len(batch) > self.capacity:
+            raise torch.OutOfMemoryError("no room")
+        return colors(batch)
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(1, [1]), (8, [8]), (13, [8, 4, 1]), (23, [8, 8, 4, 2, 1])],
+)
+def test_embed__a_cpu_splits_the_tail_into_fixed_sizes(count: int, sizes: list[int]) -> None:
+    recorder = Recorder()
+    result = make(recorder).embed(images(count))
+    assert recorder.sizes == sizes
+    np.testing.assert_allclose(result.embeddings, expected(count), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "size"), [(1, 1), (2, 2), (3, 4), (5, 8), (9, 12), (12, 12), (40, 12)]
+)
+def test_next_size__a_gpu_pads_up_to_few_sizes(remaining: int, size: int) -> None:
+    batches = make(colors, max_batch=12)
+    batches.device = torch.device("cuda")
+    assert batches._next_size(remaining) == size
+
+
+def test_run__padding_never_comes_back() -> None:
+    rows = make(colors)._run(images(3), 4)
+    assert rows.shape == (3, 3)
+
+
+@pytest.mark.parametrize("capacity", [1, 3, 7])
+def test_embed__out_of_memory_halves_the_batch_and_loses_nothing(capacity: int) -> None:
+    recorder = Recorder(capacity)
+    result = make(recorder).embed(images(21))
+    np.testing.assert_allclose(result.embeddings, expected(21), atol=1e-6)
+    assert result.kept_indices.tolist() == list(range(21))
+    largest = 1 << (capacity.bit_length() - 1)
+    assert max(recorder.sizes[-4:]) <= largest
+
+
+def test_embed__the_batch_grows_again_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_batches, "RECOVER_AFTER", 3)
+    recorder = Recorder(capacity=2)
+    batches = make(recorder)
+    batches.embed(images(4))  # 8 -> 4 -> 2
+    recorder.capacity = 1_000
+    recorder.sizes.clear()
+    batches.embed(images(42))  # 3 x 2, 3 x 4, 3 x 8
+    assert recorder.sizes[0] == 2
+    assert recorder.sizes[-1] == 8
+    assert sorted(recorder.sizes) == recorder.sizes
+
+
+def test_embed__no_memory_for_one_image_goes_back_to_the_queue() -> None:
+    with pytest.raises(TransientError, match="single image"):
+        make(Recorder(capacity=0)).embed(images(2))
+
+
+def _spoil(index: int, value: float) -> Forward:
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        rows = colors(batch)
+        if len(batch) > 1:
+            rows[index] = value
+        return rows
+
+    return forward
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_embed__a_row_that_is_not_finite_is_saved_by_float32(value: float) -> None:
+    result = make(_spoil(2, value)).embed(images(4))
+    assert result.failures == {}
+    np.testing.assert_allclose(result.embeddings, expected(4), atol=1e-6)
+
+
+def _constant(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda batch: torch.full((len(batch), 3), value)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "retry", "reason"),
+    [
+        (float("nan"), _constant(float("nan")), "embed_nonfinite"),
+        (float("inf"), _constant(float("inf")), "embed_nonfinite"),
+        (float("nan"), _constant(0.0), "embed_zero"),
+        (0.0, colors, "embed_zero"),
+        (1e-8, colors, "embed_zero"),
+    ],
+)
+def test_embed__what_stays_bad_is_an_outcome_of_its_own_image(
+    spoiled: float, retry: Forward, reason: str
+) -> None:
+    result = make(_spoil(1, spoiled), retry=retry).embed(images(4))
+    assert result.failures == {1: reason}
+    assert result.kept_indices.tolist() == [0, 2, 3]
+    np.testing.assert_allclose(result.embeddings, expected(4)[[0, 2, 3]], atol=1e-6)
+
+
+def test_embed__a_row_too_long_for_float32_still_has_a_direction() -> None:
+    result = make(lambda batch: colors(batch) * 1e30).embed(images(3))
+    np.testing.assert_allclose(result.embeddings, expected(3), atol=1e-6)
