@@ -4,6 +4,7 @@
     ├── PermanentError         record the outcome and its reason, acknowledge
     ├── TransientError         release the message with a delay, try again
     ├── DependencyDownError    stop receiving until the dependency answers again
+    │   └── AccessDeniedError  refused: this one object, or everything? never "gone"
     └── UserError              the person at the keyboard can mend it: one line, with the remedy
 
 Adapters translate what their library raises, with ``raise ... from exc``; nothing above them
@@ -34,6 +35,11 @@ class TransientError(PixsiftError):
 
 class DependencyDownError(PixsiftError):
     """A dependency does not answer or refuses us; receiving more would only burn receive counts."""
+
+
+class AccessDeniedError(DependencyDownError):
+    """S3 refuses an object (403, a disabled key, a skewed clock). Never the same as gone: without
+    the permission to list, S3 answers 403 for missing keys as well."""
 
 
 class UserError(PixsiftError):

@@ -1,1 +1,174 @@
-"""What both queue services share: the stop signal, the visibility heartbeat, settling messages."""
+"""What both queue services share: the stop signal, the visibility heartbeat, settling messages.
+
+The invariant: a message is acknowledged only after everything it speaks of has its outcome
+committed. Nothing here is needed for that to be *correct*: a heartbeat that fails, an ack that is
+lost, a process that dies only makes a message come back, and then it finds its outcome.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+
+from aws_lambda_powertools import Logger
+
+from pixsift.adapters.sqs import MAX_BATCH, Message, SqsQueue
+from pixsift.errors import PixsiftError
+
+Clock = Callable[[], float]
+_MAX_BACKOFF_SECONDS = 300
+
+
+class StopSignal:
+    """SIGTERM and SIGINT as an event; a context manager that puts the old handlers back."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> threading.Event:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._stop)
+        return self.event
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.event.set()
+
+
+def backoff_seconds(receive_count: int, jitter: float) -> int:
+    """How long to hide a message after its n-th failed try: 2, 4, 8, ... at most 300 s.
+
+    ``jitter`` in [0, 1) takes off up to half, so that messages that failed together part ways.
+    """
+    ceiling = min(2.0 ** min(max(receive_count, 1), 16), _MAX_BACKOFF_SECONDS)
+    return max(1, round(ceiling * (1 - jitter / 2)))
+
+
+class VisibilityHeartbeat:
+    """Keeps the messages in hand hidden while they are worked on, until a deadline per message.
+
+    A message is extended when two thirds of its hidden time have passed, ten per call. After
+    ``deadline_seconds`` in hand it is left to come back by itself: whatever holds it is stuck.
+    """
+
+    def __init__(
+        self,
+        queue: SqsQueue,
+        *,
+        visibility_timeout_seconds: float,
+        deadline_seconds: float,
+        logger: Logger,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._queue = queue
+        self._timeout = visibility_timeout_seconds
+        self._deadline = deadline_seconds
+        self._logger = logger
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._hidden_until: dict[str, tuple[Message, float]] = {}
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> "VisibilityHeartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._wake.set()
+        self._thread.join()
+
+    def watch(self, messages: Sequence[Message]) -> None:
+        """Begin to keep ``messages`` hidden; their time runs since they were received."""
+        with self._lock:
+            for message in messages:
+                until = message.received_at + self._timeout
+                self._hidden_until[message.receipt_handle] = (message, until)
+
+    def forget(self, messages: Sequence[Message]) -> None:
+        """Stop extending ``messages``."""
+        with self._lock:
+            for message in messages:
+                self._hidden_until.pop(message.receipt_handle, None)
+
+    def beat(self) -> int:
+        """Extend what is due, drop what is past its deadline; the number extended."""
+        now = self._clock()
+        with self._lock:
+            held = list(self._hidden_until.values())
+        overdue = [m for m, _ in held if now - m.received_at > self._deadline]
+        if overdue:
+            self._logger.warning("messages past their deadline are left to come back",
+                                 extra={"messages": [m.message_id for m in overdue]})  # fmt: skip
+            self.forget(overdue)
+        late = {m.receipt_handle for m in overdue}
+        due = [
+            m for m, until in held
+            if until - now < 2 * self._timeout / 3 and m.receipt_handle not in late
+        ]  # fmt: skip
+        if due:
+            self._queue.extend(due, round(self._timeout))
+            with self._lock:
+                for message in due:
+                    if message.receipt_handle in self._hidden_until:
+                        until = now + self._timeout
+                        self._hidden_until[message.receipt_handle] = (message, until)
+        return len(due)
+
+    def _run(self) -> None:
+        while not self._wake.wait(self._timeout / 6):
+            try:
+                self.beat()
+            except PixsiftError as error:
+                # Not fatal: the messages come back, and find their outcomes.
+                self._logger.warning("heartbeat failed", extra={"error": str(error)})
+
+
+class AckBuffer:
+    """Gathers finished messages into full batches of ten, so that an image costs 0.1 calls.
+
+    A batch that is not full is sent once its oldest message has waited ``max_wait_seconds``.
+    """
+
+    def __init__(
+        self, queue: SqsQueue, *, max_wait_seconds: float = 1.0, clock: Clock = time.monotonic
+    ) -> None:
+        self._queue = queue
+        self._max_wait = max_wait_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting: list[Message] = []
+        self._since = 0.0
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Acknowledge ``messages`` soon; their outcomes are committed."""
+        with self._lock:
+            if messages and not self._waiting:
+                self._since = self._clock()
+            self._waiting.extend(messages)
+
+    def flush(self, *, everything: bool = False) -> list[Message]:
+        """Send full batches, and what has waited long enough; returns what was sent."""
+        with self._lock:
+            waited = bool(self._waiting) and self._clock() - self._since >= self._max_wait
+            full = len(self._waiting) // MAX_BATCH * MAX_BATCH
+            count = len(self._waiting) if everything or waited else full
+            ready, self._waiting = self._waiting[:count], self._waiting[count:]
+            self._since = self._clock()
+        self._queue.ack(ready)
+        return ready

@@ -1,6 +1,10 @@
 """Identity of object versions, and the order of writes to one key."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+UNVERSIONED = "etag:"
+"""Prefix of the version id of an object in a bucket without versioning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,52 @@ class ObjectVersion:
     def uri(self) -> str:
         """``s3://bucket/key?versionId=...``, for people and logs."""
         return f"s3://{self.bucket}/{self.key}?versionId={self.version_id}"
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether S3 can be asked for exactly this write."""
+        return not self.version_id.startswith(UNVERSIONED)
+
+    @property
+    def etag(self) -> str | None:
+        """The ETag that stands in for a version id; None in a versioned bucket."""
+        return None if self.is_versioned else self.version_id.removeprefix(UNVERSIONED)
+
+
+def version_id_of(version_id: str | None, etag: str | None) -> str | None:
+    """The ledger's version id of a write, or None where neither id nor ETag is known.
+
+    The version ``null`` (versioning suspended) is overwritten in place, so it counts as none.
+    """
+    if version_id and version_id != "null":
+        return version_id
+    return f"{UNVERSIONED}{etag.strip(chr(34))}" if etag and etag.strip('"') else None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVersion:
+    """One line of S3's listing of a key's versions, as S3 orders them: newest first."""
+
+    version_id: str
+    is_delete_marker: bool = False
+    size_bytes: int | None = None
+    etag: str | None = None
+
+
+def versions_hidden_by_markers(listing: Iterable[ListedVersion]) -> list[str]:
+    """Version ids that lie under a delete marker; ``listing`` is of one key, newest first.
+
+    A write after the marker is alive again, and a version fetched by its id answers even under a
+    marker: only the listing tells.
+    """
+    hidden = False
+    found: list[str] = []
+    for line in listing:
+        if line.is_delete_marker:
+            hidden = True
+        elif hidden:
+            found.append(version_id_of(line.version_id, line.etag) or line.version_id)
+    return found
 
 
 def sequencer_order(sequencer: str) -> str:

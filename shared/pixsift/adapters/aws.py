@@ -1,0 +1,115 @@
+"""What the SQS and S3 adapters share: how clients are made, and what their errors mean.
+
+Endpoints come only through the standard variables (``AWS_ENDPOINT_URL`` and its cousins), so no
+code here knows an emulator.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProxyConnectionError,
+    SSLError,
+)
+
+from pixsift.errors import (
+    AccessDeniedError,
+    DependencyDownError,
+    ObjectGoneError,
+    PermanentError,
+    TransientError,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+_UNREACHABLE = (
+    EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError,
+    NoCredentialsError, PartialCredentialsError, NoRegionError,
+)  # fmt: skip
+_THROTTLED = frozenset({
+    "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestThrottled",
+    "TooManyRequestsException", "KMS.ThrottlingException", "RequestTimeout", "RequestTimeoutException",
+    "OperationAborted", "ConditionalRequestConflict",
+})  # fmt: skip
+_REFUSED = frozenset({
+    "AccessDenied", "AccessDeniedException", "AllAccessDisabled", "InvalidAccessKeyId",
+    "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken",
+    "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure", "403", "Forbidden",
+    "KMS.DisabledException", "KMS.NotFoundException", "KMS.KMSInvalidStateException",
+})  # fmt: skip
+_ABSENT = frozenset({
+    "NoSuchBucket", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue",
+})  # fmt: skip
+_GONE = {
+    "NoSuchKey": "deleted", "NoSuchVersion": "deleted", "404": "deleted", "NotFound": "deleted",
+    "405": "deleted", "MethodNotAllowed": "deleted",  # the version is a delete marker
+    "412": "overwritten", "PreconditionFailed": "overwritten",
+}  # fmt: skip
+
+
+def s3_client(*, connections: int = 32) -> "S3Client":
+    """A thread-safe S3 client; ``connections`` bounds its pool."""
+    return boto3.client(
+        "s3",
+        config=_config(connections, request_checksum_calculation="when_required"),
+    )
+
+
+def sqs_client(*, connections: int = 8) -> "SQSClient":
+    """A thread-safe SQS client; its read timeout outlives the longest long poll (20 s)."""
+    return boto3.client("sqs", config=_config(connections, read_timeout=30))
+
+
+def _config(connections: int, **more: Any) -> Config:
+    # Standard retries cover throttling and cut connections before the first byte of a body.
+    defaults: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 20}
+    return Config(
+        max_pool_connections=connections,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        **(defaults | more),
+    )
+
+
+@contextmanager
+def aws_errors(what: str) -> Iterator[None]:
+    """Raise what botocore raised inside as pixsift's own errors; ``what`` names the call."""
+    try:
+        yield
+    except ClientError as error:
+        _reraise(error, what)
+    except _UNREACHABLE as error:
+        raise DependencyDownError(f"{what}: {error}") from error
+    except BotoCoreError as error:
+        raise TransientError(f"{what}: {error}") from error
+
+
+def _reraise(error: ClientError, what: str) -> NoReturn:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    detail = f"{what}: {code}: {error.response.get('Error', {}).get('Message', '')}"
+    if code in _ABSENT:
+        raise DependencyDownError(detail) from error
+    if code in _THROTTLED or status >= 500 or status == 429:
+        raise TransientError(detail) from error
+    if code in _GONE:
+        raise ObjectGoneError(_GONE[code], what) from error
+    if code == "InvalidObjectState":
+        raise PermanentError("archived", detail) from error
+    if code in _REFUSED or status == 403:
+        raise AccessDeniedError(detail) from error
+    if status == 400:
+        # A version id S3 cannot read, SSE-C without its key: the request cannot ever succeed.
+        raise PermanentError("unreadable", detail) from error
+    raise TransientError(detail) from error

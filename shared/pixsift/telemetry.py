@@ -1,0 +1,135 @@
+"""Structured logs and metrics: Powertools Logger (JSON) and Metrics (CloudWatch EMF) on stdout.
+
+Every metric is declared in ``METRICS`` and described in docs/metrics.md; a test compares them.
+Dimensions are few on purpose (the service only): a metric per robot would cost more than it tells.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+from aws_lambda_powertools import Logger, Metrics
+
+Unit = Literal["Count", "Seconds", "Bytes", "Percent"]
+NAMESPACE = "pixsift"
+_MAX_VALUES = 100
+"""Values per metric in one EMF document (CloudWatch EMF specification)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: name, unit, and what it tells, as docs/metrics.md says it."""
+
+    name: str
+    unit: Unit
+    tells: str
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("received", "Count", "messages received from the queue"),
+        Metric("received_again", "Count", "messages among them that had been received before"),
+        Metric("redelivered", "Count", "object versions that already had their outcome"),
+        Metric("anomalies", "Count", "messages, or records in them, that were no object events"),
+        Metric("ignored", "Count", "objects that the source rules of every collection leave out"),
+        Metric("outcome_kept", "Count", "decisions: kept"),
+        Metric("outcome_duplicate", "Count", "decisions: duplicate"),
+        Metric("outcome_rejected", "Count", "decisions: rejected"),
+        Metric("outcome_gone", "Count", "decisions: gone"),
+        Metric("outcome_failed", "Count", "decisions: failed; alarm on any"),
+        Metric("duplicates_ratio", "Percent", "duplicates among kept and duplicate of a commit"),
+        Metric("released", "Count", "messages given back for another try"),
+        Metric("access_denied", "Count", "objects S3 refused to hand out; alarm on any"),
+        Metric("dependency_down", "Count", "times receiving stopped for a dependency"),
+        Metric("queue_age_seconds", "Seconds", "from the message being sent to its outcome"),
+        Metric("fetch_seconds", "Seconds", "one object from S3"),
+        Metric("fetched_bytes", "Bytes", "one object from S3"),
+        Metric("decode_seconds", "Seconds", "one batch through the decoder processes"),
+        Metric("embed_seconds", "Seconds", "one batch through the model"),
+        Metric("embed_batch", "Count", "images in a batch the model saw (batch fill)"),
+        Metric("embeddings_reused", "Count", "images whose vector was known: no model run"),
+        Metric("commit_seconds", "Seconds", "one decision transaction with its search"),
+        Metric("commit_batch", "Count", "object versions in a decision transaction"),
+        Metric("thumbnail_failures", "Count", "thumbnails that could not be written"),
+        Metric("backlog", "Count", "messages waiting in the queue, about"),
+        Metric("in_flight", "Count", "object versions inside this consumer"),
+    )
+}
+
+
+class Telemetry:
+    """Metrics of one process, gathered from any thread and written by ``flush``."""
+
+    def __init__(self, service: str) -> None:
+        self._metrics = Metrics(namespace=NAMESPACE, service=service)
+        self._lock = threading.Lock()
+        self._counts: dict[str, float] = defaultdict(float)
+        self._values: dict[str, list[float]] = defaultdict(list)
+
+    def count(self, name: str, amount: float = 1) -> None:
+        """Add to a counter; its sum is written once per flush. KeyError for an unknown name."""
+        _declared(name)
+        if amount:
+            with self._lock:
+                self._counts[name] += amount
+
+    def observe(self, name: str, value: float) -> None:
+        """Record one value of a distribution; beyond a hundred per flush the newest stay."""
+        _declared(name)
+        with self._lock:
+            values = self._values[name]
+            values.append(value)
+            del values[:-_MAX_VALUES]
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Observe the seconds that the body took, however it ends."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(name, perf_counter() - started)
+
+    def total(self, name: str) -> float:
+        """The sum of a counter since the last flush (tests, and the log line of a batch)."""
+        with self._lock:
+            return self._counts.get(name, 0)
+
+    def flush(self) -> None:
+        """Write everything gathered as one EMF document; nothing gathered, nothing written."""
+        with self._lock:
+            counts, self._counts = self._counts, defaultdict(float)
+            values, self._values = self._values, defaultdict(list)
+            for name, amount in counts.items():
+                self._metrics.add_metric(name=name, unit=METRICS[name].unit, value=amount)
+            for name, several in values.items():
+                for value in several:
+                    self._metrics.add_metric(name=name, unit=METRICS[name].unit, value=value)
+            if counts or values:
+                self._metrics.flush_metrics()
+
+
+def make_logger(service: str, level: str = "INFO") -> Logger:
+    """A logger that writes one JSON object per line to stdout."""
+    return Logger(service=service, level=level.upper(), use_rfc3339=True)
+
+
+def metrics_page() -> str:
+    """docs/metrics.md, written from ``METRICS``."""
+    rows = "\n".join(f"| `{m.name}` | {m.unit} | {m.tells} |" for m in METRICS.values())
+    return (
+        "# Metrics\n\n"
+        "CloudWatch EMF on stdout, namespace `pixsift`, one dimension: `service`. Written from\n"
+        "`METRICS` in `shared/pixsift/telemetry.py`; a test compares them.\n\n"
+        f"| metric | unit | tells |\n| --- | --- | --- |\n{rows}\n"
+    )
+
+
+def _declared(name: str) -> None:
+    if name not in METRICS:
+        raise KeyError(f"metric {name!r} is not declared in pixsift.telemetry.METRICS")

@@ -1,0 +1,43 @@
+"""Metrics: declared in one place, documented, written as EMF."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pixsift.telemetry import METRICS, Telemetry, make_logger, metrics_page
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_metrics__the_page_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text("utf-8") == metrics_page(), (
+        "write it anew: python -c 'from pixsift.telemetry import metrics_page; "
+        'open("docs/metrics.md", "w").write(metrics_page())\''
+    )
+
+
+def test_flush__one_emf_document_with_sums_and_values(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry = Telemetry("test")
+    telemetry.count("received", 2)
+    telemetry.count("received")
+    telemetry.observe("fetch_seconds", 0.5)
+    telemetry.observe("fetch_seconds", 1.5)
+    telemetry.flush()
+    telemetry.flush()  # nothing gathered: nothing written
+    [line] = capsys.readouterr().out.splitlines()
+    document = json.loads(line)
+    assert document["received"] == [3.0]
+    assert document["fetch_seconds"] == [0.5, 1.5]
+    assert document["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "pixsift"
+
+
+def test_count__an_undeclared_name_is_a_mistake() -> None:
+    with pytest.raises(KeyError, match="not declared"):
+        Telemetry("test").count("no_such_metric")
+
+
+def test_logger__one_json_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
+    make_logger("test-logger").info("hello", extra={"count": 3})
+    document = json.loads(capsys.readouterr().out)
+    assert (document["message"], document["count"]) == ("hello", 3)
