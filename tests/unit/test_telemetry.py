@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pixsift.telemetry import METRICS, Telemetry, make_logger, metrics_page
+from pixsift.telemetry import Telemetry, make_logger, metrics_page
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -40,7 +40,8 @@ _UNREACHABLE = (
 )  # fmt: skip
 _THROTTLED = frozenset({
     "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestThrottled",
-    "TooManyRequestsException", "KMS.ThrottlingException", "RequestTimeout", "RequestTimeoutException",
+    "TooManyRequestsException", "KMS.ThrottlingException", "RequestTimeout",
+    "RequestTimeoutException",
     "OperationAborted", "ConditionalRequestConflict",
 })  # fmt: skip
 _REFUSED = frozenset({

@@ -179,7 +179,7 @@ class S3Objects:
 
     def copy(self, source: ObjectVersion, bucket: str, key: str) -> str:
         """Copy one exact version server-side, at most 5 GiB; the new ETag."""
-        origin: dict[str, str] = {"Bucket": source.bucket, "Key": source.key}
+        origin: dict[str, Any] = {"Bucket": source.bucket, "Key": source.key}
         condition: dict[str, Any] = {}
         if source.is_versioned:
             origin["VersionId"] = source.version_id
@@ -187,7 +187,10 @@ class S3Objects:
             condition["CopySourceIfMatch"] = source.etag
         with aws_errors(f"copy {source.uri}"):
             answer = self._client.copy_object(
-                Bucket=bucket, Key=key, CopySource=origin, **condition  # type: ignore[arg-type]
+                Bucket=bucket,
+                Key=key,
+                CopySource=origin,
+                **condition,
             )
         return answer["CopyObjectResult"]["ETag"].strip('"')
 

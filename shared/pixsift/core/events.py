@@ -62,7 +62,7 @@ class ParsedMessage:
     anomaly: str | None = None
 
 
-class _Anomaly(Exception):
+class _Anomaly(Exception):  # noqa: N818 - an answer, not an error
     """Internal: this piece is no object event; the text is the ledger's reason code."""
 
 

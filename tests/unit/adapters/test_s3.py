@@ -80,9 +80,7 @@ def test_fetch__gone_is_asked_twice(client: Any) -> None:
     assert pauses == [0.5]
 
 
-def test_fetch__size_limit_and_reservation_before_the_body(
-    client: Any, objects: S3Objects
-) -> None:
+def test_fetch__size_limit_and_reservation_before_the_body(client: Any, objects: S3Objects) -> None:
     version = put(client, b"x" * 100)
     with pytest.raises(PermanentError) as caught:
         objects.fetch(version, max_bytes=99)

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pixsift.core.events import ObjectCreated, ObjectRemoved, ParsedMessage, parse_notification
+from pixsift.core.events import (
+    ObjectCreated,
+    ObjectEvent,
+    ObjectRemoved,
+    ParsedMessage,
+    parse_notification,
+)
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "events"
 BUCKET = "robot-images"
@@ -32,7 +38,7 @@ def body(*records: Any) -> str:
     return json.dumps({"Records": list(records)})
 
 
-GOLDEN = {
+GOLDEN: dict[str, list[ObjectEvent]] = {
     "s3_put_2_1_versioned.json": [
         ObjectCreated(BUCKET, "robot 2/cam+front/näher.jpg", "096fKKXTRTtl3on89fVO.nfljtsv6qko",
                       "d41d8cd98f00b204e9800998ecf8427e", 1024, "0055AED6DCD90281E5"),
