@@ -179,7 +179,7 @@ class S3Objects:
 
     def copy(self, source: ObjectVersion, bucket: str, key: str) -> str:
         """Copy one exact version server-side, at most 5 GiB; the new ETag."""
-        origin: dict[str, Any] = {"Bucket": source.bucket, "Key": source.key}
+        origin: Any = {"Bucket": source.bucket, "Key": source.key}
         condition: dict[str, Any] = {}
         if source.is_versioned:
             origin["VersionId"] = source.version_id
@@ -196,25 +196,33 @@ class S3Objects:
 
     def list_versions(self, bucket: str, key: str) -> list[ListedVersion]:
         """All versions and delete markers of one key, newest first."""
-        lines: list[ListedVersion] = []
-        for listed in self.iter_versions(bucket, key):
-            if listed.key != key:  # in byte order a key comes before all it is a prefix of
+        lines: list[ListedObject] = []
+        for page in self._pages(bucket, key):
+            found = [listed for listed in page if listed.key == key]
+            lines.extend(found)
+            if len(found) < len(page):  # in byte order a key comes before all it is a prefix of
                 break
-            lines.append(listed.version)
-        return lines
+        # Emulators list markers after versions; all agree about which line is the latest.
+        lines.sort(key=lambda listed: not listed.is_latest)
+        return [listed.version for listed in lines]
 
     def iter_versions(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
         """Versions and delete markers under ``prefix``: by key, then newest first."""
-        pages = self._client.get_paginator("list_object_versions").paginate(
-            Bucket=bucket, Prefix=prefix
+        for page in self._pages(bucket, prefix):
+            yield from page
+
+    def _pages(self, bucket: str, prefix: str) -> Iterator[list[ListedObject]]:
+        pages = iter(
+            self._client.get_paginator("list_object_versions").paginate(
+                Bucket=bucket, Prefix=prefix
+            )
         )
-        iterator = iter(pages)
         while True:
             with aws_errors(f"list s3://{bucket}/{prefix}"):
-                page: Any = next(iterator, None)
+                page: Any = next(pages, None)
             if page is None:
                 return
-            yield from _in_order(page)
+            yield list(_in_order(page))
 
 
 def _exactly(version: ObjectVersion) -> dict[str, Any]:
