@@ -170,7 +170,8 @@ class _Rows:
     def _fill(self, dimension: int) -> None:
         if len(self._images) > len(self._matrix):
             grown = np.empty((max(64, 2 * len(self._images)), dimension), np.float32)
-            grown[: self._filled] = self._matrix[: self._filled]
+            if self._filled:  # the matrix of nothing has no columns either
+                grown[: self._filled] = self._matrix[: self._filled]
             self._matrix = grown
         for row in range(self._filled, len(self._images)):
             self._matrix[row] = _unit(self._images[row].embedding)

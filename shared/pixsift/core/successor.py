@@ -1,0 +1,180 @@
+"""Builds the next generation of a collection from what became of its objects in this one.
+
+Objects are replayed in the order of their arrival under the new rule: embedded ones are decided
+again, the others (rejected, failed, gone) are carried over. What happens meanwhile in the
+generation in use is applied in the order of ``seq``, so the successor is at every moment what the
+collection would be, had the new rule been in force from the start. A removal re-decides what the
+removed image represents *here*, which is not what it represents there.
+
+Pure: emits the rows to write; whoever asks what-if just does not write them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pixsift.core.dedup import Image, NearRule
+from pixsift.core.replay import Replay, in_blocks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """What became of an object in one generation; also a row to write for the successor."""
+
+    object_id: int
+    outcome: str | None
+    """None: the decision was taken back, and none has replaced it yet."""
+    reason: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+    representative: int | None = None
+    distance: float | None = None
+    pixel_sha256: bytes | None = None
+    seq: int = 0
+    """Valid from this seq of the collection on."""
+    represents: bool = False
+    """Kept, or remembered: expired at S3, but its memory keeps filtering."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Add:
+    """Write a decision, and a representative where ``image`` is given."""
+
+    state: State
+    image: Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the open decision of an object at a seq, and its representative where asked."""
+
+    object_id: int
+    seq: int
+    representative: bool
+
+
+Write = Add | Close
+Fetch = Callable[[Sequence[State]], list[Image]]
+"""Images of the objects, in the order in which orphans are decided again (best first)."""
+
+
+class Successor:
+    """The next generation, in memory: who is kept and who stands for whom."""
+
+    def __init__(self, rule: NearRule, dimension: int, fetch: Fetch) -> None:
+        self._replay = Replay(rule, dimension)
+        self._fetch = fetch
+        self.states: dict[int, State] = {}
+        self._children: dict[int, set[int]] = {}
+
+    def copy(self, states: Sequence[State]) -> Iterator[Write]:
+        """Start from another generation as it is: nothing is decided again."""
+        for block in in_blocks(states):
+            images = self._images([state for state in block if state.represents])
+            for state in block:
+                if state.object_id in images:
+                    self._replay.keep(images[state.object_id])
+                yield self._add(state, images.get(state.object_id))
+
+    def apply(self, states: Sequence[State]) -> Iterator[Write]:
+        """Replay or catch up with ``states``, which come in order."""
+        waiting: list[State] = []
+        for state in states:
+            if self._is_to_be_decided(state):
+                waiting.append(state)
+                continue
+            yield from self._decide(waiting)
+            waiting.clear()
+            yield from self._follow(state)
+        yield from self._decide(waiting)
+
+    def _is_to_be_decided(self, state: State) -> bool:
+        judged = state.outcome in ("kept", "duplicate") or state.represents
+        return judged and not self._is_judged(state.object_id)
+
+    def _is_judged(self, object_id: int) -> bool:
+        known = self.states.get(object_id)
+        return known is not None and (known.outcome in ("kept", "duplicate") or known.represents)
+
+    def _decide(self, states: Sequence[State]) -> Iterator[Write]:
+        for block in in_blocks(states):
+            images = self._images(block)
+            alive = [state for state in block if state.object_id in images]
+            rulings = self._replay.decide([images[state.object_id] for state in alive])
+            for state, ruling in zip(alive, rulings, strict=True):
+                if state.object_id in self.states:
+                    yield Close(state.object_id, state.seq, representative=False)
+                if state.outcome == "gone":  # remembered there
+                    new = replace(state, represents=ruling.outcome == "kept")
+                else:
+                    new = replace(
+                        state, outcome=ruling.outcome, reason=ruling.reason, detail={},
+                        representative=ruling.representative_object_id, distance=ruling.distance,
+                        represents=ruling.outcome == "kept",
+                    )  # fmt: skip
+                yield self._add(new, images[state.object_id] if new.represents else None)
+            for state in block:
+                if state.object_id not in images:
+                    yield from self._without_vector(state)
+
+    def _without_vector(self, state: State) -> Iterator[Write]:
+        """Erased since the states were read (its ``gone`` is on its way), or lost: said so."""
+        if state.object_id in self.states:
+            yield Close(state.object_id, state.seq, representative=False)
+        gone = state.outcome == "gone"
+        yield self._add(
+            replace(
+                state, outcome="gone" if gone else "failed",
+                reason=state.reason if gone else "vector_missing",
+                representative=None, distance=None, represents=False,
+            ),
+            None,
+        )  # fmt: skip
+
+    def _follow(self, state: State) -> Iterator[Write]:
+        """Do as the generation in use did: rejected, failed, gone, expired or taken back."""
+        known = self.states.get(state.object_id)
+        if state.outcome in ("kept", "duplicate") or (known and _same(known, state)):
+            return
+        remembered = state.represents and known is not None and known.represents
+        if known is not None:
+            ends = known.represents and not remembered
+            yield Close(state.object_id, state.seq, representative=ends)
+            self._forget(known)
+        if state.outcome is not None:
+            yield self._add(replace(state, represents=remembered, representative=None), None)
+        if known is not None and known.represents and not remembered:
+            self._replay.remove(state.object_id)
+            yield from self._orphans_of(state.object_id, state.seq)
+
+    def _orphans_of(self, object_id: int, seq: int) -> Iterator[Write]:
+        orphans = [self.states[child] for child in self._children.pop(object_id, ())]
+        images = self._fetch(orphans) if orphans else []
+        states = {state.object_id: state for state in orphans}
+        for image, ruling in zip(images, self._replay.decide(images), strict=True):
+            old = states[image.object_id]
+            yield Close(image.object_id, seq, representative=False)
+            new = replace(
+                old, outcome=ruling.outcome,
+                reason="promoted" if ruling.outcome == "kept" else ruling.reason, detail={},
+                representative=ruling.representative_object_id, distance=ruling.distance,
+                seq=seq, represents=ruling.outcome == "kept",
+            )  # fmt: skip
+            yield self._add(new, image if new.represents else None)
+
+    def _add(self, state: State, image: Image | None) -> Add:
+        self.states[state.object_id] = state
+        if state.representative is not None:
+            self._children.setdefault(state.representative, set()).add(state.object_id)
+        return Add(state, image)
+
+    def _forget(self, state: State) -> None:
+        del self.states[state.object_id]
+        if state.representative is not None:
+            self._children.get(state.representative, set()).discard(state.object_id)
+
+    def _images(self, states: Sequence[State]) -> dict[int, Image]:
+        return {image.object_id: image for image in self._fetch(states)} if states else {}
+
+
+def _same(a: State, b: State) -> bool:
+    return (a.outcome, a.reason, a.represents) == (b.outcome, b.reason, b.represents)

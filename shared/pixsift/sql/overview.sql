@@ -1,0 +1,44 @@
+-- What people look at: collections and their counts.
+
+-- name: change_collection
+-- Only what later arrivals are judged by; epsilon and the second look change by `redecide`.
+UPDATE collection SET
+    sources = coalesce(%(sources)s, sources),
+    key_pattern = CASE WHEN %(set_key_pattern)s THEN %(key_pattern)s ELSE key_pattern END,
+    quality_policy = coalesce(%(quality_policy)s, quality_policy),
+    expiry_policy = coalesce(%(expiry_policy)s, expiry_policy)
+WHERE collection_id = %(collection_id)s
+
+-- name: outcome_counts
+-- The outcomes that hold now, by reason.
+SELECT d.outcome, d.reason, count(*) AS objects
+FROM decision d JOIN collection c USING (collection_id, generation)
+WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
+GROUP BY d.outcome, d.reason ORDER BY d.outcome, count(*) DESC, d.reason
+
+-- name: recent_decisions
+-- Decisions of the last minute, for a rate; an index range over the newest seqs keeps it cheap.
+SELECT count(*) AS decisions, max(d.decided_at) AS newest
+FROM decision d JOIN collection c USING (collection_id, generation)
+WHERE d.collection_id = %(collection_id)s AND d.valid_from_seq > c.seq - 2000
+  AND d.decided_at > now() - interval '1 minute'
+
+-- name: generations_of
+-- All of them: the history of rules.
+SELECT generation, epsilon, second_look, state, created_at, switched_at_seq
+FROM generation WHERE collection_id = %(collection_id)s ORDER BY generation
+
+-- name: space_of
+-- Which model and recipe the collection's vectors come from.
+SELECT m.space_id, m.name, m.revision, m.weights_sha256, m.recipe_id, m.pooling, m.dimension
+FROM model m JOIN collection c USING (space_id) WHERE c.collection_id = %(collection_id)s
+
+-- name: snapshot_counts
+-- Snapshots by state, and the newest published one.
+SELECT state, count(*) AS snapshots, max(published_at) AS newest
+FROM snapshot WHERE collection_id = %(collection_id)s GROUP BY state ORDER BY state
+
+-- name: anomaly_counts
+-- Messages that were no object events, by reason.
+SELECT reason, count(*) AS messages, max(received_at) AS newest
+FROM anomaly GROUP BY reason ORDER BY count(*) DESC, reason

@@ -1,0 +1,106 @@
+"""The decision by brute force: the simplest program that could be right, to compare ours with.
+
+It shares nothing with the product but the rule's verdict: every pair is measured, in the order of
+arrival, with the textbook formula in float64 over the stored halves.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rule = Callable[[float], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image as the oracle sees it."""
+
+    name: str
+    content: bytes
+    pixels: bytes
+    vector: NDArray[np.float16]
+    quality: float = 0.0
+
+
+@dataclass
+class Oracle:
+    """One collection. ``outcomes`` maps an object's name to what became of it."""
+
+    epsilon: float
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+    children: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    erased: set[bytes] = field(default_factory=set)
+
+    def put(self, picture: Picture) -> None:
+        """A new object version arrives; one that is known changes nothing."""
+        if picture.name in self.pictures or picture.name in self.gone:
+            return
+        self.pictures[picture.name] = picture
+        self._decide(picture.name)
+
+    def remove(self, name: str) -> None:
+        """The version is gone; what it stood for is decided again, best quality first."""
+        self.gone.add(name)
+        self.children.pop(name, None)
+        if name not in self.kept:
+            return
+        self.kept.remove(name)
+        orphans = [child for child, of in self.children.items() if of == name]
+        for orphan in orphans:
+            del self.children[orphan]
+        arrival = list(self.pictures)
+        orphans.sort(key=lambda n: (-self.pictures[n].quality, arrival.index(n)))
+        for orphan in orphans:
+            self._decide(orphan)
+
+    def change_epsilon(self, epsilon: float) -> None:
+        """Everything is decided again in the order of arrival."""
+        self.epsilon = epsilon
+        self.kept, self.children = [], {}
+        for name in self.pictures:
+            if name not in self.gone:
+                self._decide(name)
+
+    def outcome(self, name: str) -> str:
+        """``kept``, ``duplicate`` or ``gone``."""
+        if name in self.gone:
+            return "gone"
+        return "kept" if name in self.kept else "duplicate"
+
+    def within(self, a: str, b: str) -> bool:
+        """Whether two pictures are duplicates of one another."""
+        one, two = self.pictures[a], self.pictures[b]
+        return (
+            one.content == two.content
+            or one.pixels == two.pixels
+            or distance(one.vector, two.vector) <= self.epsilon
+        )
+
+    def _decide(self, name: str) -> None:
+        near = [other for other in self.kept if self.within(name, other)]
+        if not near:
+            self.kept.append(name)
+            return
+        picture = self.pictures[name]
+
+        def closeness(other: str) -> tuple[int, float]:
+            known = self.pictures[other]
+            exact = 0 if known.content == picture.content else 1 if (
+                known.pixels == picture.pixels) else 2  # fmt: skip
+            return exact, distance(picture.vector, known.vector)
+
+        self.children[name] = min(near, key=closeness)
+
+
+def distance(a: NDArray[np.float16], b: NDArray[np.float16]) -> float:
+    """1 - a.b / (|a||b|), one term after the other."""
+    x, y = [float(v) for v in a], [float(v) for v in b]
+    dot = math.fsum(p * q for p, q in zip(x, y, strict=True))
+    return 1.0 - dot / (
+        math.sqrt(math.fsum(p * p for p in x)) * math.sqrt(math.fsum(q * q for q in y))
+    )
