@@ -82,6 +82,18 @@ class ModelSettings(_Settings):
     max_batch: int = Field(default=16, ge=1, le=1024, description="most images per forward pass")
 
 
+class LocalSettings(_Settings):
+    """The local loop: pixsift up, down and demo."""
+
+    state_dir: str = Field(
+        default=".pixsift", description="folder of the local loop: what runs, logs, results"
+    )
+    localstack_venv: str = Field(
+        default=".venv-localstack",
+        description="virtual environment that holds localstack/requirements.txt",
+    )
+
+
 class LoggingSettings(_Settings):
     """What a process tells about itself."""
 

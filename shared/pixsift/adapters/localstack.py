@@ -6,9 +6,7 @@ has forgotten its buckets.
 """
 
 import os
-import signal
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from pixsift.adapters.processes import ProcessRecord, spawn, stop
 from pixsift.errors import DependencyDownError, UserError
 
 DEFAULT_PORT = 4566
@@ -27,10 +26,10 @@ _STOP_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class LocalStackPlace:
-    """Where one LocalStack runs: enough to stop it from another process."""
+    """Where one LocalStack runs."""
 
-    pid: int
     port: int
+    process: ProcessRecord
 
     @property
     def endpoint(self) -> str:
@@ -52,7 +51,7 @@ class LocalStack:
         self.root = root.absolute()
         self._log = self.root / "localstack.log"
         self._port = port
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ProcessRecord | None = None
 
     def start(self) -> LocalStackPlace:
         """Start it and wait until it answers. Raises UserError without its environment."""
@@ -63,13 +62,11 @@ class LocalStack:
             )
         self.root.mkdir(parents=True, exist_ok=True)
         port = self._port or free_port()
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own environment's interpreter
-                [str(self._python), "-m", "localstack.runtime.main"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.root,
-                env=_environment(self.root, port), start_new_session=True,
-            )  # fmt: skip
-        place = LocalStackPlace(self._process.pid, port)
+        self._process = spawn(
+            "localstack", [str(self._python), "-m", "localstack.runtime.main"],
+            environment=_environment(self.root, port), log=self._log, cwd=self.root,
+        )  # fmt: skip
+        place = LocalStackPlace(port, self._process)
         try:
             self._wait_until_ready(place)
         except BaseException:
@@ -80,15 +77,8 @@ class LocalStack:
     def stop(self) -> None:
         """Stop it; harmless when it is not running."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(timeout=_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            # Its children (none, with our services) share its session.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if process is not None:
+            stop(process, seconds=_STOP_SECONDS)
 
     def __enter__(self) -> LocalStackPlace:
         return self.start()
@@ -104,7 +94,7 @@ class LocalStack:
     def _wait_until_ready(self, place: LocalStackPlace) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not answers(place.endpoint):
-            if self._process is None or self._process.poll() is not None:
+            if not place.process.is_alive():
                 raise DependencyDownError(f"LocalStack ended at once: see {self._log}")
             if time.monotonic() > deadline:
                 raise DependencyDownError(

@@ -1,0 +1,83 @@
+"""``pixsift up`` and ``pixsift down``: the local loop, left running between commands."""
+
+import shutil
+from pathlib import Path
+
+import typer
+
+from pixsift.errors import UserError
+from pixsift_cli.collections_for_local import ensure_default_collection
+from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.local_loop import (
+    LocalLoop,
+    LoopRecord,
+    exports,
+    localstack_venv,
+    read_record,
+    state_folder,
+    stop_record,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(up)
+    app.command()(down)
+
+
+def up(as_json: JsonOption = False) -> None:
+    """Start the local loop and leave it running: AWS, ledger, consumer and curator."""
+    record = read_record(state_folder())
+    if record is None or not record.is_alive():
+        if record is not None:
+            _stop(record)
+        record = _start()
+    facts = {"environment": record.environment, "state": str(state_folder())}
+    emit(facts, as_json, _how_to_use(record))
+
+
+def down(as_json: JsonOption = False) -> None:
+    """Stop the local loop, and forget its ledger: LocalStack forgets its objects likewise."""
+    record = read_record(state_folder())
+    stopped = _stop(record) if record is not None else []
+    text = f"stopped {', '.join(stopped)}" if stopped else "nothing was running"
+    emit({"stopped": stopped}, as_json, text)
+
+
+def _start() -> LoopRecord:
+    loop = LocalLoop(state_folder(), venv=localstack_venv(), prefer_default_port=True)
+    say = _say
+    try:
+        loop.start_infrastructure(say)
+        ensure_default_collection(loop.stack.raw_bucket, say)
+        loop.start_services(say)
+    except BaseException:
+        loop.stop()
+        raise
+    record = read_record(loop.state)
+    if record is None:
+        raise UserError(f"{loop.state} was deleted while the loop started: run pixsift up again")
+    return record
+
+
+def _stop(record: LoopRecord) -> list[str]:
+    stopped = stop_record(record)
+    shutil.rmtree(Path(record.postgres), ignore_errors=True)
+    for name in ("loop.json", "env"):
+        (state_folder() / name).unlink(missing_ok=True)
+    shutil.rmtree(state_folder() / "localstack", ignore_errors=True)
+    return stopped
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _how_to_use(record: LoopRecord) -> str:
+    endpoint = record.environment["AWS_ENDPOINT_URL"]
+    return (
+        f"{exports(record.environment)}"
+        f"# the same lines are in {state_folder() / 'env'}; use them with: . {state_folder()}/env\n"
+        f"# aws --endpoint-url {endpoint} s3 cp photo.jpg s3://pixsift-raw/robot-1/cam/photo.jpg\n"
+        "# pixsift status; pixsift down stops everything"
+    )

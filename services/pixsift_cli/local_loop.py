@@ -1,0 +1,229 @@
+"""The local loop: LocalStack, PostgreSQL with pgvector, the events stack and both services.
+
+Everything a team has in the cloud, on one machine, each part a process of its own. What runs is
+written to the state folder as it starts, so that another process can stop it, whatever happens.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.events_stack import EventsStack, deploy_events_stack
+from pixsift.adapters.localstack import DEFAULT_PORT, LocalStack, is_port_free
+from pixsift.adapters.migrate import migrate
+from pixsift.adapters.processes import ProcessRecord, spawn, stop
+from pixsift.config import LocalSettings
+from pixsift.errors import DependencyDownError, PixsiftError, UserError
+
+Say = Callable[[str], None]
+SERVICES = {"pixsift-consumer": "pixsift_consumer.main", "pixsift-curator": "pixsift_curator.main"}
+_LONGEST_SOCKET_FOLDER = 80
+"""Bytes; a Unix socket's whole path may have 107 (unix(7)), PostgreSQL's part of it included."""
+_LOOPBACK = "localhost,127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRecord:
+    """What runs, as kept in ``loop.json``."""
+
+    postgres: str
+    processes: tuple[ProcessRecord, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "LoopRecord":
+        """From the file's content."""
+        processes = tuple(ProcessRecord(**process) for process in value["processes"])
+        return cls(value["postgres"], processes, dict(value["environment"]))
+
+    def is_alive(self) -> bool:
+        """Whether all of it runs."""
+        return (
+            bool(self.processes)
+            and all(process.is_alive() for process in self.processes)
+            and EmbeddedPostgres(Path(self.postgres)).is_running()
+        )
+
+
+class LocalLoop:
+    """One local loop in one state folder."""
+
+    def __init__(self, state: Path, *, venv: Path, prefer_default_port: bool = False) -> None:
+        self.state = state.absolute()
+        self._venv = venv
+        self._prefer_default_port = prefer_default_port
+        self._postgres = EmbeddedPostgres(_postgres_folder(self.state))
+        self._processes: list[ProcessRecord] = []
+        self.environment: dict[str, str] = {}
+        self.stack = EventsStack()
+
+    def start_infrastructure(self, say: Say) -> None:
+        """LocalStack, PostgreSQL, the schema and the stack; this process then speaks to them.
+
+        Raises UserError or DependencyDownError; what was started by then is stopped by ``stop``.
+        """
+        self.state.mkdir(parents=True, exist_ok=True)
+        port = DEFAULT_PORT if self._prefer_default_port and is_port_free(DEFAULT_PORT) else None
+        place = LocalStack(self._venv, self.state / "localstack", port=port).start()
+        self._note(place.process)
+        say(f"LocalStack answers on {place.endpoint}")
+        _private_folder(self._postgres.root)
+        self._postgres.start()
+        self._speak_to(place.environment() | {"PIXSIFT_DATABASE_URL": self._postgres.url()})
+        applied = migrate(self._postgres.url())
+        say(f"PostgreSQL with pgvector runs, {len(applied)} migrations applied")
+        self.stack = deploy_events_stack()
+        self._speak_to(self.stack.environment())
+        say(f"the events stack is deployed: upload to s3://{self.stack.raw_bucket}/")
+
+    def start_services(self, say: Say) -> None:
+        """The consumer and the curator, as processes of their own."""
+        for name, module in SERVICES.items():
+            self._note(
+                spawn(
+                    name, [sys.executable, "-c", f"from {module} import main; main()"],
+                    environment={**os.environ, **self.environment},
+                    log=self.state / f"{name}.log", cwd=self.state,
+                )  # fmt: skip
+            )
+            say(f"{name} runs, its log is {_short(self.state / f'{name}.log')}")
+
+    def check_services(self) -> None:
+        """Raises DependencyDownError with the end of its log when a process died."""
+        for process in self._processes:
+            if not process.is_alive():
+                raise DependencyDownError(f"{process.name} ended:\n{process.tail()}")
+
+    def stop(self) -> None:
+        """Stop everything that was started, the services first; harmless to repeat."""
+        stop_record(self._record())
+        self._processes.clear()
+        (self.state / "loop.json").unlink(missing_ok=True)
+        (self.state / "env").unlink(missing_ok=True)
+
+    def _note(self, process: ProcessRecord) -> None:
+        self._processes.append(process)
+        self._write()
+
+    def _speak_to(self, environment: dict[str, str]) -> None:
+        self.environment |= environment
+        # A proxy for the internet must not catch what is meant for this machine.
+        for name in ("NO_PROXY", "no_proxy"):
+            self.environment[name] = ",".join(filter(None, [os.environ.get(name), _LOOPBACK]))
+        os.environ.update(self.environment)
+        self._write()
+
+    def _record(self) -> LoopRecord:
+        return LoopRecord(str(self._postgres.root), tuple(self._processes), self.environment)
+
+    def _write(self) -> None:
+        _write_private(self.state / "loop.json", json.dumps(asdict(self._record()), indent=1))
+        _write_private(self.state / "env", exports(self.environment))
+
+
+def stop_record(record: LoopRecord) -> list[str]:
+    """Stop what a record names, in the reverse order of starting; returns what was running."""
+    stopped = []
+    for process in reversed(record.processes):
+        if process.is_alive():
+            stop(process)
+            stopped.append(process.name)
+    postgres = EmbeddedPostgres(Path(record.postgres))
+    if postgres.root.exists() and postgres.is_running():
+        postgres.stop()
+        stopped.append("postgresql")
+    return stopped
+
+
+def read_record(state: Path) -> LoopRecord | None:
+    """What the state folder says runs; None when there is nothing. Raises UserError for rubbish."""
+    path = state / "loop.json"
+    try:
+        return LoopRecord.from_json(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as exc:
+        raise UserError(f"{path} cannot be read ({exc}): delete it") from exc
+
+
+def use_running_loop() -> None:
+    """Let commands find the loop that ``pixsift up`` left running, where nothing else is chosen.
+
+    An environment that names a ledger or an AWS endpoint is left alone.
+    """
+    if "PIXSIFT_DATABASE_URL" in os.environ or "AWS_ENDPOINT_URL" in os.environ:
+        return
+    try:
+        record = read_record(state_folder())
+        if record is not None and record.processes and record.processes[0].is_alive():
+            os.environ.update(record.environment)
+    except PixsiftError:
+        return  # up, down and doctor tell about it
+
+
+def state_folder() -> Path:
+    """Where the local loop keeps what it knows."""
+    return Path(LocalSettings().state_dir)
+
+
+def localstack_venv() -> Path:
+    """LocalStack's environment: as set, or beside the one that runs this command."""
+    chosen = Path(LocalSettings().localstack_venv)
+    beside = Path(sys.prefix).parent / chosen
+    return beside if not chosen.exists() and beside.exists() else chosen
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """Lines for a shell."""
+    return "".join(
+        f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environment.items())
+    )
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Raises DependencyDownError when ``condition`` does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise DependencyDownError(f"{what} did not happen within {seconds:.0f} s")
+        time.sleep(0.2)
+
+
+def _postgres_folder(state: Path) -> Path:
+    """In the state folder, or in the temporary one where a socket cannot live there.
+
+    PostgreSQL, started by root, runs as nobody, who may be barred from root's folders.
+    """
+    folder = state / "postgres"
+    parents = [parent for parent in folder.parents if parent.exists()]
+    barred = os.geteuid() == 0 and not all(p.stat().st_mode & 0o001 for p in parents)
+    if len(os.fsencode(folder)) <= _LONGEST_SOCKET_FOLDER and not barred:
+        return folder
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:10]
+    return Path(tempfile.gettempdir()) / f"pixsift-{os.geteuid()}-{digest}"
+
+
+def _private_folder(folder: Path) -> None:
+    """Ours alone: whoever reaches the socket is the database's superuser."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+
+
+def _write_private(path: Path, text: str) -> None:
+    beside = path.with_suffix(".new")
+    beside.touch(mode=0o600)
+    beside.write_text(text, "utf-8")
+    beside.replace(path)
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

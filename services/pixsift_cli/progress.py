@@ -1,0 +1,38 @@
+"""Progress for people: a bar on a terminal, a plain line now and then elsewhere; never on stdout."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+@contextmanager
+def progress(title: str, *, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function that moves the progress on by so many of ``total``."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                      console=console) as bar:  # fmt: skip
+            task = bar.add_task(title, total=total)
+            yield lambda count: bar.advance(task, count)
+    else:
+        yield _Lines(title, total).advance
+
+
+class _Lines:
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._done = title, total, 0
+        self._last = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if self._done == self._total or now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            sys.stderr.write(f"{self._title}: {self._done} of {self._total}\n")
+            sys.stderr.flush()
