@@ -6,8 +6,8 @@ from pathlib import Path
 import typer
 
 from pixsift.errors import UserError
-from pixsift_cli.collections_for_local import ensure_default_collection
 from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.default_collection import ensure_default_collection
 from pixsift_cli.local_loop import (
     LocalLoop,
     LoopRecord,
@@ -46,11 +46,11 @@ def down(as_json: JsonOption = False) -> None:
 
 def _start() -> LoopRecord:
     loop = LocalLoop(state_folder(), venv=localstack_venv(), prefer_default_port=True)
-    say = _say
     try:
-        loop.start_infrastructure(say)
-        ensure_default_collection(loop.stack.raw_bucket, say)
-        loop.start_services(say)
+        loop.start_infrastructure(_say)
+        collection = ensure_default_collection(loop.database_url, loop.stack.raw_bucket)
+        _say(f"collection {collection.name!r} judges what lands there")
+        loop.start_services(_say)
     except BaseException:
         loop.stop()
         raise

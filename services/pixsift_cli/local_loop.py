@@ -66,6 +66,11 @@ class LocalLoop:
         self.environment: dict[str, str] = {}
         self.stack = EventsStack()
 
+    @property
+    def database_url(self) -> str:
+        """The ledger's URL, for processes of this machine."""
+        return self._postgres.url()
+
     def start_infrastructure(self, say: Say) -> None:
         """LocalStack, PostgreSQL, the schema and the stack; this process then speaks to them.
 
@@ -90,9 +95,11 @@ class LocalLoop:
         for name, module in SERVICES.items():
             self._note(
                 spawn(
-                    name, [sys.executable, "-c", f"from {module} import main; main()"],
+                    name,
+                    [sys.executable, "-c", f"from {module} import main; main()"],
                     environment={**os.environ, **self.environment},
-                    log=self.state / f"{name}.log", cwd=self.state,
+                    log=self.state / f"{name}.log",
+                    cwd=self.state,
                 )  # fmt: skip
             )
             say(f"{name} runs, its log is {_short(self.state / f'{name}.log')}")

@@ -10,18 +10,19 @@ from importlib import import_module
 import typer
 
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift_cli.local_loop import use_running_loop
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Sift robot camera images as they land in S3.")  # fmt: skip
 
-COMMAND_MODULES = ("database",)
+COMMAND_MODULES = ("database", "local", "upload")
 """Modules of this package with a function ``register(app)``."""
 
 
 @app.callback()
 def _root() -> None:
-    pass
+    use_running_loop()
 
 
 for _module in COMMAND_MODULES:

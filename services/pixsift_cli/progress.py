@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, a plain line now and then elsewhere; never on stdout."""
+"""Progress on stderr: a bar on a terminal, a plain line now and then elsewhere."""
 
 import sys
 import time

@@ -43,8 +43,12 @@ def upload(
     if not files:
         raise UserError(f"{folder} holds no files: name the folder with the images")
     report = upload_files(FolderUploads(threads=threads), files, target, threads=threads)
-    text = f"{report.uploaded} uploaded, {report.skipped} there already, {len(report.failed)} failed"
-    emit(asdict(report), as_json, "\n".join([text, *(f"{k}: {v}" for k, v in report.failed.items())]))
+    text = (
+        f"{report.uploaded} uploaded, {report.skipped} there already, {len(report.failed)} failed"
+    )
+    emit(
+        asdict(report), as_json, "\n".join([text, *(f"{k}: {v}" for k, v in report.failed.items())])
+    )
     if report.failed:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""Puts files into a bucket and brings objects back, for people's hands: upload, demo, contact sheet.
+"""Puts files into a bucket and brings objects back, for people: upload, demo, contact sheet.
 
 The services' own client is ``pixsift.adapters.s3``; this one knows folders.
 """
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pixsift.adapters.aws import s3_client
 from pixsift.errors import DependencyDownError, TransientError, UserError
 
 if TYPE_CHECKING:
@@ -56,13 +55,7 @@ class FolderUploads:
     """Uploads and downloads of whole folders. Thread-safe."""
 
     def __init__(self, *, threads: int = 8) -> None:
-        self._s3: S3Client = boto3.client(
-            "s3",
-            config=Config(
-                max_pool_connections=threads, connect_timeout=5, read_timeout=60,
-                retries={"mode": "adaptive", "max_attempts": 5},
-            ),
-        )  # fmt: skip
+        self._s3: S3Client = s3_client(connections=threads)
 
     def listing(self, location: S3Location) -> dict[str, Stored]:
         """Key to object of everything below ``location``."""
