@@ -93,16 +93,13 @@ class LocalLoop:
     def start_services(self, say: Say) -> None:
         """The consumer and the curator, as processes of their own."""
         for name, module in SERVICES.items():
-            self._note(
-                spawn(
-                    name,
-                    [sys.executable, "-c", f"from {module} import main; main()"],
-                    environment={**os.environ, **self.environment},
-                    log=self.state / f"{name}.log",
-                    cwd=self.state,
-                )  # fmt: skip
-            )
-            say(f"{name} runs, its log is {_short(self.state / f'{name}.log')}")
+            log = self.state / f"{name}.log"
+            process = spawn(
+                name, [sys.executable, "-c", f"from {module} import main; main()"],
+                environment={**os.environ, **self.environment}, log=log, cwd=self.state,
+            )  # fmt: skip
+            self._note(process)
+            say(f"{name} runs, its log is {_short(log)}")
 
     def check_services(self) -> None:
         """Raises DependencyDownError with the end of its log when a process died."""
