@@ -15,9 +15,10 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from pixsift.adapters.postgres import Database
 from pixsift.adapters.spill_rows import SpillRows
 from pixsift.core.pool import Column, Facts, ObjectIds, Pool, matching
-from pixsift.errors import DependencyDownError, UserError
+from pixsift.errors import UserError
 from pixsift.messages import Select, Where
 from pixsift.sql import statements
 
@@ -44,7 +45,7 @@ class _Scope:
 
 
 def load_pool(
-    database: str,
+    database: Database,
     collection_id: int,
     generation: int,
     at_seq: int,
@@ -56,31 +57,27 @@ def load_pool(
 ) -> Pool:
     """The images kept at ``at_seq`` that pass ``where``, with their embeddings.
 
-    database: libpq URI. request: resolves the URIs it mentions, and brings in the vectors of what
+    request: resolves the URIs it mentions, and brings in the vectors of what
     it compares with; preselected: object ids whose vectors are needed too. Those are not eligible.
     Raises UserError for an unknown collection, generation, point, attribute or URI, an empty
-    result, mixed spaces or missing vectors; DependencyDownError when the database is away.
+    result, mixed spaces or missing vectors.
     """
-    try:
-        with psycopg.connect(database) as connection:
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            scope = _scope(connection, collection_id, generation, at_seq)
-            facts, erased = _facts(connection, scope, where.prefix)
-            chosen = facts.subset(np.flatnonzero(matching(facts, where)))
-            if not chosen.object_ids.size:
-                raise UserError(
-                    f"no image passes the filter: {facts.object_ids.size} are kept at seq {at_seq}"
-                    + (f" under prefix {where.prefix!r}" if where.prefix else "")
-                )
-            named = {uri: _named(connection, uri) for uri in _mentioned(request)}
-            compared = [i for uri in _compared(request) for i in named[uri]]
-            return _with_rows(
-                connection, scope, chosen, [*preselected, *compared],
-                named=named, erased=erased, spill_dir=spill_dir,
-            )  # fmt: skip
-    except psycopg.OperationalError as exc:
-        raise DependencyDownError(f"PostgreSQL does not answer: {exc}".strip()) from exc
+    with database.connection() as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        scope = _scope(connection, collection_id, generation, at_seq)
+        facts, erased = _facts(connection, scope, where.prefix)
+        chosen = facts.subset(np.flatnonzero(matching(facts, where)))
+        if not chosen.object_ids.size:
+            raise UserError(
+                f"no image passes the filter: {facts.object_ids.size} are kept at seq {at_seq}"
+                + (f" under prefix {where.prefix!r}" if where.prefix else "")
+            )
+        named = {uri: _named(connection, uri) for uri in _mentioned(request)}
+        compared = [i for uri in _compared(request) for i in named[uri]]
+        return _with_rows(
+            connection, scope, chosen, [*preselected, *compared],
+            named=named, erased=erased, spill_dir=spill_dir,
+        )  # fmt: skip
 
 
 def _scope(

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from pixsift.adapters.pool import load_pool
+from pixsift.adapters.postgres import Database
 from pixsift.core.pool import Pool
 from pixsift.core.sampling import select
 from pixsift.errors import UserError
@@ -16,8 +17,9 @@ from pools import LedgerOfRows, unit_rows
 
 def load(ledger: LedgerOfRows, folder: Path, where: Where | None = None, **more: object) -> Pool:
     at_seq = more.pop("at_seq", ledger.seq)
-    return load_pool(
-        ledger.database_url, ledger.collection_id, 1, at_seq, where or Where(),  # type: ignore[arg-type]
+    with Database(ledger.database_url) as database:
+        return load_pool(
+        database, ledger.collection_id, 1, at_seq, where or Where(),  # type: ignore[arg-type]
         spill_dir=folder, **more,  # type: ignore[arg-type]
     )  # fmt: skip
 
