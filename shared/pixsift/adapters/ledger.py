@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from psycopg.types.json import Jsonb
 
+from pixsift.adapters.decision_plan import read_salt, version_columns
 from pixsift.adapters.decisions import DecisionProtocol
 from pixsift.adapters.postgres import Connection, Database
 from pixsift.adapters.resident_search import ResidentSearch
@@ -216,9 +217,7 @@ class Ledger:
     def salt(self, connection: Connection) -> bytes:
         """What tombstone marks are made with; one per ledger."""
         if self._salt is None:
-            row = connection.execute(_SQL["salt"]).fetchone()
-            assert row is not None  # noqa: S101 - a migration put it there
-            self._salt = bytes(row[0])
+            self._salt = read_salt(connection)
         return self._salt
 
     def _collections(self, *, space_id: str | None, name: str | None) -> list[Collection]:
@@ -242,15 +241,6 @@ class Ledger:
             known = connection.execute(_SQL["space_dimension"], {"space_id": space_id}).fetchone()
         if known is None:
             raise UserError(f"no embedding space {space_id!r}: record it first (ensure_space)")
-
-
-def version_columns(versions: Sequence[ObjectVersion]) -> dict[str, list[str]]:
-    """Versions as the column arrays that the statements take."""
-    return {
-        "buckets": [version.bucket for version in versions],
-        "keys": [version.key for version in versions],
-        "version_ids": [version.version_id for version in versions],
-    }
 
 
 def _collection(row: tuple[Any, ...]) -> Collection:

@@ -35,7 +35,7 @@ ORDER BY c.collection_id
 -- name: decided
 -- Which of these versions need no more work: any outcome but failed is final.
 SELECT v.ordinal
-FROM unnest(%(buckets)s::text[], %(keys)s::text[], %(version_ids)s::text[])
+FROM unnest(%(buckets)b::text[], %(keys)b::text[], %(version_ids)b::text[])
          WITH ORDINALITY AS v (bucket, key, version_id, ordinal)
 JOIN object o ON (o.bucket, o.key, o.version_id) = (v.bucket, v.key, v.version_id)
 JOIN collection c ON c.collection_id = %(collection_id)s
@@ -51,14 +51,14 @@ FROM object o
 JOIN decision d ON d.object_id = o.object_id
 JOIN collection c ON c.collection_id = d.collection_id AND c.space_id = %(space_id)s
 JOIN embedding e ON e.space_id = c.space_id AND e.pixel_sha256 = d.pixel_sha256
-WHERE o.content_sha256 = ANY (%(content_sha256s)s) AND o.erased_at IS NULL
+WHERE o.content_sha256 = ANY (%(content_sha256s)b::bytea[]) AND o.erased_at IS NULL
 ORDER BY o.content_sha256, o.object_id
 
 -- name: embeddings
 -- Vectors that exist, with their second-look signals.
 SELECT pixel_sha256, embedding, look
 FROM embedding
-WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)s)
+WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[])
 
 -- name: salt
 -- Never changes; see core/tombstone.py.
@@ -67,7 +67,8 @@ SELECT salt FROM tombstone_salt
 -- name: tombstones
 -- Marks of erased versions and of erased bytes, whichever hit.
 SELECT key_hash, content_hash FROM tombstone
-WHERE key_hash = ANY (%(version_marks)s) OR content_hash = ANY (%(content_marks)s)
+WHERE key_hash = ANY (%(version_marks)b::bytea[])
+   OR content_hash = ANY (%(content_marks)b::bytea[])
 
 -- name: read_watermark
 -- Phase 1, first statement: everything up to this seq is committed and visible to whoever looks
@@ -81,12 +82,12 @@ WHERE c.collection_id = %(collection_id)s
 SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
 FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
-  AND r.object_id = ANY (%(object_ids)s) AND r.valid_to_seq IS NULL
+  AND r.object_id = ANY (%(object_ids)b::bigint[]) AND r.valid_to_seq IS NULL
 
 -- name: removable
 -- Phase 1: which of the versions that are gone represent others, or could.
-SELECT v.ordinal, r.object_id
-FROM unnest(%(buckets)s::text[], %(keys)s::text[], %(version_ids)s::text[])
+SELECT r.object_id
+FROM unnest(%(buckets)b::text[], %(keys)b::text[], %(version_ids)b::text[])
          WITH ORDINALITY AS v (bucket, key, version_id, ordinal)
 JOIN object o ON (o.bucket, o.key, o.version_id) = (v.bucket, v.key, v.version_id)
 JOIN representative r ON r.object_id = o.object_id AND r.valid_to_seq IS NULL
@@ -100,7 +101,7 @@ SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look,
 FROM decision d
 JOIN object o USING (object_id)
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
-WHERE d.representative_object_id = ANY (%(representatives)s)
+WHERE d.representative_object_id = ANY (%(representatives)b::bigint[])
   AND d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.outcome = 'duplicate' AND d.valid_to_seq IS NULL
 ORDER BY (o.quality ->> 'sharpness')::float8 DESC NULLS LAST, d.valid_from_seq, d.object_id
@@ -108,7 +109,7 @@ ORDER BY (o.quality ->> 'sharpness')::float8 DESC NULLS LAST, d.valid_from_seq, 
 -- name: child_ids
 -- Under the lock: whether the plan knows every child.
 SELECT object_id FROM decision
-WHERE representative_object_id = ANY (%(representatives)s)
+WHERE representative_object_id = ANY (%(representatives)b::bigint[])
   AND collection_id = %(collection_id)s AND generation = %(generation)s
   AND outcome = 'duplicate' AND valid_to_seq IS NULL
 
@@ -118,10 +119,10 @@ WHERE representative_object_id = ANY (%(representatives)s)
 INSERT INTO object (bucket, key, version_id, etag, size_bytes, sequencer, content_sha256,
                     pixel_sha256, image_facts, quality, captured_at, thumbnail_key)
 SELECT *
-FROM unnest(%(buckets)s::text[], %(keys)s::text[], %(version_ids)s::text[], %(etags)s::text[],
-            %(sizes)s::bigint[], %(sequencers)s::text[], %(contents)s::bytea[],
-            %(pixels)s::bytea[], %(facts)s::jsonb[], %(qualities)s::jsonb[],
-            %(captured_ats)s::timestamptz[], %(thumbnails)s::text[]) AS v (bucket, key, version_id)
+FROM unnest(%(buckets)b::text[], %(keys)b::text[], %(version_ids)b::text[], %(etags)b::text[],
+            %(sizes)b::bigint[], %(sequencers)b::text[], %(contents)b::bytea[],
+            %(pixels)b::bytea[], %(facts)b::jsonb[], %(qualities)b::jsonb[],
+            %(captured_ats)b::timestamptz[], %(thumbnails)b::text[]) AS v (bucket, key, version_id)
 ORDER BY v.bucket COLLATE "C", v.key COLLATE "C", v.version_id COLLATE "C"
 ON CONFLICT (bucket, key, version_id) DO UPDATE
 SET etag = coalesce(object.etag, excluded.etag),
@@ -140,7 +141,7 @@ WHERE object.erased_at IS NULL
 -- name: object_ids
 -- The upsert returns only rows it wrote.
 SELECT o.object_id
-FROM unnest(%(buckets)s::text[], %(keys)s::text[], %(version_ids)s::text[])
+FROM unnest(%(buckets)b::text[], %(keys)b::text[], %(version_ids)b::text[])
          WITH ORDINALITY AS v (bucket, key, version_id, ordinal)
 JOIN object o ON (o.bucket, o.key, o.version_id) = (v.bucket, v.key, v.version_id)
 ORDER BY v.ordinal
@@ -150,7 +151,7 @@ ORDER BY v.ordinal
 -- decisions were measured on it.
 INSERT INTO embedding (space_id, pixel_sha256, embedding, look)
 SELECT %(space_id)s, v.pixel_sha256, v.embedding, v.look
-FROM unnest(%(pixels)s::bytea[], %(embeddings)b::halfvec[], %(looks)s::bytea[])
+FROM unnest(%(pixels)b::bytea[], %(embeddings)b::halfvec[], %(looks)b::bytea[])
          AS v (pixel_sha256, embedding, look)
 ORDER BY v.pixel_sha256
 ON CONFLICT (space_id, pixel_sha256) DO NOTHING
@@ -164,10 +165,10 @@ FOR NO KEY UPDATE
 
 -- name: open_decisions
 -- Under the lock: what these objects' outcomes are now.
-SELECT object_id, decision_id, outcome, reason, representative_object_id, distance, valid_from_seq
+SELECT object_id, outcome, reason, representative_object_id, distance, valid_from_seq
 FROM decision
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
+  AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
 
 -- name: tail
 -- Under the lock: representatives newer than the watermark, whom the search cannot have seen.
@@ -180,36 +181,36 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
 -- Under the lock: which candidates still represent, and who has the same bytes or pixels.
 SELECT object_id, content_sha256, pixel_sha256 FROM representative
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
+  AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
 UNION
 SELECT object_id, content_sha256, pixel_sha256 FROM representative
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND content_sha256 = ANY (%(contents)s) AND valid_to_seq IS NULL
+  AND content_sha256 = ANY (%(contents)b::bytea[]) AND valid_to_seq IS NULL
 UNION
 SELECT object_id, content_sha256, pixel_sha256 FROM representative
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND pixel_sha256 = ANY (%(pixels)s) AND valid_to_seq IS NULL
+  AND pixel_sha256 = ANY (%(pixels)b::bytea[]) AND valid_to_seq IS NULL
 
 -- name: close_decisions
 -- Rows are only ever added and closed.
 UPDATE decision SET valid_to_seq = %(seq)s
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
+  AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
 
 -- name: close_representatives
 -- A representative that comes back gets a new row, so that older watermarks cannot hide it.
 UPDATE representative SET valid_to_seq = %(seq)s
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
+  AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
 
 -- name: insert_decisions
 -- One row per object of the batch.
 INSERT INTO decision (collection_id, generation, object_id, outcome, reason, detail,
                       representative_object_id, distance, pixel_sha256, valid_from_seq)
 SELECT %(collection_id)s, %(generation)s, v.*, %(seq)s
-FROM unnest(%(object_ids)s::bigint[], %(outcomes)s::text[], %(reasons)s::text[],
-            %(details)s::jsonb[], %(representatives)s::bigint[], %(distances)s::float8[],
-            %(pixels)s::bytea[]) AS v
+FROM unnest(%(object_ids)b::bigint[], %(outcomes)b::text[], %(reasons)b::text[],
+            %(details)b::jsonb[], %(representatives)b::bigint[], %(distances)b::float8[],
+            %(pixels)b::bytea[]) AS v
 
 -- name: insert_representatives
 -- Joined to the embeddings: a vector that was erased a moment ago yields no row, and the caller
@@ -218,14 +219,14 @@ INSERT INTO representative (collection_id, generation, object_id, space_id, cont
                             pixel_sha256, valid_from_seq)
 SELECT %(collection_id)s, %(generation)s, v.object_id, e.space_id, v.content_sha256,
        e.pixel_sha256, %(seq)s
-FROM unnest(%(object_ids)s::bigint[], %(contents)s::bytea[], %(pixels)s::bytea[])
+FROM unnest(%(object_ids)b::bigint[], %(contents)b::bytea[], %(pixels)b::bytea[])
          AS v (object_id, content_sha256, pixel_sha256)
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
 
 -- name: close_attributes
 -- Changed attributes are a new row; equal ones stay.
 UPDATE attribute a SET valid_to_seq = %(seq)s
-FROM unnest(%(object_ids)s::bigint[], %(sources)s::text[], %(attributes)s::jsonb[])
+FROM unnest(%(object_ids)b::bigint[], %(sources)b::text[], %(attributes)b::jsonb[])
          AS v (object_id, source, attributes)
 WHERE a.collection_id = %(collection_id)s AND a.object_id = v.object_id AND a.source = v.source
   AND a.valid_to_seq IS NULL AND a.attributes <> v.attributes
@@ -234,7 +235,7 @@ WHERE a.collection_id = %(collection_id)s AND a.object_id = v.object_id AND a.so
 -- After close_attributes: what is still open is equal and stays.
 INSERT INTO attribute (collection_id, object_id, source, attributes, valid_from_seq)
 SELECT %(collection_id)s, v.object_id, v.source, v.attributes, %(seq)s
-FROM unnest(%(object_ids)s::bigint[], %(sources)s::text[], %(attributes)s::jsonb[])
+FROM unnest(%(object_ids)b::bigint[], %(sources)b::text[], %(attributes)b::jsonb[])
          AS v (object_id, source, attributes)
 ON CONFLICT (collection_id, object_id, source) WHERE valid_to_seq IS NULL DO NOTHING
 

@@ -1,18 +1,30 @@
 -- name: head
 -- First: everything up to this seq is committed, and the reads after this one see it.
-SELECT seq, generation FROM collection WHERE collection_id = %(collection_id)s
+SELECT c.seq, c.generation, m.dimension
+FROM collection c JOIN model m USING (space_id)
+WHERE c.collection_id = %(collection_id)s
+
+-- name: load
+-- The first time: every open representative, in the one layout that the parser knows.
+COPY (
+    SELECT r.object_id, r.valid_from_seq, e.embedding
+    FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
+    WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
+      AND r.valid_to_seq IS NULL
+) TO STDOUT (FORMAT binary)
+
+-- name: closed
+-- Representatives that ceased since the mirror's watermark; one that ceased after the new head
+-- was read may leave early, as it never comes back but as a new row.
+SELECT object_id FROM representative
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+  AND valid_to_seq > %(watermark)s AND valid_from_seq <= %(watermark)s
 
 -- name: opened
--- Representatives that became valid after the mirror's watermark, up to the new one.
+-- Representatives that began since then and are still open. Those newer than the new head are
+-- left for the next time.
 SELECT r.object_id, r.valid_from_seq, e.embedding
 FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
-  AND r.valid_from_seq > %(after)s AND r.valid_from_seq <= %(head)s
-  AND (r.valid_to_seq IS NULL OR r.valid_to_seq > %(head)s)
+  AND r.valid_from_seq > %(watermark)s AND r.valid_to_seq IS NULL
 ORDER BY r.valid_from_seq, r.object_id
-
--- name: closed
--- Representatives that ceased between the two.
-SELECT object_id, valid_from_seq FROM representative
-WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND valid_to_seq > %(after)s AND valid_to_seq <= %(head)s AND valid_from_seq <= %(after)s

@@ -1,0 +1,338 @@
+"""Phase 2 of the decision protocol: one batch in one transaction under the collection's lock."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from pixsift.adapters.decision_plan import (
+    Plan,
+    StartAgainError,
+    forgets,
+    images,
+    version_columns,
+)
+from pixsift.adapters.postgres import Connection, Cursor
+from pixsift.core.collection import Collection
+from pixsift.core.dedup import Image, Kept, Ruling, decide_batch
+from pixsift.core.outcomes import Decision, Judged, Outcome, replaces
+from pixsift.core.sources import KeyFacts, compile_key_pattern, read_key
+from pixsift.errors import TransientError
+from pixsift.sql import statements
+
+_SQL = dict(statements("ledger"))
+
+
+@dataclass(slots=True, eq=False)
+class Facts:
+    """Objects and vectors on their way to the database, before the lock."""
+
+    ids: Cursor
+    vectors: Cursor | None
+    expected: int
+
+    def object_ids(self) -> list[int]:
+        """Object ids of the plan's items, in order."""
+        return [object_id for (object_id,) in self.ids.fetchall()]
+
+    def check(self) -> None:
+        """Somebody else stored one of these vectors first, or erased one: measure on what is
+        there now."""
+        if self.vectors is not None and self.vectors.rowcount != self.expected:
+            raise StartAgainError
+
+
+def store_facts(connection: Connection, collection: Collection, plan: Plan) -> Facts:
+    """Send objects and vectors; sorted by their keys, so two consumers cannot deadlock."""
+    columns = _object_columns(collection, plan.items)
+    connection.execute(_SQL["upsert_objects"], columns)
+    ids = connection.execute(_SQL["object_ids"], columns)
+    if not plan.vectors:
+        return Facts(ids, None, 0)
+    pixels = sorted(plan.vectors)
+    vectors = connection.execute(
+        _SQL["insert_embeddings"],
+        {
+            "space_id": collection.space_id,
+            "pixels": pixels,
+            "embeddings": [plan.vectors[p][0] for p in pixels],
+            "looks": [plan.vectors[p][1] for p in pixels],
+        },
+    )
+    return Facts(ids, vectors, len(pixels) - len(plan.stored))
+
+
+class Batch:
+    """One batch: lock, read, decide, write, in this order."""
+
+    def __init__(self, connection: Connection, collection: Collection, plan: Plan) -> None:
+        self._connection = connection
+        self._collection = collection
+        self._plan = plan
+        self._names = {
+            "collection_id": collection.collection_id,
+            "generation": plan.generation,
+            "space_id": collection.space_id,
+        }
+        self.seq = 0
+        self.changes: list[_Change] = []
+        """What ``decide`` found that must be written."""
+        self._object_ids: list[int] = []
+        self._before: dict[int, tuple[Any, ...]] = {}
+        self._live: dict[int, tuple[bytes, bytes]] = {}
+        self._tail: dict[int, Image] = {}
+        self._children: set[int] = set()
+        self._closing: set[int] = set()
+        """Representatives that end in this transaction."""
+
+    def lock(self) -> None:
+        """Wait for the collection's row; from here on nobody else decides."""
+        row = self._connection.execute(_SQL["lock_collection"], self._names).fetchone()
+        if row is None:
+            raise TransientError(f"collection {self._collection.name} is gone")
+        seq, generation, isolation = row
+        if isolation != "read committed":
+            raise RuntimeError(f"the decision protocol needs read committed, not {isolation}")
+        if generation != self._plan.generation:
+            raise StartAgainError
+        self.seq = seq + 1
+
+    def read(self, object_ids: list[int]) -> None:
+        """What is true now that nobody can change it, in one round trip."""
+        plan, execute = self._plan, self._connection.execute
+        self._object_ids = object_ids
+        identities: list[tuple[bytes | None, bytes | None]] = [
+            (c.content_sha256, c.pixel_sha256) for c in plan.children
+        ] + [(i.content_sha256, i.pixel_sha256) for i in plan.items if i.finding == "embedded"]
+        names = {
+            **self._names,
+            "object_ids": object_ids,
+            "watermark": plan.watermark,
+            "representatives": list(plan.removing),
+        }
+        buried = plan.marks.ask(self._connection)
+        before = execute(_SQL["open_decisions"], names)
+        alive = execute(
+            _SQL["alive"],
+            {
+                **names,
+                "object_ids": list({*plan.candidates, *object_ids}),
+                "contents": [hashes[0] for hashes in identities],
+                "pixels": [hashes[1] for hashes in identities],
+            },
+        )
+        tail = self._connection.cursor(binary=True).execute(_SQL["tail"], names)
+        children = execute(_SQL["child_ids"], names) if plan.removing else None
+        if plan.marks.erased(buried):
+            raise StartAgainError
+        self._before = {row[0]: row[1:] for row in before.fetchall()}
+        self._live = {i: (bytes(c), bytes(p)) for i, c, p in alive.fetchall()}
+        self._tail = images(tail)
+        self._children = {i for (i,) in children.fetchall()} if children is not None else set()
+
+    def decide(self) -> list[Decision]:
+        """One decision per item of the plan; fills ``changes``."""
+        decisions: dict[int, Decision] = {}
+        fresh: list[tuple[int, Judged]] = []
+        for object_id, item in zip(self._object_ids, self._plan.items, strict=True):
+            row = self._before.get(object_id)
+            outcome, reason = (row[0], row[1]) if row else (None, None)
+            if row is not None and not replaces(item.finding, item.reason, outcome, reason):
+                decisions[object_id] = _standing(object_id, item, row)
+            else:
+                fresh.append((object_id, item))
+        rulings = self._rule(fresh, self._removed_children(fresh))
+        for object_id, item in fresh:
+            change = _change(object_id, item, rulings.get(object_id), object_id in self._before)
+            self.changes.append(change)
+            decisions[object_id] = Decision(
+                item.version, object_id, change.outcome, change.reason,
+                change.representative, change.distance, self.seq, is_new=True,
+            )  # fmt: skip
+        return [decisions[object_id] for object_id in self._object_ids]
+
+    def write(self) -> None:
+        """Close what ends, add what begins, bump seq."""
+        names = {**self._names, "seq": self.seq}
+        execute = self._connection.execute
+        ending = [change.object_id for change in self.changes if change.closes]
+        kept = [change for change in self.changes if change.outcome == "kept"]
+        if ending:
+            execute(_SQL["close_decisions"], {**names, "object_ids": ending})
+        if self._closing:
+            execute(_SQL["close_representatives"], {**names, "object_ids": list(self._closing)})
+        added = execute(_SQL["insert_representatives"], {**names, **_columns(kept)})
+        execute(_SQL["insert_decisions"], {**names, **_columns(self.changes)})
+        self._write_attributes(names)
+        bumped = execute(_SQL["bump_seq"], names)
+        self._connection.execute("SELECT 1").fetchone()  # the pipeline answers up to here
+        if added.rowcount != len(kept):
+            raise StartAgainError
+        if bumped.rowcount != 1:
+            raise RuntimeError("seq moved while the collection was locked")
+
+    def _removed_children(self, fresh: list[tuple[int, Judged]]) -> list[Image]:
+        """Children to decide again; those the plan does not know are a reason to start again."""
+        leaving = {
+            object_id
+            for object_id, item in fresh
+            if item.finding == "gone" and forgets(self._collection, item)
+        }
+        self._closing = leaving & self._live.keys()
+        if self._closing != self._plan.removing:
+            raise StartAgainError
+        known = {child.object_id for child in self._plan.children}
+        if not self._children - leaving <= known:
+            raise StartAgainError
+        return [c for c in self._plan.children if c.object_id in self._children]
+
+    def _rule(self, fresh: list[tuple[int, Judged]], children: list[Image]) -> dict[int, Ruling]:
+        """Children of removed representatives first, then the items, each seeing those before."""
+        near: dict[int, list[int]] = {c.object_id: self._near(c.pixel_sha256) for c in children}
+        subjects = list(children)
+        for object_id, item in fresh:
+            if item.finding == "embedded":
+                image = self._image(object_id, item)
+                near[object_id] = self._near(image.pixel_sha256)
+                subjects.append(image)
+        rulings = decide_batch(subjects, self._kept(), self._plan.rule, near)
+        by_id = {image.object_id: r for image, r in zip(subjects, rulings, strict=True)}
+        self.changes.extend(_child_change(child, by_id[child.object_id]) for child in children)
+        return by_id
+
+    def _kept(self) -> Kept:
+        """Who represents now: proven candidates, the tail, and whoever has equal bytes."""
+        kept = Kept()
+        for object_id, (content, pixels) in self._live.items():
+            if object_id in self._closing:
+                continue
+            kept.by_content[content] = object_id
+            kept.by_pixels[pixels] = object_id
+            if object_id in self._plan.candidates:
+                kept.candidates[object_id] = self._plan.candidates[object_id]
+        for object_id, image in self._tail.items():
+            if object_id not in self._closing:
+                kept.add(image)
+        return kept
+
+    def _near(self, pixel_sha256: bytes) -> list[int]:
+        return self._plan.near.get(pixel_sha256, [])
+
+    def _image(self, object_id: int, item: Judged) -> Image:
+        assert item.pixel_sha256 is not None and item.content_sha256 is not None  # noqa: S101
+        vector, look = self._plan.vectors[item.pixel_sha256]
+        return Image(object_id, item.content_sha256, item.pixel_sha256, vector, look)
+
+    def _write_attributes(self, names: dict[str, Any]) -> None:
+        rows = [
+            (change.object_id, source, Jsonb(dict(values)))
+            for change in self.changes
+            if change.item is not None and change.outcome != "gone"
+            for source, values in _attributes(self._collection, change.item).items()
+            if values
+        ]
+        if not rows:
+            return
+        columns = {
+            "object_ids": [row[0] for row in rows],
+            "sources": [row[1] for row in rows],
+            "attributes": [row[2] for row in rows],
+        }
+        if any(change.closes for change in self.changes):
+            self._connection.execute(_SQL["close_attributes"], {**names, **columns})
+        self._connection.execute(_SQL["insert_attributes"], {**names, **columns})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Change:
+    """One decision to write."""
+
+    object_id: int
+    outcome: Outcome
+    reason: str
+    closes: bool
+    """Whether an open decision ends with it."""
+    content_sha256: bytes | None
+    pixel_sha256: bytes | None
+    representative: int | None = None
+    distance: float | None = None
+    item: Judged | None = None
+    """What was found; None for a child of a removed representative."""
+
+    @property
+    def detail(self) -> Mapping[str, Any]:
+        return self.item.detail if self.item is not None else {}
+
+
+def _standing(object_id: int, item: Judged, row: tuple[Any, ...]) -> Decision:
+    """The decision that was there already."""
+    outcome, reason, representative, distance, seq = row
+    return Decision(
+        item.version, object_id, outcome, reason, representative, distance, seq, is_new=False
+    )
+
+
+def _change(object_id: int, item: Judged, ruling: Ruling | None, closes: bool) -> _Change:
+    if item.finding == "embedded":
+        assert ruling is not None  # noqa: S101
+        return _Change(
+            object_id, ruling.outcome, ruling.reason, closes,
+            item.content_sha256, item.pixel_sha256,
+            ruling.representative_object_id, ruling.distance, item,
+        )  # fmt: skip
+    return _Change(
+        object_id, item.finding, item.reason or item.finding, closes,
+        item.content_sha256, item.pixel_sha256, item=item,
+    )  # fmt: skip
+
+
+def _child_change(child: Image, ruling: Ruling) -> _Change:
+    reason = "promoted" if ruling.outcome == "kept" else ruling.reason
+    return _Change(
+        child.object_id, ruling.outcome, reason, True, child.content_sha256, child.pixel_sha256,
+        ruling.representative_object_id, ruling.distance,
+    )  # fmt: skip
+
+
+def _columns(changes: list[_Change]) -> dict[str, list[Any]]:
+    return {
+        "object_ids": [change.object_id for change in changes],
+        "outcomes": [change.outcome for change in changes],
+        "reasons": [change.reason for change in changes],
+        "details": [Jsonb(dict(change.detail)) for change in changes],
+        "representatives": [change.representative for change in changes],
+        "distances": [change.distance for change in changes],
+        "contents": [change.content_sha256 for change in changes],
+        "pixels": [change.pixel_sha256 for change in changes],
+    }
+
+
+def _object_columns(collection: Collection, items: list[Judged]) -> dict[str, list[Any]]:
+    return {
+        **version_columns([item.version for item in items]),
+        "etags": [item.etag for item in items],
+        "sizes": [item.size_bytes for item in items],
+        "sequencers": [item.sequencer for item in items],
+        "contents": [item.content_sha256 for item in items],
+        "pixels": [item.pixel_sha256 for item in items],
+        "facts": [None if i.image_facts is None else Jsonb(dict(i.image_facts)) for i in items],
+        "qualities": [None if i.quality is None else Jsonb(dict(i.quality)) for i in items],
+        "captured_ats": [_key_facts(collection, i).captured_at or i.captured_at for i in items],
+        "thumbnails": [item.thumbnail_key for item in items],
+    }
+
+
+def _attributes(collection: Collection, item: Judged) -> dict[str, Mapping[str, str]]:
+    return {"key": _key_facts(collection, item).attributes, **item.attributes}
+
+
+def _key_facts(collection: Collection, item: Judged) -> KeyFacts:
+    return read_key(_compiled(collection.key_pattern), item.version.key)
+
+
+@lru_cache(maxsize=64)
+def _compiled(key_pattern: str | None) -> re.Pattern[str] | None:
+    return compile_key_pattern(key_pattern)
