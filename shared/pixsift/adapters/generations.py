@@ -16,7 +16,7 @@ from typing import Any
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from pixsift.adapters.decisions import near_rule
+from pixsift.adapters.decision_plan import near_rule
 from pixsift.adapters.postgres import Connection, Database
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Image, NearRule

@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 
 from psycopg.rows import dict_row
 
-from pixsift.adapters.decisions import near_rule
+from pixsift.adapters.decision_plan import near_rule
 from pixsift.adapters.postgres import Connection, Database, unpack_halfvec
 from pixsift.core.dedup import cosine_distance
 from pixsift.core.identity import ObjectVersion
