@@ -98,3 +98,37 @@ class LoggingSettings(_Settings):
     """What a process tells about itself."""
 
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+
+class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, LoggingSettings):
+    """How the curator selects and exports."""
+
+    request_poll_seconds: int = Field(
+        default=20, ge=0, le=20, description="long poll of the snapshot-request queue, seconds"
+    )
+    request_deadline_seconds: int = Field(
+        default=39_600,
+        ge=1,
+        description="longest a request is kept in one process's hands, seconds; "
+        "SQS allows 12 hours",
+    )
+    lease_seconds: int = Field(
+        default=60,
+        ge=1,
+        description="after how long without a sign of life another curator takes a snapshot over, "
+        "seconds",
+    )
+    copy_concurrency: int = Field(
+        default=32, ge=1, le=1000, description="server-side copies in flight at once"
+    )
+    shard_bytes: int = Field(
+        default=268_435_456, ge=1, description="size to cut WebDataset shards at, bytes"
+    )
+    spill_dir: str = Field(
+        default="",
+        description="folder for the embeddings of a pool while it is chosen from, 2 bytes per "
+        "dimension and image; empty means the system's temporary folder",
+    )
+    event_bus: str = Field(
+        default="default", description="EventBridge bus that is told of finished snapshots"
+    )

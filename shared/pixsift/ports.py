@@ -1,12 +1,14 @@
 """The few interfaces that have two real implementations each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixsift.core.copyplan import CopyItem
 from pixsift.core.images import Pixels
 
 Embeddings = NDArray[np.float32]
@@ -96,5 +98,31 @@ class NeighborSearch(Protocol):
         """queries: (M, D) float16 as stored; max_distance: cosine distance, included.
 
         The watermark is read before anything is searched.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What became of one item of a copy plan."""
+
+    item: CopyItem
+    checksum: str
+    """``sha256:<hex>`` of the new object as S3 computed it, ``etag:<etag>`` where it computes
+    none, "" after a failure."""
+    failure: str = ""
+    """``source_missing``, ``source_changed``, ``checksum_mismatch``, ``size_mismatch``, or ""."""
+    detail: str = ""
+
+
+class Copier(Protocol):
+    """Carries out a copy plan server-side. Implementations: threads; S3 Batch Operations later."""
+
+    def copy(self, items: Sequence[CopyItem], *, prefix: str, stop: Event) -> Iterator[CopyResult]:
+        """Copy each item to ``prefix`` + its destination key; results as they come, in any order.
+
+        Only exact versions, verified. Ends early, with fewer results, once ``stop`` is set. A
+        source that is gone or changed is a result; TransientError and DependencyDownError are
+        raised, after the copies in flight have been given their results.
         """
         ...

@@ -60,11 +60,15 @@ _GONE = {
 }  # fmt: skip
 
 
-def s3_client(*, connections: int = 32) -> "S3Client":
+def s3_client(*, connections: int = 32, read_timeout_seconds: int = 20) -> "S3Client":
     """A thread-safe S3 client; ``connections`` bounds its pool."""
     return boto3.client(
         "s3",
-        config=_config(connections, request_checksum_calculation="when_required"),
+        config=_config(
+            connections,
+            read_timeout=read_timeout_seconds,
+            request_checksum_calculation="when_required",
+        ),
     )
 
 

@@ -1,0 +1,108 @@
+"""``pixsift-curator``: serves snapshot requests until it is told to stop.
+
+Wiring only: settings, adapters, a check that each dependency answers, run.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pixsift.adapters.event_bus import EventBus
+from pixsift.adapters.postgres import Database
+from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.s3_stream import StreamWriter
+from pixsift.adapters.snapshots import Snapshots
+from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.thread_copier import ThreadCopier
+from pixsift.config import CuratorSettings
+from pixsift.errors import PixsiftError, UserError
+from pixsift.telemetry import make_logger
+from pixsift.worker import StopSignal, VisibilityHeartbeat
+from pixsift_curator.curator import Curator
+from pixsift_curator.export import Exporter, ExportSettings
+from pixsift_curator.loop import run
+from pixsift_curator.sample import Resolver
+
+FAULT_VARIABLE = "PIXSIFT_FAULT_POINT"
+"""Test hook: the process kills itself (SIGKILL) when it reaches this point the n-th time, as in
+``image_copied:3``. Points: claimed, image_copied, copied, file_written, shard_written, described,
+descriptor_written."""
+
+
+def main() -> None:
+    """Run the process; a mistake in the settings is one line and exit status 2."""
+    try:
+        serve(CuratorSettings())
+    except PixsiftError as error:
+        sys.stderr.write(f"pixsift-curator: {error}\n")
+        sys.exit(2 if isinstance(error, UserError) else 3)
+
+
+def serve(settings: CuratorSettings) -> None:
+    """Wire, verify, run until SIGTERM or SIGINT."""
+    logger = make_logger("pixsift-curator", settings.log_level)
+    url = settings.database_url.get_secret_value()
+    if not url:
+        raise UserError("no ledger: set PIXSIFT_DATABASE_URL")
+    queue = SqsQueue(settings.snapshot_queue)
+    objects = S3Objects()
+    # One connection for the work, one for the lease.
+    with Database(url, max_connections=4) as database, StopSignal() as stop:
+        snapshots = Snapshots(database)
+        exporter = Exporter(
+            ExportSettings(
+                bucket=settings.curated_bucket,
+                lease_seconds=settings.lease_seconds,
+                shard_bytes=settings.shard_bytes,
+            ),
+            snapshots=snapshots,
+            copier=ThreadCopier(settings.curated_bucket, concurrency=settings.copy_concurrency),
+            objects=objects,
+            writer=StreamWriter(settings.curated_bucket),
+            logger=logger,
+            at_point=fault_point(os.environ.get(FAULT_VARIABLE, "")),
+        )
+        spill_dir = Path(settings.spill_dir) if settings.spill_dir else None
+        curator = Curator(
+            snapshots=snapshots,
+            resolver=Resolver(snapshots, database=database, spill_dir=spill_dir),
+            exporter=exporter,
+            events=EventBus(settings.event_bus),
+            logger=logger,
+        )
+        queue.depth()
+        objects.check_bucket(settings.curated_bucket)
+        snapshots.unfinished()
+        logger.info("curator ready", queue=queue.name, bucket=settings.curated_bucket)
+        with VisibilityHeartbeat(
+            queue,
+            visibility_timeout_seconds=settings.visibility_timeout_seconds,
+            deadline_seconds=settings.request_deadline_seconds,
+            logger=logger,
+        ) as heartbeat:
+            run(
+                queue,
+                curator,
+                heartbeat,
+                stop=stop,
+                poll_seconds=settings.request_poll_seconds,
+                visibility_timeout_seconds=settings.visibility_timeout_seconds,
+                logger=logger,
+            )
+        logger.info("curator stopped")
+
+
+def fault_point(setting: str) -> Callable[[str], None]:
+    """What to call at named points: nothing, or the end of this process at one of them."""
+    name, _, count = setting.partition(":")
+    left = {name: int(count or 1)} if name else {}
+
+    def at_point(point: str) -> None:
+        if point in left:
+            left[point] -= 1
+            if left[point] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return at_point

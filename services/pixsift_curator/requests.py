@@ -1,0 +1,63 @@
+"""What a message on the request queue asks for, or why it asks for nothing."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from pixsift.messages import SnapshotRequest
+
+_MAX_REQUEST_ID = 128
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRequest:
+    """A message that is no snapshot request we can serve."""
+
+    reason: str
+    """One line: which field, and what is wrong with it."""
+    request_id: str | None
+    """As far as it could be made out."""
+    body: dict[str, Any]
+    """The parsed body, {} when it was no JSON object."""
+
+
+def parse_request(body: str) -> SnapshotRequest | InvalidRequest:
+    """Never raises: everything a queue can carry ends as one of the two."""
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError):
+        return InvalidRequest("the body is not JSON", None, {})
+    if not isinstance(raw, dict):
+        return InvalidRequest("the body is no JSON object", None, {})
+    try:
+        stored = json.dumps(raw)
+        stored.encode()
+    except ValueError:
+        return InvalidRequest("the body cannot be stored", None, {})
+    if "\\u0000" in stored:  # neither text nor jsonb can hold one
+        return InvalidRequest("the body holds a NUL character", None, {})
+    try:
+        return SnapshotRequest.model_validate(raw)
+    except ValidationError as error:
+        return InvalidRequest(_one_line(error), _request_id(raw), raw)
+
+
+def spec_hash(request: SnapshotRequest) -> str:
+    """Hex digest of everything that decides the list and its form."""
+    return hashlib.sha256(json.dumps(request.spec(), sort_keys=True).encode()).hexdigest()
+
+
+def _request_id(raw: dict[str, Any]) -> str | None:
+    value = raw.get("request_id")
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_REQUEST_ID else None
+
+
+def _one_line(error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(str(part) for part in problem['loc']) or 'request'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)
+    ]
+    return "; ".join(problems)[:1000]

@@ -1,0 +1,125 @@
+"""Source to destination: which object version goes where, and as how many copy requests.
+
+Pure planning. The same list always gives the same destinations, so an interrupted export can be
+taken up by anyone, and S3 Batch Operations can do it (its destination is a prefix plus the source
+key). Nothing here knows what has been copied already: that is the ledger's business.
+"""
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pixsift.core.identity import ObjectVersion
+
+GIB = 1024**3
+MAX_SINGLE_COPY_BYTES = 5 * GIB
+"""One request copies up to 5 GB:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+MAX_KEY_BYTES = 1024
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html, in UTF-8."""
+MAX_PARTS = 10_000
+DEFAULT_PART_BYTES = GIB
+RESERVED_NAMES = frozenset({"metadata.parquet", "metadata.csv", "metadata.jsonl"})
+"""Names that ImageFolder reads as metadata; an image of that name must not shadow ours."""
+
+ETAG_VERSION = "etag:"
+"""Prefix of the version id of an object in a bucket without versioning."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyItem:
+    """One object version and where its bytes go."""
+
+    rank: int
+    object_id: int
+    source: ObjectVersion
+    etag: str
+    """Without quotes; the copy is refused by S3 when the source has another."""
+    size_bytes: int
+    content_sha256: bytes
+    """32 bytes, of the content as the consumer read it; b"" where unknown."""
+    split: str
+    destination_key: str
+    """Below the snapshot's own prefix: ``data/<split>/<source key>``."""
+
+    @property
+    def source_version_id(self) -> str | None:
+        """S3's version id, None in a bucket without versioning."""
+        version_id = self.source.version_id
+        return None if version_id.startswith(ETAG_VERSION) else version_id
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Bytes ``first`` to ``last``, both included, as S3's CopySourceRange counts them."""
+
+    first: int
+    last: int
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the range covers."""
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        return f"bytes={self.first}-{self.last}"
+
+
+def needs_parts(size_bytes: int) -> bool:
+    """Whether one CopyObject request cannot carry the object."""
+    return size_bytes > MAX_SINGLE_COPY_BYTES
+
+
+def part_ranges(size_bytes: int, part_bytes: int = DEFAULT_PART_BYTES) -> list[ByteRange]:
+    """Ranges that cover [0, size) exactly once, in order, at most 10,000 of them.
+
+    ``part_bytes`` grows where 10,000 parts would not be enough. Raises ValueError for an empty
+    object, which has no range.
+    """
+    if size_bytes < 1 or part_bytes < 1:
+        raise ValueError(f"no ranges for {size_bytes} bytes in parts of {part_bytes}")
+    step = max(part_bytes, -(-size_bytes // MAX_PARTS))
+    return [
+        ByteRange(first, min(first + step, size_bytes) - 1) for first in range(0, size_bytes, step)
+    ]
+
+
+def destination_keys(
+    sources: Iterable[tuple[ObjectVersion, str]], *, prefix: str = ""
+) -> list[str]:
+    """Where each (object version, split) goes: ``data/<split>/<source key>``, all different.
+
+    Where two chosen versions share a key, the later one in the list carries its version id before
+    the extension. Keys that would be too long under ``prefix``, or that are no plain relative
+    path (``../x``, ``a//b``), are replaced by their hash: nobody's download may leave its folder.
+    """
+    taken: set[str] = set()
+    keys = []
+    for source, split in sources:
+        key = next(key for key in _candidates(source, split, prefix) if key not in taken)
+        taken.add(key)
+        keys.append(key)
+    return keys
+
+
+def _candidates(source: ObjectVersion, split: str, prefix: str) -> Iterator[str]:
+    folder = f"data/{split}/"
+    stem, extension = posixpath.splitext(source.key)
+    version = re.sub(r"[^A-Za-z0-9._-]", "-", source.version_id)
+    digest = hashlib.sha256(f"{source.bucket}\n{source.key}\n{source.version_id}".encode())
+    hashed = f"_hashed/{digest.hexdigest()}"
+    names = [source.key, f"{stem}.{version}{extension}"]
+    if source.key in RESERVED_NAMES:
+        del names[0]
+    if not _is_plain_path(source.key):
+        names = []
+    for name in names:
+        if len(f"{prefix}{folder}{name}".encode()) <= MAX_KEY_BYTES:
+            yield folder + name
+    yield f"{folder}{hashed}{extension if len(extension.encode()) <= 16 else ''}"
+
+
+def _is_plain_path(key: str) -> bool:
+    return all(part not in ("", ".", "..") for part in key.split("/")) and "\0" not in key

@@ -1,0 +1,238 @@
+"""What a snapshot says about itself: manifest, metadata, duplicates, descriptor. Pure.
+
+``manifest.parquet`` is the whole truth about the list and comes back unchanged:
+``parse_manifest(build_manifest(rows)) == rows``. ``metadata.parquet`` is its excerpt per split in
+the form Hugging Face's ImageFolder reads, ``snapshot.json`` the descriptor that makes a snapshot
+exist. The same list gives the same bytes (with the same pyarrow), so that writing a file twice is
+harmless. pyarrow is the one library here: it turns values into bytes and touches nothing else.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pixsift.core.identity import ObjectVersion
+
+MANIFEST_SCHEMA = "pixsift.manifest/1"
+_ATTRIBUTE, _QUALITY = "attribute.", "quality."
+"""Column prefixes: one column per attribute and per quality metric."""
+
+_FIXED = pa.schema([
+    pa.field("rank", pa.int32(), nullable=False),
+    pa.field("split", pa.string(), nullable=False),
+    pa.field("path", pa.string(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("covering_radius", pa.float64()),
+    pa.field("source_bucket", pa.string(), nullable=False),
+    pa.field("source_key", pa.string(), nullable=False),
+    pa.field("source_version_id", pa.string(), nullable=False),
+    pa.field("etag", pa.string(), nullable=False),
+    pa.field("size_bytes", pa.int64(), nullable=False),
+    pa.field("content_sha256", pa.string(), nullable=False),
+    pa.field("pixel_sha256", pa.string(), nullable=False),
+    pa.field("format", pa.string(), nullable=False),
+    pa.field("width", pa.int32(), nullable=False),
+    pa.field("height", pa.int32(), nullable=False),
+    pa.field("captured_at", pa.timestamp("us", tz="UTC")),
+    pa.field("duplicates", pa.int32(), nullable=False),
+])  # fmt: skip
+
+_DUPLICATES = pa.schema([
+    pa.field("representative_rank", pa.int32(), nullable=False),
+    pa.field("source_bucket", pa.string(), nullable=False),
+    pa.field("source_key", pa.string(), nullable=False),
+    pa.field("source_version_id", pa.string(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("distance", pa.float64()),
+])  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One chosen image."""
+
+    rank: int
+    split: str
+    path: str
+    """Below the snapshot's prefix: ``data/train/robot-1/a.jpg``."""
+    source: ObjectVersion
+    etag: str
+    size_bytes: int
+    content_sha256: str
+    """Hex; the checksum the copy was verified against."""
+    pixel_sha256: str
+    format: str
+    width: int
+    height: int
+    captured_at: datetime | None = None
+    """Aware, in UTC."""
+    reason: str = ""
+    """Why it was chosen: the strategy's words."""
+    covering_radius: float | None = None
+    """Largest cosine distance left after this pick, where the strategy knows it."""
+    duplicates: int = 0
+    """How many other images it stands for."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    quality: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateRow:
+    """One image that is not in the snapshot because a chosen one stands for it."""
+
+    representative_rank: int
+    source: ObjectVersion
+    reason: str
+    """``content``, ``pixels``, ``near``, ``near_look``."""
+    distance: float | None
+    """Cosine distance to the representative; None where none was needed."""
+
+
+def build_manifest(rows: Sequence[ManifestRow]) -> bytes:
+    """``manifest.parquet``: one row per chosen image, by rank."""
+    attributes = _names(row.attributes for row in rows)
+    quality = _names(row.quality for row in rows)
+    columns = {name: [_value(row, name) for row in rows] for name in _FIXED.names}
+    columns |= {
+        _ATTRIBUTE + name: [row.attributes.get(name) for row in rows] for name in attributes
+    }
+    columns |= {_QUALITY + name: [row.quality.get(name) for row in rows] for name in quality}
+    schema = pa.schema(
+        [*_FIXED,
+         *(pa.field(_ATTRIBUTE + name, pa.string()) for name in attributes),
+         *(pa.field(_QUALITY + name, pa.float64()) for name in quality)],
+        metadata={"pixsift": MANIFEST_SCHEMA},
+    )  # fmt: skip
+    return _parquet(columns, schema)
+
+
+def parse_manifest(content: bytes) -> list[ManifestRow]:
+    """The rows of a ``manifest.parquet``. Raises ValueError when it is not one of ours."""
+    return [_row(record) for record in _records(content, MANIFEST_SCHEMA)]
+
+
+def build_duplicates(rows: Sequence[DuplicateRow]) -> bytes:
+    """``duplicates.parquet``: who each chosen image stands for."""
+    columns: dict[str, list[Any]] = {
+        "representative_rank": [row.representative_rank for row in rows],
+        "source_bucket": [row.source.bucket for row in rows],
+        "source_key": [row.source.key for row in rows],
+        "source_version_id": [row.source.version_id for row in rows],
+        "reason": [row.reason for row in rows],
+        "distance": [row.distance for row in rows],
+    }
+    return _parquet(columns, _DUPLICATES.with_metadata({"pixsift": "pixsift.duplicates/1"}))
+
+
+def parse_duplicates(content: bytes) -> list[DuplicateRow]:
+    """The rows of a ``duplicates.parquet``. Raises ValueError when it is not one of ours."""
+    return [
+        DuplicateRow(r["representative_rank"], _source(r), r["reason"], r["distance"])
+        for r in _records(content, "pixsift.duplicates/1")
+    ]
+
+
+def build_metadata(rows: Sequence[ManifestRow], split: str) -> bytes:
+    """``data/<split>/metadata.parquet``: what ImageFolder reads beside the images of a split.
+
+    ``file_name`` is relative to the file itself; attributes and quality metrics are columns of
+    their own names, prefixed where two would clash.
+    """
+    chosen = [row for row in rows if row.split == split]
+    folder = f"data/{split}/"
+    columns: dict[str, list[Any]] = {
+        "file_name": [row.path.removeprefix(folder) for row in chosen],
+        "rank": [row.rank for row in chosen],
+        "source_uri": [row.source.uri for row in chosen],
+        "captured_at": [row.captured_at.isoformat() if row.captured_at else None for row in chosen],
+    }
+    fields = [
+        pa.field("file_name", pa.string()), pa.field("rank", pa.int32()),
+        pa.field("source_uri", pa.string()), pa.field("captured_at", pa.string()),
+    ]  # fmt: skip
+    # Names come from all splits, so that every split has the same columns.
+    for prefix, kind, values in (
+        (_ATTRIBUTE, pa.string(), [row.attributes for row in rows]),
+        (_QUALITY, pa.float64(), [row.quality for row in rows]),
+    ):
+        for name in _names(values):
+            # `image` is the column that ImageFolder adds itself, `label` one that it may add.
+            clash = name in columns or name in ("image", "label")
+            column = prefix + name if clash else name
+            fields.append(pa.field(column, kind))
+            columns[column] = [
+                (row.attributes if prefix == _ATTRIBUTE else row.quality).get(name)
+                for row in chosen
+            ]
+    return _parquet(columns, pa.schema(fields))
+
+
+def list_sha256(rows: Iterable[ManifestRow]) -> str:
+    """Hex digest of the list itself: rank, split, exact source and path, whatever the encoding."""
+    digest = hashlib.sha256()
+    for row in rows:
+        source = [row.source.bucket, row.source.key, row.source.version_id]
+        digest.update(json.dumps([row.rank, row.split, *source, row.path]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _value(row: ManifestRow, column: str) -> Any:
+    match column:
+        case "source_bucket":
+            return row.source.bucket
+        case "source_key":
+            return row.source.key
+        case "source_version_id":
+            return row.source.version_id
+        case _:
+            return getattr(row, column)
+
+
+def _row(record: dict[str, Any]) -> ManifestRow:
+    plain = {name: record[name] for name in _FIXED.names if not name.startswith("source_")}
+    return ManifestRow(
+        source=_source(record),
+        attributes=_group(record, _ATTRIBUTE),
+        quality=_group(record, _QUALITY),
+        **plain,
+    )
+
+
+def _source(record: dict[str, Any]) -> ObjectVersion:
+    return ObjectVersion(record["source_bucket"], record["source_key"], record["source_version_id"])
+
+
+def _group(record: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in record.items()
+        if name.startswith(prefix) and value is not None
+    }
+
+
+def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    return sorted({name for mapping in mappings for name in mapping})
+
+
+def _parquet(columns: dict[str, list[Any]], schema: pa.Schema) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pydict(columns, schema=schema), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _records(content: bytes, schema: str) -> list[dict[str, Any]]:
+    try:
+        table = pq.read_table(io.BytesIO(content))
+    except pa.ArrowInvalid as exc:
+        raise ValueError(f"not a Parquet file: {exc}") from exc
+    if (table.schema.metadata or {}).get(b"pixsift") != schema.encode():
+        raise ValueError(f"not a {schema} file")
+    records: list[dict[str, Any]] = table.to_pylist()
+    return records

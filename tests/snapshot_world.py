@@ -1,0 +1,157 @@
+"""A bucket of images, a ledger that keeps them, and a curator, for tests of snapshots."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger_world import DIMENSION, new_collection
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.postgres import Database
+from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.s3_stream import StreamWriter
+from pixsift.adapters.snapshots import Snapshots
+from pixsift.adapters.thread_copier import ThreadCopier
+from pixsift.core.collection import Collection
+from pixsift.core.identity import ObjectVersion
+from pixsift.core.outcomes import Judged
+from pixsift.core.sources import SourceRule
+from pixsift.telemetry import make_logger
+from pixsift_curator.curator import Curator, Reaction, RequestMessage
+from pixsift_curator.export import Exporter, ExportSettings
+from pixsift_curator.sample import Resolver
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+LOGGER = make_logger("test", "CRITICAL")
+
+
+@dataclass
+class News:
+    """An event bus that remembers."""
+
+    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def announce(self, detail_type: str, detail: dict[str, Any]) -> None:
+        self.told.append((detail_type, json.loads(json.dumps(detail, default=str))))
+
+
+@dataclass
+class World:
+    """One collection ``c`` over the bucket ``raw``, exported to ``curated``."""
+
+    url: str
+    database: Database
+    s3: "S3Client"
+    raw: str
+    curated: str
+    collection: Collection
+    ledger: Ledger
+    news: News = field(default_factory=News)
+    uploaded: list[tuple[ObjectVersion, bytes]] = field(default_factory=list)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        return Snapshots(self.database)
+
+    def keep(
+        self, key: str, *, content: bytes | None = None, vector: NDArray[np.float16] | None = None,
+        pixels: bytes | None = None, **facts: Any,
+    ) -> ObjectVersion:  # fmt: skip
+        """Upload an image and let the ledger judge it."""
+        content = content or f"bytes of {key} {len(self.uploaded)}".encode() * 3
+        answer = self.s3.put_object(Bucket=self.raw, Key=key, Body=content)
+        etag = answer["ETag"].strip('"')
+        version = ObjectVersion(self.raw, key, answer.get("VersionId", f"etag:{etag}"))
+        self.uploaded.append((version, content))
+        rng = np.random.default_rng(len(self.uploaded))
+        fresh = rng.normal(size=DIMENSION)
+        judged = Judged(
+            version, "embedded", etag=etag, size_bytes=len(content),
+            content_sha256=hashlib.sha256(content).digest(),
+            pixel_sha256=hashlib.sha256(b"px" + (pixels or content)).digest(),
+            image_facts={"format": "JPEG", "width": 640, "height": 480},
+            quality={"sharpness": 0.5},
+            embedding=(fresh / np.linalg.norm(fresh)).astype(np.float16)
+            if vector is None else vector,
+            **facts,
+        )  # fmt: skip
+        self.ledger.commit(self.collection, [judged])
+        return version
+
+    def exporter(
+        self, *, at_point: Callable[[str], None] = lambda point: None, **settings: Any
+    ) -> Exporter:
+        return Exporter(
+            ExportSettings(bucket=self.curated, **settings),
+            snapshots=self.snapshots,
+            copier=ThreadCopier(
+                self.curated, concurrency=4, client=self.s3, confirm_after_seconds=0
+            ),
+            objects=S3Objects(client=self.s3, confirm_after_seconds=0),
+            writer=StreamWriter(self.curated, client=self.s3),
+            logger=LOGGER,
+            at_point=at_point,
+        )
+
+    def curator(self, exporter: Exporter | None = None) -> Curator:
+        return Curator(
+            snapshots=self.snapshots,
+            resolver=Resolver(self.snapshots, database=self.database, spill_dir=None),
+            exporter=exporter or self.exporter(),
+            events=self.news,
+            logger=LOGGER,
+        )
+
+    def serve(self, body: dict[str, Any] | str, exporter: Exporter | None = None) -> Reaction:
+        """Let a curator serve one message."""
+        text = body if isinstance(body, str) else json.dumps(body)
+        message = RequestMessage("snapshot-requests", "m-1", text)
+        return self.curator(exporter).serve(message, threading.Event())
+
+    def snapshot_id(self, request_id: str = "r1") -> str:
+        taken = self.snapshots.request(request_id)
+        assert taken is not None
+        assert taken.snapshot_id is not None, taken.error
+        return taken.snapshot_id
+
+    def exported(self, prefix: str = "") -> dict[str, bytes]:
+        """Key -> bytes of everything in the curated bucket."""
+        found = {}
+        for page in self.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.curated, Prefix=prefix
+        ):
+            for entry in page.get("Contents", []):
+                body = self.s3.get_object(Bucket=self.curated, Key=entry["Key"])["Body"]
+                found[entry["Key"]] = body.read()
+        return found
+
+    def published(self, request_id: str = "r1") -> dict[str, bytes]:
+        """Path -> bytes of a snapshot, which must have been published."""
+        snapshot = self.snapshots.get(self.snapshot_id(request_id))
+        assert snapshot.state == "published", snapshot.error
+        return {
+            key.removeprefix(snapshot.prefix): content
+            for key, content in self.exported(snapshot.prefix).items()
+        }
+
+
+def make_world(url: str, database: Database, s3: "S3Client", raw: str, curated: str) -> World:
+    """A world over buckets that exist; ``raw`` must be versioned for versions to count."""
+    ledger = Ledger(database)
+    collection = new_collection(ledger, sources=[SourceRule(raw)])
+    return World(url, database, s3, raw, curated, collection, ledger)
+
+
+def request(**changes: Any) -> dict[str, Any]:
+    """A request for three images of ``c``."""
+    return {
+        "schema": "pixsift.snapshot-request/1", "request_id": "r1", "collection": "c",
+        "name": "set", "select": {"strategy": "k_center", "k": 3, "seed": 7}, **changes,
+    }  # fmt: skip
