@@ -16,7 +16,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
                   pretty_exceptions_enable=False,
                   help="Sift robot camera images as they land in S3.")  # fmt: skip
 
-COMMAND_MODULES = ("database", "local", "snapshot", "upload")
+COMMAND_MODULES = (
+    "database",
+    "local",
+    "snapshot",
+    "upload",
+    "collection",
+    "status",
+    "explain",
+    "generations",
+)
 """Modules of this package with a function ``register(app)``."""
 
 

@@ -36,6 +36,27 @@ class ObjectVersion:
         return None if self.is_versioned else self.version_id.removeprefix(UNVERSIONED)
 
 
+@dataclass(frozen=True, slots=True)
+class S3Uri:
+    """``s3://bucket/key?versionId=...`` as people write it; the key may be empty or a prefix."""
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "S3Uri":
+        """Raises ValueError, saying why. Keys are taken as they are: nothing is URL-decoded."""
+        rest = text.removeprefix("s3://")
+        bucket, _, key = rest.partition("/")
+        if rest == text or not bucket:
+            raise ValueError("is no S3 URI: write s3://bucket/key")
+        # Only the last one counts: a key may contain the very same text.
+        key, found, version_id = key.rpartition("?versionId=") if "?versionId=" in key else (
+            key, "", "")  # fmt: skip
+        return cls(bucket, key, version_id if found and version_id else None)
+
+
 def version_id_of(version_id: str | None, etag: str | None) -> str | None:
     """The ledger's version id of a write, or None where neither id nor ETag is known.
 

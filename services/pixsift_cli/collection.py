@@ -1,0 +1,298 @@
+"""``pixsift collection create|set|list|show``."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.overview import OUTCOMES, Overview
+from pixsift.config import ModelSettings
+from pixsift.core.collection import ExpiryPolicy
+from pixsift.core.quality import QualityPolicy
+from pixsift.core.second_look import LookRule
+from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule, compile_key_pattern
+from pixsift.errors import UserError
+from pixsift.ports import EmbeddingSpace
+from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
+
+Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", help="s3://bucket/prefix to judge; may be repeated."),
+]
+Includes = Annotated[
+    list[str] | None, typer.Option("--include", help="Glob of keys to judge; default: all.")
+]
+Excludes = Annotated[
+    list[str] | None, typer.Option("--exclude", help="Glob of keys to ignore, e.g. '*.json'.")
+]
+KeyPattern = Annotated[
+    str | None,
+    typer.Option(
+        help="Regular expression with named groups that reads attributes from the key; "
+        "'' for none.",
+        show_default="robot/camera/timestamp.ext",
+    ),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(help='JSON or a file: {"blurred": "reject"}; actions off, flag, reject.'),
+]
+Expiry = Annotated[
+    str | None,
+    typer.Option(
+        help="When a lifecycle rule removes an image: 'remember' (it keeps filtering what comes "
+        "later) or 'redecide' (its duplicates are judged again)."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    group = typer.Typer(no_args_is_help=True, help="Collections: what is judged, and how.")
+    group.command()(create)
+    group.command("set")(change)
+    group.command("list")(list_all)
+    group.command()(show)
+    app.add_typer(group, name="collection")
+
+
+def create(
+    name: Name,
+    *,
+    source: Sources = None,
+    include: Includes = None,
+    exclude: Excludes = None,
+    key_pattern: KeyPattern = DEFAULT_KEY_PATTERN,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(help="Cosine distance of near-duplicates; default: the model's calibration."),
+    ] = None,
+    second_look: Annotated[
+        str | None,
+        typer.Option(help="JSON or a file with a second-look rule; 'off': embedding alone."),
+    ] = None,
+    quality_policy: Policy = None,
+    expiry: Expiry = "remember",
+    calibration: Annotated[
+        Path | None, typer.Option(help="File written by 'pixsift calibrate'.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model of its embedding space; default: PIXSIFT_MODEL.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a collection: one dedup scope over the objects of its sources."""
+    if not source:
+        raise UserError("a collection needs a source: --source s3://bucket/prefix")
+    rules = _rules(source, include, exclude)
+    threshold = _threshold(model, epsilon, second_look, calibration)
+    with open_database() as database:
+        ledger = Ledger(database)
+        ledger.ensure_space(threshold.space)
+        collection = ledger.create_collection(
+            name,
+            sources=rules,
+            space_id=threshold.space.space_id,
+            epsilon=threshold.epsilon,
+            second_look=threshold.second_look,
+            key_pattern=_pattern(key_pattern),
+            quality_policy=_quality(quality_policy) or {},
+            expiry_policy=_expiry(expiry),
+            calibration=threshold.calibration,
+        )
+        facts = Overview(database).settings(collection)
+    emit(facts, as_json, f"created collection {name}\n{_settings_text(facts)}")
+
+
+def change(
+    name: Name,
+    *,
+    source: Sources = None,
+    include: Includes = None,
+    exclude: Excludes = None,
+    key_pattern: KeyPattern = None,
+    quality_policy: Policy = None,
+    expiry: Expiry = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what later arrivals are judged by; epsilon changes by 'pixsift redecide'."""
+    if (include or exclude) and not source:
+        raise UserError("--include and --exclude belong to a --source: name it as well")
+    with open_database() as database:
+        ledger = Ledger(database)
+        Overview(database).change(
+            ledger.collection(name),
+            sources=_rules(source, include, exclude) if source else None,
+            key_pattern=None if key_pattern is None else _pattern(key_pattern) or "",
+            quality_policy=_quality(quality_policy),
+            expiry_policy=None if expiry is None else _expiry(expiry),
+        )
+        facts = Overview(database).settings(ledger.collection(name))
+    emit(facts, as_json, _settings_text(facts))
+
+
+def list_all(as_json: JsonOption = False) -> None:
+    """List the collections with their counts."""
+    with open_database() as database:
+        overview = Overview(database)
+        facts = [
+            {"name": c.name, "epsilon": c.epsilon, "generation": c.generation, "seq": c.seq}
+            | overview.counts(c)["outcomes"]
+            for c in Ledger(database).collections()
+        ]
+    if as_json:
+        emit(facts, True, "")
+    elif not facts:
+        typer.echo("no collections yet: pixsift collection create NAME --source s3://bucket/")
+    else:
+        Console().print(_table(facts))
+
+
+def show(name: Name, as_json: JsonOption = False) -> None:
+    """Show a collection's settings, rules and counts."""
+    with open_database() as database:
+        overview = Overview(database)
+        collection = Ledger(database).collection(name)
+        facts = overview.settings(collection) | {"counts": overview.counts(collection)}
+    counts = facts["counts"]
+    told = ", ".join(f"{n} {outcome}" for outcome, n in counts["outcomes"].items() if n) or "none"
+    emit(facts, as_json, f"{_settings_text(facts)}\noutcomes        {told}")
+
+
+@dataclass(slots=True)
+class _Threshold:
+    """Embedding space, epsilon and second look of a new collection, and where they come from."""
+
+    space: EmbeddingSpace
+    epsilon: float = 0.0
+    second_look: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+
+
+def _calibrated(model: str | None, calibration: Path | None) -> _Threshold:
+    from pixsift.adapters.models import load_embedder
+
+    settings = ModelSettings()
+    space = load_embedder(
+        model or settings.model, revision=settings.model_revision, device=settings.device
+    ).space
+    found = _json(str(calibration), "--calibration") if calibration else None
+    if found is None:
+        return _Threshold(space)
+    if not isinstance(found.get("epsilon"), int | float):
+        raise UserError(f"--calibration {calibration}: no epsilon in it; is it of 'calibrate'?")
+    return _Threshold(space, float(found["epsilon"]), found.get("second_look"), found)
+
+
+def _threshold(
+    model: str | None, epsilon: float | None, second_look: str | None, calibration: Path | None
+) -> _Threshold:
+    threshold = _calibrated(model, calibration)
+    if epsilon is None and threshold.calibration is None:
+        raise UserError(
+            f"no calibration ships for {threshold.space.model}: give --epsilon, "
+            "or --calibration FILE from 'pixsift calibrate'"
+        )
+    if epsilon is not None:
+        if not 0 <= epsilon <= 2:
+            raise UserError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
+        threshold.epsilon = epsilon
+    if second_look == "off":
+        threshold.second_look = None
+    elif second_look is not None:
+        rule = _json(second_look, "--second-look")
+        try:
+            threshold.second_look = dict(LookRule.from_json(rule).to_json())
+        except ValueError as error:
+            raise UserError(f"--second-look: {error}") from error
+    return threshold
+
+
+def _rules(
+    sources: Sequence[str], includes: Sequence[str] | None, excludes: Sequence[str] | None
+) -> list[SourceRule]:
+    uris = [s3_uri(source) for source in sources]
+    return [
+        SourceRule(uri.bucket, uri.key, tuple(includes or ()), tuple(excludes or ()))
+        for uri in uris
+    ]
+
+
+def _pattern(text: str | None) -> str | None:
+    try:
+        compile_key_pattern(text)
+    except ValueError as error:
+        raise UserError(f"--key-pattern {text!r} {error}") from error
+    return text or None
+
+
+def _quality(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    policy = _json(text, "--quality-policy")
+    try:
+        QualityPolicy.from_json(policy)
+    except ValueError as error:
+        raise UserError(f"--quality-policy: {error}") from error
+    return policy
+
+
+def _expiry(text: str | None) -> ExpiryPolicy:
+    match text:
+        case "remember" | "redecide":
+            return text
+        case _:
+            raise UserError(f"--expiry {text!r}: use 'remember' or 'redecide'")
+
+
+def _json(text: str, option: str) -> dict[str, Any]:
+    """A JSON object, given as such or as the name of a file that holds one."""
+    try:
+        value = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{option} {text!r} is neither JSON nor a file of it: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{option}: expected a JSON object, not {type(value).__name__}")
+    return value
+
+
+def _table(collections: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("collection", "epsilon", "generation", "seq", *OUTCOMES)
+    for facts in collections:
+        table.add_row(
+            facts["name"], f"{facts['epsilon']:g}", str(facts["generation"]), str(facts["seq"]),
+            *(str(facts[outcome]) for outcome in OUTCOMES),
+        )  # fmt: skip
+    return table
+
+
+def _settings_text(facts: Mapping[str, Any]) -> str:
+    sources = [
+        f"s3://{s['bucket']}/{s['prefix']}"
+        + (f" include {' '.join(s['include'])}" if s["include"] else "")
+        + (f" exclude {' '.join(s['exclude'])}" if s["exclude"] else "")
+        for s in facts["sources"]
+    ]
+    space = facts["space"]
+    look = "with a second look" if facts["second_look"] else "embedding alone"
+    origin = "calibrated" if facts["calibration"] else "not calibrated"
+    lines = {
+        "collection": facts["name"],
+        "sources": "; ".join(sources),
+        "key pattern": facts["key_pattern"] or "none",
+        "model": f"{space['name']} ({space['recipe_id']}, {space['dimension']} dimensions, "
+        f"space {space['space_id']})",
+        "near-duplicate": f"cosine distance <= {facts['epsilon']:g}, {look}, {origin}",
+        "quality policy": json.dumps(facts["quality_policy"]) if facts["quality_policy"]
+        else "the defaults",
+        "on expiry": facts["expiry_policy"],
+        "generation": f"{facts['generation']} at seq {facts['seq']}",
+    }  # fmt: skip
+    return "\n".join(f"{label:<15} {value}" for label, value in lines.items())

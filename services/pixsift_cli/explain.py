@@ -1,0 +1,134 @@
+"""``pixsift explain s3://...``: the whole story of an object."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from pixsift.adapters.story import StoryTeller
+from pixsift.errors import UserError
+from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
+
+_WORDS = {
+    "new": "unlike anything kept before",
+    "promoted": "took the place of a representative that went away",
+    "content": "the same bytes",
+    "pixels": "the same pixels in another file",
+    "near": "near by its embedding",
+    "near_look": "near by its embedding, and the second look agreed",
+    "deleted": "deleted at S3",
+    "expired": "removed by a lifecycle rule",
+    "erased": "erased on request",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(explain)
+
+
+def explain(
+    uri: Annotated[str, typer.Argument(help="s3://bucket/key, or with ?versionId=...")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what became of an object, and why: facts, decisions, representative, snapshots."""
+    wanted = s3_uri(uri)
+    with open_database() as database:
+        teller = StoryTeller(database)
+        stories = teller.tell(wanted.bucket, wanted.key, wanted.version_id)
+        if not stories:
+            similar = teller.similar_keys(wanted.bucket, wanted.key)
+            hint = f"; known keys like it: {', '.join(similar)}" if similar else ""
+            raise UserError(
+                f"the ledger knows no object {uri}: it has not arrived yet, or no collection "
+                f"judges it (pixsift collection list){hint}"
+            )
+    emit(stories, as_json, "\n\n".join("\n".join(_lines(story)) for story in stories))
+
+
+def _lines(story: Mapping[str, Any]) -> Iterator[str]:
+    yield story["uri"]
+    yield from _facts(story["object"])
+    for chapter in story["collections"]:
+        yield ""
+        yield from _chapter(chapter)
+    for snapshot in story["snapshots"]:
+        yield (
+            f"  snapshot        {snapshot['snapshot_id']} ({snapshot['name']}, "
+            f"{snapshot['state']}): {snapshot['copy_state']} as {snapshot['destination_key']}, "
+            f"rank {snapshot['rank']}, {snapshot['split']}"
+        )
+    if not story["snapshots"]:
+        yield "  snapshots       none holds it"
+
+
+def _facts(version: Mapping[str, Any]) -> Iterator[str]:
+    if version["erased_at"]:
+        yield f"  erased          {version['erased_at']:%Y-%m-%d %H:%M:%S %Z}: no facts are left"
+        return
+    image = version["image_facts"] or {}
+    if image:
+        yield (
+            f"  image           {image.get('format')} {image.get('width')} x "
+            f"{image.get('height')} ({image.get('mode')})"
+            + (f", flags: {', '.join(image['flags'])}" if image.get("flags") else "")
+        )
+    yield f"  size            {version['size_bytes']} bytes, ETag {version['etag']}"
+    yield f"  arrived         {version['first_seen_at']:%Y-%m-%d %H:%M:%S %Z}"
+    if version["captured_at"]:
+        yield f"  captured        {version['captured_at']:%Y-%m-%d %H:%M:%S %Z}"
+    if version["quality"]:
+        told = ", ".join(f"{name} {value:.3g}" for name, value in version["quality"].items())
+        yield f"  quality         {told}"
+    if version["content_sha256"]:
+        yield f"  content sha256  {version['content_sha256']}"
+    if version["thumbnail_key"]:
+        yield f"  thumbnail       {version['thumbnail_key']}"
+
+
+def _chapter(chapter: Mapping[str, Any]) -> Iterator[str]:
+    rule = chapter["rule"]
+    look = ", second look" if rule["second_look"] else ""
+    yield (
+        f"  collection {chapter['collection']} (model {rule['model']}, epsilon "
+        f"{rule['epsilon']:g}{look}, generation {rule['generation']})"
+    )
+    outcome = chapter["outcome"] or "undecided: its decision was taken back, it is in the queue"
+    yield f"  outcome         {outcome}{_because(chapter['reason'])}"
+    yield from _proof(chapter)
+    if chapter["stands_for"]["count"]:
+        yield f"  stands for      {chapter['stands_for']['count']} duplicates, the nearest:"
+        for child in chapter["stands_for"]["nearest"]:
+            yield f"                  {child['distance']:.4f}  {child['uri']}"
+    if chapter["attributes"]:
+        told = ", ".join(f"{name}={value}" for name, value in chapter["attributes"].items())
+        yield f"  attributes      {told}"
+    for row in chapter["history"]:
+        until = "now" if row["valid_to_seq"] is None else f"seq {row['valid_to_seq']}"
+        of = f" of {row['representative']}" if row["representative"] else ""
+        yield (
+            f"  history         generation {row['generation']}, seq {row['valid_from_seq']} to "
+            f"{until}: {row['outcome']} ({row['reason']}){of}, {row['decided_at']:%Y-%m-%d %H:%M}"
+        )
+
+
+def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
+    proof = chapter["proof"]
+    if proof is None:
+        return
+    yield f"  representative  {chapter['representative']}"
+    if proof["recomputed_distance"] is None:
+        yield "  distance        cannot be measured again: a vector is missing"
+        return
+    verdict = "verifies" if proof["verifies"] else "DOES NOT VERIFY: run 'pixsift audit'"
+    yield (
+        f"  distance        {proof['stored_distance']:.6f} stored, "
+        f"{proof['recomputed_distance']:.6f} recomputed from the stored vectors: {verdict}"
+    )
+
+
+def _because(reason: str | None) -> str:
+    if reason is None:
+        return ""
+    words = _WORDS.get(reason)
+    return f" ({reason}: {words})" if words else f" ({reason})"

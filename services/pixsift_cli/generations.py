@@ -1,0 +1,106 @@
+"""``pixsift whatif|redecide|undo``: another rule, without embedding anything again."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from pixsift.adapters.generations import Generations, Switched, WhatIf
+from pixsift.adapters.generations import Progress as Report
+from pixsift.adapters.ledger import Ledger
+from pixsift.errors import UserError
+from pixsift_cli.common import JsonOption, emit, open_database
+
+Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+Epsilon = Annotated[float, typer.Option(help="Cosine distance of near-duplicates to try.")]
+WithoutLook = Annotated[
+    bool, typer.Option("--no-second-look", help="Let the embedding alone decide.")
+]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Discard a generation that a crash left unfinished.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(whatif)
+    app.command()(redecide)
+
+
+def whatif(
+    name: Name, epsilon: Epsilon, no_second_look: WithoutLook = False,
+    examples: Annotated[int, typer.Option(min=0, help="How many examples to show.")] = 10,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Say what another epsilon would change. Nothing is changed, nothing is embedded."""
+    _check(epsilon)
+    with open_database() as database:
+        told = Generations(database).what_if(
+            Ledger(database).collection(name), epsilon=epsilon,
+            second_look=not no_second_look, examples=examples,
+        )  # fmt: skip
+    emit(asdict(told), as_json, _whatif_text(told))
+
+
+def redecide(
+    name: Name, epsilon: Epsilon, no_second_look: WithoutLook = False,
+    take_over: TakeOver = False, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Decide everything again under another epsilon, and switch to the result."""
+    _check(epsilon)
+    with open_database() as database, _progress() as report:
+        done = Generations(database).redecide(
+            Ledger(database).collection(name), epsilon=epsilon,
+            second_look=not no_second_look, take_over=take_over, progress=report,
+        )  # fmt: skip
+    emit(asdict(done), as_json, switched_text(done))
+
+
+def switched_text(done: Switched) -> str:
+    """A new generation in one paragraph."""
+    return (
+        f"{done.collection} is at generation {done.generation} (epsilon {done.epsilon:g}) since "
+        f"seq {done.seq}: {done.kept} kept, {done.duplicate} duplicates; took "
+        f"{done.seconds:.1f} s, decisions waited {done.lock_seconds * 1000:.0f} ms.\n"
+        f"Back again: pixsift undo {done.collection}"
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """A bar on stderr where that is a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("deciding again", total=None)
+
+        def report(what: str, done: int, of: int) -> None:
+            bar.update(task, description=what, completed=done, total=of)
+
+        yield report
+
+
+def _check(epsilon: float) -> None:
+    if not 0 <= epsilon <= 2:
+        raise UserError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
+
+
+def _whatif_text(told: WhatIf) -> str:
+    lines = [
+        f"{told.collection} at seq {told.at_seq}, epsilon {told.epsilon_now:g} -> "
+        f"{told.epsilon:g} (nothing was changed, {told.seconds:.1f} s):",
+        f"  kept        {told.kept_now} -> {told.kept}",
+        f"  duplicates  {told.duplicate_now} -> {told.duplicate}",
+        f"  {told.newly_duplicate} kept ones would become duplicates, "
+        f"{told.newly_kept} duplicates would be kept",
+    ]
+    for example in told.examples:
+        distance = "" if example["distance"] is None else f"{example['distance']:.4f} "
+        lines.append(
+            f"    {example['from']} -> {example['to']}: {example['uri']}\n"
+            f"      {distance}from {example['of']}"
+        )
+    return "\n".join(lines)
