@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 from psycopg.rows import dict_row
 
 from pixsift.adapters.decision_plan import near_rule
-from pixsift.adapters.postgres import Connection, Database, unpack_halfvec
+from pixsift.adapters.postgres import Connection, Database
 from pixsift.core.dedup import cosine_distance
 from pixsift.core.identity import ObjectVersion
 from pixsift.sql import statements
@@ -82,6 +82,7 @@ class StoryTeller:
             "collection": name,
             "outcome": current["outcome"] if current else None,
             "reason": current["reason"] if current else None,
+            "representative": current["representative"] if current else None,
             "rule": rule,
             "history": mine,
             "proof": self._proof(connection, object_id, current, rule) if current else None,
@@ -101,9 +102,12 @@ class StoryTeller:
         representative = current["representative_object_id"]
         if representative is None:
             return None
-        names = {"space_id": rule["space_id"], "object_ids": [object_id, representative]}
+        names = {
+            "collection_id": rule["collection_id"], "generation": rule["generation"],
+            "space_id": rule["space_id"], "object_ids": [object_id, representative],
+        }  # fmt: skip
         found = {
-            row["object_id"]: (unpack_halfvec(row["embedding"]), bytes(row["look"]))
+            row["object_id"]: (row["embedding"], bytes(row["look"]))
             for row in self._rows(connection, "stored_vectors", names)
         }
         if len(found) < len({object_id, representative}):
@@ -121,7 +125,7 @@ class StoryTeller:
 
     def _rows(self, connection: Connection, name: str, parameters: Facts) -> list[Facts]:
         statement: LiteralString = self._sql[name]
-        with connection.cursor(row_factory=dict_row) as cursor:
+        with connection.cursor(row_factory=dict_row, binary=True) as cursor:
             return cursor.execute(statement, parameters).fetchall()
 
 

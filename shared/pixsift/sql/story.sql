@@ -31,7 +31,7 @@ ORDER BY c.name, d.generation, d.valid_from_seq, d.decision_id;
 
 -- name: rules
 -- The rule of each generation that judged the object.
-SELECT c.name AS collection, c.space_id, m.name AS model, m.recipe_id, g.generation, g.state,
+SELECT c.collection_id, c.name AS collection, c.space_id, m.name AS model, m.recipe_id, g.generation, g.state,
        g.epsilon, g.second_look, c.calibration, c.seq, c.generation AS current_generation
 FROM generation g JOIN collection c USING (collection_id) JOIN model m USING (space_id)
 WHERE (g.collection_id, g.generation) IN
@@ -46,10 +46,18 @@ WHERE a.object_id = %(object_id)s AND a.valid_to_seq IS NULL
 ORDER BY c.name, array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source);
 
 -- name: stored_vectors
--- The stored halves as bytes, exactly as any decision saw them.
-SELECT o.object_id, halfvec_send(e.embedding) AS embedding, e.look
-FROM object o JOIN embedding e ON e.pixel_sha256 = o.pixel_sha256
-WHERE e.space_id = %(space_id)s AND o.object_id = ANY(%(object_ids)s);
+-- The stored halves, exactly as any decision saw them. A remembered representative is gone, but its
+-- row still tells its pixels.
+SELECT v.object_id, e.embedding, e.look
+FROM (SELECT object_id, pixel_sha256 FROM decision
+      WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+        AND object_id = ANY(%(object_ids)s) AND valid_to_seq IS NULL
+        AND pixel_sha256 IS NOT NULL
+      UNION
+      SELECT object_id, pixel_sha256 FROM representative
+      WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+        AND object_id = ANY(%(object_ids)s) AND valid_to_seq IS NULL) AS v
+JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
 
 -- name: stands_for
 -- The duplicates an object represents now: how many, and the nearest few.

@@ -1,0 +1,195 @@
+"""``pixsift collection``, ``status``, ``explain``, ``whatif`` and ``redecide`` on a real ledger."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ledger_world import finding, image, ledger_of, turned
+from pixsift.core.sources import DEFAULT_KEY_PATTERN
+from pixsift_cli import main as cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs the command as a user would: exit status, standard output, standard error."""
+    monkeypatch.setenv("PIXSIFT_DATABASE_URL", database_url)
+    monkeypatch.setenv("PIXSIFT_MODEL", "stub")
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["pixsift", *arguments])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return command
+
+
+@pytest.fixture
+def made(run: Run) -> dict[str, Any]:
+    status, out, err = run(
+        "collection", "create", "yard", "--source", "s3://raw/site-a/", "--exclude", "*.json",
+        "--epsilon", "0.05", "--second-look", "off", "--quality-policy", '{"blurred": "reject"}',
+        "--json",
+    )  # fmt: skip
+    assert status == 0, err
+    facts: dict[str, Any] = json.loads(out)
+    return facts
+
+
+def test_create__settings_are_stored(made: dict[str, Any], run: Run) -> None:
+    assert made["sources"] == [
+        {"bucket": "raw", "prefix": "site-a/", "include": [], "exclude": ["*.json"]}
+    ]
+    assert (made["key_pattern"], made["expiry_policy"]) == (DEFAULT_KEY_PATTERN, "remember")
+    assert (made["generation"], made["seq"], made["epsilon"]) == (1, 0, 0.05)
+    status, out, _ = run("collection", "show", "yard", "--json")
+    assert status == 0
+    assert json.loads(out)["counts"]["outcomes"]["kept"] == 0
+    assert "s3://raw/site-a/ exclude *.json" in run("collection", "show", "yard")[1]
+    assert "yard" in run("collection", "list")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["create", "x"], "--source"),
+        (["create", "x", "--source", "raw/site"], "s3://bucket/key"),
+        (["create", "x", "--source", "s3://raw", "--epsilon", "3"], "between 0 and 2"),
+        (["create", "x", "--source", "s3://raw", "--epsilon", "0.1", "--key-pattern", "("],
+         "regular expression"),
+        (["create", "x", "--source", "s3://raw", "--epsilon", "0.1", "--quality-policy",
+          '{"sharpnes": "off"}'], "--quality-policy"),
+        (["create", "x", "--source", "s3://raw", "--epsilon", "0.1", "--second-look", "nofile"],
+         "neither JSON nor a file"),
+        (["create", "x", "--source", "s3://raw", "--epsilon", "0.1", "--expiry", "forget"],
+         "remember"),
+        (["create", "No Spaces", "--source", "s3://raw", "--epsilon", "0.1"], "collection name"),
+        (["create", "x", "--source", "s3://raw", "--model", "no-such-model"], "model"),
+        (["show", "nowhere"], "no collection 'nowhere'"),
+    ],
+)  # fmt: skip
+def test_mistakes__one_line_with_the_remedy(run: Run, arguments: list[str], words: str) -> None:
+    status, _, err = run("collection", *arguments)
+    assert status == 2
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_set__changes_what_is_asked_and_nothing_else(made: dict[str, Any], run: Run) -> None:
+    status, out, err = run("collection", "set", "yard", "--expiry", "redecide", "--json")
+    assert status == 0, err
+    changed = json.loads(out)
+    assert changed["expiry_policy"] == "redecide"
+    assert changed["sources"] == made["sources"]
+    assert changed["quality_policy"] == {"blurred": "reject"}
+    assert changed["key_pattern"] == made["key_pattern"]
+    assert json.loads(run("collection", "set", "yard", "--key-pattern", "", "--json")[1])[
+        "key_pattern"
+    ] is None  # fmt: skip
+
+
+def test_status__tells_what_the_queues_cannot(
+    made: dict[str, Any], run: Run, database_url: str
+) -> None:
+    with ledger_of(database_url) as ledger:
+        ledger.commit(ledger.collection("yard"), [finding("r", "rejected", "blurred")])
+    status, out, _ = run("status", "--json")
+    assert status == 0
+    facts = json.loads(out)
+    assert facts["collections"][0]["outcomes"]["rejected"] == 1
+    assert facts["collections"][0]["decisions_last_minute"] == 1
+    assert facts["queues"]["ingest"]["waiting"] is None
+    assert facts["queues"]["ingest"]["error"]
+    assert "does not answer" in run("status")[1]
+
+
+def commit_a_pair(url: str) -> None:
+    """Three images in the stub's space: one kept, one near it, one with the same pixels."""
+    with ledger_of(url) as ledger:
+        collection = ledger.collection("yard")
+        dimension = 384
+        ledger.commit(
+            collection,
+            [
+                image("site-a/robot-2/cam-front/2026-11-22T10-15-03.250Z.jpg",
+                      turned(0, dimension), quality={"sharpness": 0.5}, size_bytes=7),
+                image("site-a/near.jpg", turned(10, dimension)),
+                image("site-a/twin.jpg", turned(0, dimension),
+                      pixels="site-a/robot-2/cam-front/2026-11-22T10-15-03.250Z.jpg@v1"),
+            ],
+        )  # fmt: skip
+
+
+def test_explain__recomputes_the_distance(
+    made: dict[str, Any], run: Run, database_url: str
+) -> None:
+    commit_a_pair(database_url)
+    (story,) = json.loads(run("explain", "s3://raw/site-a/near.jpg", "--json")[1])
+    chapter = story["collections"][0]
+    assert (chapter["outcome"], chapter["reason"]) == ("duplicate", "near")
+    assert chapter["proof"]["verifies"] is True
+    assert chapter["proof"]["recomputed_distance"] == chapter["proof"]["stored_distance"]
+    text = run("explain", "s3://raw/site-a/near.jpg")[1]
+    assert "verifies" in text and "near by its embedding" in text and "none holds it" in text
+
+
+def test_explain__the_kept_one(made: dict[str, Any], run: Run, database_url: str) -> None:
+    commit_a_pair(database_url)
+    uri = "s3://raw/site-a/robot-2/cam-front/2026-11-22T10-15-03.250Z.jpg"
+    (story,) = json.loads(run("explain", uri, "--json")[1])
+    chapter = story["collections"][0]
+    assert chapter["attributes"]["robot"] == "robot-2"
+    assert chapter["stands_for"]["count"] == 2
+    assert story["object"]["quality"] == {"sharpness": 0.5}
+    text = run("explain", uri)[1]
+    assert "robot=robot-2" in text and "stands for      2 duplicates" in text
+
+
+def test_explain__a_distance_that_was_tampered_with(
+    made: dict[str, Any], run: Run, database_url: str
+) -> None:
+    commit_a_pair(database_url)
+    with ledger_of(database_url) as ledger, ledger._database.connection() as connection:
+        connection.execute(
+            "UPDATE embedding SET embedding = %(far)s WHERE pixel_sha256 ="
+            " (SELECT pixel_sha256 FROM object WHERE key = 'site-a/near.jpg')",
+            {"far": turned(80, 384)},
+        )
+    assert "DOES NOT VERIFY" in run("explain", "s3://raw/site-a/near.jpg")[1]
+
+
+def test_explain__unknown_objects_get_a_hint(
+    made: dict[str, Any], run: Run, database_url: str
+) -> None:
+    commit_a_pair(database_url)
+    status, _, err = run("explain", "s3://raw/site-a/nea.jpg")
+    assert status == 2
+    assert "site-a/near.jpg" in err
+
+
+def test_whatif_and_redecide__tell_the_same(
+    made: dict[str, Any], run: Run, database_url: str
+) -> None:
+    commit_a_pair(database_url)
+    asked = json.loads(run("whatif", "yard", "--epsilon", "0.001", "--json")[1])
+    assert (asked["kept_now"], asked["kept"], asked["newly_kept"]) == (1, 2, 1)
+    assert "s3://raw/site-a/near.jpg" in run("whatif", "yard", "--epsilon", "0.001")[1]
+    done = json.loads(run("redecide", "yard", "--epsilon", "0.001", "--json")[1])
+    assert (done["generation"], done["kept"]) == (2, 2)
+    assert run("whatif", "yard", "--epsilon", "7")[0] == 2
