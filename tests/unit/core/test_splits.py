@@ -1,0 +1,93 @@
+"""Splits: nothing straddles, and what cannot be is refused with its numbers."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pixsift.core.dedup import cosine_distance
+from pixsift.core.splits import assign
+from pixsift.errors import UserError
+from pixsift.messages import Split
+from pools import make_pool, unit_rows
+
+THREE = Split(train=0.8, val=0.1, test=0.1)
+
+
+def test_assign__one_split_takes_all() -> None:
+    pool = make_pool(unit_rows(3, 4))
+    assert assign(pool, np.array([2, 0]), Split()) == ["train", "train"]
+
+
+def test_assign__shares_are_met_without_groups() -> None:
+    pool = make_pool(unit_rows(50, 4))
+    counts = Counter(assign(pool, np.arange(50), THREE))
+    assert counts == {"train": 40, "val": 5, "test": 5}
+
+
+def test_assign__the_seed_decides_who() -> None:
+    pool = make_pool(unit_rows(50, 4))
+    first, again, other = (assign(pool, np.arange(50), THREE, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(20, 120),
+    recordings=st.integers(5, 40),
+    min_distance=st.sampled_from([None, 0.01, 0.05]),
+)
+def test_assign__nothing_straddles(
+    seed: int, count: int, recordings: int, min_distance: float | None
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = unit_rows(count, 8, seed=seed)
+    twins = rng.integers(count, size=count // 4)
+    rows[: twins.size] = rows[twins]
+    names = [f"rec{i}" for i in rng.integers(recordings, size=count)]
+    pool = make_pool(rows, {"recording": names})
+    indices = rng.permutation(count)[: count - 3].astype(np.intp)
+    split = THREE.model_copy(update={"group_by": ["recording"], "min_distance": min_distance})
+    try:
+        names_of = assign(pool, indices, split, seed=seed)
+    except UserError as refused:
+        assert "must stay whole" in str(refused)
+        return
+    home: dict[str, str] = {}
+    for index, name in zip(indices, names_of, strict=True):
+        assert home.setdefault(names[index], name) == name
+    for a in range(indices.size):
+        for b in range(a):
+            if names_of[a] != names_of[b] and min_distance:
+                assert cosine_distance(rows[indices[a]], rows[indices[b]]) >= min_distance
+    for name, share in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
+        off = abs(names_of.count(name) / indices.size - share)
+        assert off <= max(0.05, 1 / indices.size) + 1e-9
+
+
+def test_assign__the_bound_itself_may_straddle() -> None:
+    rows = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], dtype=np.float16)
+    half = Split(train=0.5, test=0.5, min_distance=1.0)
+    assert Counter(assign(make_pool(rows), np.arange(4), half)) == {"train": 2, "test": 2}
+    with pytest.raises(UserError, match=r"pairs nearer than 1\.1 joined 3 more"):
+        assign(make_pool(rows), np.arange(4), half.model_copy(update={"min_distance": 1.1}))
+
+
+def test_assign__refuses_with_numbers() -> None:
+    pool = make_pool(unit_rows(10, 4), {"robot": ["a"] * 7 + ["b"] * 2 + [None]})
+    split = Split(train=0.5, test=0.5, group_by=["robot"])
+    with pytest.raises(UserError, match=r"3 blocks must stay whole, the largest holds 7 images"):
+        assign(pool, np.arange(10), split)
+    with pytest.raises(UserError, match="unknown attribute 'site'; there are: robot"):
+        assign(pool, np.arange(10), split.model_copy(update={"group_by": ["site"]}))
+    with pytest.raises(UserError, match="cannot split 2 images into 3 splits"):
+        assign(pool, np.arange(2), THREE)
+
+
+def test_assign__images_without_the_attribute_stay_together() -> None:
+    pool = make_pool(unit_rows(8, 4), {"robot": [None] * 4 + ["a", "b", "c", "d"]})
+    names = assign(pool, np.arange(8), Split(train=0.5, test=0.5, group_by=["robot"]))
+    assert len(set(names[:4])) == 1
