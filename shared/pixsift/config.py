@@ -132,3 +132,50 @@ class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, LoggingSe
     event_bus: str = Field(
         default="default", description="EventBridge bus that is told of finished snapshots"
     )
+
+
+class ConsumerSettings(
+    DatabaseSettings, QueueSettings, BucketSettings, ModelSettings, LoggingSettings
+):
+    """How the consumer takes, holds and gives back work."""
+
+    poll_seconds: int = Field(
+        default=10,
+        ge=0,
+        le=20,
+        description="long poll of the ingest queue, seconds; a stop waits for it to end",
+    )
+    stop_seconds: float = Field(
+        default=8.0,
+        ge=0,
+        description="after SIGTERM: how long to finish what is in hand before it is given back, "
+        "seconds; with the poll it must stay below 20",
+    )
+    message_deadline_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="longest a message is kept hidden by one process, seconds",
+    )
+    slow_lane_every_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="how often an empty dead-letter queue is asked again, seconds",
+    )
+    max_in_flight: int = Field(
+        default=128, ge=1, description="object versions inside the consumer at any time"
+    )
+    max_pipeline_bytes: int = Field(
+        default=268_435_456,
+        ge=1,
+        description="bytes of objects and pixels inside the consumer at any time",
+    )
+    max_object_bytes: int = Field(
+        default=67_108_864, ge=1, description="larger objects are rejected unread, bytes"
+    )
+    fetch_threads: int = Field(default=8, ge=1, description="objects fetched at once")
+    decode_workers: int = Field(default=2, ge=1, description="decoder processes")
+    health_file: str = Field(
+        default="",
+        description="file touched every turn of the loop, for a health check by its age; "
+        "empty means none",
+    )

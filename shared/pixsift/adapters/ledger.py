@@ -21,7 +21,7 @@ from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Decision, Judged, KnownImage
 from pixsift.core.sources import SourceRule, compile_key_pattern
 from pixsift.core.tombstone import content_mark, version_mark
-from pixsift.errors import UserError
+from pixsift.errors import DependencyDownError, UserError
 from pixsift.ports import EmbeddingSpace, NeighborSearch
 from pixsift.sql import statements
 
@@ -125,6 +125,21 @@ class Ledger:
                 _SQL["decided"], {"collection_id": collection_id, **version_columns(versions)}
             ).fetchall()
         return {versions[ordinal - 1] for (ordinal,) in rows}
+
+    def ping(self) -> None:
+        """Raise DependencyDownError unless the database answers and takes writes."""
+        with self._database.connection() as connection:
+            row = connection.execute(_SQL["ping"]).fetchone()
+        if row is None or row[0]:
+            raise DependencyDownError("PostgreSQL is read-only: a standby, or a failover under way")
+
+    def versions_of(self, bucket: str, key: str) -> list[ObjectVersion]:
+        """Every version of a key that the ledger knows, in no order."""
+        with self._database.connection() as connection:
+            rows = connection.execute(
+                _SQL["versions_of"], {"bucket": bucket, "key": key}
+            ).fetchall()
+        return [ObjectVersion(bucket, key, version_id) for (version_id,) in rows]
 
     def find_exact(
         self, space_id: str, content_sha256s: Sequence[bytes]

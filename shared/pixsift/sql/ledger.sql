@@ -249,3 +249,11 @@ WHERE collection_id = %(collection_id)s AND seq = %(seq)s - 1
 INSERT INTO anomaly (queue, message_id, body, reason)
 VALUES (%(queue)s, %(message_id)s, %(body)s, %(reason)s)
 ON CONFLICT (queue, message_id, reason) DO NOTHING
+
+-- name: ping
+-- A standby answers as well, but would refuse every decision.
+SELECT pg_is_in_recovery();
+
+-- name: versions_of
+-- In a bucket without versioning a write or a removal ends the versions before it.
+SELECT version_id FROM object WHERE bucket = %(bucket)s AND key = %(key)s;

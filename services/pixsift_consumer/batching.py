@@ -1,0 +1,80 @@
+"""Bounded hand-over between stages: by count in a queue, by bytes in the whole pipeline."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+
+
+class BatchQueue(Generic[T]):
+    """A bounded queue whose reader takes batches: at most N, or what came within T of the first.
+
+    The age window starts at the first item taken, so an idle pipeline never waits for company
+    that does not come. Closing it lets readers finish what is there, then they get empty batches.
+    """
+
+    def __init__(self, capacity: int, *, clock: Clock = time.monotonic) -> None:
+        self._items: deque[T] = deque()
+        self._capacity = capacity
+        self._clock = clock
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, item: T) -> None:
+        """Hand over ``item``; blocks while the queue is full. Dropped once it is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
+            if not self._closed:
+                self._items.append(item)
+                self._changed.notify_all()
+
+    def take(self, limit: int, wait_seconds: float = 0.0) -> list[T]:
+        """At least one item, at most ``limit``; empty only when the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or bool(self._items))
+            until = self._clock() + wait_seconds
+            while len(self._items) < min(limit, self._capacity) and not self._closed:
+                left = until - self._clock()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            batch = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
+            self._changed.notify_all()
+            return batch
+
+    def close(self) -> None:
+        """No more items; wakes everybody who waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class ByteBudget:
+    """How many bytes the pipeline may hold; one reservation larger than all of it goes alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._changed = threading.Condition()
+        self.peak = 0
+
+    def resize(self, held: int, wanted: int) -> int:
+        """Change a reservation from ``held`` to ``wanted`` bytes; blocks only to grow.
+
+        Each holder grows once, when it holds nothing, so nobody waits while holding.
+        """
+        with self._changed:
+            more = wanted - held
+            if more > 0:
+                self._changed.wait_for(
+                    lambda: self._used + more <= self._limit or self._used == held
+                )
+            self._used += more
+            self.peak = max(self.peak, self._used)
+            if more < 0:
+                self._changed.notify_all()
+        return wanted

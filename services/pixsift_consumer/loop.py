@@ -1,0 +1,112 @@
+"""The consumer's main loop: receive, read, send through; slow lane; stop."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from aws_lambda_powertools import Logger
+
+from pixsift.adapters.sqs import MAX_BATCH, Message
+from pixsift.errors import DependencyDownError, PixsiftError
+from pixsift.telemetry import Telemetry
+from pixsift_consumer.arrivals import Arrival, Delivery
+from pixsift_consumer.dependencies import Dependencies
+from pixsift_consumer.faults import FaultPoints
+from pixsift_consumer.inbox import Inbox
+from pixsift_consumer.intake import Collections, Intake
+from pixsift_consumer.pipeline import Pipeline
+
+
+class Loop:
+    """Runs until it is told to stop. Messages that were received before are processed alone."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        slow_lane: Inbox,
+        intake: Intake,
+        collections: Collections,
+        pipeline: Pipeline,
+        dependencies: Dependencies,
+        faults: FaultPoints,
+        logger: Logger,
+        telemetry: Telemetry,
+        poll_seconds: int = 20,
+        slow_lane_every_seconds: float = 10.0,
+        turned: Callable[[], None] = lambda: None,
+    ) -> None:
+        """turned: called once per turn, for the health check."""
+        self._inbox = inbox
+        self._slow_lane = slow_lane
+        self._intake = intake
+        self._collections = collections
+        self._pipeline = pipeline
+        self._dependencies = dependencies
+        self._faults = faults
+        self._logger = logger
+        self._telemetry = telemetry
+        self._poll_seconds = poll_seconds
+        self._slow_lane_every = slow_lane_every_seconds
+        self._slow_lane_at = 0.0
+        self._turned = turned
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop``; the caller then finishes the pipeline."""
+        while not stop.is_set():
+            self._turned()
+            try:
+                if self._dependencies.wait_until_up(stop) and self._has_work(stop):
+                    self._turn(stop)
+            except DependencyDownError as error:
+                self._dependencies.report(error)
+            except PixsiftError as error:
+                self._logger.warning("a turn failed", extra={"error": str(error)})
+                stop.wait(1.0)
+
+    def _turn(self, stop: threading.Event) -> None:
+        self._process(self._inbox, self._inbox.receive(MAX_BATCH, wait_seconds=self._poll()), stop)
+        if time.monotonic() >= self._slow_lane_at and not stop.is_set():
+            messages = self._slow_lane.receive(1, wait_seconds=0)
+            self._process(self._slow_lane, messages, stop)
+            if not messages:
+                self._slow_lane_at = time.monotonic() + self._slow_lane_every
+
+    def _process(self, inbox: Inbox, messages: Sequence[Message], stop: threading.Event) -> None:
+        if not messages:
+            return
+        self._faults.passed("received")
+        self._telemetry.count("received", len(messages))
+        try:
+            deliveries = self._intake.read(inbox, messages)
+        except Exception:
+            inbox.release(messages)
+            raise
+        again = [d for d in deliveries if inbox.last_chance or d[0].message.receive_count > 1]
+        self._telemetry.count("received_again", len(again))
+        for delivery, arrivals in deliveries:
+            if (delivery, arrivals) not in again:
+                self._pipeline.submit(delivery, arrivals, stop)
+        for delivery, arrivals in again:
+            self._process_alone(delivery, arrivals, stop)
+
+    def _process_alone(
+        self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
+    ) -> None:
+        """What ended an attempt before may end this one too: nobody else is to share its fate."""
+        self._pipeline.drain(stop)
+        self._pipeline.submit(delivery, arrivals, stop)
+        self._pipeline.drain(stop)
+
+    def _poll(self) -> int:
+        """A long poll, but shorter while the slow lane is due soon."""
+        left = self._slow_lane_at - time.monotonic()
+        return max(0, min(self._poll_seconds, round(left) if left > 0 else 1))
+
+    def _has_work(self, stop: threading.Event) -> bool:
+        """Without a collection every message would look foreign: wait for the first one."""
+        if self._collections.current():
+            return True
+        self._logger.info("no collection of this embedding space yet: waiting")
+        stop.wait(2.0)
+        return False

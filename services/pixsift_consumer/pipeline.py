@@ -1,0 +1,279 @@
+"""The stages side by side: fetch | decode | thumbnail | embed | commit, with bounded hand-over.
+
+    submit(arrival) -> fetch -> decode -> thumbnail -> embed -> commit -> settle
+                          \\________\\___________\\________\\___^   findings take the short way
+
+Each stage has threads of its own, so the GPU, the decoder's processes, S3 and PostgreSQL work at
+the same time. Memory is bounded by bytes: an arrival reserves the size of its object before its
+body is read, and keeps a fixed remainder from decoding to commit.
+
+An error in a stage concerns its batch only, and is sorted by the reaction it asks for: permanent
+ones are findings already, transient ones send the message back, an outage closes the gate in
+front of receiving as well. Anything else is a bug: logged with its traceback, and the message goes
+back, alone from then on, until the slow lane records ``failed``.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from aws_lambda_powertools import Logger
+
+from pixsift.core.events import ObjectCreated
+from pixsift.core.identity import ObjectVersion, version_id_of
+from pixsift.errors import DependencyDownError, PixsiftError
+from pixsift.telemetry import Telemetry
+from pixsift_consumer import findings
+from pixsift_consumer.arrivals import Arrival, Delivery
+from pixsift_consumer.batching import BatchQueue, ByteBudget
+from pixsift_consumer.dependencies import Dependencies
+from pixsift_consumer.faults import FaultPoints
+from pixsift_consumer.stages import Commit, Decode, Embed, Fetch, Thumbnails
+
+HELD_AFTER_DECODING = 256 * 1024
+"""Bytes an arrival is counted with once its file is decoded: a 224 x 224 x 3 model input, the
+thumbnail, and what Python adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How wide and deep the pipeline is."""
+
+    max_in_flight: int = 256
+    """Arrivals inside at any time."""
+    max_bytes: int = 256 * 1024 * 1024
+    fetch_threads: int = 8
+    decode_batch: int = 8
+    decode_threads: int = 2
+    embed_batch: int = 16
+    commit_batch: int = 64
+    batch_wait_seconds: float = 0.02
+    """How long a batch that is not full waits for more, from its first arrival on."""
+
+
+@dataclass(slots=True, eq=False)
+class _Stage:
+    name: str
+    run: Callable[[Sequence[Arrival]], object]
+    threads: int
+    batch: int
+    wait_seconds: float
+    queue: BatchQueue[Arrival] = field(init=False)
+    capacity: int = 64
+
+    def __post_init__(self) -> None:
+        self.queue = BatchQueue(max(self.capacity, 2 * self.batch))
+
+
+class Pipeline:
+    """Takes arrivals, settles their messages. ``finish`` ends it."""
+
+    def __init__(
+        self,
+        *,
+        fetch: Fetch,
+        decode: Decode,
+        thumbnails: Thumbnails,
+        embed: Embed,
+        commit: Commit,
+        dependencies: Dependencies,
+        limits: Limits,
+        faults: FaultPoints,
+        logger: Logger,
+        telemetry: Telemetry,
+    ) -> None:
+        self._fetch_one = fetch
+        self._thumbnails = thumbnails
+        self._commit_batch = commit
+        self._dependencies = dependencies
+        self._limits = limits
+        self._faults = faults
+        self._logger = logger
+        self._telemetry = telemetry
+        self.budget = ByteBudget(limits.max_bytes)
+        wait = limits.batch_wait_seconds
+        self._fetch = _Stage("fetch", self._run_fetch, limits.fetch_threads, 1, 0)
+        self._decode = _Stage(
+            "decode", decode.run, limits.decode_threads, limits.decode_batch, wait
+        )
+        self._thumbnail = _Stage("thumbnail", self._run_thumbnail, 4, 1, 0)
+        self._embed = _Stage("embed", embed.run, 1, limits.embed_batch, wait)
+        self._commit = _Stage("commit", self._run_commit, 1, limits.commit_batch, wait)
+        self._stages = (self._fetch, self._decode, self._thumbnail, self._embed, self._commit)
+        self._changed = threading.Condition()
+        self._in_flight = 0
+        self._deliveries: set[Delivery] = set()
+        self._start()
+
+    @property
+    def in_flight(self) -> int:
+        """Arrivals inside."""
+        return self._in_flight
+
+    def submit(
+        self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
+    ) -> None:
+        """Send the arrivals of one message through; blocks while the pipeline is full.
+
+        After ``stop`` nothing more goes in; ``finish`` gives the message back.
+        """
+        delivery.open = len(arrivals)
+        with self._changed:
+            self._deliveries.add(delivery)
+        for arrival in arrivals:
+            with self._changed:
+                while self._in_flight >= self._limits.max_in_flight and not stop.is_set():
+                    self._changed.wait(0.1)
+                if stop.is_set():
+                    return
+                self._in_flight += 1
+            self._fetch.queue.put(arrival)
+
+    def drain(self, stop: threading.Event | None = None, *, seconds: float | None = None) -> bool:
+        """Wait until nothing is inside; False if ``stop`` or the time came first."""
+        until = None if seconds is None else time.monotonic() + seconds
+        with self._changed:
+            while self._in_flight:
+                if stop is not None and stop.is_set():
+                    return False
+                if until is not None and time.monotonic() >= until:
+                    return False
+                self._changed.wait(0.1)
+        return True
+
+    def finish(self, seconds: float) -> None:
+        """Finish what is inside within ``seconds``; give the messages of the rest back at once."""
+        self.drain(seconds=seconds)
+        with self._changed:
+            left = list(self._deliveries)
+            self._deliveries.clear()
+        for delivery in left:
+            self._logger.warning("given back unfinished",
+                                 extra={"message_id": delivery.message.message_id})  # fmt: skip
+            delivery.inbox.release([delivery.message], at_once=True)
+        self._telemetry.count("released", len(left))
+        for stage in self._stages:
+            stage.queue.close()
+
+    def _start(self) -> None:
+        for stage in self._stages:
+            for number in range(stage.threads):
+                threading.Thread(
+                    target=self._serve, args=(stage,), name=f"{stage.name}-{number}", daemon=True
+                ).start()
+
+    def _serve(self, stage: _Stage) -> None:
+        while batch := stage.queue.take(stage.batch, stage.wait_seconds):
+            try:
+                stage.run(batch)
+            except Exception as error:
+                self._stage_failed(stage, batch, error)
+                continue
+            for arrival in batch:
+                self._pass_on(stage, arrival)
+
+    def _pass_on(self, stage: _Stage, arrival: Arrival) -> None:
+        following = self._next(stage, arrival)
+        if following is None:
+            self._settle(arrival, None)
+        else:
+            following.queue.put(arrival)
+
+    def _next(self, stage: _Stage, arrival: Arrival) -> _Stage | None:
+        """Where an arrival goes from here; findings and known images take the short way."""
+        if stage is self._commit:
+            return None
+        if stage is self._fetch:
+            return self._decode if arrival.body and not arrival.finding else self._commit
+        if arrival.decoded is None:
+            return self._commit
+        if stage is self._decode:
+            return self._thumbnail
+        if stage is self._thumbnail and not findings.rejected_everywhere(arrival):
+            return self._embed
+        return self._commit
+
+    # What runs in the stages.
+
+    def _run_fetch(self, batch: Sequence[Arrival]) -> None:
+        for arrival in batch:
+            self._fetch_one.run(arrival, lambda size, a=arrival: self._reserve(a, size))  # type: ignore[misc]
+            self._faults.passed("fetched")
+
+    def _reserve(self, arrival: Arrival, size: int) -> None:
+        arrival.reserved = self.budget.resize(arrival.reserved, size + HELD_AFTER_DECODING)
+
+    def _run_thumbnail(self, batch: Sequence[Arrival]) -> None:
+        self._faults.passed("decoded")
+        for arrival in batch:
+            arrival.reserved = self.budget.resize(
+                arrival.reserved, min(arrival.reserved, HELD_AFTER_DECODING)
+            )
+            self._thumbnails.run(arrival)
+
+    def _run_commit(self, batch: Sequence[Arrival]) -> None:
+        self._faults.passed("embedded")
+        self._commit_batch.run(batch)
+
+    # How an arrival ends.
+
+    def _stage_failed(self, stage: _Stage, batch: Sequence[Arrival], error: Exception) -> None:
+        if isinstance(error, DependencyDownError):
+            self._dependencies.report(error)
+        elif isinstance(error, PixsiftError):
+            self._logger.warning("to be tried again",
+                                 extra={"stage": stage.name, "error": str(error)})  # fmt: skip
+        else:
+            self._logger.exception("a bug ended a batch", extra={"stage": stage.name})
+        for arrival in batch:
+            if self._is_final(stage, arrival, error):
+                self._commit.queue.put(arrival)
+            else:
+                self._settle(arrival, error)
+
+    def _is_final(self, stage: _Stage, arrival: Arrival, error: Exception) -> bool:
+        """In the slow lane an error is an outcome, unless it says nothing about the object."""
+        version = arrival.version or _version_of(arrival)
+        if (
+            not arrival.delivery.last_chance
+            or isinstance(error, DependencyDownError)
+            or stage is self._commit
+            or version is None
+        ):
+            return False
+        arrival.finding = findings.from_last_try(arrival, version, error)
+        return True
+
+    def _settle(self, arrival: Arrival, error: Exception | None) -> None:
+        arrival.reserved = self.budget.resize(arrival.reserved, 0)
+        delivery = arrival.delivery
+        with delivery.lock:
+            delivery.open -= 1
+            delivery.error = delivery.error or error
+            finished = delivery.open == 0
+        if finished:
+            self._settle_message(delivery)
+        with self._changed:
+            self._in_flight -= 1
+            if finished:
+                self._deliveries.discard(delivery)
+            self._changed.notify_all()
+
+    def _settle_message(self, delivery: Delivery) -> None:
+        message = delivery.message
+        if delivery.error is not None:
+            self._telemetry.count("released")
+            delivery.inbox.release([message])
+            return
+        if message.sent_at is not None:
+            self._telemetry.observe("queue_age_seconds", max(0.0, time.time() - message.sent_at))
+        delivery.inbox.ack([message])
+
+
+def _version_of(arrival: Arrival) -> ObjectVersion | None:
+    event = arrival.event
+    identity = version_id_of(event.version_id, event.etag)
+    if identity is None or not isinstance(event, ObjectCreated):
+        return None
+    return ObjectVersion(event.bucket, event.key, identity)

@@ -1,0 +1,271 @@
+"""The four stages an arrival passes: fetch, decode, embed, commit. Each takes a batch.
+
+A stage changes its arrivals and returns nothing; an error it raises concerns its whole batch. What
+concerns one arrival only is a finding on that arrival.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.s3 import S3Objects
+from pixsift.core.events import ObjectCreated, ObjectRemoved
+from pixsift.core.identity import (
+    ObjectVersion,
+    version_id_of,
+    versions_hidden_by_markers,
+)
+from pixsift.core.images import DecodedImage, DecodeFailure, DecodeResult
+from pixsift.core.outcomes import Decision, Judged
+from pixsift.errors import AccessDeniedError, PermanentError, PixsiftError
+from pixsift.ports import Embedder
+from pixsift.telemetry import Telemetry
+from pixsift_consumer import findings
+from pixsift_consumer.arrivals import Arrival, StoredFacts
+from pixsift_consumer.dependencies import SourceAccess
+
+
+class Decoder(Protocol):
+    """The decoder pool, or what a test puts in its place."""
+
+    def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]: ...
+
+
+class Fetch:
+    """Ask S3: the bytes of a created version, or what a removal really removed."""
+
+    def __init__(
+        self,
+        objects: S3Objects,
+        ledger: Ledger,
+        access: SourceAccess,
+        *,
+        max_object_bytes: int,
+        telemetry: Telemetry,
+    ) -> None:
+        self._objects = objects
+        self._ledger = ledger
+        self._access = access
+        self._max_bytes = max_object_bytes
+        self._telemetry = telemetry
+
+    def run(self, arrival: Arrival, reserve: Callable[[int], None]) -> None:
+        """Fill in version and bytes, or the finding."""
+        if isinstance(arrival.event, ObjectRemoved):
+            arrival.others = list(self._removed(arrival.event))
+            return
+        version = arrival.version or self._resolve(arrival, arrival.event)
+        if version is None:
+            return
+        arrival.version = version
+        try:
+            self._fetch(arrival, version, reserve)
+        except AccessDeniedError as error:
+            self._telemetry.count("access_denied")
+            raise self._access.refused(version, error) from error
+        except PermanentError as error:
+            arrival.finding = findings.from_error(arrival, version, error)
+
+    def _fetch(
+        self, arrival: Arrival, version: ObjectVersion, reserve: Callable[[int], None]
+    ) -> None:
+        if arrival.size_bytes is not None and arrival.size_bytes > self._max_bytes:
+            size = arrival.size_bytes
+            raise PermanentError("too_large", f"{size} bytes, limit {self._max_bytes}")
+        with self._telemetry.timed("fetch_seconds"):
+            fetched = self._objects.fetch(version, max_bytes=self._max_bytes, reserve=reserve)
+        self._access.succeeded(version)
+        self._telemetry.observe("fetched_bytes", len(fetched.body))
+        arrival.body = fetched.body
+        arrival.stored = StoredFacts(fetched.etag, len(fetched.body), fetched.metadata)
+        if not version.is_versioned:
+            arrival.others = self._overwritten(version)
+        if not fetched.body:
+            raise PermanentError("empty")
+        arrival.content_sha256 = hashlib.sha256(fetched.body).digest()
+
+    def _resolve(self, arrival: Arrival, event: ObjectCreated) -> ObjectVersion | None:
+        """An event without version id and ETag means whatever is at the key now."""
+        head = self._objects.head(event.bucket, event.key)
+        identity = version_id_of(head.version_id, head.etag) if head else None
+        return ObjectVersion(event.bucket, event.key, identity) if identity else None
+
+    def _overwritten(self, current: ObjectVersion) -> list[Judged]:
+        """Without versioning a write ends the writes before it."""
+        return [
+            findings.gone(version, "overwritten", None)
+            for version in self._ledger.versions_of(current.bucket, current.key)
+            if version != current and not version.is_versioned
+        ]
+
+    def _removed(self, event: ObjectRemoved) -> Iterable[Judged]:
+        """The versions that are no longer there, by what S3 says now: events come in any order."""
+        reason = "expired" if event.expired else "deleted"
+        return [
+            findings.gone(version, reason, event.sequencer) for version in self._no_longer(event)
+        ]
+
+    def _no_longer(self, event: ObjectRemoved) -> list[ObjectVersion]:
+        bucket, key = event.bucket, event.key
+        if event.delete_marker:
+            listing = self._objects.list_versions(bucket, key)
+            hidden = versions_hidden_by_markers(listing)
+            return [ObjectVersion(bucket, key, identity) for identity in hidden]
+        if event.version_id is not None:
+            version = ObjectVersion(bucket, key, event.version_id)
+            return [] if self._objects.head(bucket, key, version=version) else [version]
+        head = self._objects.head(bucket, key)
+        current = version_id_of(None, head.etag) if head else None
+        return [
+            version
+            for version in self._ledger.versions_of(bucket, key)
+            if not version.is_versioned and version.version_id != current
+        ]
+
+
+class Decode:
+    """Bytes to pixels; bytes that were seen before need no pixels."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        ledger: Ledger,
+        *,
+        space_id: str,
+        telemetry: Telemetry,
+    ) -> None:
+        self._decoder = decoder
+        self._ledger = ledger
+        self._space_id = space_id
+        self._telemetry = telemetry
+
+    def run(self, arrivals: Sequence[Arrival]) -> None:
+        """Fill in pixels, what is known already, or the finding."""
+        contents = {a.content_sha256 for a in arrivals if a.content_sha256 is not None}
+        known = self._ledger.find_exact(self._space_id, list(contents))
+        for arrival in arrivals:
+            arrival.known = known.get(arrival.content_sha256 or b"")
+        unknown = [arrival for arrival in arrivals if arrival.known is None]
+        if unknown:
+            with self._telemetry.timed("decode_seconds"):
+                results = self._decoder.decode([_body(arrival) for arrival in unknown])
+            for arrival, result in zip(unknown, results, strict=True):
+                self._take(arrival, result)
+        for arrival in arrivals:
+            arrival.body = None
+
+    def _take(self, arrival: Arrival, result: DecodeResult) -> None:
+        assert arrival.version is not None  # noqa: S101 - fetched ones have it
+        if isinstance(result, DecodeFailure):
+            arrival.finding = findings.from_decode_failure(arrival, arrival.version, result)
+            return
+        arrival.decoded = result
+        if result.thumbnail_webp:
+            arrival.thumbnail_key = thumbnail_key(result)
+
+
+class Embed:
+    """Pixels to vectors; a vector that exists is not made again."""
+
+    def __init__(self, embedder: Embedder, ledger: Ledger, *, telemetry: Telemetry) -> None:
+        self._embedder = embedder
+        self._ledger = ledger
+        self._telemetry = telemetry
+
+    def run(self, arrivals: Sequence[Arrival]) -> None:
+        """Fill in embeddings where the ledger has none, or the finding."""
+        wanted = {a.decoded.pixel_sha256: a.decoded for a in arrivals if a.decoded is not None}
+        stored = self._ledger.embeddings(self._embedder.space.space_id, list(wanted))
+        fresh = [image for pixels, image in wanted.items() if pixels not in stored]
+        self._telemetry.count("embeddings_reused", len(arrivals) - len(fresh))
+        if not fresh:
+            return
+        with self._telemetry.timed("embed_seconds"):
+            result = self._embedder.embed([image.model_input for image in fresh])
+        self._telemetry.observe("embed_batch", len(fresh))
+        vectors = {
+            fresh[index].pixel_sha256: row
+            for index, row in zip(result.kept_indices, result.embeddings, strict=True)
+        }
+        failures = {fresh[index].pixel_sha256: why for index, why in result.failures.items()}
+        for arrival in arrivals:
+            if arrival.decoded is None or arrival.version is None:
+                continue
+            pixels = arrival.decoded.pixel_sha256
+            if pixels in failures:
+                error = PermanentError(failures[pixels])
+                arrival.finding = findings.from_error(arrival, arrival.version, error)
+            elif pixels in vectors:
+                arrival.embedding = vectors[pixels]
+
+
+class Commit:
+    """Tell the ledger, one transaction per collection."""
+
+    def __init__(self, ledger: Ledger, *, telemetry: Telemetry) -> None:
+        self._ledger = ledger
+        self._telemetry = telemetry
+
+    def run(self, arrivals: Sequence[Arrival]) -> list[Decision]:
+        """Commit everything the arrivals have to say; the decisions that were new."""
+        collections = {c.collection_id: c for a in arrivals for c in a.collections}
+        new: list[Decision] = []
+        for identity in sorted(collections):  # locks are taken in one order everywhere
+            collection = collections[identity]
+            judged = [
+                item
+                for arrival in arrivals
+                if any(c.collection_id == identity for c in arrival.collections)
+                for item in findings.for_collection(arrival, collection)
+            ]
+            if not judged:
+                continue
+            with self._telemetry.timed("commit_seconds"):
+                decisions = self._ledger.commit(collection, judged)
+            self._telemetry.observe("commit_batch", len(judged))
+            new.extend(decision for decision in decisions if decision.is_new)
+        self._count(new)
+        return new
+
+    def _count(self, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            self._telemetry.count(f"outcome_{decision.outcome}")
+        kept = sum(decision.outcome == "kept" for decision in decisions)
+        duplicates = sum(decision.outcome == "duplicate" for decision in decisions)
+        if kept + duplicates:
+            self._telemetry.observe("duplicates_ratio", 100 * duplicates / (kept + duplicates))
+
+
+class Thumbnails:
+    """Writes thumbnails to the derived bucket; one that fails is missing, nothing more."""
+
+    def __init__(self, objects: S3Objects, bucket: str, *, telemetry: Telemetry) -> None:
+        self._objects = objects
+        self._bucket = bucket
+        self._telemetry = telemetry
+
+    def run(self, arrival: Arrival) -> None:
+        """Write the thumbnail; the arrival forgets its key where that fails."""
+        if arrival.decoded is None or arrival.thumbnail_key is None:
+            return
+        try:
+            self._objects.put(
+                self._bucket,
+                arrival.thumbnail_key,
+                arrival.decoded.thumbnail_webp,
+                content_type="image/webp",
+            )
+        except PixsiftError:
+            self._telemetry.count("thumbnail_failures")
+            arrival.thumbnail_key = None
+
+
+def thumbnail_key(image: DecodedImage) -> str:
+    """Named by the pixels: equal images share one thumbnail, in every collection and space."""
+    return f"thumbnails/{image.pixel_sha256.hex()}.webp"
+
+
+def _body(arrival: Arrival) -> bytes:
+    assert arrival.body is not None  # noqa: S101 - only fetched ones are decoded
+    return arrival.body
