@@ -1,32 +1,154 @@
 """The second look: signals of one image, and the rule for a pair."""
 
+import time
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from pixsift.core.second_look import SIGNAL_BYTES, LookRule, compare, look_signals
+from pixsift.core.second_look import (
+    SIGNAL_BYTES,
+    LookRule,
+    comparable,
+    compare,
+    look_signals,
+)
+
+Image = NDArray[np.uint8]
 
 
-def noise(
-    seed: int, height: int = 64, width: int = 80
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def scene(seed: int, side: int = 224, blobs: int = 40) -> Image:
+    """A picture with structure at many scales: soft discs on a gradient."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:side, 0:side] / side
+    image = np.stack([120 + 60 * x, 110 + 50 * y, 100 + 40 * x * y], axis=-1)
+    for _ in range(blobs):
+        center, radius = rng.random(2), rng.uniform(0.03, 0.2)
+        outside = (x - center[0]) ** 2 + (y - center[1]) ** 2 - radius**2
+        inside = 0.5 - 0.5 * np.tanh(outside * 1000)
+        image += inside[..., None] * rng.uniform(-70, 70, 3)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def exposed(image: Image, gain: float) -> Image:
+    return np.clip(image * gain, 0, 255).astype(np.uint8)
+
+
+def cropped(image: Image, share: float) -> Image:
+    cut = round(len(image) * share)
+    return image[cut:, : len(image) - cut // 2]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (31, 33), (224, 224), (480, 640)])
 def test_look_signals__any_size_gives_signals_of_one_size(shape: tuple[int, int]) -> None:
-    signals = look_signals(noise(0, *shape))
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    signals = look_signals(image)
     assert len(signals) == SIGNAL_BYTES
-    assert signals == look_signals(noise(0, *shape))
+    assert comparable(signals)
+    assert signals == look_signals(image)
 
 
-def test_compare__is_symmetric_and_perfect_with_itself() -> None:
-    a, b = look_signals(noise(1)), look_signals(noise(2))
+def test_look_signals__do_not_depend_on_the_scale() -> None:
+    small = scene(1)
+    large = np.repeat(np.repeat(small, 3, axis=0), 3, axis=1)
+    assert look_signals(small) == look_signals(large)
+
+
+def test_look_signals__are_quick_enough_for_every_image() -> None:
+    image = scene(2)
+    look_signals(image)
+    times = []
+    for _ in range(15):
+        start = time.perf_counter()
+        look_signals(image)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.003
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 10_000), st.floats(0, 2))
+def test_agrees__is_symmetric_to_the_bit(first: int, second: int, distance: float) -> None:
+    a, b = look_signals(scene(first, 64)), look_signals(scene(second, 64))
     assert compare(a, b) == compare(b, a)
-    assert compare(a, a).hash_bits == 0
-    assert compare(a, a).correlation == pytest.approx(1)
+    rule = LookRule()
+    assert rule.agrees(distance, a, b) == rule.agrees(distance, b, a)
+    assert rule.agrees(distance, a, a)
 
 
-def test_look_rule__survives_storage_and_refuses_what_it_does_not_know() -> None:
+def test_compare__is_perfect_with_itself() -> None:
+    a = look_signals(scene(3))
+    same = compare(a, a)
+    assert (same.hash_bits, same.chroma) == (0, 0)
+    assert same.worst_patches > 0.8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_agrees__copies_do_and_other_scenes_do_not(seed: int) -> None:
+    image, rule = scene(seed), LookRule()
+    original = look_signals(image)
+    copies = [exposed(image, 0.8), exposed(image, 1.15), cropped(image, 0.05), image[::2, ::2]]
+    assert all(rule.agrees(0.1, original, look_signals(copy)) for copy in copies)
+    assert not rule.agrees(0.1, original, look_signals(scene(seed + 100)))
+    assert not rule.agrees(0.1, original, look_signals(image[::-1]))
+
+
+def test_worst_patches__falls_with_the_dose_of_cropping() -> None:
+    image = scene(7)
+    original = look_signals(image)
+    doses = [
+        compare(original, look_signals(cropped(image, s))).worst_patches
+        for s in (0, 0.05, 0.15, 0.3)
+    ]
+    assert all(more >= less for more, less in pairwise(doses))
+    assert doses[1] > 0.5
+    assert doses[3] < 0.25
+
+
+def test_agrees__a_new_object_in_the_same_scene_is_not_a_copy() -> None:
+    """Most patches agree; the worst quarter does not."""
+    image = scene(8)
+    changed = image.copy()
+    changed[40:180, 60:190] = scene(9)[40:180, 60:190]
+    pair = compare(look_signals(image), look_signals(changed))
+    assert not LookRule().agrees(0.02, look_signals(image), look_signals(changed))
+    assert pair.patches > pair.worst_patches + 0.2
+
+
+def test_agrees__flat_images_have_nothing_to_disagree_about() -> None:
+    flat = [look_signals(np.full((50, 50, 3), level, np.uint8)) for level in (10, 200)]
+    assert LookRule().agrees(0.01, *flat)
+
+
+@pytest.mark.parametrize("other", [b"", b"\x01", b"\x02" + bytes(SIGNAL_BYTES - 1), bytes(3)])
+def test_agrees__without_comparable_signals_the_embedding_alone_decides(other: bytes) -> None:
+    a = look_signals(scene(1))
+    assert LookRule().agrees(0.1, a, other)
+    assert LookRule().agrees(0.1, other, a)
+    assert LookRule().explain(0.1, a, other)["signals"] is None
+    with pytest.raises(ValueError, match="version"):
+        compare(a, other)
+
+
+def test_agrees__far_hashes_are_refused_whatever_the_weights() -> None:
+    a, b = look_signals(scene(1)), look_signals(scene(50))
+    bits = compare(a, b).hash_bits
+    always = LookRule(bias=100.0, max_hash_bits=bits)
+    assert always.agrees(0, a, b)
+    assert not LookRule(bias=100.0, max_hash_bits=bits - 1).agrees(0, a, b)
+
+
+def test_explain__tells_what_agrees_decided() -> None:
+    a, b = look_signals(scene(1)), look_signals(scene(2))
+    for pair in ((a, b), (a, a)):
+        told = LookRule().explain(0.1, *pair)
+        assert told["agrees"] == LookRule().agrees(0.1, *pair)
+        assert set(told["signals"]) == {"patches", "worst_patches", "chroma", "hash_bits"}
+
+
+def test_from_json__survives_storage_and_refuses_what_it_does_not_know() -> None:
     rule = LookRule(bias=-1.5, chroma=0.25)
     assert LookRule.from_json(rule.to_json()) == rule
     with pytest.raises(ValueError, match="version"):
@@ -35,16 +157,3 @@ def test_look_rule__survives_storage_and_refuses_what_it_does_not_know() -> None
         LookRule.from_json({"surprise": 1.0})
     with pytest.raises(ValueError, match="finite"):
         LookRule.from_json({"bias": float("nan")})
-
-
-def test_look_rule__without_signals_the_embedding_alone_decides() -> None:
-    a = look_signals(noise(1))
-    assert LookRule().agrees(0.1, a, b"")
-    assert LookRule().agrees(0.1, b"", a)
-    assert LookRule().agrees(0.1, b"", b"")
-
-
-def test_look_rule__same_picture_agrees_and_another_does_not() -> None:
-    a, b = look_signals(noise(1)), look_signals(noise(2))
-    assert LookRule().agrees(0.05, a, a)
-    assert not LookRule().agrees(0.05, a, b)
