@@ -44,6 +44,8 @@ PATCH = 4
 """Side of a patch, in cells."""
 MEAN_RADIUS = 2
 """Local means are over 5x5 cells."""
+HASH_FLOOR = 64.0
+"""Coefficient (2 levels' amplitude) below which a bit would be noise: blank walls hash alike."""
 NOISE = 4.0
 """Variance, in squared levels, below which structure counts as noise of sensor and codec."""
 TEXTURED = 16.0
@@ -65,9 +67,8 @@ def look_signals(pixels: NDArray[np.uint8]) -> bytes:
     chroma = np.stack([small[..., 0] - luminance, small[..., 2] - luminance], axis=-1) / 2 + 128
     cell = SIDE // CHROMA_SIDE
     chroma = chroma.reshape(CHROMA_SIDE, cell, CHROMA_SIDE, cell, 2).mean(axis=(1, 3))
-    return b"".join(
-        (bytes([VERSION]), _perceptual_hash(luminance), _to_bytes(luminance), _to_bytes(chroma))
-    )
+    parts = (_perceptual_hash(luminance), _to_bytes(luminance), _to_bytes(chroma))
+    return bytes([VERSION]) + b"".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ def _hash_bits(a: bytes, b: bytes) -> int:
 def _perceptual_hash(luminance: NDArray[np.float32]) -> bytes:
     basis = _cosine_basis()
     low = (basis @ luminance @ basis.T).ravel()
-    bits = low > np.median(low[1:])
+    bits = low > np.median(low[1:]) + HASH_FLOOR
     bits[0] = False  # the mean brightness
     return np.packbits(bits).tobytes()
 

@@ -30,11 +30,13 @@ def scene(seed: int, side: int = 224, blobs: int = 40) -> Image:
         outside = (x - center[0]) ** 2 + (y - center[1]) ** 2 - radius**2
         inside = 0.5 - 0.5 * np.tanh(outside * 1000)
         image += inside[..., None] * rng.uniform(-70, 70, 3)
-    return np.clip(image, 0, 255).astype(np.uint8)
+    picture: Image = np.clip(image, 0, 255).astype(np.uint8)
+    return picture
 
 
 def exposed(image: Image, gain: float) -> Image:
-    return np.clip(image * gain, 0, 255).astype(np.uint8)
+    brighter: Image = np.clip(image * gain, 0, 255).astype(np.uint8)
+    return brighter
 
 
 def cropped(image: Image, share: float) -> Image:
@@ -120,6 +122,12 @@ def test_agrees__a_new_object_in_the_same_scene_is_not_a_copy() -> None:
 def test_agrees__flat_images_have_nothing_to_disagree_about() -> None:
     flat = [look_signals(np.full((50, 50, 3), level, np.uint8)) for level in (10, 200)]
     assert LookRule().agrees(0.01, *flat)
+    rng = np.random.default_rng(0)
+    walls = [
+        look_signals(np.clip(rng.normal(120, 4, (224, 224, 3)), 0, 255).astype(np.uint8))
+        for _ in range(2)
+    ]
+    assert LookRule().agrees(0.01, *walls)
 
 
 @pytest.mark.parametrize("other", [b"", b"\x01", b"\x02" + bytes(SIGNAL_BYTES - 1), bytes(3)])
