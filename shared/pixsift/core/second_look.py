@@ -256,7 +256,8 @@ def _patch_agreement(fixed: Floats, moving: Floats, warp: Floats) -> tuple[float
     common = covered.mean(axis=1) > 0.6
     variance_a, variance_b = (a * a).mean(axis=1)[common], (b * b).mean(axis=1)[common]
     agreement = (a * b).mean(axis=1)[common] / (np.sqrt(variance_a * variance_b) + NOISE)
-    weight = np.minimum(1, np.maximum(variance_a, variance_b) / TEXTURED)
+    structure = np.maximum(variance_a, variance_b)
+    weight = np.clip((structure - NOISE) / (TEXTURED - NOISE), 0, 1)
     if weight.sum() < 1:  # two flat images: nothing speaks against them
         return 1.0, 1.0
     order = np.argsort(agreement, kind="stable")
