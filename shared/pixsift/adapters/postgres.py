@@ -6,6 +6,7 @@ TransientError (try again) or a DependencyDownError (stop receiving); the rest i
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from types import TracebackType
 from typing import Any, cast
 
@@ -76,38 +77,25 @@ class Database:
         wait_seconds: float = 10.0,
         session: dict[str, str] | None = None,
     ) -> None:
-        settings = {**_SESSION, **(session or {})}
         self.url = url
-        self._opened = False
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            url,
-            min_size=1,
-            max_size=max_connections,
-            open=False,
-            timeout=wait_seconds,
-            reconnect_timeout=wait_seconds,
-            configure=_configure,
-            kwargs={
-                "autocommit": True,
-                "connect_timeout": 5,
-                "tcp_user_timeout": 10_000,
-                "application_name": "pixsift",
-                "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-            },
-        )
+        self._session = {**_SESSION, **(session or {})}
+        self._max_connections = max_connections
+        self._wait_seconds = wait_seconds
+        self._pool: ConnectionPool[Connection] | None = None
+        self._opening = Lock()
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection in autocommit: each statement has its own snapshot."""
-        self._open()
+        pool = self._pool or self._open()
         with translated():
             try:
-                with self._pool.connection() as connection:
+                with pool.connection() as connection:
                     yield connection
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 # A restarted server leaves dead connections: find them now rather than asking
                 # each one before every use.
-                self._pool.check()
+                pool.check()
                 raise
 
     @contextmanager
@@ -118,7 +106,8 @@ class Database:
 
     def close(self) -> None:
         """Give all connections back to the server."""
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()
 
     def __enter__(self) -> "Database":
         return self
@@ -131,14 +120,38 @@ class Database:
     ) -> None:
         self.close()
 
-    def _open(self) -> None:
-        if self._opened:
-            return
+    def _open(self) -> ConnectionPool[Connection]:
+        with self._opening:
+            if self._pool is None:
+                self._check()
+                self._pool = self._new_pool()
+                self._pool.open()
+            return self._pool
+
+    def _check(self) -> None:
+        """One plain connection first: the pool would only say that it timed out."""
         with translated(), psycopg.connect(self.url, connect_timeout=5) as connection:
             if TypeInfo.fetch(connection, "halfvec") is None:
                 raise UserError("this database is no ledger yet: run pixsift migrate")
-        self._pool.open()
-        self._opened = True
+
+    def _new_pool(self) -> ConnectionPool[Connection]:
+        options = " ".join(f"-c {name}={value}" for name, value in self._session.items())
+        return ConnectionPool(
+            self.url,
+            min_size=1,
+            max_size=self._max_connections,
+            open=False,
+            timeout=self._wait_seconds,
+            reconnect_timeout=self._wait_seconds,
+            configure=_configure,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": 5,
+                "tcp_user_timeout": 10_000,
+                "application_name": "pixsift",
+                "options": options,
+            },
+        )
 
 
 def unpack_halfvec(data: Buffer) -> NDArray[np.float16]:

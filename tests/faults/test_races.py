@@ -1,0 +1,180 @@
+"""Promise 3 under concurrency, and proof that these races would show it broken."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import races
+from invariants import violations
+from ledger_world import image, new_collection, rows, turned
+from pixsift.adapters import decision_batch
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.postgres import Database
+from pixsift.core.dedup import Image, Kept, NearRule, Ruling, decide_batch
+from pixsift.ports import Neighborhood, NeighborSearch
+
+FEW = races.Races(rounds=250)
+"""Enough for every mutation below to be caught many times over."""
+
+
+def test_races__no_two_near_duplicates_are_kept(database_url: str) -> None:
+    committed = races.run(database_url, races.Races(rounds=2000))
+    assert violations(database_url) == []
+    assert committed == 4000
+    duplicates = rows(database_url, "SELECT count(*) FROM decision WHERE outcome = 'duplicate'")
+    assert duplicates[0][0] > 4000, "these were no races"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(10))
+def test_races__hundred_thousand(database_url: str, seed: int) -> None:
+    races.run(database_url, races.Races(rounds=10_000, seed=seed))
+    assert violations(database_url) == []
+
+
+def edit(monkeypatch: pytest.MonkeyPatch, statement: str, change: Callable[[str], str]) -> None:
+    """Mutate one statement of phase 2."""
+    old = decision_batch._SQL[statement]
+    new = change(old)
+    assert new != old, "the mutation changes nothing"
+    monkeypatch.setitem(decision_batch._SQL, statement, new)
+
+
+def drop_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(monkeypatch, "lock_collection", lambda sql: sql.replace("FOR NO KEY UPDATE", ""))
+
+
+def drop_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(monkeypatch, "bump_seq", lambda sql: sql.replace("AND seq = %(seq)s - 1", ""))
+
+
+def kept_pairs(url: str) -> int:
+    return sum(text.startswith("kept ") for text in violations(url))
+
+
+def test_mutation__without_the_lock_pairs_are_kept(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop_lock(monkeypatch)
+    drop_net(monkeypatch)
+    races.run(database_url, replace(FEW, removals=False))
+    assert kept_pairs(database_url) > 0
+
+
+def test_mutation__without_the_lock_the_second_net_is_loud(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop_lock(monkeypatch)
+    with pytest.raises(RuntimeError, match="seq moved"):
+        races.run(database_url, replace(FEW, removals=False))
+    assert kept_pairs(database_url) == 0
+
+
+def test_mutation__repeatable_read_is_refused(database_url: str) -> None:
+    settings = {"default_transaction_isolation": r"repeatable\ read"}
+    with Database(database_url, session=settings) as database:
+        ledger = Ledger(database)
+        with pytest.raises(RuntimeError, match="needs read committed"):
+            ledger.commit(new_collection(ledger), [image("a", turned(0))])
+
+
+@pytest.mark.parametrize(
+    ("isolation", "is_sound"), [("read committed", True), ("repeatable read", False)]
+)
+def test_mutation__repeatable_read_unnoticed_keeps_pairs(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, isolation: str, is_sound: bool
+) -> None:
+    # An advisory lock and no counter: what is left is the exact look under the lock, which is
+    # only as good as the snapshot it sees. READ COMMITTED is the control.
+    edit(
+        monkeypatch,
+        "lock_collection",
+        lambda sql: sql.replace(
+            "FROM collection", ", pg_advisory_xact_lock(1) FROM collection"
+        ).replace("FOR NO KEY UPDATE", "").replace(
+            "current_setting('transaction_isolation')", "'read committed'"
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(decision_batch.Batch, "lock", _lock_by_advice, raising=True)
+    edit(monkeypatch, "bump_seq", lambda sql: "SELECT 1")
+
+    def isolate(ledger: Ledger) -> None:
+        ledger._database._session["default_transaction_isolation"] = isolation.replace(" ", r"\ ")
+
+    races.run(database_url, replace(FEW, removals=False), isolate)
+    assert (kept_pairs(database_url) == 0) is is_sound
+
+
+def _lock_by_advice(batch: decision_batch.Batch) -> None:
+    sql = decision_batch._SQL["lock_collection"]
+    row = batch._connection.execute(sql, batch._names).fetchone()
+    assert row is not None
+    batch.seq = row[0] + 1
+
+
+class _LateWatermark:
+    """A search that reads its watermark after it has searched."""
+
+    def __init__(self, search: NeighborSearch, database: Database) -> None:
+        self._search, self._database = search, database
+
+    def within(
+        self, collection_id: int, queries: NDArray[np.float16], max_distance: float
+    ) -> Neighborhood:
+        found = self._search.within(collection_id, queries, max_distance)
+        time.sleep(0.001)
+        with self._database.connection() as connection:
+            row = connection.execute("SELECT max(seq) FROM collection").fetchone()
+        assert row is not None
+        return replace(found, watermark=row[0])
+
+
+def test_mutation__watermark_after_the_search_keeps_pairs(database_url: str) -> None:
+    def late(ledger: Ledger) -> None:
+        planner = ledger._protocol._planner
+        planner._search = _LateWatermark(planner._search, ledger._database)
+
+    races.run(database_url, FEW, late)
+    assert kept_pairs(database_url) > 0
+
+
+def test_mutation__without_the_tail_pairs_are_kept(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(monkeypatch, "tail", lambda sql: sql + " AND false")
+    races.run(database_url, FEW)
+    assert kept_pairs(database_url) > 0
+
+
+def test_mutation__without_comparing_in_the_batch_pairs_are_kept(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alone(
+        items: Sequence[Image],
+        kept: Kept,
+        rule: NearRule,
+        candidates: Mapping[int, Iterable[int]],
+    ) -> list[Ruling]:
+        return [decide_batch([item], deepcopy(kept), rule, candidates)[0] for item in items]
+
+    monkeypatch.setattr(decision_batch, "decide_batch", alone)
+    races.run(database_url, replace(FEW, rounds=50))
+    assert kept_pairs(database_url) > 0
+
+
+def test_mutation__without_proof_of_life_duplicates_name_the_dead(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(
+        monkeypatch,
+        "alive",
+        lambda sql: sql.replace("ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL",
+                                "ANY (%(object_ids)b::bigint[])"),
+    )  # fmt: skip
+    races.run(database_url, FEW)
+    assert any("which is not kept" in text for text in violations(database_url))
