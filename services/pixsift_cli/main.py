@@ -25,6 +25,7 @@ COMMAND_MODULES = (
     "status",
     "explain",
     "generations",
+    "select",
 )
 """Modules of this package with a function ``register(app)``."""
 

@@ -82,8 +82,8 @@ def request(
             "k": k, "strategy": strategy, "seed": seed, "similar_to": similar_to,
             "preselected_snapshot": preselected, "quota": {"by": by},
         },
-        "where": {"prefix": prefix, "attributes": _attributes(where)},
-        "split": {**_shares(split), "group_by": group_by},
+        "where": {"prefix": prefix, "attributes": attribute_conditions(where)},
+        "split": {**split_shares(split), "group_by": group_by},
         "export": {"mode": mode, "formats": formats},
     }  # fmt: skip
     asked = build_request(file, changes)
@@ -259,7 +259,8 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _attributes(where: list[str] | None) -> dict[str, list[str]]:
+def attribute_conditions(where: list[str] | None) -> dict[str, list[str]]:
+    """``attribute=value`` conditions as a filter; raises UserError for anything else."""
     found: dict[str, list[str]] = {}
     for condition in where or []:
         name, equals, value = condition.partition("=")
@@ -269,7 +270,8 @@ def _attributes(where: list[str] | None) -> dict[str, list[str]]:
     return found
 
 
-def _shares(split: str | None) -> dict[str, float]:
+def split_shares(split: str | None) -> dict[str, float]:
+    """Three shares as a split; raises UserError for anything else."""
     if split is None:
         return {}
     try:

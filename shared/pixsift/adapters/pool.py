@@ -4,7 +4,6 @@ Facts first, then, for what the filter lets through, the embeddings as a binary 
 spill file. Everything is read in one repeatable-read transaction.
 """
 
-import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.spill_rows import SpillRows
+from pixsift.core.identity import S3Uri
 from pixsift.core.pool import Column, Facts, ObjectIds, Pool, matching
 from pixsift.errors import UserError
 from pixsift.messages import Select, Where
@@ -27,8 +27,15 @@ _BATCH = 16_384
 """Ids per COPY, and rows per fetch."""
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _COPY_END = struct.pack(">h", -1)
-_URI = re.compile(r"^s3://(?P<bucket>[^/]+)/(?P<key>.+?)(?:\?versionId=(?P<version_id>[^?]*))?$",
-                  re.DOTALL)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPoint:
+    """A fixed point of a collection: what a pool is read at."""
+
+    collection_id: int
+    generation: int
+    at_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,24 @@ def load_pool(
             connection, scope, chosen, [*preselected, *compared],
             named=named, erased=erased, spill_dir=spill_dir,
         )  # fmt: skip
+
+
+def pool_point(database: Database, collection: str, at_seq: int | None) -> PoolPoint:
+    """The point of a collection, now if None. Raises UserError for an unknown collection."""
+    with database.connection() as connection:
+        row = connection.execute(
+            _SQL["pool_point"], {"name": collection, "at_seq": at_seq}
+        ).fetchone()
+    if row is None:
+        raise UserError(f"no collection {collection!r}: pixsift collection list")
+    return PoolPoint(collection_id=row[0], at_seq=row[1], generation=row[2])
+
+
+def object_uris(database: Database, object_ids: Sequence[int]) -> dict[int, str]:
+    """``s3://`` URIs, with the version, by object id."""
+    with database.connection() as connection:
+        rows = connection.execute(_SQL["pool_uris"], {"object_ids": list(object_ids)}).fetchall()
+    return {row[0]: f"s3://{row[1]}/{row[2]}?versionId={row[3]}" for row in rows}
 
 
 def _scope(
@@ -186,10 +211,14 @@ def _compared(request: Select | None) -> list[str]:
 
 
 def _named(connection: psycopg.Connection, uri: str) -> tuple[int, ...]:
-    match = _URI.match(uri)
-    if match is None:
-        raise UserError(f"{uri!r} is no object: s3://bucket/key or s3://bucket/key?versionId=...")
-    rows = connection.execute(_SQL["pool_named"], match.groupdict()).fetchall()
+    try:
+        named = S3Uri.parse(uri)
+    except ValueError as exc:
+        raise UserError(f"{uri!r} {exc}") from exc
+    rows = connection.execute(
+        _SQL["pool_named"],
+        {"bucket": named.bucket, "key": named.key, "version_id": named.version_id},
+    ).fetchall()
     if not rows:
         raise UserError(f"the ledger does not know {uri}")
     return tuple(row[0] for row in rows)

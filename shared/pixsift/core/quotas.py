@@ -30,17 +30,15 @@ def allocate(
             f"cannot choose {k}: the {len(rooms)} groups hold {sum(sizes.values())} images, "
             f"{sum(rooms.values())}{limit}"
         )
-    taken = dict.fromkeys(rooms, 0)
     weights = _weights(sizes, k, share, counts or {})
-    left = k
-    while left:
-        open_ = [name for name in taken if taken[name] < rooms[name]]
-        parts = _largest_remainder({name: weights[name] for name in open_}, left)
-        for name, part in parts.items():
-            added = min(part, rooms[name] - taken[name])
-            taken[name] += added
-            left -= added
-    return taken
+    full: dict[str, int] = {}
+    while True:
+        open_ = {name: weights[name] for name in rooms if name not in full}
+        parts = _largest_remainder(open_, k - sum(full.values()))
+        over = {name: rooms[name] for name, part in parts.items() if part > rooms[name]}
+        if not over:
+            return {name: full.get(name, parts.get(name, 0)) for name in rooms}
+        full |= over
 
 
 def _weights(
@@ -72,6 +70,8 @@ def _check_counts(sizes: Mapping[str, int], k: int, counts: Mapping[str, int]) -
 
 def _largest_remainder(weights: Mapping[str, Fraction], total: int) -> dict[str, int]:
     """Whole parts of ``total`` in proportion to the weights; ties go to the earlier name."""
+    if not weights:
+        return {}
     scale = sum(weights.values())
     if not scale:
         weights = dict.fromkeys(weights, Fraction(1))

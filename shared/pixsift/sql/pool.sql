@@ -6,6 +6,24 @@ SELECT c.name, c.seq, c.space_id, m.dimension,
   FROM collection c JOIN model m USING (space_id)
  WHERE c.collection_id = %(collection_id)s;
 
+-- name: pool_point
+-- The generation that was current at that point, or now.
+SELECT c.collection_id, coalesce(%(at_seq)s, c.seq),
+       CASE WHEN %(at_seq)s::bigint IS NULL THEN c.generation ELSE coalesce(
+           (SELECT g.generation FROM generation g
+             WHERE g.collection_id = c.collection_id AND g.state IN ('current', 'retired')
+               AND coalesce(g.switched_at_seq, 0) <= %(at_seq)s
+             ORDER BY coalesce(g.switched_at_seq, 0) DESC, g.generation DESC LIMIT 1),
+           c.generation) END
+  FROM collection c
+ WHERE c.name = %(name)s;
+
+-- name: pool_uris
+-- What people know an object by.
+SELECT object_id, bucket, key, version_id
+  FROM object
+ WHERE object_id = ANY (%(object_ids)s);
+
 -- name: pool_spaces
 -- Vectors of different spaces are never compared: more than one row here is refused.
 SELECT DISTINCT space_id

@@ -1,0 +1,211 @@
+"""Strategies: what they choose, what they never choose, and what they refuse."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixsift.core.clusters import cluster
+from pixsift.core.coverage import compare
+from pixsift.core.outliers import most_isolated
+from pixsift.core.pool import Pool
+from pixsift.core.rows import ArrayRows
+from pixsift.core.sampling import select
+from pixsift.errors import UserError
+from pixsift.messages import Quota, Select, Strategy
+from pools import make_pool, unit_rows
+from textbook import textbook
+
+ROBOTS: list[str | None] = [*["a"] * 60, *["b"] * 30, *["c"] * 6, *[None] * 4]
+POOL = make_pool(unit_rows(100, 8, seed=1, centers=9), {"robot": ROBOTS})
+
+
+def requests() -> list[Select]:
+    """One of each strategy, for 20 images."""
+    return [
+        Select(k=20),
+        Select(k=20, strategy="balanced", clusters=5),
+        Select(k=20, strategy="balanced", cluster_share="sqrt"),
+        *(Select(k=20, strategy="stratified", quota=Quota(by="robot", inside=inside))
+          for inside in ("k_center", "balanced", "random")),
+        Select(k=20, strategy="random"),
+        Select(k=20, strategy="similar", similar_to=["s3://raw/t"], dissimilar_to=["s3://raw/d"]),
+    ]  # fmt: skip
+
+
+def named(pool: Pool = POOL) -> Pool:
+    """The pool, with names for three of its images."""
+    return replace(pool, named={"s3://raw/t": (103,), "s3://raw/d": (150,), "s3://raw/x": (107,)})
+
+
+@pytest.mark.parametrize("request_", requests(), ids=lambda r: f"{r.strategy}-{r.cluster_share}")
+def test_select__is_whole_deterministic_and_keeps_away(request_: Select) -> None:
+    asked = request_.model_copy(update={"exclude": ["s3://raw/x"]})
+    before = [101, 102, 160]
+    first, again = (select(named(), asked, preselected=before) for _ in range(2))
+    ids = first.object_ids.tolist()
+    assert ids == again.object_ids.tolist()
+    assert len(set(ids)) == 20 == len(first.reasons)
+    assert not set(ids) & {*before, 107}
+    assert first.report["candidates"] == 96
+    assert np.array_equal(POOL.object_ids[first.indices], first.object_ids)
+
+
+def test_select__k_center_is_the_textbooks() -> None:
+    rows = unit_rows(100, 8, seed=1, centers=9)
+    before = [4, 40]
+    chosen = select(POOL, Select(k=30), preselected=[100 + i for i in before])
+    centers, radii = textbook(rows, 30, preselected=before)
+    assert chosen.indices.tolist() == centers[2:]
+    assert np.array_equal(chosen.radii, radii[1:])
+    assert chosen.report["covering_radius"] == radii[-1]
+
+
+def test_select__the_seed_picks_the_start() -> None:
+    starts = {int(select(POOL, Select(k=3, seed=seed)).object_ids[0]) for seed in range(8)}
+    assert len(starts) > 4
+
+
+def test_select__growing_goes_on_where_it_stopped() -> None:
+    whole = select(POOL, Select(k=30, seed=3))
+    first = select(POOL, Select(k=10, seed=3))
+    more = select(POOL, Select(k=20, seed=3), preselected=first.object_ids.tolist())
+    # Preselected are taken as a set; the picks after them are the same.
+    assert [*first.object_ids, *more.object_ids] == whole.object_ids.tolist()
+
+
+def test_select__all() -> None:
+    chosen = select(POOL, Select(strategy="all"), preselected=[100])
+    assert chosen.object_ids.tolist() == list(range(101, 200))
+
+
+def test_select__stratified_meets_its_quotas() -> None:
+    def count(**quota: Any) -> dict[str | None, int]:
+        asked = Select(k=20, strategy="stratified", quota=Quota(by="robot", **quota))
+        chosen = select(POOL, asked)
+        return dict(Counter(ROBOTS[i] for i in chosen.indices))
+
+    assert count() == {"a": 6, "b": 5, "c": 5, None: 4}
+    assert count(share="proportional") == {"a": 12, "b": 6, "c": 1, None: 1}
+    assert count(share="proportional", cap=11) == {"a": 11, "b": 7, "c": 1, None: 1}
+    assert count(share="explicit", counts={"a": 1, "c": 19}) == {"a": 14, "c": 6}
+
+
+def test_select__prefixes_of_a_stratified_choice_are_balanced() -> None:
+    chosen = select(POOL, Select(k=18, strategy="stratified", quota=Quota(by="robot", cap=6)))
+    early = Counter(ROBOTS[i] for i in chosen.indices[:8])
+    assert set(early) == {"a", "b", "c", None}
+
+
+def test_select__balanced_takes_equally_from_clusters() -> None:
+    rows = np.repeat(np.eye(4), [70, 20, 7, 3], axis=0)
+    rows += 0.01 * np.random.default_rng(0).normal(size=rows.shape)
+    chosen = select(make_pool(rows), Select(k=12, strategy="balanced", clusters=4))
+    assert Counter(np.argmax(rows[chosen.indices], axis=1).tolist()) == {0: 3, 1: 3, 2: 3, 3: 3}
+
+
+def test_select__similar_is_nearest_first_and_away_from_counterexamples() -> None:
+    rows = unit_rows(100, 8, seed=1, centers=9).astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    plain = select(named(), Select(k=5, strategy="similar", similar_to=["s3://raw/t"]))
+    nearest = [i for i in np.argsort(-(rows @ rows[3]), kind="stable") if i != 3][:5]
+    assert plain.indices.tolist() == nearest
+    asked = Select(k=5, strategy="similar", similar_to=["s3://raw/t"], dissimilar_to=["s3://raw/d"])
+    scores = rows @ rows[3] - rows @ rows[50]
+    best = [i for i in np.argsort(-scores, kind="stable") if i not in (3, 50)][:5]
+    assert select(named(), asked).indices.tolist() == best
+
+
+def test_select__max_pool_says_what_it_does() -> None:
+    chosen = select(POOL, Select(k=10, max_pool=30))
+    assert chosen.candidates.size == 30
+    assert set(chosen.indices) <= set(chosen.candidates)
+    assert "drawn at random" in str(chosen.report["cap_effect"])
+
+
+def test_select__outliers_are_left_out_and_listed() -> None:
+    rows = unit_rows(80, 16, seed=2, centers=2).astype(np.float32)
+    rows[[5, 50]] = -rows.mean(axis=0) * 4  # a pair: each other's near neighbor, far from all
+    pool = make_pool(rows)
+    assert {105, 150} & set(select(pool, Select(k=3)).object_ids)
+    trimmed = select(pool, Select(k=3, trim_outliers=0.025))
+    assert trimmed.outliers.tolist() == [105, 150]
+    assert not {105, 150} & set(trimmed.object_ids)
+
+
+def test_most_isolated__pairs_count_as_isolated_for_every_seed() -> None:
+    rows = unit_rows(200, 16, seed=3, centers=2).astype(np.float32)
+    rows[[7, 8]] = -rows.mean(axis=0) * 4
+    for seed in range(10):
+        assert most_isolated(ArrayRows(rows), 2, seed=seed).tolist() == [7, 8]
+
+
+def test_cluster__finds_what_is_there() -> None:
+    truth = np.random.default_rng(1).integers(6, size=500)
+    rows = np.eye(8)[truth] + 0.03 * np.random.default_rng(2).normal(size=(500, 8))
+    labels = cluster(ArrayRows(rows), 6, seed=0)
+    assert len({(a, b) for a, b in zip(truth, labels, strict=True)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (Select(k=101), r"cannot choose 101 of 100 candidates \(100 in the pool"),
+        (Select(k=96, trim_outliers=0.1), "10 trimmed as outliers"),
+        (Select(k=5, exclude=["s3://raw/?"]), r"does not know s3://raw/\?"),
+        (Select(k=5, strategy="similar", similar_to=["s3://raw/no"]), "does not know s3://raw/no"),
+        (Select(k=5, strategy="stratified", quota=Quota(by="site")), "unknown attribute 'site'"),
+        (
+            Select(k=90, strategy="stratified", quota=Quota(by="robot", cap=10)),
+            "cannot choose 90: the 4 groups hold 100 images, 30 with at most 10 each",
+        ),
+    ],
+)
+def test_select__refuses_with_numbers(asked: Select, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        select(POOL, asked)
+
+
+@pytest.mark.parametrize("strategy", ["k_center", "random", "all"])
+def test_select__refuses_broken_pools(strategy: Strategy) -> None:
+    asked = Select(k=2, strategy=strategy)
+    rows = unit_rows(5, 4)
+    rows[3, 0] = np.nan
+    with pytest.raises(UserError, match=r"1 embeddings hold no finite numbers, .* object 103"):
+        select(make_pool(rows), asked)
+    pool = make_pool(unit_rows(5, 4))
+    pool.object_ids[2] = 101
+    with pytest.raises(UserError, match=r"object ids repeat .* 101"):
+        select(pool, asked)
+    with pytest.raises(UserError, match="5 images but 4 embeddings"):
+        select(replace(make_pool(unit_rows(5, 4)), rows=ArrayRows(unit_rows(4, 4))), asked)
+    empty = replace(make_pool(unit_rows(5, 4)), eligible=np.zeros(5, dtype=bool))
+    with pytest.raises(UserError, match="the pool is empty"):
+        select(empty, asked)
+    with pytest.raises(UserError, match="nothing left to choose: 2 images in the pool, 2 presel"):
+        select(make_pool(unit_rows(2, 4)), asked, preselected=[100, 101])
+    with pytest.raises(UserError, match="1 objects have no embedding in this pool"):
+        select(make_pool(unit_rows(5, 4)), asked, preselected=[99])
+
+
+def test_compare__k_center_covers_better_than_chance() -> None:
+    pool = make_pool(unit_rows(2000, 16, seed=5, centers=60))
+    chosen = select(pool, Select(k=60))
+    compared = compare(pool, chosen, by=None, seed=0)
+    assert compared.selection.covering_radius == pytest.approx(float(chosen.radii[-1]), abs=1e-3)
+    assert compared.selection.covering_radius < 0.8 * compared.random.covering_radius
+    assert compared.measured_on == 2000
+    assert sum(compared.stratified_random.strata.values()) == 60
+    radii = [p.covering_radius for p in compared.selection.curve]
+    assert radii == sorted(radii, reverse=True)
+
+
+def test_compare__by_attribute_counts_all() -> None:
+    chosen = select(POOL, Select(k=20, strategy="stratified", quota=Quota(by="robot")))
+    compared = compare(POOL, chosen, by="robot", seed=0)
+    assert compared.pool_strata == {"a": 60, "b": 30, "c": 6, "(missing)": 4}
+    assert compared.selection.strata == {"a": 6, "b": 5, "c": 5, "(missing)": 4}
+    assert compared.stratified_random.strata == {"a": 12, "b": 6, "c": 1, "(missing)": 1}
+    assert compared.selection.curve[-1].strata_covered == 4
