@@ -1,0 +1,101 @@
+"""``pixsift select --dry-run``: figures, picture and refusals, from a real ledger."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pixsift_cli import main as cli
+from pools import LedgerOfRows, unit_rows
+
+Run = Callable[..., tuple[int, str, str]]
+EVIL = '<script>alert(1)</script>[bold]"'
+
+
+@pytest.fixture
+def run(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs the command as a user would: exit status, standard output, standard error."""
+    monkeypatch.setenv("PIXSIFT_DATABASE_URL", database_url)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["pixsift", *arguments])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return command
+
+
+@pytest.fixture
+def ledger(database_url: str) -> LedgerOfRows:
+    """A collection ``shop`` of 120 images of three robots, one with a name that bites."""
+    ledger = LedgerOfRows(database_url, 8)
+    for robot in ("r1", "r2", EVIL):
+        ledger.keep(
+            unit_rows(40, 8, seed=len(robot), centers=4), prefix=f"{robot[:2]}/",
+            attributes=[{"robot": robot, "recording": f"{robot}-{i // 8}"} for i in range(40)],
+        )  # fmt: skip
+    return ledger
+
+
+def test_select__shows_the_choice_beside_chance(ledger: LedgerOfRows, run: Run) -> None:
+    status, out, _ = run(
+        "select", "--dry-run", "--collection", "shop", "--k", "12", "--report-by", "robot"
+    )
+    assert status == 0
+    assert "12 of 120 candidates by k_center, seed 0, collection shop at seq 120" in out
+    for text in ("this selection", "stratified random", "covering radius", EVIL, "splits: train"):
+        assert text in out
+
+
+def test_select__json_and_picture(ledger: LedgerOfRows, run: Run, tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps({
+        "request_id": "x", "collection": "shop", "name": "any",
+        "select": {"strategy": "stratified", "k": 12, "quota": {"by": "robot"}},
+        "split": {"train": 0.5, "val": 0.25, "test": 0.25, "group_by": ["recording"]},
+    }))  # fmt: skip
+    page = tmp_path / "page.html"
+    status, out, _ = run(
+        "select", str(request), "--k", "16", "--dry-run", "--json", "--picture", str(page)
+    )
+    assert status == 0
+    facts = json.loads(out)
+    assert len(facts["images"]) == 16 == facts["k"]
+    assert facts["coverage"]["selection"]["strata"] == {EVIL: 6, "r1": 5, "r2": 5}
+    assert facts["images"][0]["uri"].startswith("s3://raw/")
+    assert set(facts["splits"]) == {"train", "val", "test"}
+    text = page.read_text("utf-8")
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert text.count("<polyline") == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--collection", "shop", "--k", "5"], "add --dry-run"),
+        (["--dry-run", "--collection", "none", "--k", "5"], "no collection 'none'"),
+        (["--dry-run", "--collection", "shop", "--k", "500"], "cannot choose 500 of 120"),
+        (["--dry-run", "--collection", "shop"], "needs k"),
+        (["--dry-run", "--collection", "shop", "--k", "5", "--where", "site=x"],
+         "unknown attribute 'site'; there are: recording, robot"),
+        (["--dry-run", "--collection", "shop", "--k", "5", "--preselected", "s9"],
+         "there is no snapshot 's9'"),
+        (["--dry-run", "--collection", "shop", "--k", "5", "--picture", "/none/page.html"],
+         "--picture /none/page.html"),
+    ],
+)  # fmt: skip
+def test_select__refuses_in_one_line(
+    ledger: LedgerOfRows, run: Run, arguments: list[str], message: str
+) -> None:
+    status, _, err = run("select", *arguments)
+    assert (status, err.count("\n")) == (2, 1)
+    assert message in err
