@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ledger_world import DIMENSION, new_collection
 from pixsift.adapters.ledger import Ledger
@@ -60,30 +59,27 @@ class World:
     def snapshots(self) -> Snapshots:
         return Snapshots(self.database)
 
-    def keep(
-        self, key: str, *, content: bytes | None = None, vector: NDArray[np.float16] | None = None,
-        pixels: bytes | None = None, **facts: Any,
-    ) -> ObjectVersion:  # fmt: skip
-        """Upload an image and let the ledger judge it."""
+    def keep(self, *keys: str, content: bytes | None = None) -> list[ObjectVersion]:
+        """Upload images, in one decision transaction; their vectors are far from each other."""
+        judged = [self._upload(key, content) for key in keys]
+        self.ledger.commit(self.collection, judged)
+        return [item.version for item in judged]
+
+    def _upload(self, key: str, content: bytes | None) -> Judged:
         content = content or f"bytes of {key} {len(self.uploaded)}".encode() * 3
         answer = self.s3.put_object(Bucket=self.raw, Key=key, Body=content)
         etag = answer["ETag"].strip('"')
         version = ObjectVersion(self.raw, key, answer.get("VersionId", f"etag:{etag}"))
         self.uploaded.append((version, content))
-        rng = np.random.default_rng(len(self.uploaded))
-        fresh = rng.normal(size=DIMENSION)
-        judged = Judged(
+        vector = np.random.default_rng(len(self.uploaded)).normal(size=DIMENSION)
+        return Judged(
             version, "embedded", etag=etag, size_bytes=len(content),
             content_sha256=hashlib.sha256(content).digest(),
-            pixel_sha256=hashlib.sha256(b"px" + (pixels or content)).digest(),
+            pixel_sha256=hashlib.sha256(b"px" + content).digest(),
             image_facts={"format": "JPEG", "width": 640, "height": 480},
             quality={"sharpness": 0.5},
-            embedding=(fresh / np.linalg.norm(fresh)).astype(np.float16)
-            if vector is None else vector,
-            **facts,
+            embedding=(vector / np.linalg.norm(vector)).astype(np.float16),
         )  # fmt: skip
-        self.ledger.commit(self.collection, [judged])
-        return version
 
     def exporter(
         self, *, at_point: Callable[[str], None] = lambda point: None, **settings: Any
@@ -109,10 +105,16 @@ class World:
             logger=LOGGER,
         )
 
-    def serve(self, body: dict[str, Any] | str, exporter: Exporter | None = None) -> Reaction:
+    def serve(
+        self,
+        body: dict[str, Any] | str,
+        exporter: Exporter | None = None,
+        *,
+        message_id: str = "m-1",
+    ) -> Reaction:
         """Let a curator serve one message."""
         text = body if isinstance(body, str) else json.dumps(body)
-        message = RequestMessage("snapshot-requests", "m-1", text)
+        message = RequestMessage("snapshot-requests", message_id, text)
         return self.curator(exporter).serve(message, threading.Event())
 
     def snapshot_id(self, request_id: str = "r1") -> str:

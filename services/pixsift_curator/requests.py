@@ -33,8 +33,8 @@ def parse_request(body: str) -> SnapshotRequest | InvalidRequest:
     if not isinstance(raw, dict):
         return InvalidRequest("the body is no JSON object", None, {})
     try:
-        stored = json.dumps(raw)
-        stored.encode()
+        stored = json.dumps(raw, ensure_ascii=False)
+        stored.encode()  # half a surrogate pair is no text to a database
     except ValueError:
         return InvalidRequest("the body cannot be stored", None, {})
     if "\\u0000" in stored:  # neither text nor jsonb can hold one

@@ -1,0 +1,118 @@
+"""Snapshots on LocalStack: the curator as its own process, conditions that moto ignores."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from localstack_client.session import Session
+
+from pixsift.adapters.events_stack import EventsStack
+from pixsift.adapters.localstack import LocalStackPlace
+from pixsift.adapters.postgres import Database
+from pixsift.adapters.sqs import SqsQueue
+from pixsift.core.manifest import parse_manifest
+from snapshot_world import World, make_world, request
+
+pytestmark = pytest.mark.localstack
+
+
+@pytest.fixture
+def world(
+    database_url: str, events_stack: EventsStack, localstack_session: Session
+) -> Iterator[World]:
+    """Twelve kept images in the stack's raw bucket."""
+    with Database(database_url) as database:
+        made = make_world(
+            database_url, database, localstack_session.client("s3"),
+            events_stack.raw_bucket, events_stack.curated_bucket,
+        )  # fmt: skip
+        made.keep(*(f"robot-{n % 3}/cam a+b/{n:02d} ü.jpg" for n in range(12)))
+        yield made
+
+
+@pytest.fixture
+def queue(events_stack: EventsStack) -> SqsQueue:
+    """The stack's queue of requests; the environment leads to LocalStack."""
+    return SqsQueue(events_stack.snapshot_queue)
+
+
+@contextmanager
+def curator_process(
+    world: World, place: LocalStackPlace, stack: EventsStack, **settings: str
+) -> Iterator[subprocess.Popen[str]]:
+    """``pixsift-curator`` as production runs it."""
+    environment = {
+        **os.environ, **place.environment(), **stack.environment(),
+        "PIXSIFT_DATABASE_URL": world.url, "PIXSIFT_REQUEST_POLL_SECONDS": "1",
+        "PIXSIFT_VISIBILITY_TIMEOUT_SECONDS": "2", "PIXSIFT_LEASE_SECONDS": "1",
+        "PIXSIFT_COPY_CONCURRENCY": "2",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **settings,
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from pixsift_curator.main import main; main()"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+        assert "Traceback" not in output, output
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def is_published(world: World, request_id: str = "r1") -> bool:
+    taken = world.snapshots.request(request_id)
+    if taken is None or taken.snapshot_id is None:
+        return False
+    return world.snapshots.get(taken.snapshot_id).state == "published"
+
+
+def check_whole(world: World, request_id: str = "r1") -> None:
+    """Every image of the list is there with the bytes of the version listed."""
+    files = world.published(request_id)
+    contents = dict(world.uploaded)
+    rows = parse_manifest(files["manifest.parquet"])
+    assert rows
+    assert {row.path: contents[row.source] for row in rows} == {
+        path: content
+        for path, content in files.items()
+        if path.startswith("data/") and not path.endswith(".parquet")
+    }
+    assert json.loads(files["snapshot.json"])["images"]["count"] == len(rows)
+
+
+def test_curator__serves_a_request_from_the_queue(
+    world: World, queue: SqsQueue, localstack: LocalStackPlace, events_stack: EventsStack
+) -> None:
+    queue.send([json.dumps(request()), "{not json", json.dumps(request(request_id="r2", k=1))])
+    with curator_process(world, localstack, events_stack):
+        wait_until(lambda: is_published(world))
+        wait_until(lambda: queue.depth() == (0, 0))
+    check_whole(world)
+    taken = world.snapshots.request("r2")
+    assert taken is not None
+    assert taken.error == "invalid_request: k: Extra inputs are not permitted"
+
+
+def test_copies__are_verified_by_the_checksum_that_s3_computes(world: World) -> None:
+    world.serve(request())
+    check_whole(world)
+    with world.database.connection() as connection:
+        checksums = connection.execute("SELECT checksum FROM snapshot_item").fetchall()
+    assert all(checksum.startswith("sha256:") for (checksum,) in checksums)
