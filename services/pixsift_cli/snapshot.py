@@ -12,13 +12,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pixsift.adapters.postgres import Database
 from pixsift.adapters.snapshots import Snapshot, Snapshots
 from pixsift.adapters.sqs import SqsQueue
 from pixsift.config import QueueSettings
 from pixsift.errors import PermanentError, TransientError, UserError
 from pixsift.messages import SnapshotRequest
-from pixsift_cli.common import JsonOption, database_url, emit
+from pixsift_cli.common import JsonOption, emit, open_database
 
 _POLL_SECONDS = 0.5
 
@@ -95,7 +94,7 @@ def request(
             f"request {asked.request_id} sent to {queue.name}",
         )  # fmt: skip
         return
-    with Database(database_url()) as database:
+    with open_database() as database:
         snapshots = Snapshots(database)
         found = wait_for(snapshots, asked.request_id, timeout, quiet=as_json)
         emit(_facts(found), as_json, f"{found.snapshot_id} published at {found.location}")
@@ -108,7 +107,7 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """Snapshots, newest first, and the requests that led to none."""
-    with Database(database_url()) as database:
+    with open_database() as database:
         snapshots = Snapshots(database)
         rows = snapshots.recent(collection=collection, limit=limit)
         refused = snapshots.refused(limit)
@@ -126,7 +125,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One snapshot: its request, state, list and report."""
-    with Database(database_url()) as database:
+    with open_database() as database:
         snapshots = Snapshots(database)
         found = find(snapshots, snapshot)
         items = snapshots.manifest_rows(found.snapshot_id)

@@ -15,8 +15,10 @@ from pixsift.adapters.pool import load_pool
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.snapshots import NewItem, Snapshots, TakenRequest, snapshot_prefix
 from pixsift.core.copyplan import destination_keys
+from pixsift.core.coverage import compare
 from pixsift.core.pool import Pool
 from pixsift.core.sampling import Selection, select
+from pixsift.core.splits import assign
 from pixsift.errors import UserError
 from pixsift.messages import SnapshotRequest
 from pixsift_curator.requests import spec_hash
@@ -64,9 +66,10 @@ class Resolver:
                 spill_dir=Path(folder), request=request.select, preselected=preselected,
             )  # fmt: skip
             selection = select(pool, request.select, preselected=preselected)
-            splits, split_report = _splits(pool, selection, request)
+            splits = assign(pool, selection.indices, request.split, seed=request.select.seed)
+            report = _report(pool, selection, request)
         items = self._items(selection, splits, snapshot_prefix(request.name, snapshot_id))
-        return items, {**selection.report, "split": split_report}
+        return items, report
 
     def _preselected(self, request: SnapshotRequest) -> list[int]:
         earlier = request.select.preselected_snapshot
@@ -98,19 +101,11 @@ class Resolver:
         ]
 
 
-def _splits(
-    pool: Pool, selection: Selection, request: SnapshotRequest
-) -> tuple[list[str], dict[str, Any]]:
-    """The split of each chosen image, and what there is to say about the splits."""
-    count = len(selection.object_ids)
-    shares = request.split
-    ends = np.round(np.cumsum([shares.train, shares.val, shares.test]) * count).astype(int)
-    order = np.random.default_rng([request.select.seed, 0x7370]).permutation(count)
-    names = np.empty(count, dtype=object)
-    names[order[: ends[0]]] = "train"
-    names[order[ends[0] : ends[1]]] = "val"
-    names[order[ends[1] :]] = "test"
-    return [str(name) for name in names], {}
+def _report(pool: Pool, selection: Selection, request: SnapshotRequest) -> dict[str, Any]:
+    """What the strategy says, and how well the selection covers the pool beside chance."""
+    quota = request.select.quota
+    coverage = compare(pool, selection, by=quota.by if quota else None, seed=request.select.seed)
+    return {**selection.report, "coverage": coverage.to_json()}
 
 
 def _pinned(taken: TakenRequest) -> tuple[int, int]:
