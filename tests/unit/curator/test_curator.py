@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -279,12 +279,13 @@ def test_export__only_one_at_a_time_and_a_sleeper_writes_nothing(world: World) -
     asleep = world.snapshots.get(snapshot_id).fence
     expire_leases(world)
     assert world.exporter().run(snapshot_id, threading.Event()) == "published"
-    for write in (
+    late: list[Callable[[], None]] = [
         lambda: world.snapshots.mark_copied(snapshot_id, asleep, {0: "sha256:00"}),
         lambda: world.snapshots.fail(snapshot_id, asleep, error="late"),
         lambda: world.snapshots.publish(snapshot_id, asleep, location="late"),
         lambda: world.snapshots.renew(snapshot_id, asleep, lease_seconds=9),
-    ):
+    ]
+    for write in late:
         with pytest.raises(LeaseLostError):
             write()
     assert world.snapshots.get(snapshot_id).state == "published"
