@@ -101,7 +101,7 @@ class Loop:
     def _poll(self) -> int:
         """A long poll, but shorter while the slow lane is due soon."""
         left = self._slow_lane_at - time.monotonic()
-        return max(0, min(self._poll_seconds, round(left) if left > 0 else 1))
+        return min(self._poll_seconds, max(1, round(left)))
 
     def _has_work(self, stop: threading.Event) -> bool:
         """Without a collection every message would look foreign: wait for the first one."""

@@ -169,6 +169,7 @@ class AckBuffer:
             full = len(self._waiting) // MAX_BATCH * MAX_BATCH
             count = len(self._waiting) if everything or waited else full
             ready, self._waiting = self._waiting[:count], self._waiting[count:]
-            self._since = self._clock()
+            if ready:
+                self._since = self._clock()
         self._queue.ack(ready)
         return ready
