@@ -21,7 +21,7 @@ from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 from pixsift.core.sources import SourceRule
 from pixsift.telemetry import make_logger
-from pixsift_curator.curator import Curator, Reaction, RequestMessage
+from pixsift_curator.curator import Announcer, Curator, Reaction, RequestMessage
 from pixsift_curator.export import Exporter, ExportSettings
 from pixsift_curator.sample import Resolver
 
@@ -53,6 +53,8 @@ class World:
     collection: Collection
     ledger: Ledger
     news: News = field(default_factory=News)
+    events: Announcer | None = None
+    """Where the curator tells its news; None: ``news``."""
     uploaded: list[tuple[ObjectVersion, bytes]] = field(default_factory=list)
 
     @property
@@ -101,7 +103,7 @@ class World:
             snapshots=self.snapshots,
             resolver=Resolver(self.snapshots, database=self.database, spill_dir=None),
             exporter=exporter or self.exporter(),
-            events=self.news,
+            events=self.events or self.news,
             logger=LOGGER,
         )
 

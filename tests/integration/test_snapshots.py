@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from localstack_client.session import Session
 
+from pixsift.adapters.event_bus import EventBus
 from pixsift.adapters.events_stack import EventsStack
 from pixsift.adapters.localstack import LocalStackPlace
 from pixsift.adapters.postgres import Database
@@ -116,3 +117,85 @@ def test_copies__are_verified_by_the_checksum_that_s3_computes(world: World) -> 
     with world.database.connection() as connection:
         checksums = connection.execute("SELECT checksum FROM snapshot_item").fetchall()
     assert all(checksum.startswith("sha256:") for (checksum,) in checksums)
+
+
+def test_curator__killed_again_and_again_still_publishes_the_whole(
+    world: World, queue: SqsQueue, localstack: LocalStackPlace, events_stack: EventsStack
+) -> None:
+    export = {"formats": ["parquet", "webdataset"]}
+    queue.send([json.dumps(request(select={"strategy": "all"}, export=export))])
+    for point in ("image_copied:3", "shard_written", "descriptor_written"):
+        with curator_process(world, localstack, events_stack, PIXSIFT_FAULT_POINT=point) as process:
+            assert process.wait(timeout=40) == -signal.SIGKILL
+        assert not is_published(world)
+    with curator_process(world, localstack, events_stack):
+        wait_until(lambda: is_published(world))
+        wait_until(lambda: queue.depth() == (0, 0))
+    check_whole(world)
+    assert len(world.snapshots.recent()) == 1
+
+
+def test_curator__sigterm_hands_the_request_back(
+    world: World, queue: SqsQueue, localstack: LocalStackPlace, events_stack: EventsStack
+) -> None:
+    queue.send([json.dumps(request(select={"strategy": "all"}))])
+    with curator_process(world, localstack, events_stack, PIXSIFT_COPY_CONCURRENCY="1") as process:
+        wait_until(lambda: world.snapshots.recent())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    with curator_process(world, localstack, events_stack):
+        wait_until(lambda: is_published(world))
+        wait_until(lambda: queue.depth() == (0, 0))
+    check_whole(world)
+
+
+def test_snapshot__a_version_that_is_gone_fails_it(world: World) -> None:
+    version, _ = world.uploaded[5]
+    world.s3.delete_object(Bucket=world.raw, Key=version.key, VersionId=version.version_id)
+    world.serve(request(select={"strategy": "all"}))
+    snapshot = world.snapshots.get(world.snapshot_id())
+    assert snapshot.state == "failed"
+    assert snapshot.error is not None
+    assert snapshot.error.startswith("source_missing")
+    assert not any(key.endswith("snapshot.json") for key in world.exported())
+
+
+def test_snapshot__an_overwritten_object_fails_it_where_there_are_no_versions(
+    world: World, events_stack: EventsStack
+) -> None:
+    plain = f"{events_stack.prefix}-plain"
+    world.s3.create_bucket(Bucket=plain)
+    world.raw = plain
+    (version,) = world.keep("plain/a.jpg")
+    assert version.version_id.startswith("etag:")
+    only = request(select={"strategy": "all"}, where={"prefix": "plain/"})
+    world.serve(only)
+    check_whole(world)
+    world.s3.put_object(Bucket=plain, Key="plain/a.jpg", Body=b"something else")
+    world.serve({**only, "request_id": "r2", "name": "again"})
+    snapshot = world.snapshots.get(world.snapshot_id("r2"))
+    assert snapshot.state == "failed"
+    assert snapshot.error is not None
+    assert snapshot.error.startswith("source_changed")
+
+
+def test_event_bus__tells_rules_that_listen(
+    world: World, localstack_session: Session, events_stack: EventsStack
+) -> None:
+    bus = localstack_session.client("events")
+    sqs = localstack_session.client("sqs")
+    name = f"{events_stack.prefix}-news"
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    bus.put_rule(Name=name, EventPattern=json.dumps({"source": ["pixsift"]}))
+    bus.put_targets(Rule=name, Targets=[{"Id": "q", "Arn": arn["QueueArn"]}])
+    try:
+        world.events = EventBus()
+        world.serve(request())
+        (message,) = SqsQueue(name).receive(1, wait_seconds=10)
+    finally:
+        bus.remove_targets(Rule=name, Ids=["q"])
+        bus.delete_rule(Name=name)
+    event = json.loads(message.body)
+    assert event["detail-type"] == "SnapshotPublished"
+    assert event["detail"]["snapshot_id"] == world.snapshot_id()
