@@ -1,24 +1,53 @@
 """Quality of one image: metrics as numbers first, verdicts second.
 
 ``measure`` looks at pixels once and returns plain numbers; ``judge`` compares them with a
-collection's policy. The numbers are stored, so a policy can change without decoding anything again.
+collection's policy. The numbers are stored with the object, so a policy can change without
+decoding anything again.
 
-Scale: metrics are taken on the pixels of the decode recipe, that is on a JPEG's DCT-scaled pixels
-(shorter side at least twice the model's input). The decoder stores the factor as ``scale``.
+Scale: metrics are taken on the pixels of the decode recipe, upright sRGB. A large JPEG is decoded
+at 1/2, 1/4 or 1/8 of its size (``scale``), and blur finer than that scale is neither seen here nor
+by the model. Sharpness, motion and blockiness are taken at that scale on up to 160,000 pixels, of
+a larger image in a grid of patches; tone and color on an evenly spaced subsample (``TONE_PIXELS``).
 """
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.core.images import ImageFacts, Pixels
+from pixsift.core.sharpness import Luma, sharpness
 
 Action = Literal["off", "flag", "reject"]
+
+TONE_PIXELS: Final = 2**17
+COLOR_PIXELS: Final = 2**14
+
+METRICS: Final[Mapping[str, str]] = {
+    "brightness": "mean luma, 0 to 1",
+    "brightness_p01": "luma that 1 % of the pixels do not exceed",
+    "brightness_p05": "luma that 5 % of the pixels do not exceed",
+    "brightness_p95": "luma that 95 % of the pixels do not exceed",
+    "brightness_p99": "luma that 99 % of the pixels do not exceed",
+    "contrast": "brightness_p95 - brightness_p05",
+    "over_exposed": "share of pixels with luma of 250 or more",
+    "under_exposed": "share of pixels with luma of 5 or less",
+    "entropy_bits": "entropy of the luma histogram, 0 to 8 bits",
+    "colorfulness": "Hasler and Suesstrunk 2003, 0 (gray) to about 100",
+    "channel_balance": "brightest of the weakest color channel over that of the strongest",
+    "sharpness": "fine over coarse detail where there is texture; absent without texture",
+    "motion_evenness": "sharpness of the least sharp direction over the sharpest",
+    "textured_share": "share of tiles with enough structure to judge sharpness",
+    "noise": "standard deviation of noise on the calmest tiles, gray levels",
+    "blockiness": "steps at the 8-pixel grid over steps elsewhere, minus 1",
+    "shorter_side": "of the file's picture, pixels",
+    "aspect": "longer side over shorter",
+    "scale": "factor at which a JPEG was decoded: 1, 0.5, 0.25 or 0.125",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +60,26 @@ class Check:
     maximum: float | None = None
 
 
-DEFAULT_CHECKS: dict[str, Check] = {
-    "dark": Check("brightness_p99", "reject", minimum=0.04),
-    "bright": Check("brightness_p01", "reject", minimum=None, maximum=0.97),
-    "low_information": Check("entropy_bits", "reject", minimum=0.5),
+DEFAULT_CHECKS: Final[Mapping[str, Check]] = {
+    # certainly useless: nothing can be seen
+    "black": Check("brightness_p99", "reject", minimum=0.05),
+    "white": Check("brightness_p01", "reject", maximum=0.98),
+    "blank": Check("entropy_bits", "reject", minimum=0.05),
+    # worth a look; a team decides per collection
+    "dark": Check("brightness_p99", "flag", minimum=0.25),
+    "bright": Check("brightness_p05", "flag", maximum=0.75),
+    "over_exposed": Check("over_exposed", "flag", maximum=0.5),
+    "under_exposed": Check("under_exposed", "flag", maximum=0.5),
+    "low_contrast": Check("contrast", "flag", minimum=0.08),
+    "low_information": Check("entropy_bits", "flag", minimum=3.0),
     "blurred": Check("sharpness", "flag", minimum=0.1),
+    "motion_blurred": Check("motion_evenness", "flag", minimum=0.35),
+    "noisy": Check("noise", "off", maximum=4.0),
+    "blocky": Check("blockiness", "off", maximum=1.5),
+    "gray": Check("colorfulness", "off", minimum=1.0),
+    "dead_channel": Check("channel_balance", "flag", minimum=0.02),
+    "odd_size": Check("shorter_side", "flag", minimum=32),
+    "odd_aspect": Check("aspect", "flag", maximum=5.0),
 }
 
 
@@ -60,23 +104,40 @@ class QualityPolicy:
         """The defaults with what a collection says otherwise.
 
         Each value is an action, or an object with ``action``, ``min`` and ``max``. Raises
-        ValueError with the remedy for an unknown check, action or key.
+        ValueError with the remedy for an unknown check, action, key or a limit that is no number.
         """
-        wanted: Mapping[str, Any] = json.loads(text) if isinstance(text, str) else (text or {})
+        wanted: Any = json.loads(text) if isinstance(text, str) else (text or {})
+        if not isinstance(wanted, Mapping):
+            raise ValueError('a quality policy is an object such as {"blurred": "reject"}')
         checks = dict(DEFAULT_CHECKS)
         for name, value in wanted.items():
             checks[name] = _check_from_json(name, value)
         return cls(checks)
 
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Every check in full, as ``from_json`` reads it."""
+        return {
+            name: {
+                "action": check.action,
+                **({} if check.minimum is None else {"min": check.minimum}),
+                **({} if check.maximum is None else {"max": check.maximum}),
+            }
+            for name, check in self.checks.items()
+        }
+
 
 def judge(
     metrics: Mapping[str, float], facts: ImageFacts | None, policy: QualityPolicy
 ) -> QualityVerdict:
-    """Apply ``policy``; a metric that is missing or NaN fires nothing."""
+    """Apply ``policy`` to the stored ``metrics``; one that is missing or NaN fires nothing.
+
+    facts: fill in size and aspect where the metrics lack them.
+    """
+    known = {**(size_metrics(facts.width, facts.height) if facts else {}), **metrics}
     flags: list[str] = []
     rejected: str | None = None
     for name, check in policy.checks.items():
-        if check.action == "off" or not _fires(check, metrics.get(check.metric)):
+        if check.action == "off" or not _fires(check, known.get(check.metric)):
             continue
         flags.append(name)
         if check.action == "reject" and rejected is None:
@@ -84,26 +145,109 @@ def judge(
     return QualityVerdict(rejected, tuple(flags))
 
 
-def measure(pixels: Pixels) -> dict[str, float]:
-    """Metrics of (H, W, 3) uint8 upright sRGB pixels, any size from 1 x 1."""
-    luma = _luma(pixels)
+def measure(pixels: Pixels, *, luma: Luma | None = None, scale: float = 1.0) -> dict[str, float]:
+    """Metrics of upright sRGB pixels; every value is finite, some may be absent.
+
+    pixels: (H, W, 3) uint8, any size from 1 x 1. luma: the same as ``to_luma(pixels)``, where the
+    caller has it already. scale: of these pixels to the file's.
+    """
+    if luma is None:
+        luma = to_luma(pixels)
+    height, width = luma.shape
+    detail = sharpness(luma)
+    metrics = {
+        **_tone(_subsample(luma, TONE_PIXELS)),
+        **_color(_subsample(pixels, COLOR_PIXELS)),
+        **size_metrics(width, height),
+        "shorter_side": float(round(min(width, height) / scale)),
+        "scale": scale,
+        "textured_share": detail.textured_share,
+        "noise": detail.noise,
+        "blockiness": _blockiness(luma),
+    }
+    if detail.ratio is not None and detail.evenness is not None:
+        metrics |= {"sharpness": detail.ratio, "motion_evenness": detail.evenness}
+    return metrics
+
+
+def to_luma(pixels: Pixels) -> Luma:
+    """ITU-R BT.601 luma in the 16-bit arithmetic of Pillow's ``convert("L")``, bit for bit."""
+    total = pixels[..., 0].astype(np.uint32) * 19595
+    total += pixels[..., 1].astype(np.uint32) * 38470
+    total += pixels[..., 2].astype(np.uint32) * 7471
+    luma: Luma = ((total + 0x8000) >> 16).astype(np.uint8)
+    return luma
+
+
+def size_metrics(width: int, height: int) -> dict[str, float]:
+    """What the checks of size and shape look at; of the file's picture, not the scaled one."""
+    short, long = sorted((width, height))
+    return {"shorter_side": float(short), "aspect": long / short}
+
+
+def _tone(luma: Luma) -> dict[str, float]:
     histogram = np.bincount(luma.reshape(-1), minlength=256)
     share = np.cumsum(histogram) / luma.size
+    p01, p05, p95, p99 = (
+        float(np.searchsorted(share, level) / 255) for level in (0.01, 0.05, 0.95, 0.99)
+    )
     probabilities = histogram[histogram > 0] / luma.size
     return {
         "brightness": float(np.dot(histogram, np.arange(256)) / luma.size / 255),
-        "brightness_p01": float(np.searchsorted(share, 0.01) / 255),
-        "brightness_p99": float(np.searchsorted(share, 0.99) / 255),
-        "entropy_bits": float(-np.sum(probabilities * np.log2(probabilities))) + 0.0,
-        "sharpness": 1.0,
+        "brightness_p01": p01,
+        "brightness_p05": p05,
+        "brightness_p95": p95,
+        "brightness_p99": p99,
+        "contrast": p95 - p05,
+        "over_exposed": float(histogram[250:].sum() / luma.size),
+        "under_exposed": float(histogram[:6].sum() / luma.size),
+        "entropy_bits": abs(float(np.sum(probabilities * np.log2(probabilities)))),
     }
 
 
-def _luma(pixels: Pixels) -> NDArray[np.uint8]:
-    """Rec. 601 luma in integers: (77 R + 150 G + 29 B) / 256."""
-    weighted = pixels.astype(np.uint16) * np.array([77, 150, 29], np.uint16)
-    luma: NDArray[np.uint8] = (weighted.sum(axis=2, dtype=np.uint16) >> 8).astype(np.uint8)
-    return luma
+def _color(pixels: Pixels) -> dict[str, float]:
+    """Colorfulness after Hasler and Suesstrunk 2003 (doi:10.1117/12.477378), and dead channels."""
+    red, green, blue = (pixels[..., i].astype(np.float32).reshape(-1) for i in range(3))
+    red_green = red - green
+    yellow_blue = (red + green) / 2 - blue
+    spread = math.hypot(float(red_green.std()), float(yellow_blue.std()))
+    offset = math.hypot(float(red_green.mean()), float(yellow_blue.mean()))
+    tops = sorted(_percentile_99(pixels[..., i]) for i in range(3))
+    return {
+        "colorfulness": spread + 0.3 * offset,
+        "channel_balance": tops[0] / tops[2] if tops[2] > 0 else 1.0,
+    }
+
+
+def _percentile_99(channel: NDArray[np.uint8]) -> float:
+    share = np.cumsum(np.bincount(channel.reshape(-1), minlength=256)) / channel.size
+    return float(np.searchsorted(share, 0.99))
+
+
+def _blockiness(luma: Luma) -> float:
+    """Mean step across the strongest of eight grid phases over that across the others, minus 1."""
+    return max(0.0, sum(_grid_excess(_subrows(image)) for image in (luma, luma.T)) / 2)
+
+
+def _grid_excess(rows: NDArray[np.uint8]) -> float:
+    if rows.shape[1] < 24:
+        return 0.0
+    steps = np.abs(np.diff(rows.astype(np.int16), axis=1)).mean(axis=0)
+    whole = steps[: len(steps) // 8 * 8].reshape(-1, 8).mean(axis=0)
+    strongest = float(whole.max())
+    others = (float(whole.sum()) - strongest) / 7
+    return min(strongest / others - 1.0, 100.0) if others > 0.05 else 0.0
+
+
+def _subrows(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Up to about 64 evenly spaced rows."""
+    return luma[:: max(1, luma.shape[0] // 64)]
+
+
+def _subsample(array: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
+    """Every n-th row and column, with n such that about ``pixels`` remain."""
+    step = max(1, round(math.sqrt(array.shape[0] * array.shape[1] / pixels)))
+    return array[::step, ::step]
 
 
 def _fires(check: Check, value: float | None) -> bool:
@@ -117,14 +261,15 @@ def _check_from_json(name: str, value: Any) -> Check:
     default = DEFAULT_CHECKS.get(name)
     if default is None:
         raise ValueError(f"unknown quality check {name!r}; known: {', '.join(DEFAULT_CHECKS)}")
-    settings: dict[str, Any] = {"action": value} if isinstance(value, str) else dict(value)
-    unknown = set(settings) - {"action", "min", "max"}
+    settings: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"action": value}
+    unknown = sorted(set(settings) - {"action", "min", "max"})
     if unknown:
-        raise ValueError(f"quality check {name!r}: unknown {sorted(unknown)}; use action, min, max")
+        raise ValueError(f"quality check {name!r}: unknown {unknown}; use action, min, max")
     action = settings.get("action", default.action)
     if action not in get_args(Action):
         raise ValueError(f"quality check {name!r}: action is off, flag or reject, not {action!r}")
-    return Check(
-        default.metric, action,
-        minimum=settings.get("min", default.minimum), maximum=settings.get("max", default.maximum),
-    )  # fmt: skip
+    limits = [settings.get("min", default.minimum), settings.get("max", default.maximum)]
+    for limit in limits:
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+            raise ValueError(f"quality check {name!r}: min and max are numbers, not {limit!r}")
+    return Check(default.metric, action, minimum=limits[0], maximum=limits[1])

@@ -1,0 +1,128 @@
+"""Any mode to upright 8-bit sRGB: depth, palette, alpha, CMYK, profiles, orientation."""
+
+import io
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from pixsift.adapters.decode_formats import RefusedError
+from pixsift.core.images import Pixels
+
+BACKGROUND: Final = (255, 255, 255)
+"""What transparent pixels are composited on; a plain convert would expose hidden colors."""
+MAX_PROFILE_BYTES: Final = 4 * 2**20
+GRAY_BAND_SHARE: Final = 1 / 16
+
+_PROFILE_MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_TRANSPOSE: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+def transposed(image: Image.Image, orientation: int) -> Image.Image:
+    """Upright, for an EXIF orientation from 1 to 8."""
+    method = _TRANSPOSE.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def to_srgb(
+    image: Image.Image, profile: bytes | None, transparent: bool, flags: list[str]
+) -> Image.Image:
+    """RGB of 8 bits. Raises RefusedError for depths that have no agreed white.
+
+    profile: the embedded ICC profile. transparent: a color or palette entry is see-through.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep(image).convert("RGB")
+    if image.mode in ("CMYK", "L") and profile:
+        managed = _managed(image, profile, flags)
+        if managed is not None:
+            return managed
+    if image.mode == "LAB":
+        return _from_lab(image)
+    plain = _composited(image, transparent, flags)
+    if profile and image.mode not in ("CMYK", "L"):
+        return _managed(plain, profile, flags) or plain
+    return plain
+
+
+def has_gray_band(pixels: Pixels) -> bool:
+    """Whether the bottom is the even mid-gray that a JPEG decoder puts where data are missing.
+
+    pixels: (H, W, 3). An image that is gray all over is no such case.
+    """
+    rows = max(8, round(len(pixels) * GRAY_BAND_SHARE))
+    if len(pixels) < 2 * rows:
+        return False
+    return bool(_mid_gray(pixels[-rows:]) and not _mid_gray(pixels[:-rows]))
+
+
+def _mid_gray(pixels: Pixels) -> bool:
+    return bool(pixels.min() >= 127 and pixels.max() <= 129)
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """Sixteen bits to eight by the high byte; a plain convert would clip at 255."""
+    values = np.asarray(image)
+    if image.mode == "F" and values.min() >= 0.0 and values.max() <= 1.0:
+        return Image.fromarray(np.round(values * 255).astype(np.uint8))
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise RefusedError("unsupported_mode", f"{image.mode} beyond 16 bits")
+    return Image.fromarray((values.astype(np.int64) >> 8).astype(np.uint8))
+
+
+def _composited(image: Image.Image, transparent: bool, flags: list[str]) -> Image.Image:
+    """RGB over ``BACKGROUND``."""
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or transparent
+    if not has_alpha:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    if rgba.getchannel("A").getextrema() == (255, 255):
+        return rgba.convert("RGB")
+    flags.append("alpha")
+    opaque = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
+    return Image.alpha_composite(opaque, rgba).convert("RGB")
+
+
+def _managed(image: Image.Image, profile: bytes, flags: list[str]) -> Image.Image | None:
+    """The image through its profile to sRGB, or None (flagged) when the profile is of no use."""
+    transform = _transform(profile, image.mode) if len(profile) <= MAX_PROFILE_BYTES else None
+    if transform is None:
+        flags.append("icc_ignored")
+        return None
+    if isinstance(transform, str):
+        return image.convert("RGB")
+    try:
+        managed = ImageCms.applyTransform(image, transform)
+    except (ImageCms.PyCMSError, ValueError):
+        flags.append("icc_ignored")
+        return None
+    flags.append("icc_applied")
+    return managed
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
+    """A transform to sRGB; ``srgb`` when there is nothing to do; None for an unsound profile."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = source.profile.xcolor_space.strip()
+        if _PROFILE_MODES.get(space) != mode:
+            return None
+        if mode == "RGB" and ImageCms.getProfileDescription(source).startswith("sRGB"):
+            return "srgb"
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, SyntaxError):
+        return None
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    managed = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    if managed is None:
+        raise RefusedError("unsupported_mode", "LAB")
+    return managed

@@ -1,0 +1,154 @@
+"""How much fine detail an image holds beside its coarse structure, and in which directions.
+
+The measure is a ratio, so it forgives low contrast and smooth scenes: in every textured tile, the
+mean second difference at a distance of 1 pixel over the one at 8 pixels. Natural scenes look alike
+at all scales (Field 1987, doi:10.1364/JOSAA.4.002379), so a sharp tile lies near 0.5 whatever it
+shows; Gaussian blur of sigma 2 takes it to about 0.07. An image is as sharp as its sharpest tenth
+of textured tiles: a shallow depth of field is no fault. Noise, which would pass for detail, is
+estimated on the calmest tiles and subtracted. Without a textured tile there is nothing to say.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Luma = NDArray[np.uint8]
+"""(H, W) uint8."""
+_Floats = NDArray[np.float64]
+_Patches = NDArray[np.int16]
+"""(P, h, w) int16."""
+
+TILE: Final = 32
+FINE: Final = 1
+COARSE: Final = 8
+DIAGONAL_COARSE: Final = 6
+"""8 pixels along a diagonal are 6 steps, about."""
+PATCH: Final = 96
+MAX_PIXELS: Final = 160_000
+"""Larger images are looked at in a 4 x 4 grid of patches of 96 pixels at full scale."""
+TEXTURED: Final = 3.5
+"""Mean coarse difference, in gray levels, from which a tile counts as textured."""
+QUANTIZATION: Final = 0.56
+"""Mean second difference of mere rounding to 8 bits: sqrt(6 / 12 * 2 / pi)."""
+MAX_NOISE: Final = 3.4
+"""Beyond this (sigma of about 1.7 levels) the calmest tiles pass for noise only if they are white,
+that is equally rough at both distances (``WHITE``); otherwise they are texture."""
+WHITE: Final = 0.85
+NOISE_PER_SIGMA: Final = math.sqrt(6) * math.sqrt(2 / math.pi)
+"""Mean absolute second difference of Gaussian noise of standard deviation 1."""
+TYPICAL: Final = 0.4
+"""A direction this sharp is sharp in its own right, however much sharper another one is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharpness:
+    """What the tiles tell; ``ratio`` and ``evenness`` are None without a textured tile."""
+
+    textured_share: float
+    """Share of the tiles with enough structure to judge."""
+    ratio: float | None
+    """Fine over coarse detail in the sharpest tenth of the textured tiles: 0.2 to 0.9 if sharp."""
+    evenness: float | None
+    """The least sharp of four directions over the sharpest, or over ``TYPICAL`` if that is more
+    lenient (stripes are sharp in one direction only): low under motion blur."""
+    noise: float
+    """Standard deviation of the noise on the calmest tiles, in gray levels."""
+
+
+def sharpness(luma: Luma) -> Sharpness:
+    """Judge (H, W) uint8 luma at the scale it has. Images under 50 pixels have no tile."""
+    patches = _patches(luma)
+    if patches is None:
+        return Sharpness(0.0, None, None, 0.0)
+    horizontal, vertical = _tiles(patches, (0, 1)), _tiles(patches, (1, 0))
+    noise = np.array([_noise(horizontal), _noise(vertical)])
+    fine, coarse = (
+        _less(horizontal[scale], noise[0]) + _less(vertical[scale], noise[1]) for scale in (0, 1)
+    )
+    textured = coarse > 2 * TEXTURED
+    sigma = math.sqrt(max(0.0, float(noise.min()) ** 2 - QUANTIZATION**2)) / NOISE_PER_SIGMA
+    if not textured.any():
+        return Sharpness(0.0, None, None, sigma)
+    ratio = float(np.quantile(fine[textured] / coarse[textured], 0.9))
+    evenness = _evenness(patches, (horizontal, vertical), textured, noise)
+    return Sharpness(float(textured.mean()), ratio, evenness, sigma)
+
+
+def _evenness(
+    patches: _Patches,
+    straight: tuple[_Floats, _Floats],
+    textured: NDArray[np.bool_],
+    noise: _Floats,
+) -> float | None:
+    diagonals = [_tiles(patches, step) for step in ((1, 1), (1, -1))]
+    ratios: list[float] = []
+    for tiles, floor in zip(
+        (*straight, *diagonals), (*noise, noise.mean(), noise.mean()), strict=True
+    ):
+        fine, coarse = (_less(tiles[scale][textured], floor).sum() for scale in (0, 1))
+        if coarse > 0:
+            ratios.append(float(fine / coarse))
+    if not ratios or max(ratios) <= 0:
+        return None
+    return min(1.0, max(min(ratios) / max(ratios), min(ratios) / TYPICAL))
+
+
+def _noise(tiles: _Floats) -> float:
+    """The calmest tiles' mean fine difference, as far as it is noise."""
+    fine, coarse = tiles
+    calm = float(np.percentile(fine, 5))
+    white = calm >= WHITE * float(np.percentile(coarse, 5))
+    return float(np.clip(calm, QUANTIZATION, None if white else MAX_NOISE))
+
+
+def _less(energy: _Floats, noise: float) -> _Floats:
+    """Energy without the noise's part: independent parts add up in squares."""
+    return np.sqrt(np.maximum(energy**2 - noise**2, 0.0))
+
+
+def _patches(luma: Luma) -> _Patches | None:
+    """The image, or a grid of patches of it, each with a border of ``COARSE`` around its tiles."""
+    height, width = luma.shape
+    border = 2 * COARSE
+    if min(height, width) < TILE + border:
+        return None
+    if height * width <= MAX_PIXELS:
+        return luma[np.newaxis].astype(np.int16)
+    rows, columns = (_spread(side, min(PATCH + border, side)) for side in (height, width))
+    return np.stack([luma[row, column] for row in rows for column in columns]).astype(np.int16)
+
+
+def _spread(side: int, length: int) -> list[slice]:
+    """Up to four equally spaced stretches of ``length`` within ``side``, without overlap."""
+    count = max(1, min(4, side // length))
+    starts = np.linspace(0, side - length, count).astype(int) if count > 1 else [0]
+    return [slice(int(start), int(start) + length) for start in starts]
+
+
+def _tiles(patches: _Patches, step: tuple[int, int]) -> _Floats:
+    """(2, T) mean absolute second differences per tile: fine, coarse."""
+    coarse = COARSE if 0 in step else DIAGONAL_COARSE
+    return np.stack([_second_difference(patches, step, distance) for distance in (FINE, coarse)])
+
+
+def _second_difference(patches: _Patches, step: tuple[int, int], distance: int) -> _Floats:
+    count, height, width = patches.shape
+    tall = (height - 2 * COARSE) // TILE * TILE
+    wide = (width - 2 * COARSE) // TILE * TILE
+
+    def window(dy: int, dx: int) -> NDArray[np.int16]:
+        return patches[:, COARSE + dy : COARSE + dy + tall, COARSE + dx : COARSE + dx + wide]
+
+    dy, dx = step[0] * distance, step[1] * distance
+    difference = window(0, 0) * np.int16(2)
+    difference -= window(dy, dx)
+    difference -= window(-dy, -dx)
+    np.abs(difference, out=difference)
+    # 32 rows of at most 510 fit 16 bits, which is what makes this cheap
+    columns = difference.reshape(count, tall // TILE, TILE, wide).sum(axis=2, dtype=np.uint16)
+    sums = columns.reshape(count, tall // TILE, wide // TILE, TILE).sum(axis=3, dtype=np.uint32)
+    means: _Floats = sums.reshape(-1) / float(TILE * TILE)
+    return means
