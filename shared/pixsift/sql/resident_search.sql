@@ -5,12 +5,13 @@ FROM collection c JOIN model m USING (space_id)
 WHERE c.collection_id = %(collection_id)s
 
 -- name: load
--- The first time: every open representative, in the one layout that the parser knows.
+-- The first time: every open representative newer than a floor, in the one layout that the
+-- parser knows.
 COPY (
     SELECT r.object_id, r.valid_from_seq, e.embedding
     FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
     WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
-      AND r.valid_to_seq IS NULL
+      AND r.valid_from_seq > %(floor)s AND r.valid_to_seq IS NULL
 ) TO STDOUT (FORMAT binary)
 
 -- name: closed

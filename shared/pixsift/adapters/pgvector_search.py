@@ -1,0 +1,190 @@
+"""Search with pgvector: an HNSW body filled outside the lock, plus an exact tail.
+
+The body is a table per generation, complete up to a seq; what is newer is the tail, held as a
+small mirror and searched exactly. So graph inserts never sit inside a decision, and the search
+misses nothing but what the graph misses. Misses are measured and repaired by ``pixsift audit``.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any, LiteralString
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+
+from pixsift.adapters.mirror import NumpyBlocks, Slot, unit_rows
+from pixsift.adapters.postgres import Connection, Database
+from pixsift.adapters.resident_search import Head, read_head, refreshed
+from pixsift.core.dedup import SCREEN_MARGIN
+from pixsift.errors import PixsiftError
+from pixsift.ports import Neighborhood
+from pixsift.sql import statements
+
+_SQL = statements("pgvector_search")
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HnswParameters:
+    """Chosen by recall at epsilon in burst order; see docs/search.md."""
+
+    m: int = 16
+    ef_construction: int = 400
+    ef_search: int = 200
+    """Candidates per query, and the most neighbors the index is asked for."""
+    tail_rows: int = 4096
+    """A longer tail is moved into the body, in the background."""
+
+
+class PgvectorSearch:
+    """Implements ``NeighborSearch``. Thread-safe."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        parameters: HnswParameters | None = None,
+        background: bool = True,
+        pause: Callable[[str], None] | None = None,
+    ) -> None:
+        """background: whether a long tail is moved into the body by a thread of our own."""
+        self._database = database
+        self._parameters = parameters or HnswParameters()
+        self._background = background
+        self._pause = pause
+        self._slots: dict[int, Slot] = defaultdict(Slot)
+        self._worker: Thread | None = None
+
+    def within(
+        self, collection_id: int, queries: NDArray[np.float16], max_distance: float
+    ) -> Neighborhood:
+        """See ``NeighborSearch.within``."""
+        reach = max_distance + SCREEN_MARGIN
+        slot = self._slots[collection_id]
+        with slot.lock, self._database.connection() as connection:
+            head = read_head(connection, collection_id)
+            if self._pause is not None:
+                self._pause("watermark_read")
+            body, built_to = self._body(connection, head)
+            slot.mirror = refreshed(
+                connection, head, slot.mirror, floor=built_to, new_blocks=NumpyBlocks
+            )
+            found = list(slot.mirror.within(unit_rows(queries), reach))
+            tail = slot.mirror.count
+            if body is not None:
+                try:
+                    near = self._nearest(connection, body, queries, reach)
+                except psycopg.errors.UndefinedTable:
+                    # Dropped just now: the generation has changed, and so says this answer.
+                    return Neighborhood(head.seq, -1, tuple(found))
+                found = [np.union1d(a, b) for a, b in zip(found, near, strict=True)]
+        if self._background and tail > self._parameters.tail_rows:
+            self._advance_in_background(collection_id)
+        return Neighborhood(head.seq, head.generation, tuple(found))
+
+    def advance(self, collection_id: int) -> int:
+        """Move the tail into the body, building the body first where there is none.
+
+        No lock of the decision is taken. Returns the seq the body is complete up to; -1 when
+        another process is at it.
+        """
+        names: dict[str, Any] = {"collection_id": collection_id}
+        with self._database.transaction() as connection:
+            row = connection.execute(_SQL["try_alone"], names).fetchone()
+            if row is None or not row[0]:
+                return -1
+            # Building an index takes minutes: the usual limits are for decisions.
+            connection.execute("SET LOCAL statement_timeout = 0")
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            head = read_head(connection, collection_id)
+            body, built_to = self._body(connection, head)
+            names |= {"generation": head.generation, "after": built_to, "up_to": head.seq}
+            if body is None:
+                body = self._create(connection, head, names)
+            elif built_to < head.seq:
+                connection.execute(_on(_SQL["clean_body"], body), names)
+                connection.execute(_on(_SQL["fill_body"], body), names)
+            connection.execute(_SQL["record_body"], {**names, "body_table": body})
+        self._drop_retired(collection_id)
+        return head.seq
+
+    def forget(self, collection_id: int) -> None:
+        """Give the memory of a collection's tail back."""
+        with self._slots[collection_id].lock:
+            self._slots[collection_id].mirror = None
+
+    def close(self) -> None:
+        """Wait for the background work."""
+        if self._worker is not None:
+            self._worker.join()
+
+    def _body(self, connection: Connection, head: Head) -> tuple[str | None, int]:
+        row = connection.execute(
+            _SQL["body"], {"collection_id": head.collection_id, "generation": head.generation}
+        ).fetchone()
+        return (None, -1) if row is None else (row[0], row[1])
+
+    def _nearest(
+        self, connection: Connection, body: str, queries: NDArray[np.float16], reach: float
+    ) -> list[NDArray[np.int64]]:
+        width = self._parameters.ef_search
+        names = {"queries": list(queries), "ef_search": width, "max_distance": reach}
+        with connection.pipeline(), connection.transaction():
+            connection.execute(_SQL["search_width"], {"ef_search": str(width)})
+            rows = connection.execute(_on(_SQL["nearest"], body), names).fetchall()
+        found: list[list[int]] = [[] for _ in queries]
+        for ordinal, object_id, _ in rows:
+            found[ordinal - 1].append(object_id)
+        for number, ids in enumerate(found):
+            if len(ids) >= width:
+                names = {"query": queries[number], "max_distance": reach}
+                all_ids = connection.execute(_on(_SQL["scan_body"], body), names).fetchall()
+                found[number] = [object_id for (object_id,) in all_ids]
+        return [np.array(ids, np.int64) for ids in found]
+
+    def _create(self, connection: Connection, head: Head, names: dict[str, Any]) -> str:
+        """A body from nothing: rows first, index after, which is many times faster."""
+        body = f"hnsw_{head.collection_id}_{head.generation}"
+        parameters = {
+            "m": self._parameters.m,
+            "ef_construction": self._parameters.ef_construction,
+            "dimension": head.dimension,
+        }
+        connection.execute(_on(_SQL["create_body"], body, **parameters))
+        connection.execute(_on(_SQL["fill_body"], body), names)
+        connection.execute("SET LOCAL maintenance_work_mem = '1GB'")
+        connection.execute(_on(_SQL["index_body"], body, **parameters))
+        return body
+
+    def _drop_retired(self, collection_id: int) -> None:
+        names = {"collection_id": collection_id}
+        with self._database.connection() as connection:
+            retired = connection.execute(_SQL["retired_bodies"], names).fetchall()
+        for body, generation in retired:
+            with self._database.transaction() as connection:
+                connection.execute(_SQL["forget_body"], {**names, "generation": generation})
+                connection.execute(_on(_SQL["drop_body"], body))
+
+    def _advance_in_background(self, collection_id: int) -> None:
+        if self._worker is not None and self._worker.is_alive():
+            return
+
+        def work() -> None:
+            try:
+                self.advance(collection_id)
+            except PixsiftError as error:
+                # The tail stays longer and is searched exactly; the next batch tries again.
+                _LOG.warning("the search index could not be advanced: %s", error)
+
+        self._worker = Thread(target=work, name="pixsift-hnsw", daemon=True)
+        self._worker.start()
+
+
+def _on(statement: LiteralString, body: str, **numbers: int) -> sql.Composed:
+    literals = {name: sql.Literal(number) for name, number in numbers.items()}
+    return sql.SQL(statement).format(body=sql.Identifier(body), **literals)

@@ -1,0 +1,146 @@
+"""The HNSW body on a real pgvector: plans, maintenance, recall in burst order."""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ledger_world import finding, image, ledger_of, new_collection, rows
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.pgvector_search import _SQL, HnswParameters, PgvectorSearch, _on
+from pixsift.core.collection import Collection
+from pixsift.sql import statements
+
+DIMENSION = 32
+LOCKED = ("tail", "alive", "open_decisions", "child_ids")
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[Ledger]:
+    with ledger_of(database_url) as opened:
+        yield opened
+
+
+def bursts(count: int, clusters: int, seed: int) -> NDArray[np.float16]:
+    """Rows in the order robots upload: one tight cluster after the other."""
+    chance = np.random.default_rng(seed)
+    centers = np.repeat(chance.standard_normal((clusters, DIMENSION)), count // clusters, axis=0)
+    vectors = centers + chance.standard_normal(centers.shape) * 0.25
+    return halves(vectors)
+
+
+def halves(vectors: NDArray[np.float64]) -> NDArray[np.float16]:
+    unit: NDArray[np.float16] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(
+        np.float16
+    )
+    return unit
+
+
+def fill(ledger: Ledger, collection: Collection, vectors: NDArray[np.float16], name: str) -> None:
+    for start in range(0, len(vectors), 500):
+        ledger.commit(
+            collection,
+            [image(f"{name}/{start + i}", v) for i, v in enumerate(vectors[start : start + 500])],
+        )
+
+
+def test_nearest__uses_the_index_and_locked_reads_use_theirs(
+    ledger: Ledger, database_url: str
+) -> None:
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    fill(ledger, collection, bursts(3000, 30, seed=1), "a")
+    fill(ledger, collection, bursts(10, 10, seed=3), "b")
+    PgvectorSearch(ledger._database, background=False).advance(1)
+    with ledger._database.connection() as connection:
+        connection.execute("ANALYZE")
+        names = {
+            "queries": list(bursts(60, 30, seed=2)), "ef_search": 200, "max_distance": 0.05,
+        }  # fmt: skip
+        explain = _on("EXPLAIN (COSTS OFF) " + _SQL["nearest"], "hnsw_1_1")
+        plan = "\n".join(row[0] for row in connection.execute(explain, names).fetchall())
+        assert "Index Scan using hnsw_1_1_embedding_idx" in plan
+        assert "Seq Scan on hnsw_1_1" not in plan
+        for name in LOCKED:
+            values = {
+                "collection_id": 1, "generation": 1, "watermark": 6, "object_ids": [1, 2],
+                "representatives": [1], "contents": [b"x"], "pixels": [b"x"],
+            }  # fmt: skip
+            statement = "EXPLAIN (COSTS OFF) " + re.sub(
+                r"^--.*$", "", statements("ledger")[name], flags=re.M
+            )
+            rows_of = connection.execute(statement, values).fetchall()
+            plan = "\n".join(row[0] for row in rows_of)
+            assert "Seq Scan" not in plan, f"{name}:\n{plan}"
+
+
+def test_advance__follows_what_came_and_what_went(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    search = PgvectorSearch(ledger._database, background=False)
+    fill(ledger, collection, bursts(100, 10, seed=1), "a")
+    assert search.advance(1) == 1
+    ledger.remove(collection, [finding(f"a/{i}", "gone").version for i in range(30)])
+    fill(ledger, collection, bursts(50, 10, seed=2), "b")
+    assert search.advance(1) == 3
+    assert rows(database_url, "SELECT count(*) FROM hnsw_1_1") == [(120,)]
+    assert rows(database_url, "SELECT body_table, built_to_seq FROM neighbor_index") == [
+        ("hnsw_1_1", 3)
+    ]
+    assert search.advance(1) == 3
+
+
+def test_advance__a_retired_generation_loses_its_body(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    search = PgvectorSearch(ledger._database, background=False)
+    fill(ledger, collection, bursts(100, 10, seed=1), "a")
+    search.advance(1)
+    with ledger._database.transaction() as connection:
+        connection.execute("UPDATE generation SET state = 'retired'")
+        connection.execute(
+            "INSERT INTO generation (collection_id, generation, epsilon, state)"
+            " VALUES (1, 2, 0.1, 'current')"
+        )
+        connection.execute("UPDATE collection SET generation = 2, seq = seq + 1")
+    search.advance(1)
+    assert rows(database_url, "SELECT body_table FROM neighbor_index") == [("hnsw_1_2",)]
+    assert rows(database_url, "SELECT to_regclass('hnsw_1_1')") == [(None,)]
+
+
+def test_within__a_long_tail_moves_into_the_body_by_itself(
+    ledger: Ledger, database_url: str
+) -> None:
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    search = PgvectorSearch(
+        ledger._database, parameters=HnswParameters(ef_construction=64, tail_rows=50)
+    )
+    fill(ledger, collection, bursts(100, 10, seed=1), "a")
+    search.within(1, bursts(10, 10, seed=2), 0.05)
+    search.close()
+    assert rows(database_url, "SELECT built_to_seq FROM neighbor_index") == [(1,)]
+    answer = search.within(1, bursts(10, 10, seed=2), 2.0)
+    assert answer.watermark == 1
+    assert all(len(ids) == 100 for ids in answer.object_ids)
+
+
+def test_within__recall_at_epsilon_in_burst_order(ledger: Ledger) -> None:
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    stored = bursts(3000, 15, seed=1)
+    fill(ledger, collection, stored, "a")
+    search = PgvectorSearch(ledger._database, background=False)
+    search.advance(1)
+    chance = np.random.default_rng(3)
+    planted = stored[chance.choice(len(stored), 600, replace=False)].astype(np.float64)
+    queries = halves(planted + chance.standard_normal(planted.shape) * 0.03)
+    answer = search.within(1, queries, 0.05)
+    with ledger._database.connection() as connection:
+        ids = dict(connection.execute("SELECT key, object_id FROM object").fetchall())
+    unit = stored.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    near = 1 - queries.astype(np.float64) @ unit.T <= 0.045
+    hits = [
+        ids[f"a/{row}"] in set(answer.object_ids[query].tolist())
+        for query, row in zip(*np.nonzero(near), strict=True)
+    ]
+    assert len(hits) >= 600
+    assert np.mean(hits) >= 0.995
