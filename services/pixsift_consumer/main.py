@@ -15,6 +15,7 @@ from pixsift.adapters.migrate import pending
 from pixsift.adapters.models import load_embedder
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.search import new_search
 from pixsift.adapters.sqs import SqsQueue
 from pixsift.config import ConsumerSettings
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
@@ -55,7 +56,13 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
         telemetry = Telemetry("pixsift-consumer")
         points = FaultPoints(os.environ.get(faults.VARIABLE, ""))
         database = stack.enter_context(Database(_database_url(settings), max_connections=6))
-        ledger = Ledger(database, pause=points.passed)
+        search = new_search(
+            database,
+            settings.search,
+            memory_bytes=settings.search_memory_bytes,
+            device=settings.search_device,
+        )
+        ledger = Ledger(database, search=search, pause=points.passed)
         objects = S3Objects(connections=settings.fetch_threads + 8)
         queue = SqsQueue(settings.ingest_queue)
         dlq = SqsQueue(settings.ingest_dlq)

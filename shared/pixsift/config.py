@@ -82,6 +82,25 @@ class ModelSettings(_Settings):
     max_batch: int = Field(default=16, ge=1, le=1024, description="most images per forward pass")
 
 
+class SearchSettings(_Settings):
+    """How near-duplicates are looked for when a batch is decided."""
+
+    search: Literal["auto", "resident", "hnsw"] = Field(
+        default="auto",
+        description="resident: exact, the kept vectors of a collection in memory; hnsw: pgvector "
+        "index plus exact tail; auto: resident while the vectors fit PIXSIFT_SEARCH_MEMORY_BYTES",
+    )
+    search_memory_bytes: int = Field(
+        default=2 << 30,
+        ge=0,
+        description="most memory for the resident vectors of one collection, bytes; "
+        "one million of 384 dimensions take 1.7 GB",
+    )
+    search_device: Literal["cpu", "cuda"] = Field(
+        default="cpu", description="where resident vectors live and are compared"
+    )
+
+
 class LocalSettings(_Settings):
     """The local loop: pixsift up, down and demo."""
 
@@ -135,7 +154,7 @@ class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, LoggingSe
 
 
 class ConsumerSettings(
-    DatabaseSettings, QueueSettings, BucketSettings, ModelSettings, LoggingSettings
+    DatabaseSettings, QueueSettings, BucketSettings, ModelSettings, SearchSettings, LoggingSettings
 ):
     """How the consumer takes, holds and gives back work."""
 
