@@ -63,7 +63,7 @@ class LedgerOfRows:
             )
             row = connection.execute(
                 "INSERT INTO collection (name, sources, space_id, epsilon)"
-                " VALUES ('shop', '[]', %s, 0.05) RETURNING collection_id",
+                " VALUES ('shop', '[{\"bucket\": \"raw\"}]', %s, 0.05) RETURNING collection_id",
                 (self.space_id,),
             ).fetchone()
             assert row is not None
@@ -124,6 +124,11 @@ class LedgerOfRows:
             "INSERT INTO embedding (space_id, pixel_sha256, embedding)"
             " VALUES (%s, %s, %s::halfvec)",
             (space_id, digest, text),
+        )
+        connection.execute(
+            "INSERT INTO decision (collection_id, generation, object_id, outcome, reason,"
+            " valid_from_seq) VALUES (%s, 1, %s, 'kept', 'new', %s)",
+            (self.collection_id, object_id, self.seq),
         )
         connection.execute(
             "INSERT INTO representative VALUES (%s, 1, %s, %s, %s, %s, %s)",

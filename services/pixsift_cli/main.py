@@ -27,6 +27,7 @@ COMMAND_MODULES = (
     "explain",
     "generations",
     "select",
+    "attributes",
 )
 """Modules of this package with a function ``register(app)``."""
 

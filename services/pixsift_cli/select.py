@@ -102,7 +102,8 @@ def choose(
     changes: dict[str, Any] = {
         "collection": collection, "name": "dry-run", "at_seq": at_seq,
         "select": {
-            "k": k, "strategy": strategy or (None if file else "k_center"), "seed": seed, "clusters": clusters,
+            "k": k, "strategy": strategy or (None if file else "k_center"), "seed": seed,
+            "clusters": clusters,
             "similar_to": similar_to, "dissimilar_to": dissimilar_to, "exclude": exclude,
             "trim_outliers": trim_outliers, "max_pool": max_pool,
             "preselected_snapshot": preselected,

@@ -6,7 +6,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from pixsift.adapters.pool import load_pool
+from ledger_world import image, ledger_of, new_collection, turned
+from pixsift.adapters.pool import load_pool, object_uris, pool_point
 from pixsift.adapters.postgres import Database
 from pixsift.core.pool import Pool
 from pixsift.core.sampling import select
@@ -144,3 +145,21 @@ def test_load_pool__an_erased_image_is_counted(database_url: str, tmp_path: Path
         connection.execute("UPDATE object SET erased_at = now() WHERE object_id = %s", (ids[0],))
     pool = load(ledger, tmp_path)
     assert (pool.object_ids.tolist(), pool.erased) == (ids[1:], 1)
+
+
+def test_load_pool__of_what_the_ledger_itself_wrote(database_url: str, tmp_path: Path) -> None:
+    with ledger_of(database_url) as ledger, Database(database_url) as database:
+        collection = new_collection(ledger, key_pattern=r"^(?P<robot>[^/]+)/")
+        ledger.commit(collection, [image("r1/a.jpg", turned(0)), image("r2/b.jpg", turned(40)),
+                                   image("r2/near-b.jpg", turned(41))])  # fmt: skip
+        ledger.commit(ledger.collection("c"), [image("r1/c.jpg", turned(90))])
+        point = pool_point(database, "c", None)
+        pool = load_pool(
+            database, point.collection_id, point.generation, point.at_seq, Where(),
+            spill_dir=tmp_path,
+        )  # fmt: skip
+        assert [pool.facts.attributes["robot"].at(i) for i in range(3)] == ["r1", "r2", "r1"]
+        assert np.array_equal(pool.rows.take(np.arange(3))[2], turned(90).astype(np.float64))
+        uris = object_uris(database, pool.object_ids.tolist())
+        assert list(uris.values())[0] == "s3://raw/r1/a.jpg?versionId=v1"
+        assert select(pool, Select(k=3)).report["candidates"] == 3

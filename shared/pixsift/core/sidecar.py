@@ -1,0 +1,138 @@
+"""Reads attributes from a sidecar file: CSV, JSON or JSON lines. Pure; the ledger is not asked.
+
+A record names an object by ``uri`` (``s3://bucket/key?versionId=...``) or by ``key`` (with
+``bucket`` and ``version_id`` if wanted); everything else in it is an attribute. An empty CSV cell
+says nothing; a JSON null takes the attribute away. Nothing is guessed: a file that is not clear is
+refused with the place.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pixsift.core.identity import S3Uri
+from pixsift.errors import UserError
+
+Form = Literal["csv", "json", "jsonl"]
+_NAMES = ("uri", "key", "bucket", "version_id")
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarRow:
+    """What a file says of one object."""
+
+    place: str
+    """Where in the file, for messages: ``line 7``."""
+    key: str
+    bucket: str | None
+    version_id: str | None
+    attributes: dict[str, str | None]
+    """None takes an attribute away."""
+
+    @property
+    def named(self) -> tuple[str | None, str, str | None]:
+        """What makes two rows speak of the same object."""
+        return self.bucket, self.key, self.version_id
+
+
+def parse_sidecar(text: str, form: Form) -> list[SidecarRow]:
+    """All rows of a file. Raises UserError with the place of what is wrong."""
+    records = {"csv": _csv, "json": _json, "jsonl": _json_lines}[form](text.removeprefix("\ufeff"))
+    rows = [_row(place, record) for place, record in records]
+    if not rows:
+        raise UserError("the sidecar file holds no records")
+    seen: dict[tuple[str | None, str, str | None], str] = {}
+    for row in rows:
+        earlier = seen.setdefault(row.named, row.place)
+        if earlier != row.place:
+            raise UserError(f"{row.place} names {row.key!r} again, as {earlier} did")
+    return rows
+
+
+def _csv(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        repeated = {name for name in header if header.count(name) > 1}
+        if repeated or "" in header:
+            raise UserError(f"the header repeats or leaves out a name: {', '.join(header)}")
+        for cells in reader:
+            place = f"line {reader.line_num}"
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise UserError(f"{place} has {len(cells)} cells, the header {len(header)}")
+            yield place, {name: cell for name, cell in zip(header, cells, strict=True) if cell}
+    except csv.Error as exc:
+        raise UserError(f"line {reader.line_num}: {exc}") from exc
+
+
+def _json_lines(text: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            yield f"line {number}", _parsed(line, f"line {number}: ")
+
+
+def _json(text: str) -> Iterator[tuple[str, Any]]:
+    found = _parsed(text, "")
+    if isinstance(found, dict):
+        for name, attributes in found.items():
+            field = "uri" if name.startswith("s3://") else "key"
+            yield repr(name), {field: name, "attributes": attributes}
+    elif isinstance(found, list):
+        for number, record in enumerate(found, start=1):
+            yield f"record {number}", record
+    else:
+        raise UserError("a JSON sidecar is a list of records, or an object by key or URI")
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise UserError(f"{place}no JSON: {exc}") from exc
+
+
+def _row(place: str, record: Any) -> SidecarRow:
+    if not isinstance(record, dict):
+        raise UserError(f"{place} is no record but {type(record).__name__}")
+    names = {name: _text(place, name, record[name]) for name in _NAMES if name in record}
+    inner = record.get("attributes", {})
+    if not isinstance(inner, dict):
+        raise UserError(f"{place}: attributes must be an object of names and values")
+    flat = {n: v for n, v in record.items() if n not in _NAMES and n != "attributes"}
+    attributes = {n: _value(place, n, v) for n, v in {**flat, **inner}.items()}
+    if not attributes:
+        raise UserError(f"{place} holds no attribute")
+    if ("uri" in names) == ("key" in names):
+        raise UserError(f"{place} must name its object by either uri or key")
+    if "uri" not in names:
+        return SidecarRow(place, names["key"], names.get("bucket"), names.get("version_id"),
+                          attributes)  # fmt: skip
+    try:
+        uri = S3Uri.parse(names["uri"])
+    except ValueError as exc:
+        raise UserError(f"{place}: {names['uri']!r} {exc}") from exc
+    return SidecarRow(place, uri.key, uri.bucket, uri.version_id, attributes)
+
+
+def _value(place: str, name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _text(place, name, value)
+
+
+def _text(place: str, name: str, value: Any) -> str:
+    if not name or "\0" in name:
+        raise UserError(f"{place} has an attribute without a proper name")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{place}: {name} must be text or a number, not {type(value).__name__}")
+    text = str(value)
+    if "\0" in text or not text.isprintable():
+        raise UserError(f"{place}: {name} holds characters that cannot be printed")
+    return text

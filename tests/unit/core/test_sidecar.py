@@ -1,0 +1,72 @@
+"""Sidecar files: three forms, one meaning, and no guesses."""
+
+import json
+
+import pytest
+
+from pixsift.core.sidecar import Form, SidecarRow, parse_sidecar
+from pixsift.errors import UserError
+
+CSV = 'key,version_id,label,site\r\na.jpg,v1,cat,\r\n"b,c.jpg",,dog,"north, hall 2"\r\n'
+RECORDS = [
+    {"key": "a.jpg", "version_id": "v1", "label": "cat"},
+    {"key": "b,c.jpg", "attributes": {"label": "dog", "site": "north, hall 2"}},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        (CSV, "csv"),
+        ("\ufeff" + CSV, "csv"),  # as spreadsheets save it
+        (json.dumps(RECORDS), "json"),
+        ("\n".join(map(json.dumps, RECORDS)) + "\n\n", "jsonl"),
+    ],
+)
+def test_parse_sidecar__forms_mean_the_same(text: str, form: Form) -> None:
+    rows = parse_sidecar(text, form)
+    assert [(r.named, r.attributes) for r in rows] == [
+        ((None, "a.jpg", "v1"), {"label": "cat"}),
+        ((None, "b,c.jpg", None), {"label": "dog", "site": "north, hall 2"}),
+    ]
+
+
+def test_parse_sidecar__object_by_key_or_uri() -> None:
+    text = json.dumps({"a.jpg": {"n": 3, "ok": True, "old": None},
+                       "s3://raw/b c.jpg?versionId=v2": {"label": "x"}})  # fmt: skip
+    assert parse_sidecar(text, "json") == [
+        SidecarRow("'a.jpg'", "a.jpg", None, None, {"n": "3", "ok": "true", "old": None}),
+        SidecarRow("'s3://raw/b c.jpg?versionId=v2'", "b c.jpg", "raw", "v2", {"label": "x"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "message"),
+    [
+        ("", "csv", "holds no records"),
+        ("key,label\n", "csv", "holds no records"),
+        ("key,label,label\na,b,c\n", "csv", "header repeats or leaves out"),
+        ("key,\na,b\n", "csv", "header repeats or leaves out"),
+        ("key,label\na,b,c\n", "csv", "line 2 has 3 cells, the header 2"),
+        ('key,label\na,"b\n', "csv", "line 2"),
+        ("label\nb\n", "csv", "line 2 must name its object by either uri or key"),
+        ("uri,label\nraw/a.jpg,b\n", "csv", "is no S3 URI"),
+        ("key,label\na,b\na,c\n", "csv", "line 3 names 'a' again, as line 2 did"),
+        ("key,label\na,\n", "csv", "line 2 holds no attribute"),
+        ("key,label\na,b\x00\n", "csv", "line"),
+        ("[1]", "json", "record 1 is no record but int"),
+        ("3", "json", "a list of records, or an object"),
+        ("{", "json", "no JSON"),
+        ("[" * 100_000, "json", "no JSON"),
+        ('{"key": "a", "label": "x"}\n{', "jsonl", "line 2: no JSON"),
+        ('[{"key": "a", "label": ["x"]}]', "json", "label must be text or a number, not list"),
+        ('[{"key": "a", "label": "\\u0000"}]', "json", "cannot be printed"),
+        ('[{"key": "a", "": "x"}]', "json", "without a proper name"),
+        ('[{"key": "a", "attributes": [1]}]', "json", "must be an object"),
+        ('[{"key": true, "label": "x"}]', "json", "key must be text"),
+        ('[{"key": "a", "uri": "s3://raw/a", "label": "x"}]', "json", "either uri or key"),
+    ],
+)
+def test_parse_sidecar__refuses_with_the_place(text: str, form: Form, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_sidecar(text, form)
