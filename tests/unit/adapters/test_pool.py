@@ -161,5 +161,5 @@ def test_load_pool__of_what_the_ledger_itself_wrote(database_url: str, tmp_path:
         assert [pool.facts.attributes["robot"].at(i) for i in range(3)] == ["r1", "r2", "r1"]
         assert np.array_equal(pool.rows.take(np.arange(3))[2], turned(90).astype(np.float64))
         uris = object_uris(database, pool.object_ids.tolist())
-        assert list(uris.values())[0] == "s3://raw/r1/a.jpg?versionId=v1"
+        assert next(iter(uris.values())) == "s3://raw/r1/a.jpg?versionId=v1"
         assert select(pool, Select(k=3)).report["candidates"] == 3
