@@ -20,7 +20,7 @@ from pixsift.adapters.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.events_stack import EventsStack, deploy_events_stack
 from pixsift.adapters.localstack import DEFAULT_PORT, LocalStack, is_port_free
 from pixsift.adapters.migrate import migrate
-from pixsift.adapters.processes import ProcessRecord, spawn, stop
+from pixsift.adapters.processes import ProcessRecord, ask_to_stop, finish, spawn, stop
 from pixsift.config import LocalSettings
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
 
@@ -28,6 +28,12 @@ Say = Callable[[str], None]
 SERVICES = {"pixsift-consumer": "pixsift_consumer.main", "pixsift-curator": "pixsift_curator.main"}
 _LONGEST_SOCKET_FOLDER = 80
 """Bytes; a Unix socket's whole path may have 107 (unix(7)), PostgreSQL's part of it included."""
+_QUICK_TO_STOP = {"PIXSIFT_POLL_SECONDS": "2", "PIXSIFT_REQUEST_POLL_SECONDS": "2"}
+"""A service ends when its long poll does; nobody at a keyboard waits twenty seconds for that."""
+_OTHER_AWS = frozenset({
+    "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT",
+})  # fmt: skip
 _LOOPBACK = "localhost,127.0.0.1"
 
 
@@ -67,6 +73,11 @@ class LocalLoop:
         self.stack = EventsStack()
 
     @property
+    def postgres_folder(self) -> Path:
+        """Where the ledger's files are."""
+        return self._postgres.root
+
+    @property
     def database_url(self) -> str:
         """The ledger's URL, for processes of this machine."""
         return self._postgres.url()
@@ -96,7 +107,8 @@ class LocalLoop:
             log = self.state / f"{name}.log"
             process = spawn(
                 name, [sys.executable, "-c", f"from {module} import main; main()"],
-                environment={**os.environ, **self.environment}, log=log, cwd=self.state,
+                environment={**_QUICK_TO_STOP, **os.environ, **self.environment},
+                log=log, cwd=self.state,
             )  # fmt: skip
             self._note(process)
             say(f"{name} runs, its log is {_short(log)}")
@@ -122,8 +134,9 @@ class LocalLoop:
         self.environment |= environment
         # A proxy for the internet must not catch what is meant for this machine.
         for name in ("NO_PROXY", "no_proxy"):
-            self.environment[name] = ",".join(filter(None, [os.environ.get(name), _LOOPBACK]))
-        os.environ.update(self.environment)
+            known = os.environ.get(name, "")
+            self.environment[name] = known if _LOOPBACK in known else f"{known},{_LOOPBACK}"
+        speak_to(self.environment)
         self._write()
 
     def _record(self) -> LoopRecord:
@@ -135,12 +148,14 @@ class LocalLoop:
 
 
 def stop_record(record: LoopRecord) -> list[str]:
-    """Stop what a record names, in the reverse order of starting; returns what was running."""
-    stopped = []
-    for process in reversed(record.processes):
-        if process.is_alive():
-            stop(process)
-            stopped.append(process.name)
+    """Stop what a record names, the services before what they need; returns what was running."""
+    running = [process for process in reversed(record.processes) if process.is_alive()]
+    services = [process for process in running if process.name in SERVICES]
+    for process in services:
+        ask_to_stop(process)  # all at once: each may finish what it has in hand
+    for process in running:
+        (finish if process in services else stop)(process)
+    stopped = [process.name for process in running]
     postgres = EmbeddedPostgres(Path(record.postgres))
     if postgres.root.exists() and postgres.is_running():
         postgres.stop()
@@ -159,6 +174,17 @@ def read_record(state: Path) -> LoopRecord | None:
         raise UserError(f"{path} cannot be read ({exc}): delete it") from exc
 
 
+def speak_to(environment: Mapping[str, str]) -> None:
+    """Point this process and its children at a local loop, and away from any other AWS."""
+    for name in list(os.environ):
+        if name in _OTHER_AWS or name.startswith("AWS_ENDPOINT_URL"):
+            del os.environ[name]
+    # A profile there may name endpoints, roles or an addressing style of its own.
+    os.environ["AWS_CONFIG_FILE"] = os.devnull
+    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    os.environ.update(environment)
+
+
 def use_running_loop() -> None:
     """Let commands find the loop that ``pixsift up`` left running, where nothing else is chosen.
 
@@ -169,7 +195,7 @@ def use_running_loop() -> None:
     try:
         record = read_record(state_folder())
         if record is not None and record.processes and record.processes[0].is_alive():
-            os.environ.update(record.environment)
+            speak_to(record.environment)
     except PixsiftError:
         return  # up, down and doctor tell about it
 

@@ -17,17 +17,19 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
                   help="Sift robot camera images as they land in S3.")  # fmt: skip
 
 COMMAND_MODULES = (
-    "database",
+    "demo",
+    "doctor",
     "local",
-    "search",
-    "snapshot",
-    "upload",
+    "database",
     "collection",
+    "upload",
     "status",
     "explain",
+    "search",
     "generations",
     "select",
     "attributes",
+    "snapshot",
 )
 """Modules of this package with a function ``register(app)``."""
 

@@ -74,7 +74,8 @@ def s3_client(*, connections: int = 32, read_timeout_seconds: int = 20) -> "S3Cl
 
 def sqs_client(*, connections: int = 8) -> "SQSClient":
     """A thread-safe SQS client; its read timeout outlives the longest long poll (20 s)."""
-    return boto3.client("sqs", config=_config(connections, read_timeout=30))
+    with aws_errors("SQS client"):
+        return boto3.client("sqs", config=_config(connections, read_timeout=30))
 
 
 def _config(connections: int, **more: Any) -> Config:

@@ -77,6 +77,20 @@ def pending(database_url: str) -> list[str]:
     return [m.name for m in migrations() if m.version not in applied]
 
 
+def server_versions(database_url: str) -> tuple[str, str]:
+    """Of PostgreSQL and of its pgvector. Raises UserError for too old or no pgvector."""
+    try:
+        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+            _check_pgvector(connection)
+            row = connection.execute(
+                "SELECT current_setting('server_version'), default_version"
+                " FROM pg_available_extensions WHERE name = 'vector'"
+            ).fetchone()
+    except psycopg.OperationalError as exc:
+        raise DependencyDownError(f"PostgreSQL does not answer: {exc}".strip()) from exc
+    return ("", "") if row is None else (row[0], row[1])
+
+
 def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
     row = connection.execute(
         "SELECT checksum FROM schema_migrations WHERE version = %s", (migration.version,)

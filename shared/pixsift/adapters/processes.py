@@ -54,12 +54,21 @@ def spawn(
     return ProcessRecord(name, process.pid, started, str(log))
 
 
+def ask_to_stop(record: ProcessRecord) -> None:
+    """Ask it to end, and do not wait."""
+    with suppress(ProcessLookupError):
+        if record.is_alive():
+            os.kill(record.pid, signal.SIGTERM)
+
+
 def stop(record: ProcessRecord, *, seconds: float = 20.0) -> bool:
     """Ask it to end, and make it after ``seconds``; False when that was needed."""
-    if not record.is_alive():
-        return True
-    with suppress(ProcessLookupError):
-        os.kill(record.pid, signal.SIGTERM)
+    ask_to_stop(record)
+    return finish(record, seconds=seconds)
+
+
+def finish(record: ProcessRecord, *, seconds: float = 20.0) -> bool:
+    """Wait for its end, and make it after ``seconds``; False when that was needed."""
     if _wait(record, seconds):
         return True
     # It leads its session: whatever it started goes with it.

@@ -23,6 +23,10 @@ FRAME_SIZE = (400, 300)
 _JPEG_QUALITY = 88
 
 
+Frame = Image.Image
+"""One picture, RGB, before it is a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pose:
     """Where the camera looks, and how it sees."""
@@ -44,7 +48,7 @@ class Scene:
     name: str
     image: Image.Image
 
-    def frame(self, pose: Pose, seed: int) -> Image.Image:
+    def frame(self, pose: Pose, seed: int) -> Frame:
         """What the camera sees at ``pose``: ``FRAME_SIZE``, RGB; the same seed, the same noise."""
         window = self.image.resize(
             FRAME_SIZE, Image.Resampling.BICUBIC, box=_window(self.image.size, pose)
@@ -84,28 +88,33 @@ def drive(frames: int, *, start: float = 0.0, drift: float = 1.0) -> list[Pose]:
     ]
 
 
-def to_jpeg(frame: Image.Image) -> bytes:
+def to_jpeg(frame: Frame) -> bytes:
     """The frame as a JPEG."""
     stream = io.BytesIO()
     frame.save(stream, "JPEG", quality=_JPEG_QUALITY)
     return stream.getvalue()
 
 
-def blurred(frame: Image.Image) -> Image.Image:
+def blurred(frame: Frame) -> Frame:
     """As from a lens out of focus: far beyond what anybody would train on."""
     return frame.filter(ImageFilter.GaussianBlur(6))
 
 
-def nearly_black(frame: Image.Image) -> Image.Image:
+def nearly_black(frame: Frame) -> Frame:
     """As with the lights off: hardly anything above black."""
     return frame.point([level // 64 for level in range(256)] * 3)
 
 
-def read_photo(source: bytes) -> Image.Image | None:
+def tipped_over(frame: Frame) -> Frame:
+    """As after a fall to the left."""
+    return frame.transpose(Image.Transpose.ROTATE_90)
+
+
+def read_photo(source: bytes) -> Frame | None:
     """A user's photo at a size for the camera, or None where it cannot be read."""
     try:
         with Image.open(io.BytesIO(source)) as image:
-            image.thumbnail((1200, 1200))
+            image.thumbnail((max(FRAME_SIZE), max(FRAME_SIZE)))
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
@@ -119,7 +128,7 @@ def photos_in(folder: Path) -> Sequence[Path]:
     )
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path) -> Frame:
     with Image.open(path) as image:
         return image.convert("RGB")
 

@@ -71,6 +71,14 @@ class FolderUploads:
         except (ClientError, BotoCoreError) as exc:
             raise _translated(exc, f"s3://{location.bucket}") from exc
 
+    def check(self, bucket: str) -> str:
+        """An empty text when the bucket answers; raises what is wrong with it."""
+        try:
+            self._s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        except (ClientError, BotoCoreError) as exc:
+            raise _translated(exc, f"s3://{bucket}") from exc
+        return ""
+
     def put(self, bucket: str, key: str, body: bytes | Path) -> str:
         """Write one object; returns its version id ("" in a bucket without versions)."""
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"

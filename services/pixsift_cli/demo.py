@@ -1,0 +1,308 @@
+"""``pixsift demo``: robots upload, pixsift curates, a snapshot appears; and the ledger is checked.
+
+Everything is the real thing, each part a process of its own: LocalStack, PostgreSQL, the consumer
+and the curator. Whatever happens, Ctrl-C included, all that was started is stopped again.
+"""
+
+import fcntl
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from pixsift.adapters.outcomes import ObjectOutcome, Outcomes, tally
+from pixsift.adapters.postgres import Database
+from pixsift.adapters.simulated_camera import load_scenes, photos_in
+from pixsift.adapters.snapshots import Snapshot, Snapshots
+from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.uploads import FolderUploads, S3Location
+from pixsift.errors import DependencyDownError, UserError
+from pixsift.messages import Select, SnapshotRequest, Split
+from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.contact_sheet import contact_sheet
+from pixsift_cli.default_collection import DEFAULT_COLLECTION, ensure_default_collection
+from pixsift_cli.demo_check import check_ledger, check_snapshot, is_complete
+from pixsift_cli.demo_view import DemoView, Standing, summary
+from pixsift_cli.local_loop import (
+    LocalLoop,
+    localstack_venv,
+    read_record,
+    state_folder,
+    stop_record,
+)
+from pixsift_cli.robots import Plan, Upload, plan_photos, plan_scenes
+from pixsift_cli.snapshot import wait_for
+
+_DECIDED_WITHIN_SECONDS = 240.0
+_PUBLISHED_WITHIN_SECONDS = 60.0
+_UPLOADS_PER_SECOND = 20.0
+"""Of one robot, at most: fast enough for a demo, slow enough to watch."""
+_MOST_PHOTOS = 600
+
+
+@dataclass(slots=True)
+class DemoReport:
+    """What the demo found; ``complaints`` is empty when the ledger is right."""
+
+    uploaded: int = 0
+    ignored: int = 0
+    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
+    snapshot_id: str = ""
+    snapshot_images: int = 0
+    snapshot_location: str = ""
+    snapshot_folder: str = ""
+    contact_sheet: str = ""
+    seconds: float = 0.0
+    complaints: list[str] = field(default_factory=list)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(demo)
+
+
+def demo(
+    images: Annotated[
+        Path | None, typer.Option(help="A folder with photos of yours, instead of the robots' own.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=4, max=200, help="Per scene and robot.")] = 24,
+    k: Annotated[int, typer.Option(min=1, help="Images in the snapshot, at most.")] = 24,
+    as_json: JsonOption = False,
+) -> None:
+    """Three simulated robots upload, pixsift curates, a snapshot appears; the ledger is checked."""
+    state = state_folder().absolute() / "demo"
+    view = DemoView(quiet=as_json)
+    with _only_one(state), _stopped_by_signals(), ThreadPoolExecutor(1) as pool:
+        plan = pool.submit(_plan, images, frames)
+        report = _run(state, plan, view, k=k)
+    emit(asdict(report), as_json, "")
+    if not as_json:
+        view.show(summary(asdict(report)))
+    for complaint in report.complaints:
+        typer.echo(f"pixsift: the ledger is wrong: {complaint}", err=True)
+    if report.complaints:
+        raise typer.Exit(1)
+
+
+def _plan(images: Path | None, frames: int) -> Plan:
+    if images is None:
+        return plan_scenes(load_scenes(), frames=frames)
+    photos = photos_in(images)
+    if not photos:
+        raise UserError(f"--images {images}: no photos there: name a folder with some")
+    return plan_photos(photos[:_MOST_PHOTOS])
+
+
+def _run(state: Path, future: "Future[Plan]", view: DemoView, *, k: int) -> DemoReport:
+    started = time.monotonic()
+    loop = LocalLoop(state, venv=localstack_venv())
+    try:
+        loop.start_infrastructure(view.say)
+        collection = ensure_default_collection(
+            loop.database_url, loop.stack.raw_bucket, quality_policy={"blurred": "reject"}
+        )
+        loop.start_services(view.say)
+        plan = future.result()
+        view.say(f"three robots upload {plan.count()} objects; this is what becomes of them:")
+        with Database(loop.database_url) as database:
+            report = _Demo(loop, database, plan, view).run(epsilon=collection.epsilon, k=k)
+        report.seconds = round(time.monotonic() - started, 1)
+        return report
+    finally:
+        view.say("stopping what was started")
+        with _uninterrupted():
+            loop.stop()
+            shutil.rmtree(loop.postgres_folder, ignore_errors=True)
+            shutil.rmtree(state / "localstack", ignore_errors=True)
+
+
+class _Demo:
+    """The flow from the first upload to the contact sheet."""
+
+    def __init__(self, loop: LocalLoop, database: Database, plan: Plan, view: DemoView) -> None:
+        self._loop, self._plan, self._view = loop, plan, view
+        self._outcomes = Outcomes(database)
+        self._snapshots = Snapshots(database)
+        self._uploads = FolderUploads()
+        self._sent: dict[str, str] = {}
+        """Key -> version id."""
+
+    def run(self, *, epsilon: float, k: int) -> DemoReport:
+        """All of it; what is wrong is in the report."""
+        late = self._upload_and_watch()
+        rows = self._outcomes.current(DEFAULT_COLLECTION)
+        report = DemoReport(
+            uploaded=len(self._sent), ignored=self._plan.count("sidecar"), complaints=late
+        )
+        for (outcome, reason), count in self._outcomes.counts(DEFAULT_COLLECTION).items():
+            report.outcomes.setdefault(outcome, {})[reason] = count
+        report.complaints += check_ledger(self._plan, self._sent, rows, epsilon=epsilon)
+
+        snapshot = self._request_snapshot(k)
+        report.complaints += self._bring_home(snapshot, rows, report, k=k)
+        self._write_contact_sheet(rows, snapshot, report)
+        return report
+
+    def _upload_and_watch(self) -> list[str]:
+        """Until every object is decided; complains when that takes too long."""
+        ingest = SqsQueue(self._loop.stack.ingest_queue)
+        deadline = time.monotonic() + _DECIDED_WITHIN_SECONDS
+        stop = threading.Event()
+        with self._view.live() as show, ThreadPoolExecutor(len(self._plan.by_robot)) as robots:
+            drives = [
+                robots.submit(self._drive, uploads, stop)
+                for uploads in self._plan.by_robot.values()
+            ]
+            try:
+                while not self._settled(drives, ingest, show):
+                    self._loop.check_services()
+                    if time.monotonic() > deadline:
+                        late = "the ingest queue was not drained in {:.0f} s"
+                        return [late.format(_DECIDED_WITHIN_SECONDS)]
+                    time.sleep(0.4)
+            finally:
+                stop.set()
+        return []
+
+    def _drive(self, uploads: list[Upload], stop: threading.Event) -> None:
+        """One robot's way."""
+        for upload in uploads:
+            if stop.wait(1 / _UPLOADS_PER_SECOND):
+                return
+            bucket = self._loop.stack.raw_bucket
+            self._sent[upload.key] = self._uploads.put(bucket, upload.key, upload.content())
+            if upload.kind == "deleted":
+                self._uploads.delete(bucket, upload.key)
+
+    def _settled(
+        self, drives: "list[Future[None]]", ingest: SqsQueue, show: Callable[[Standing], None]
+    ) -> bool:
+        """Whether everything was sent and decided, and the queue is empty."""
+        for drive in drives:
+            if drive.done():
+                drive.result()  # a failed upload ends the demo with its own words
+        counts = self._outcomes.counts(DEFAULT_COLLECTION)
+        visible, in_flight = ingest.depth()
+        show(Standing(self._plan.count(), len(self._sent), visible + in_flight, tally(counts)))
+        sent = all(drive.done() for drive in drives)
+        return sent and is_complete(self._plan, counts) and visible + in_flight == 0
+
+    def _request_snapshot(self, k: int) -> Snapshot:
+        """Asked for as any program would: one message to the queue."""
+        request = SnapshotRequest(
+            request_id=f"demo-{uuid4()}",
+            collection=DEFAULT_COLLECTION,
+            name="demo",
+            select=Select(strategy="k_center", k=k, seed=7),
+            split=Split(train=0.8, val=0.1, test=0.1),
+        )
+        self._view.say(f"a snapshot of at most {k} images is requested over SQS")
+        SqsQueue(self._loop.stack.snapshot_queue).send([request.model_dump_json(by_alias=True)])
+        return wait_for(self._snapshots, request.request_id, _PUBLISHED_WITHIN_SECONDS, quiet=True)
+
+    def _bring_home(
+        self, snapshot: Snapshot, rows: list[ObjectOutcome], report: DemoReport, *, k: int
+    ) -> list[str]:
+        """Download the snapshot as a user would, and compare it with the ledger."""
+        if snapshot.location is None:
+            raise DependencyDownError(f"snapshot {snapshot.snapshot_id} says no location")
+        folder = self._loop.state / "snapshot"
+        self._uploads.download(S3Location.parse(snapshot.location), folder)
+        items = self._outcomes.snapshot_objects(snapshot.snapshot_id)
+        paths = [(item.destination_key, folder / item.destination_key) for item in items]
+        copies = {key: path.read_bytes() for key, path in paths if path.is_file()}
+        report.snapshot_id = snapshot.snapshot_id
+        report.snapshot_images = len(items)
+        report.snapshot_location = snapshot.location
+        report.snapshot_folder = str(folder)
+        complaints = check_snapshot(items, rows, copies, wanted=k)
+        if not (folder / "snapshot.json").is_file():
+            complaints.append("snapshot.json is missing")
+        return complaints
+
+    def _write_contact_sheet(
+        self, rows: list[ObjectOutcome], snapshot: Snapshot, report: DemoReport
+    ) -> None:
+        folder = self._loop.state / "thumbnails"
+        bucket = self._loop.stack.derived_bucket
+        self._uploads.download(S3Location(bucket, "thumbnails/"), folder)
+        thumbnails = {
+            f"thumbnails/{path.name}": f"thumbnails/{path.name}" for path in folder.glob("*.webp")
+        }
+        items = self._outcomes.snapshot_objects(snapshot.snapshot_id)
+        page = contact_sheet(
+            rows,
+            title="What pixsift made of three robots' images",
+            facts=[
+                f"{len(rows)} objects judged, {report.ignored} sidecars ignored",
+                f"snapshot {snapshot.location}, {len(items)} images",
+            ],
+            thumbnails=thumbnails,
+            chosen=frozenset(item.object_id for item in items),
+        )
+        path = self._loop.state / "contact-sheet.html"
+        path.write_text(page, "utf-8")
+        report.contact_sheet = str(path)
+        missing = sum(1 for r in rows if r.outcome == "kept" and r.thumbnail_key not in thumbnails)
+        if missing:
+            report.complaints.append(f"{missing} kept images have no thumbnail")
+
+
+@contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    """One demo per state folder; what a killed one left behind is cleared away first."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state.parent / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise UserError(f"a demo is running in {state}: wait for it, or stop it") from exc
+        record = read_record(state)
+        if record is not None:
+            stop_record(record)
+            shutil.rmtree(record.postgres, ignore_errors=True)
+        shutil.rmtree(state)
+        yield
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """A terminal that closes, or a polite kill, ends the demo as Ctrl-C does."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    known: dict[int, Any] = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("pixsift: interrupted; everything that was started is stopped\n")
+        raise typer.Exit(130) from None
+    finally:
+        for number, handler in known.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not cut the stopping short."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    known: dict[int, Any] = {n: signal.signal(n, signal.SIG_IGN) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in known.items():
+            signal.signal(number, handler)

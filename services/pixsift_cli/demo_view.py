@@ -1,0 +1,130 @@
+"""What the demo shows: a live table on a terminal, plain lines elsewhere, a summary at the end."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+OUTCOMES = ("kept", "duplicate", "rejected", "gone", "failed")
+_COLORS = {"kept": "green", "duplicate": "cyan", "rejected": "yellow", "gone": "dim",
+           "failed": "red"}  # fmt: skip
+_SECONDS_BETWEEN_LINES = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the demo is."""
+
+    planned: int
+    uploaded: int
+    backlog: int
+    """Messages in the ingest queue, those in somebody's hands included."""
+    outcomes: Mapping[str, int]
+
+    @property
+    def decided(self) -> int:
+        """Objects with an outcome."""
+        return sum(self.outcomes.values())
+
+    def line(self) -> str:
+        """One line for a log."""
+        judged = ", ".join(f"{self.outcomes[o]} {o}" for o in OUTCOMES if self.outcomes.get(o))
+        return (
+            f"uploaded {self.uploaded} of {self.planned}, decided {self.decided}, "
+            f"backlog {self.backlog}" + (f": {judged}" if judged else "")
+        )
+
+
+class DemoView:
+    """Writes to stderr, so that stdout is the result's alone."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
+
+    def say(self, line: str) -> None:
+        """One line."""
+        self._console.print(Text(line), soft_wrap=True)
+
+    def show(self, what: RenderableType) -> None:
+        """The result, on stdout."""
+        Console(soft_wrap=True).print(what)
+
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Standing], None]]:
+        """Yields a function that shows how far the demo is."""
+        if not self._console.is_terminal:
+            yield _Lines(self.say).show
+            return
+        with Live(console=self._console, refresh_per_second=8) as live:
+            yield lambda standing: live.update(_table(standing))
+
+
+class _Lines:
+    """A line when something changed, but not too often; the last one always."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._last, self._at = say, "", 0.0
+
+    def show(self, standing: Standing) -> None:
+        line, now = standing.line(), time.monotonic()
+        is_last = standing.uploaded == standing.planned and standing.backlog == 0
+        if line != self._last and (is_last or now - self._at >= _SECONDS_BETWEEN_LINES):
+            self._last, self._at = line, now
+            self._say(line)
+
+
+def summary(report: Mapping[str, Any]) -> RenderableType:
+    """The table at the end, and where to look."""
+    table = Table(title=f"pixsift demo, {report['seconds']:.0f} s", title_justify="left")
+    table.add_column("outcome")
+    table.add_column("objects", justify="right")
+    table.add_column("why")
+    for outcome in OUTCOMES:
+        reasons = report["outcomes"].get(outcome, {})
+        if reasons:
+            why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+            table.add_row(Text(outcome, _COLORS[outcome]), str(sum(reasons.values())), why)
+    table.add_row("ignored", str(report["ignored"]), "sidecars, by the collection's rules")
+    table.add_row("uploaded", str(report["uploaded"]), "", end_section=True)
+    table.add_row("in the snapshot", str(report["snapshot_images"]), report["snapshot_id"])
+    verdict = (
+        "the ledger agrees with everything that was sent"
+        if not report["complaints"]
+        else f"{len(report['complaints'])} things are wrong"
+    )
+    places = Text(
+        f"snapshot       {report['snapshot_location']}\n"
+        f"local copy     {report['snapshot_folder']}\n"
+        f"contact sheet  {report['contact_sheet']}\n"
+        f"check          {verdict}"
+    )
+    grid = Table.grid()
+    grid.add_row(table)
+    grid.add_row(places)
+    return grid
+
+
+def _table(standing: Standing) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        "uploaded", _bar(standing.uploaded, standing.planned), f"{standing.uploaded}",
+    )  # fmt: skip
+    table.add_row("decided", _bar(standing.decided, standing.planned), f"{standing.decided}")
+    table.add_row("backlog", _bar(standing.backlog, standing.planned), f"{standing.backlog}")
+    for outcome in OUTCOMES:
+        count = standing.outcomes.get(outcome, 0)
+        table.add_row(
+            Text(f"  {outcome}", _COLORS[outcome]), _bar(count, standing.planned), str(count)
+        )
+    return table
+
+
+def _bar(value: int, total: int) -> ProgressBar:
+    return ProgressBar(total=max(total, 1), completed=value, width=40)

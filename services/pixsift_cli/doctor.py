@@ -1,0 +1,173 @@
+"""``pixsift doctor``: does everything pixsift needs answer, and if not, what to do about it."""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from pixsift.adapters.decode import seccomp_available
+from pixsift.adapters.migrate import pending, server_versions
+from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.uploads import FolderUploads
+from pixsift.config import BucketSettings, DatabaseSettings, ModelSettings, QueueSettings
+from pixsift.errors import PixsiftError
+from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.local_loop import localstack_venv, read_record, state_folder
+
+State = Literal["ok", "wrong", "note"]
+"""A note is worth knowing, and stops nothing."""
+_MARKS: dict[State, str] = {"ok": "ok   ", "wrong": "WRONG", "note": "note "}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One dependency: how it is, and what to do where that is not well."""
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(doctor)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Check every dependency and say what to do; exit status 1 when something is wrong."""
+    findings = list(examine())
+    is_well = all(finding.state != "wrong" for finding in findings)
+    facts = {"ok": is_well, "findings": [asdict(finding) for finding in findings]}
+    emit(facts, as_json, "\n".join(_lines(findings)))
+    if not is_well:
+        raise typer.Exit(1)
+
+
+def examine() -> Iterable[Finding]:
+    """One finding per dependency, those that others rest on first."""
+    yield _python()
+    yield _model()
+    yield _sandbox()
+    yield _localstack()
+    yield _loop()
+    yield from _database()
+    yield from _aws()
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", "ok", version)
+
+
+def _model() -> Finding:
+    name = ModelSettings().model
+    if name == "stub":
+        return Finding("model", "note", "stub: for measurements, it knows nothing of images",
+                       "unset PIXSIFT_MODEL, or name a real model")  # fmt: skip
+    missing = [m for m in ("torch", "efficientnet_lite_pytorch") if find_spec(m) is None]
+    if missing:
+        return Finding("model", "wrong", f"{name} needs {', '.join(missing)}",
+                       "pip install 'pixsift[cpu]', or [gpu] on a machine with CUDA")  # fmt: skip
+    if name != "efficientnet-lite0" and Path(name).is_dir():
+        weights = list(Path(name).glob("*.safetensors"))
+        if not weights:
+            return Finding("model", "wrong", f"{name} holds no safetensors",
+                           "save the model as safetensors, with save_pretrained")  # fmt: skip
+    return Finding("model", "ok", name)
+
+
+def _sandbox() -> Finding:
+    if seccomp_available():
+        return Finding("decoder sandbox", "ok", "seccomp")
+    return Finding("decoder sandbox", "note", "no seccomp here: images are decoded in a process "
+                   "without credentials, but the kernel does not keep it from the network",
+                   "run the consumer on Linux, with pyseccomp installed")  # fmt: skip
+
+
+def _localstack() -> Finding:
+    venv = localstack_venv()
+    if (venv / "bin" / "python").exists():
+        return Finding("localstack", "ok", str(venv))
+    return Finding("localstack", "note", f"{venv} is missing: no local loop",
+                   "make .venv-localstack/ready (not needed against AWS)")  # fmt: skip
+
+
+def _loop() -> Finding:
+    try:
+        record = read_record(state_folder())
+    except PixsiftError as error:
+        return Finding("local loop", "wrong", str(error), "pixsift down, then pixsift up")
+    if record is None:
+        return Finding("local loop", "note", "not running", "pixsift up (not needed against AWS)")
+    dead = [process for process in record.processes if not process.is_alive()]
+    if dead:
+        words = "; ".join(f"{p.name} ended: {p.tail(1) or 'no word in its log'}" for p in dead)
+        return Finding("local loop", "wrong", words, "pixsift down, then pixsift up")
+    return Finding("local loop", "ok", ", ".join(process.name for process in record.processes))
+
+
+def _database() -> Iterable[Finding]:
+    url = DatabaseSettings().database_url.get_secret_value()
+    if not url:
+        yield Finding("ledger", "wrong", "PIXSIFT_DATABASE_URL is not set",
+                      "set it to a PostgreSQL with pgvector, or: pixsift up")  # fmt: skip
+        return
+    try:
+        postgres, pgvector = server_versions(url)
+        waiting = pending(url)
+    except PixsiftError as error:
+        yield Finding("ledger", "wrong", str(error), "check PIXSIFT_DATABASE_URL and the server")
+        return
+    yield Finding("ledger", "ok", f"PostgreSQL {postgres}, pgvector {pgvector}")
+    if waiting:
+        yield Finding("schema", "wrong", f"{len(waiting)} migrations wait", "pixsift migrate")
+    else:
+        yield Finding("schema", "ok", "up to date")
+
+
+def _aws() -> Iterable[Finding]:
+    queues, buckets = QueueSettings(), BucketSettings()
+    for label, name, setting in (
+        ("ingest queue", queues.ingest_queue, "PIXSIFT_INGEST_QUEUE"),
+        ("ingest dead letters", queues.ingest_dlq, "PIXSIFT_INGEST_DLQ"),
+        ("snapshot queue", queues.snapshot_queue, "PIXSIFT_SNAPSHOT_QUEUE"),
+    ):
+        yield _ask(label, name, setting, _depth)
+    for label, name, setting in (
+        ("derived bucket", buckets.derived_bucket, "PIXSIFT_DERIVED_BUCKET"),
+        ("curated bucket", buckets.curated_bucket, "PIXSIFT_CURATED_BUCKET"),
+    ):
+        yield _ask(label, name, setting, _listing)
+
+
+def _ask(label: str, name: str, setting: str, question: Callable[[str], str]) -> Finding:
+    try:
+        return Finding(label, "ok", f"{name}{question(name)}")
+    except PixsiftError as error:
+        remedy = (
+            f"pixsift up; or deploy the events stack and check {setting}, AWS_ENDPOINT_URL, "
+            "AWS_DEFAULT_REGION and the credentials"
+        )
+        return Finding(label, "wrong", str(error), remedy)
+
+
+def _depth(name: str) -> str:
+    visible, in_flight = SqsQueue(name).depth()
+    return f": {visible} waiting, {in_flight} in flight"
+
+
+def _listing(name: str) -> str:
+    FolderUploads().check(name)
+    return ""
+
+
+def _lines(findings: Iterable[Finding]) -> Iterable[str]:
+    for finding in findings:
+        yield f"{_MARKS[finding.state]}  {finding.name:20} {finding.detail}"
+        if finding.remedy and finding.state != "ok":
+            yield f"       {'':20} -> {finding.remedy}"
