@@ -6,7 +6,7 @@ spill file. Everything is read in one repeatable-read transaction.
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from pixsift.adapters.postgres import Database
 from pixsift.adapters.spill_rows import SpillRows
 from pixsift.core.identity import S3Uri
 from pixsift.core.pool import Column, Facts, ObjectIds, Pool, matching
+from pixsift.core.rows import RowSource
 from pixsift.errors import UserError
 from pixsift.messages import Select, Where
 from pixsift.sql import statements
@@ -61,11 +62,13 @@ def load_pool(
     spill_dir: Path,
     request: Select | None = None,
     preselected: Sequence[int] = (),
+    device: str | None = None,
 ) -> Pool:
     """The images kept at ``at_seq`` that pass ``where``, with their embeddings.
 
     request: resolves the URIs it mentions, and brings in the vectors of what
     it compares with; preselected: object ids whose vectors are needed too. Those are not eligible.
+    device: a torch device (``cuda``, ``auto``) to hold the rows on; None streams them from the file.
     Raises UserError for an unknown collection, generation, point, attribute or URI, an empty
     result, mixed spaces or missing vectors.
     """
@@ -81,10 +84,11 @@ def load_pool(
             )
         named = {uri: _named(connection, uri) for uri in _mentioned(request)}
         compared = [i for uri in _compared(request) for i in named[uri]]
-        return _with_rows(
+        pool = _with_rows(
             connection, scope, chosen, [*preselected, *compared],
             named=named, erased=erased, spill_dir=spill_dir,
         )  # fmt: skip
+    return pool if device is None else replace(pool, rows=_on_device(pool.rows, device))
 
 
 def pool_point(database: Database, collection: str, at_seq: int | None) -> PoolPoint:
@@ -103,6 +107,12 @@ def object_uris(database: Database, object_ids: Sequence[int]) -> dict[int, str]
     with database.connection() as connection:
         rows = connection.execute(_SQL["pool_uris"], {"object_ids": list(object_ids)}).fetchall()
     return {row[0]: f"s3://{row[1]}/{row[2]}?versionId={row[3]}" for row in rows}
+
+
+def _on_device(rows: RowSource, device: str) -> RowSource:
+    from pixsift.adapters.torch_rows import TorchRows
+
+    return TorchRows.of(rows, device=device)
 
 
 def _scope(

@@ -33,7 +33,10 @@ def test_load_pool__rows_are_the_stored_halves(database_url: str, tmp_path: Path
     assert pool.object_ids.tolist() == ledger.object_ids
     assert np.array_equal(pool.rows.take(np.arange(50)), rows.astype(np.float64))
     assert list(tmp_path.iterdir()) == []  # the spill file has no name
-    assert select(pool, Select(k=5)).object_ids.size == 5
+    chosen = select(pool, Select(k=5))
+    held = load(ledger, tmp_path, device="cpu")
+    assert type(held.rows).__name__ == "TorchRows"
+    assert select(held, Select(k=5)).object_ids.tolist() == chosen.object_ids.tolist()
 
 
 def test_load_pool__is_of_one_point(database_url: str, tmp_path: Path) -> None:
