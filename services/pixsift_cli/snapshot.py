@@ -17,7 +17,9 @@ from pixsift.adapters.sqs import SqsQueue
 from pixsift.config import QueueSettings
 from pixsift.errors import PermanentError, TransientError, UserError
 from pixsift.messages import SnapshotRequest
+from pixsift_cli import snapshot_files
 from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift_cli.snapshot_files import find
 
 _POLL_SECONDS = 0.5
 
@@ -26,6 +28,8 @@ app = typer.Typer(no_args_is_help=True, help="Ask for snapshots, look at them, f
 
 def register(root: typer.Typer) -> None:
     """Add the commands of this module."""
+    app.command()(snapshot_files.download)
+    app.command()(snapshot_files.clean)
     root.add_typer(app, name="snapshot")
 
 
@@ -161,6 +165,7 @@ def build_request(file: Path | None, changes: dict[str, Any]) -> SnapshotRequest
             raise UserError(f"--file {file}: a request is a JSON object")
     merged = _merged(given, changes)
     merged.setdefault("request_id", uuid4().hex)
+    merged.setdefault("select", {})
     try:
         return SnapshotRequest.model_validate(merged)
     except ValidationError as exc:
@@ -199,17 +204,6 @@ def wait_for(
         f"request {request_id} has no snapshot after {timeout_seconds:g} s: is pixsift-curator "
         "running? It goes on by itself; see pixsift snapshot list"
     )
-
-
-def find(snapshots: Snapshots, text: str) -> Snapshot:
-    """The snapshot of an id, request id or name, the newest where several fit."""
-    found = snapshots.find(text)
-    if not found:
-        refused = snapshots.request(text)
-        if refused is not None and refused.error is not None:
-            raise UserError(f"request {text} led to no snapshot: {refused.error}")
-        raise UserError(f"there is no snapshot {text!r}: pixsift snapshot list")
-    return snapshots.get(found[0])
 
 
 def _polls(

@@ -98,6 +98,9 @@ class Exporter:
         except StoppedError:
             self._snapshots.give_back(snapshot_id, fence)
             return "stopped"
+        except LeaseLostError:
+            self._drop_redacted(snapshot_id)
+            raise
         except PixsiftError:
             self._snapshots.give_back(
                 snapshot_id, fence, delay_seconds=self._settings.retry_delay_seconds
@@ -118,6 +121,15 @@ class Exporter:
         self._at_point("described")
         self._publish(snapshot, fence, rows)
         return "published"
+
+    def _drop_redacted(self, snapshot_id: str) -> None:
+        """An image erased while it was being copied may have arrived after its deletion."""
+        prefix = self._snapshots.get(snapshot_id).prefix
+        for row in self._snapshots.redactions(snapshot_id):
+            key = prefix + row["destination_key"]
+            for version in self._objects.list_versions(self._settings.bucket, key):
+                identity = None if version.version_id == "null" else version.version_id
+                self._objects.delete(self._settings.bucket, key, version_id=identity)
 
     # -- the images -------------------------------------------------------------------------
 

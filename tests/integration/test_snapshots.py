@@ -140,7 +140,7 @@ def test_curator__sigterm_hands_the_request_back(
 ) -> None:
     queue.send([json.dumps(request(select={"strategy": "all"}))])
     with curator_process(world, localstack, events_stack, PIXSIFT_COPY_CONCURRENCY="1") as process:
-        wait_until(lambda: world.snapshots.recent())
+        wait_until(world.snapshots.recent)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
     with curator_process(world, localstack, events_stack):

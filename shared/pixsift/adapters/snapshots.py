@@ -229,6 +229,11 @@ class Snapshots:
         rows = self._rows("unannounced")
         return str(rows[0]["snapshot_id"]) if rows else None
 
+    def abandoned(self, older_than_days: float) -> Sequence[Snapshot]:
+        """Snapshots that failed and lie around, the oldest first."""
+        rows = self._rows("abandoned", older_than_days=older_than_days)
+        return [self.get(row["snapshot_id"]) for row in rows]
+
     # -- exporting --------------------------------------------------------------------------
 
     def claim(self, snapshot_id: str, *, lease_seconds: float) -> int | None:

@@ -128,6 +128,12 @@ SELECT snapshot_id FROM snapshot
  WHERE state IN ('resolved', 'copying') AND (lease_until IS NULL OR lease_until < now())
  ORDER BY created_at LIMIT 1;
 
+-- name: abandoned
+-- What failed some days ago: its copies are nobody's any more.
+SELECT snapshot_id FROM snapshot
+ WHERE state = 'failed' AND created_at < now() - make_interval(secs => %(older_than_days)s * 86400)
+ ORDER BY created_at;
+
 -- name: unannounced
 -- Finished, but the word of it never went out.
 SELECT snapshot_id FROM snapshot
