@@ -68,7 +68,7 @@ def load_pool(
 
     request: resolves the URIs it mentions, and brings in the vectors of what
     it compares with; preselected: object ids whose vectors are needed too. Those are not eligible.
-    device: a torch device (``cuda``, ``auto``) to hold the rows on; None streams them from the file.
+    device: a torch device (``cuda``, ``auto``) to hold the rows on; None streams from the file.
     Raises UserError for an unknown collection, generation, point, attribute or URI, an empty
     result, mixed spaces or missing vectors.
     """
