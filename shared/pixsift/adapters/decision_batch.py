@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from psycopg.types.json import Jsonb
 
 from pixsift.adapters.decision_plan import (
@@ -32,17 +33,27 @@ class Facts:
 
     ids: Cursor
     vectors: Cursor | None
-    expected: int
+    """The insert; None where there is nothing to insert."""
+    plan: Plan
 
     def object_ids(self) -> list[int]:
         """Object ids of the plan's items, in order."""
         return [object_id for (object_id,) in self.ids.fetchall()]
 
-    def check(self) -> None:
-        """Somebody else stored one of these vectors first, or erased one: measure on what is
-        there now."""
-        if self.vectors is not None and self.vectors.rowcount != self.expected:
-            raise StartAgainError
+    def check(self, connection: Connection, space_id: str) -> None:
+        """Start again where somebody else stored another vector for the same pixels first: the
+        decision must be measured on what is stored."""
+        vectors = self.plan.vectors
+        if self.vectors is None:
+            return
+        if self.vectors.rowcount == len(vectors) - len(self.plan.stored):
+            return
+        names = {"space_id": space_id, "pixel_sha256s": list(vectors)}
+        cursor = connection.cursor(binary=True).execute(_SQL["embeddings"], names)
+        for pixels, vector, look in cursor.fetchall():
+            ours, our_look = vectors[bytes(pixels)]
+            if not np.array_equal(vector, ours) or bytes(look) != our_look:
+                raise StartAgainError
 
 
 def store_facts(connection: Connection, collection: Collection, plan: Plan) -> Facts:
@@ -51,7 +62,7 @@ def store_facts(connection: Connection, collection: Collection, plan: Plan) -> F
     connection.execute(_SQL["upsert_objects"], columns)
     ids = connection.execute(_SQL["object_ids"], columns)
     if not plan.vectors:
-        return Facts(ids, None, 0)
+        return Facts(ids, None, plan)
     pixels = sorted(plan.vectors)
     vectors = connection.execute(
         _SQL["insert_embeddings"],
@@ -62,7 +73,7 @@ def store_facts(connection: Connection, collection: Collection, plan: Plan) -> F
             "looks": [plan.vectors[p][1] for p in pixels],
         },
     )
-    return Facts(ids, vectors, len(pixels) - len(plan.stored))
+    return Facts(ids, vectors, plan)
 
 
 class Batch:

@@ -79,7 +79,7 @@ class DecisionProtocol:
             batch.lock()
             self._pause("lock_held")
             batch.read(facts.object_ids())
-            facts.check()
+            facts.check(connection, collection.space_id)
             decisions = batch.decide()
             if batch.changes:
                 batch.write()

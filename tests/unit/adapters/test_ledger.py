@@ -1,11 +1,15 @@
 """The ledger on a real PostgreSQL, one process."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 
 from ledger_world import finding, image, ledger_of, new_collection, outcomes, rows, turned, unit
 from pixsift.adapters.ledger import Ledger
+from pixsift.core.collection import Collection
+from pixsift.core.outcomes import Judged
+from pixsift.core.tombstone import content_mark, version_mark
 from pixsift.errors import TransientError, UserError
 
 
@@ -181,3 +185,129 @@ def test_embeddings__first_stored_stays(ledger: Ledger) -> None:
     assert first.pixel_sha256 is not None and first.embedding is not None
     found = ledger.embeddings(collection.space_id, [first.pixel_sha256])
     assert (found[first.pixel_sha256] == first.embedding).all()
+
+
+def commit_one(ledger: Ledger, collection: Collection, item: Judged) -> None:
+    """For a pause point."""
+    ledger.commit(collection, [item])
+
+
+def erase(ledger: Ledger, item: Judged) -> None:
+    """As the erasure does: the mark first, the removal after."""
+    assert item.content_sha256 is not None
+    with ledger._database.transaction() as connection:
+        salt = ledger.salt(connection)
+        connection.execute(
+            "INSERT INTO tombstone (bucket, key_hash, content_hash, salt) VALUES ('raw',%s,%s,%s)",
+            (version_mark(salt, item.version), content_mark(salt, item.content_sha256), salt),
+        )
+
+
+def test_commit__erased_images_stay_erased(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger)
+    first, child = image("a", turned(0)), image("b", turned(5))
+    ledger.commit(collection, [first, child])
+    erase(ledger, first)
+    ledger.remove(collection, [first.version], reason="erased")
+    replay = image("copy", turned(0), content="a@v1", image_facts={"format": "JPEG"})
+    assert first.content_sha256 is not None
+    assert ledger.erased([first.version, child.version], [first.content_sha256]) == (
+        {first.version}, {first.content_sha256},
+    )  # fmt: skip
+    ledger.commit(collection, [first, replay])
+    assert outcomes(database_url) == {
+        "a@v1": ("gone", "erased", None),
+        "b@v1": ("kept", "promoted", None),
+        "copy@v1": ("gone", "erased", None),
+    }
+    facts = rows(database_url, "SELECT content_sha256, image_facts FROM object WHERE key = 'copy'")
+    assert facts == [(None, None)]
+
+
+def test_commit__erased_between_plan_and_lock(database_url: str) -> None:
+    victim = image("a", turned(0))
+    hooks: list[Callable[[], None]] = []
+
+    def pause(point: str) -> None:
+        if point == "planned" and hooks:
+            hooks.pop()()
+
+    with ledger_of(database_url, pause=pause) as ledger:
+        collection = new_collection(ledger)
+        hooks.append(lambda: erase(ledger, victim))
+        (decision,) = ledger.commit(collection, [victim])
+    assert (decision.outcome, decision.reason) == ("gone", "erased")
+    assert rows(database_url, "SELECT count(*) FROM embedding") == [(0,)]
+
+
+def test_commit__another_generation_starts_phase_one_again(database_url: str) -> None:
+    planned = []
+
+    def pause(point: str) -> None:
+        if point == "planned":
+            planned.append(point)
+            if len(planned) == 2:
+                with psycopg.connect(database_url) as connection:
+                    connection.execute("UPDATE generation SET state = 'retired'")
+                    connection.execute(
+                        "INSERT INTO generation (collection_id, generation, epsilon, state)"
+                        " VALUES (1, 2, 0.0001, 'current')"
+                    )
+                    connection.execute("UPDATE collection SET generation = 2, seq = seq + 1")
+
+    with ledger_of(database_url, pause=pause) as ledger:
+        collection = new_collection(ledger)
+        ledger.commit(collection, [image("a", turned(0))])
+        (decision,) = ledger.commit(collection, [image("b", turned(5))])
+    assert len(planned) == 3
+    assert decision.outcome == "kept"
+    assert rows(
+        database_url,
+        "SELECT o.key, d.generation FROM decision d JOIN object o USING (object_id) ORDER BY 1",
+    ) == [("a", 1), ("b", 2)]
+
+
+def test_commit__a_child_that_arrives_meanwhile_is_decided_again(database_url: str) -> None:
+    hooks: list[Callable[[], None]] = []
+
+    def pause(point: str) -> None:
+        if point == "planned" and hooks:
+            hooks.pop()()
+
+    with ledger_of(database_url, pause=pause) as ledger:
+        collection = new_collection(ledger)
+        ledger.commit(collection, [image("rep", turned(0))])
+        hooks.append(lambda: commit_one(ledger, collection, image("late", turned(3))))
+        ledger.remove(collection, [finding("rep", "gone").version])
+    assert outcomes(database_url) == {
+        "rep@v1": ("gone", "deleted", None),
+        "late@v1": ("kept", "promoted", None),
+    }
+
+
+def test_commit__a_vector_stored_first_by_another_counts(database_url: str) -> None:
+    hooks: list[Callable[[], None]] = []
+
+    def pause(point: str) -> None:
+        if point == "planned" and hooks:
+            hooks.pop()()
+
+    with ledger_of(database_url, pause=pause) as ledger:
+        one, other = new_collection(ledger, "one"), new_collection(ledger, "other")
+        ledger.commit(one, [image("near", turned(0))])
+        # The same pixels, measured a little differently by two machines: 30 and 3 degrees.
+        hooks.append(lambda: commit_one(ledger, other, image("x", turned(3), pixels="p")))
+        (decision,) = ledger.commit(one, [image("y", turned(30), pixels="p")])
+    assert (decision.outcome, decision.reason) == ("duplicate", "near")
+
+
+def test_commit__a_vanished_lock_holder_is_survived(database_url: str) -> None:
+    with ledger_of(database_url) as ledger:
+        collection = new_collection(ledger)
+        with psycopg.connect(database_url) as holder:
+            holder.execute("SET idle_in_transaction_session_timeout = '1s'")
+            holder.execute("SELECT 1 FROM collection FOR NO KEY UPDATE")
+            ledger.commit(collection, [image("a", turned(0))])
+            with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+                holder.execute("SELECT 1")
+    assert outcomes(database_url) == {"a@v1": ("kept", "new", None)}

@@ -1,0 +1,72 @@
+"""Error translation and session settings, on a real server."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.postgres import Database, translated
+from pixsift.errors import DependencyDownError, PixsiftError, TransientError, UserError
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (psycopg.errors.SerializationFailure("x"), TransientError),
+        (psycopg.errors.DeadlockDetected("x"), TransientError),
+        (psycopg.errors.LockNotAvailable("x"), TransientError),
+        (psycopg.errors.QueryCanceled("x"), TransientError),
+        (psycopg.errors.AdminShutdown("x"), DependencyDownError),
+        (psycopg.errors.ReadOnlySqlTransaction("x"), DependencyDownError),  # after a failover
+        (psycopg.errors.DiskFull("x"), DependencyDownError),
+        (psycopg.errors.TooManyConnections("x"), DependencyDownError),
+        (psycopg.OperationalError("connection refused"), DependencyDownError),
+    ],
+)
+def test_translated__by_the_reaction_asked_for(
+    error: psycopg.Error, expected: type[PixsiftError]
+) -> None:
+    with pytest.raises(expected), translated():
+        raise error
+
+
+def test_translated__a_bug_stays_a_bug() -> None:
+    with pytest.raises(psycopg.errors.UniqueViolation), translated():
+        raise psycopg.errors.UniqueViolation("x")
+
+
+def test_database__settings_of_every_session(database_url: str) -> None:
+    with Database(database_url) as database, database.connection() as connection:
+        for name, value in {
+            "idle_in_transaction_session_timeout": "5s", "lock_timeout": "3s",
+            "default_transaction_isolation": "read committed", "jit": "off",
+        }.items():  # fmt: skip
+            assert connection.execute(f"SHOW {name}").fetchone() == (value,)
+
+
+def test_database__says_what_is_missing(postgres: EmbeddedPostgres) -> None:
+    with Database(postgres.url("postgres")) as database, pytest.raises(UserError, match="migrate"):
+        _sleep(database)
+    with Database(postgres.url("nowhere")) as database, pytest.raises(DependencyDownError):
+        _sleep(database)
+
+
+def test_database__killed_connections_are_replaced(database_url: str) -> None:
+    with Database(database_url, max_connections=3) as database:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda _: _sleep(database), range(3)))
+        with psycopg.connect(database_url, autocommit=True) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        with pytest.raises(DependencyDownError):
+            _sleep(database)
+        for _ in range(5):
+            _sleep(database)
+
+
+def _sleep(database: Database) -> None:
+    with database.connection() as connection:
+        connection.execute("SELECT pg_sleep(0.05)")
