@@ -1,9 +1,9 @@
 """``pixsift whatif|redecide|undo``: another rule, without embedding anything again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,8 +12,12 @@ from rich.progress import Progress
 from pixsift.adapters.generations import Generations, Switched, WhatIf
 from pixsift.adapters.generations import Progress as Report
 from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.reconcile import backfill_bodies
+from pixsift.adapters.rejudge import Rejudge
+from pixsift.adapters.sqs import SqsQueue
+from pixsift.config import QueueSettings
 from pixsift.errors import UserError
-from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
 
 Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
 Epsilon = Annotated[float, typer.Option(help="Cosine distance of near-duplicates to try.")]
@@ -29,6 +33,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(whatif)
     app.command()(redecide)
+    app.command()(undo)
 
 
 def whatif(
@@ -58,6 +63,61 @@ def redecide(
             second_look=not no_second_look, take_over=take_over, progress=report,
         )  # fmt: skip
     emit(asdict(done), as_json, switched_text(done))
+
+
+def undo(
+    name: Name,
+    uri: Annotated[
+        str | None, typer.Argument(help="s3://bucket/key: take back this object's decision only.")
+    ] = None,
+    *, take_over: TakeOver = False, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Go back to the previous generation; or take back the decision about one object.
+
+    One object: kept and duplicate are decided again from the stored vectors; rejected, failed and
+    gone are sent through the queue once more.
+    """
+    if uri is not None:
+        _undo_one(name, uri, as_json)
+        return
+    with open_database() as database, _progress() as report:
+        done = Generations(database).undo(
+            Ledger(database).collection(name), take_over=take_over, progress=report
+        )
+    emit(asdict(done), as_json, switched_text(done))
+
+
+def _undo_one(name: str, text: str, as_json: bool) -> None:
+    wanted = s3_uri(text)
+    with open_database() as database:
+        rejudge = Rejudge(database)
+        collection = Ledger(database).collection(name)
+        found = rejudge.find(wanted.bucket, wanted.key, wanted.version_id)
+        if not found:
+            raise UserError(f"the ledger knows no object {text} that is not erased")
+        ids = [known.object_id for known in found]
+        queue = SqsQueue(QueueSettings().ingest_queue)
+        queue.depth()  # it must answer before a decision is taken back
+        undone = set(rejudge.take_back(collection, ids))
+        queue.send(backfill_bodies([k.version for k in found if k.object_id in undone]))
+        changed = rejudge.again(collection, ids, why="undo")
+    facts = {
+        "sent_again": [k.version.uri for k in found if k.object_id in undone],
+        "decided_again": [asdict(change) for change in changed],
+        "unchanged": len(found) - len(undone) - len([c for c in changed if c.object_id in ids]),
+    }
+    emit(facts, as_json, _undone_text(facts))
+
+
+def _undone_text(facts: Mapping[str, Any]) -> str:
+    lines = [f"taken back and sent through the queue: {uri}" for uri in facts["sent_again"]]
+    lines += [
+        f"object {c['object_id']}: {c['was']} -> {c['outcome']} ({c['reason']})"
+        for c in facts["decided_again"]
+    ]
+    if facts["unchanged"]:
+        lines.append(f"{facts['unchanged']} versions decided again with the same outcome")
+    return "\n".join(lines)
 
 
 def switched_text(done: Switched) -> str:

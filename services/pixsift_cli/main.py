@@ -30,6 +30,7 @@ COMMAND_MODULES = (
     "select",
     "attributes",
     "snapshot",
+    "erase",
 )
 """Modules of this package with a function ``register(app)``."""
 

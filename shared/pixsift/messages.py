@@ -141,6 +141,9 @@ class BackfillObject(_Message):
     etag: str | None = None
     size_bytes: int | None = None
     removed: bool = False
+    """Gone at S3, as far as the sender saw; the consumer asks S3 itself."""
+    delete_marker: bool = False
+    """With ``removed``: it is there still, but hidden by a delete marker."""
 
 
 Backfill.model_rebuild()

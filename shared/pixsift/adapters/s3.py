@@ -206,15 +206,19 @@ class S3Objects:
         lines.sort(key=lambda listed: not listed.is_latest)
         return [listed.version for listed in lines]
 
-    def iter_versions(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
-        """Versions and delete markers under ``prefix``: by key, then newest first."""
-        for page in self._pages(bucket, prefix):
+    def iter_versions(
+        self, bucket: str, prefix: str = "", *, after: str = ""
+    ) -> Iterator[ListedObject]:
+        """Versions and delete markers under ``prefix``, of the keys behind ``after``: by key,
+        then newest first."""
+        for page in self._pages(bucket, prefix, after):
             yield from page
 
-    def _pages(self, bucket: str, prefix: str) -> Iterator[list[ListedObject]]:
+    def _pages(self, bucket: str, prefix: str, after: str = "") -> Iterator[list[ListedObject]]:
+        marker: dict[str, Any] = {"KeyMarker": after} if after else {}
         pages = iter(
             self._client.get_paginator("list_object_versions").paginate(
-                Bucket=bucket, Prefix=prefix
+                Bucket=bucket, Prefix=prefix, **marker
             )
         )
         while True:
@@ -254,6 +258,7 @@ def _in_order(page: Mapping[str, Any]) -> Iterator[ListedObject]:
                 is_delete_marker=is_marker,
                 size_bytes=line.get("Size"),
                 etag=line["ETag"].strip('"') if "ETag" in line else None,
+                modified_at=line.get("LastModified"),
             ),
             is_latest=bool(line.get("IsLatest")),
         )

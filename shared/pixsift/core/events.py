@@ -165,7 +165,10 @@ def _backfill(document: dict[str, Any]) -> tuple[ObjectEvent, ...]:
         raise _Anomaly("bad_backfill") from exc
     bucket = _bucket(backfill.bucket)
     return tuple(
-        ObjectRemoved(bucket, _key(item.key), _version_id(item.version_id), _etag(item.etag))
+        ObjectRemoved(
+            bucket, _key(item.key), _version_id(item.version_id), _etag(item.etag),
+            delete_marker=item.delete_marker,
+        )
         if item.removed
         else ObjectCreated(
             bucket, _key(item.key), _version_id(item.version_id), _etag(item.etag),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 UNVERSIONED = "etag:"
 """Prefix of the version id of an object in a bucket without versioning."""
@@ -75,6 +76,7 @@ class ListedVersion:
     is_delete_marker: bool = False
     size_bytes: int | None = None
     etag: str | None = None
+    modified_at: datetime | None = None
 
 
 def versions_hidden_by_markers(listing: Iterable[ListedVersion]) -> list[str]:

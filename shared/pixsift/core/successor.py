@@ -73,6 +73,9 @@ class Successor:
             for state in block:
                 if state.object_id in images:
                     self._replay.keep(images[state.object_id])
+                elif state.represents or state.outcome == "kept":
+                    yield from self._without_vector(state)
+                    continue
                 yield self._add(state, images.get(state.object_id))
 
     def apply(self, states: Sequence[State]) -> Iterator[Write]:
@@ -142,7 +145,7 @@ class Successor:
             self._forget(known)
         if state.outcome is not None:
             yield self._add(replace(state, represents=remembered, representative=None), None)
-        if known is not None and known.represents and not remembered:
+        if not remembered:
             self._replay.remove(state.object_id)
             yield from self._orphans_of(state.object_id, state.seq)
 

@@ -1,0 +1,82 @@
+"""``pixsift erase s3://...``: forget an image for good."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from pixsift.adapters.erasure import Erased, Erasure
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.redaction import Redactor
+from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.snapshots import Snapshots
+from pixsift.config import BucketSettings
+from pixsift.core.identity import ObjectVersion
+from pixsift.errors import UserError
+from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(erase)
+
+
+def erase(
+    uri: Annotated[str, typer.Argument(help="s3://bucket/key: every version, or ?versionId=...")],
+    *,
+    source: Annotated[
+        bool, typer.Option("--source", help="Delete the versions in the source bucket as well.")
+    ] = False,
+    only_this: Annotated[
+        bool,
+        typer.Option(
+            "--only-this",
+            help="Leave copies under other keys, and let the same bytes be uploaded again.",
+        ),
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Kept with the tombstone, e.g. a ticket.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase an image: vector, metrics, thumbnail, copies in snapshots; leave a salted tombstone.
+
+    Every copy of the image in the ledger goes with it. May be repeated after an interruption.
+    """
+    wanted = s3_uri(uri)
+    settings = BucketSettings()
+    with open_database() as database:
+        objects = S3Objects()
+        erasure = Erasure(
+            database, Ledger(database), objects,
+            Redactor(Snapshots(database), objects, settings.curated_bucket),
+            derived_bucket=settings.derived_bucket,
+        )  # fmt: skip
+        found = erasure.find(wanted.bucket, wanted.key, wanted.version_id, copies=not only_this)
+        if not found:
+            raise UserError(f"the ledger knows no object {uri}: nothing to erase")
+        if not yes:
+            _ask(found, source)
+        done = erasure.erase(found, reason=reason, block_content=not only_this, source=source)
+    emit(asdict(done), as_json, _text(done, source))
+
+
+def _ask(found: Sequence[dict[str, Any]], source: bool) -> None:
+    for row in found:
+        typer.echo(ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri, err=True)
+    where = "the ledger, snapshots and the source bucket" if source else "the ledger and snapshots"
+    if not typer.confirm(f"Erase these {len(found)} versions from {where} for good?", err=True):
+        raise UserError("nothing was erased")
+
+
+def _text(done: Erased, source: bool) -> str:
+    lines = [f"erased {len(done.objects)} object versions:"]
+    lines += [f"  {uri}" for uri in done.objects]
+    held = ", ".join(done.snapshots) or "no snapshot"
+    lines.append(f"{done.vectors} vectors, {done.thumbnails} thumbnails; redacted in {held}")
+    if done.kept_vectors:
+        lines.append(f"{done.kept_vectors} vectors stay: other objects have the same pixels")
+    if not source:
+        lines.append("the source versions are still in their bucket: add --source to delete them")
+    lines.append("dead rows go with the next VACUUM (docs/operations.md)")
+    return "\n".join(lines)

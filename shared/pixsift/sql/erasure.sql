@@ -1,0 +1,85 @@
+-- Making the ledger forget an image; the rows that say that it did stay.
+
+-- name: erasable
+-- The versions of a key, or one of them.
+SELECT object_id FROM object
+WHERE bucket = %(bucket)s AND key = %(key)s
+  AND (%(version_id)s::text IS NULL OR version_id = %(version_id)s)
+
+-- name: with_the_same_image
+-- The objects, and every other one with the bytes or the pixels of one of them: erasing an image
+-- while a copy of it stays under another key would erase nothing.
+WITH wanted AS (
+    SELECT content_sha256, pixel_sha256 FROM object WHERE object_id = ANY (%(object_ids)s)
+    UNION
+    SELECT NULL, pixel_sha256 FROM decision
+    WHERE object_id = ANY (%(object_ids)s) AND pixel_sha256 IS NOT NULL
+)
+SELECT object_id FROM object WHERE object_id = ANY (%(object_ids)s)
+UNION
+SELECT o.object_id FROM object o JOIN wanted w ON o.content_sha256 = w.content_sha256
+UNION
+SELECT o.object_id FROM object o JOIN wanted w ON o.pixel_sha256 = w.pixel_sha256
+
+-- name: erasure_facts
+-- What is needed to erase them everywhere.
+SELECT o.object_id, o.bucket, o.key, o.version_id, o.content_sha256, o.thumbnail_key, o.erased_at,
+       array_remove(array_agg(DISTINCT d.pixel_sha256) || o.pixel_sha256, NULL) AS pixels,
+       array_remove(array_agg(DISTINCT c.name), NULL) AS collections
+FROM object o
+LEFT JOIN decision d USING (object_id)
+LEFT JOIN collection c USING (collection_id)
+WHERE o.object_id = ANY (%(object_ids)s)
+GROUP BY o.object_id ORDER BY o.object_id
+
+-- name: bury
+-- First of all: from here on no replay is decided as anything but gone.
+INSERT INTO tombstone (bucket, key_hash, content_hash, salt, reason)
+SELECT %(bucket)s, %(version_mark)s, %(content_mark)s, %(salt)s, %(reason)s
+WHERE NOT EXISTS (SELECT FROM tombstone WHERE key_hash = %(version_mark)s)
+
+-- name: blank_objects
+-- Last of all: an erasure that was interrupted finds the facts it still needs, and goes on.
+UPDATE object SET etag = NULL, size_bytes = NULL, content_sha256 = NULL, pixel_sha256 = NULL,
+       image_facts = NULL, quality = NULL, captured_at = NULL, thumbnail_key = NULL,
+       erased_at = coalesce(erased_at, now())
+WHERE object_id = ANY (%(object_ids)s)
+
+-- name: drop_attributes
+-- Robot, camera, place and time tell about the image too.
+DELETE FROM attribute WHERE object_id = ANY (%(object_ids)s)
+
+-- name: blank_decisions
+-- The history of outcomes stays, without anything measured on the image.
+UPDATE decision SET pixel_sha256 = NULL, detail = '{}'
+WHERE object_id = ANY (%(object_ids)s) AND (pixel_sha256 IS NOT NULL OR detail <> '{}')
+
+-- name: drop_representatives
+-- Still open in generations out of use: nobody reads those but an undo, which heeds the erasure.
+DELETE FROM representative WHERE object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
+
+-- name: blank_representatives
+-- Without its hashes, but still there: a consumer's mirror drops the vector when it sees it closed.
+UPDATE representative SET content_sha256 = '', pixel_sha256 = ''
+WHERE object_id = ANY (%(object_ids)s)
+
+-- name: blank_items
+-- Snapshots list it for ever, but not what its bytes add up to.
+UPDATE snapshot_item SET checksum = NULL
+WHERE object_id = ANY (%(object_ids)s) AND checksum IS NOT NULL
+
+-- name: drop_vectors
+-- Unless another object, which is not erased, has the very same pixels.
+DELETE FROM embedding e WHERE e.pixel_sha256 = ANY (%(pixels)s)
+  AND NOT EXISTS (SELECT FROM decision d WHERE d.pixel_sha256 = e.pixel_sha256)
+  AND NOT EXISTS (SELECT FROM object o WHERE o.pixel_sha256 = e.pixel_sha256)
+RETURNING e.pixel_sha256
+
+-- name: still_used
+-- Pixels that another object has as well: their thumbnail stays too.
+SELECT DISTINCT d.pixel_sha256 FROM decision d
+WHERE d.pixel_sha256 = ANY (%(pixels)s) AND d.object_id <> ALL (%(object_ids)s)
+
+-- name: body_tables
+-- Derived indexes hold copies of vectors.
+SELECT body_table FROM neighbor_index
