@@ -31,6 +31,7 @@ COMMAND_MODULES = (
     "attributes",
     "snapshot",
     "erase",
+    "quality",
 )
 """Modules of this package with a function ``register(app)``."""
 

@@ -1,0 +1,72 @@
+"""What ``pixsift quality`` found, as CSV and as plain facts."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pixsift.core.images import ImageFacts
+from pixsift.core.quality import METRICS, QualityPolicy
+
+OUTCOMES: Final = ("good", "flagged", "rejected", "refused")
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """One file of the folder."""
+
+    name: str
+    outcome: str
+    """``good``, ``flagged``, ``rejected`` by the policy, or ``refused`` by the decoder."""
+    reason: str
+    flags: tuple[str, ...]
+    metrics: Mapping[str, float]
+    facts: ImageFacts | None
+    thumbnail_webp: bytes
+
+
+def to_csv(judged: Sequence[Judged]) -> str:
+    """A header and one row per file; numbers raw, texts safe to open in a spreadsheet."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["image", "outcome", "reason", "checks", "format", "width", "height", *METRICS])
+    for row in judged:
+        facts = row.facts
+        shape = [facts.format, facts.width, facts.height] if facts else ["", "", ""]
+        texts = [safe_cell(text) for text in (row.name, row.outcome, row.reason)]
+        values = [_number(row.metrics.get(name)) for name in METRICS]
+        writer.writerow([*texts, safe_cell(" ".join(row.flags)), *shape, *values])
+    return out.getvalue()
+
+
+def safe_cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: a quote before = + - @ tab and CR (OWASP)."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def to_facts(judged: Sequence[Judged], policy: QualityPolicy) -> dict[str, Any]:
+    """Counts, the policy, and every image, for JSON."""
+    outcomes = Counter(row.outcome for row in judged)
+    return {
+        "outcomes": {name: outcomes[name] for name in OUTCOMES},
+        "checks": Counter(flag for row in judged for flag in row.flags),
+        "refusals": Counter(row.reason for row in judged if row.outcome == "refused"),
+        "policy": policy.to_json(),
+        "images": [
+            {
+                "image": row.name,
+                "outcome": row.outcome,
+                "reason": row.reason or None,
+                "checks": list(row.flags),
+                "metrics": dict(row.metrics),
+            }
+            for row in judged
+        ],
+    }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
