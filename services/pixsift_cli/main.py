@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 COMMAND_MODULES = (
     "demo",
     "doctor",
+    "calibrate",
     "local",
     "database",
     "collection",

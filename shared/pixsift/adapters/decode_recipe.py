@@ -93,17 +93,18 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
     if image_format == "JPEG" and has_gray_band(pixels):
         raise RefusedError("corrupt", "gray band at the bottom: the end of the file was missing")
     metrics = quality.measure(pixels, luma=np.asarray(upright.convert("L")), scale=1.0 / factor)
+    model_input = np.asarray(
+        upright.resize((input_side, input_side), Image.Resampling.BICUBIC), np.uint8
+    )
     return DecodedImage(
         facts=ImageFacts(
             format=image_format, width=width, height=height, mode=mode, frames=frames,
             flags=tuple(dict.fromkeys(flags)), captured_at=exif.captured_at,
         ),
         pixel_sha256=_pixel_sha256(pixels, (width, height), _beyond_pixels(blob, raw, factor)),
-        model_input=np.asarray(
-            upright.resize((input_side, input_side), Image.Resampling.BICUBIC), np.uint8
-        ),
+        model_input=model_input,
         quality=metrics | quality.size_metrics(width, height),
-        look=look_signals(pixels),
+        look=look_signals(model_input),
         thumbnail_webp=_thumbnail(upright),
     )  # fmt: skip
 

@@ -1,0 +1,35 @@
+"""The calibrations that ship with pixsift, one JSON file per model that was measured."""
+
+import json
+from importlib.resources import files
+
+from pixsift.core.calibration import Calibration
+from pixsift.core.second_look import LookRule
+from pixsift.ports import EmbeddingSpace
+
+UNCALIBRATED_EPSILON = 0.03
+"""Public uses of DINOv2 run at cosine similarities of 0.85 to 0.98 (none of them calibrated); this
+is the careful end, as a missed duplicate costs less than a lost image."""
+
+
+def default_calibration(space: EmbeddingSpace) -> Calibration:
+    """What a new collection of ``space`` runs on when nothing else is asked for.
+
+    A shipped calibration counts only for the weights and the recipe it was measured with. For
+    others the result is marked ``calibrated=False``: run ``pixsift calibrate`` on your images.
+    """
+    for resource in files("pixsift").joinpath("calibrations").iterdir():
+        if not resource.name.endswith(".json"):
+            continue
+        shipped = Calibration.from_json(json.loads(resource.read_text()))
+        if (shipped.weights_sha256, shipped.recipe_id) == (space.weights_sha256, space.recipe_id):
+            return shipped
+    return Calibration(
+        model=space.model,
+        weights_sha256=space.weights_sha256,
+        recipe_id=space.recipe_id,
+        epsilon=UNCALIBRATED_EPSILON,
+        second_look=LookRule().to_json(),
+        calibrated=False,
+        note="uncalibrated: a careful guess; run 'pixsift calibrate' with these weights",
+    )

@@ -1,0 +1,224 @@
+"""From labeled pairs to a threshold one can trust: precision and recall against epsilon.
+
+A pair is *positive* when both images are the same picture (an edit of a known grade) and
+*distinct* when they are different pictures. Distinct pairs are all pairs of different pictures
+there are, look-alikes among them, not a sample of easy ones: precision then says what an epsilon
+does to a whole collection. Epsilon is proposed where the lower end of the precision's interval
+reaches what was asked for.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixsift.core.second_look import LookRule
+
+SCHEMA = "pixsift.calibration/1"
+Z = 1.959963984540054
+"""Normal quantile of a two-sided 95 % interval."""
+NOISE_MARGIN = 10.0
+"""Epsilon must exceed the embedder's own noise by this factor."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabeledPairs:
+    """Pairs with their distances; (N,) arrays. Only those near enough to matter need a look."""
+
+    distance: NDArray[np.float64]
+    agrees: NDArray[np.bool_]
+    """What the second look says."""
+    positive: NDArray[np.bool_]
+    kind: tuple[str, ...]
+    """Name of the edit, or ``distinct``."""
+    grade: NDArray[np.intp]
+    """0 mild, 1 medium, 2 strong; -1 for distinct pairs."""
+    picture: NDArray[np.intp]
+    """Which picture the pair is about: pairs of one picture are not independent."""
+    far_distinct: int = 0
+    """Distinct pairs beyond every epsilon of interest, counted and not kept."""
+
+    @property
+    def positives(self) -> int:
+        """Number of positive pairs."""
+        return int(self.positive.sum())
+
+    @property
+    def distinct(self) -> int:
+        """Number of distinct pairs, near and far."""
+        return len(self.distance) - self.positives + self.far_distinct
+
+    def of_pictures(self, pictures: set[int]) -> "LabeledPairs":
+        """The pairs about ``pictures``; far distinct pairs are left out."""
+        chosen = np.isin(self.picture, sorted(pictures))
+        return LabeledPairs(
+            self.distance[chosen],
+            self.agrees[chosen],
+            self.positive[chosen],
+            tuple(kind for kind, keep in zip(self.kind, chosen, strict=True) if keep),
+            self.grade[chosen],
+            self.picture[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """What one epsilon does. Intervals are 95 % Wilson."""
+
+    epsilon: float
+    found: int
+    """Positive pairs called duplicates."""
+    wrong: int
+    """Distinct pairs called duplicates."""
+    precision: float
+    precision_interval: tuple[float, float]
+    recall: float
+    recall_interval: tuple[float, float]
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a share. (0, 1) without trials.
+
+    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953; sound at 0 and 1, where the usual
+    interval has no width.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    center = (share + Z * Z / (2 * trials)) / (1 + Z * Z / trials)
+    half = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials))
+    half /= 1 + Z * Z / trials
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def curve(pairs: LabeledPairs, epsilons: Sequence[float], *, second_look: bool) -> list[CurvePoint]:
+    """Precision and recall at each epsilon, with or without the second look."""
+    called = pairs.agrees if second_look else np.ones(len(pairs.distance), np.bool_)
+    found = np.sort(pairs.distance[called & pairs.positive])
+    wrong = np.sort(pairs.distance[called & ~pairs.positive])
+    return [
+        _point(
+            epsilon,
+            found=int(np.searchsorted(found, epsilon, side="right")),
+            wrong=int(np.searchsorted(wrong, epsilon, side="right")),
+            positives=pairs.positives,
+        )
+        for epsilon in epsilons
+    ]
+
+
+def _point(epsilon: float, *, found: int, wrong: int, positives: int) -> CurvePoint:
+    called = found + wrong
+    return CurvePoint(
+        epsilon=float(epsilon),
+        found=found,
+        wrong=wrong,
+        precision=found / called if called else 1.0,
+        precision_interval=wilson(found, called),
+        recall=found / positives if positives else 0.0,
+        recall_interval=wilson(found, positives),
+    )
+
+
+def propose(points: Sequence[CurvePoint], *, precision: float, recall: float) -> CurvePoint | None:
+    """The smallest epsilon whose precision is surely reached and whose recall is at least asked.
+
+    Surely: the lower end of its interval. Smallest: a wider epsilon only costs comparisons and
+    trust. Where no epsilon reaches the recall, the one with the most recall among those sure of
+    the precision; None when none is sure of it.
+    """
+    sure = [point for point in points if point.precision_interval[0] >= precision]
+    enough = [point for point in sure if point.recall >= recall]
+    if enough:
+        return min(enough, key=lambda point: point.epsilon)
+    return max(sure, key=lambda point: (point.recall, -point.epsilon), default=None)
+
+
+def recall_by_edit(
+    pairs: LabeledPairs, epsilon: float, *, second_look: bool
+) -> dict[str, list[float | None]]:
+    """Edit -> recall at grades mild, medium, strong; None where there is no pair."""
+    called = pairs.distance <= epsilon
+    if second_look:
+        called = called & pairs.agrees
+    kinds = np.array(pairs.kind)
+    table: dict[str, list[float | None]] = {}
+    for kind in dict.fromkeys(pairs.kind):
+        of_kind = (kinds == kind) & pairs.positive
+        if of_kind.any():
+            grades = [of_kind & (pairs.grade == grade) for grade in range(3)]
+            table[kind] = [float(called[g].mean()) if g.any() else None for g in grades]
+    return table
+
+
+def bootstrap_recall(
+    pairs: LabeledPairs, epsilon: float, *, second_look: bool, rounds: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of the recall by drawing pictures, not pairs, with replacement."""
+    called = pairs.distance <= epsilon
+    if second_look:
+        called = called & pairs.agrees
+    pictures, index = np.unique(pairs.picture[pairs.positive], return_inverse=True)
+    if not len(pictures):
+        return 0.0, 1.0
+    total = np.bincount(index).astype(np.float64)
+    found = np.bincount(index, weights=called[pairs.positive].astype(np.float64))
+    drawn = np.random.default_rng(seed).integers(0, len(pictures), (rounds, len(pictures)))
+    recalls = found[drawn].sum(axis=1) / total[drawn].sum(axis=1)
+    low, high = np.quantile(recalls, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Which epsilon a collection runs on, and how it is known."""
+
+    model: str
+    weights_sha256: str
+    recipe_id: str
+    epsilon: float
+    second_look: dict[str, float] | None
+    calibrated: bool
+    """False: a guess from practice elsewhere, until somebody measures with these weights."""
+    note: str = ""
+    noise: float | None = None
+    """Largest distance of an image to itself across batch sizes and positions."""
+    images: dict[str, int] = field(default_factory=dict)
+    """Counts: pictures, positive pairs, distinct pairs."""
+    asked: dict[str, float] = field(default_factory=dict)
+    """Precision and recall that were asked for."""
+    reached: dict[str, Any] | None = None
+    """The curve's point at epsilon, and the recall's interval over pictures."""
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    curve_without_look: list[dict[str, Any]] = field(default_factory=list)
+    recall_by_edit: dict[str, list[float | None]] = field(default_factory=dict)
+    per_camera: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sequences: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``from_json`` reads and ``collection create --calibration`` stores."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Raises ValueError when it is no calibration of this version."""
+        if stored.get("schema") != SCHEMA:
+            raise ValueError(f"not a calibration: schema is {stored.get('schema')!r}, not {SCHEMA}")
+        values = {name: value for name, value in stored.items() if name != "schema"}
+        try:
+            calibration = cls(**values)
+        except TypeError as error:
+            raise ValueError(f"not a calibration: {error}") from error
+        if calibration.second_look is not None:
+            LookRule.from_json(calibration.second_look)
+        if not 0 <= calibration.epsilon <= 2:
+            raise ValueError(f"epsilon {calibration.epsilon} is no cosine distance")
+        return calibration
+
+
+def exceeds_noise(epsilon: float, noise: float) -> bool:
+    """Whether the embedder's own noise cannot decide: epsilon is ten times as large."""
+    return epsilon > NOISE_MARGIN * noise
