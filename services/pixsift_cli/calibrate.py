@@ -261,10 +261,8 @@ def _print(result: Calibration, pairs: LabeledPairs) -> None:
 
 
 def _cells(point: CurvePoint) -> tuple[str, str, str]:
-    low, high = point.precision_interval
-    recall_low, recall_high = point.recall_interval
     return (
-        f"{point.precision:.4f} ({low:.4f}-{high:.4f})",
-        f"{point.recall:.3f} ({recall_low:.3f}-{recall_high:.3f})",
+        f"{point.precision:.4f} (>{point.precision_interval[0]:.3f})",
+        f"{point.recall:.3f}",
         str(point.wrong),
     )

@@ -147,6 +147,8 @@ def _load(settings: ConsumerSettings) -> Embedder:
         revision=settings.model_revision,
         device=settings.device,
         max_batch=settings.max_batch,
+        weights_sha256=settings.model_weights_sha256,
+        compiled=settings.torch_compile,
     )
     if embedder.space.recipe_id != recipe_id(embedder.input_side):
         raise UserError(

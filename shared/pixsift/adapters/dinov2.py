@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from pixsift.adapters.decode_recipe import recipe_id
 from pixsift.adapters.torch_batches import Forward, Normalization, TorchBatches
 from pixsift.adapters.torch_device import choose_dtype, half_precision, pick_device, set_threads
 from pixsift.core.images import Pixels
@@ -60,7 +61,7 @@ class Dinov2Embedder:
             model=name.rstrip("/").rsplit("/", 1)[-1] if Path(name).is_dir() else name,
             revision=revision or "local",
             weights_sha256=hash_weights(folder),
-            recipe_id=f"px1-{side}",
+            recipe_id=recipe_id(side),
             pooling=pooling,
             dimension=int(config["hidden_size"]),
         )

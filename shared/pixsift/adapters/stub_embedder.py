@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pixsift.adapters.decode_recipe import recipe_id
 from pixsift.core.images import Pixels
 from pixsift.ports import EmbeddingResult, EmbeddingSpace
 
@@ -33,7 +34,7 @@ class StubEmbedder:
             model="stub",
             revision="1",
             weights_sha256=hashlib.sha256(self._mix.tobytes()).hexdigest(),
-            recipe_id=f"px1-{self.input_side}",
+            recipe_id=recipe_id(self.input_side),
             pooling="grid",
             dimension=dimension,
         )

@@ -91,7 +91,9 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     center = (share + Z * Z / (2 * trials)) / (1 + Z * Z / trials)
     half = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials))
     half /= 1 + Z * Z / trials
-    return max(0.0, center - half), min(1.0, center + half)
+    low = center - half if successes else 0.0  # exact at the ends, where rounding would show
+    high = center + half if successes < trials else 1.0
+    return low, high
 
 
 def curve(pairs: LabeledPairs, epsilons: Sequence[float], *, second_look: bool) -> list[CurvePoint]:
