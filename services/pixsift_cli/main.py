@@ -33,6 +33,9 @@ COMMAND_MODULES = (
     "snapshot",
     "erase",
     "quality",
+    "audit",
+    "reconcile",
+    "dlq",
 )
 """Modules of this package with a function ``register(app)``."""
 

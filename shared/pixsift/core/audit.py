@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixsift.core.dedup import SCREEN_MARGIN, Halves, Image, NearRule, cosine_distance
 from pixsift.core.replay import unit_rows
@@ -46,30 +47,43 @@ class DuplicateClaim:
 
 
 def close_pairs(
-    images: Sequence[Image], rule: NearRule, *, rows_at_once: int = 2048
+    images: Sequence[Image],
+    rule: NearRule,
+    *,
+    only: NDArray[np.int64] | None = None,
+    rows_at_once: int = 2048,
 ) -> Iterator[tuple[int, int, float, str]]:
     """Every pair of ``images`` that the rule calls near: positions (i < j), distance, reason.
 
-    All pairs are compared: (N / block)² products of float32 unit rows, then the exact distance of
-    each candidate. 100k rows of 384 dimensions are about 4e12 operations, a minute on two cores.
+    only: positions to compare with all others; None compares all pairs, in (N / block)² products
+    of float32 unit rows and the exact distance of each candidate. 100k rows of 384 dimensions are
+    about 4e12 operations, a minute on two cores.
     """
     if not images:
         return
     embeddings: Halves = np.stack([image.embedding for image in images])
+    left = np.arange(len(images)) if only is None else np.unique(only)
+    drawn = set(left.tolist()) if only is not None else set()
     threshold = 1.0 - rule.epsilon - SCREEN_MARGIN
-    for first in range(0, len(images), rows_at_once):
-        left = unit_rows(embeddings[first : first + rows_at_once])
-        for second in range(first, len(images), rows_at_once):
-            right = unit_rows(embeddings[second : second + rows_at_once])
-            for row, column in zip(*np.nonzero(left @ right.T >= threshold), strict=True):
-                i, j = first + int(row), second + int(column)
-                if i < j and (pair := _judge(images[i], images[j], rule)):
-                    yield i, j, *pair
+    for first in range(0, len(left), rows_at_once):
+        part = left[first : first + rows_at_once]
+        rows = unit_rows(embeddings[part])
+        # All pairs: what lies before this part was compared with it already.
+        for second in range(first if only is None else 0, len(images), rows_at_once):
+            others = unit_rows(embeddings[second : second + rows_at_once])
+            for row, column in zip(*np.nonzero(rows @ others.T >= threshold), strict=True):
+                i, j = int(part[row]), second + int(column)
+                if i == j or (i > j and (only is None or j in drawn)):
+                    continue  # itself, or seen from the other side
+                if pair := _judge(images[i], images[j], rule):
+                    yield min(i, j), max(i, j), *pair
 
 
-def check_kept_pairs(images: Sequence[Image], rule: NearRule) -> Iterator[Finding]:
+def check_kept_pairs(
+    images: Sequence[Image], rule: NearRule, *, only: NDArray[np.int64] | None = None
+) -> Iterator[Finding]:
     """INV2 and promise 4. images: all kept ones, oldest first; the younger of a pair is last."""
-    for i, j, distance, reason in close_pairs(images, rule):
+    for i, j, distance, reason in close_pairs(images, rule, only=only):
         older, younger = images[i].object_id, images[j].object_id
         yield Finding(
             "INV2",

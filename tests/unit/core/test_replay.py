@@ -83,6 +83,19 @@ def test_close_pairs__all_pairs_and_no_other(seed: int, rows: int) -> None:
     assert found == expected
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), rows=st.sampled_from([1, 7, 64]))
+def test_close_pairs__of_a_sample_each_once(seed: int, rows: int) -> None:
+    images = [image(picture) for picture in pictures(seed, 40)]
+    drawn = np.random.default_rng(seed).choice(40, 9, replace=False)
+    every = [(i, j) for i, j, _, _ in close_pairs(images, NearRule(EPSILON))]
+    found = [
+        (i, j)
+        for i, j, _, _ in close_pairs(images, NearRule(EPSILON), only=drawn, rows_at_once=rows)
+    ]
+    assert sorted(found) == sorted(p for p in every if set(p) & set(drawn.tolist()))
+
+
 class NeverAgrees:
     def agrees(self, distance: float, a: bytes, b: bytes) -> bool:
         return False
