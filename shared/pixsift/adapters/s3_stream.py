@@ -6,9 +6,11 @@ rule removes.
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pixsift.adapters.aws import aws_errors, s3_client
+from pixsift.errors import PixsiftError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -55,7 +57,7 @@ class StreamWriter:
             with aws_errors(what):
                 self._client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
         except BaseException:
-            with aws_errors(f"abort {what}"):
+            with suppress(PixsiftError), aws_errors(f"abort {what}"):
                 self._client.abort_multipart_upload(**where)
             raise
         return size, digest.hexdigest()

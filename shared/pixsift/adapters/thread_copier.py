@@ -9,12 +9,13 @@ import base64
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pixsift.adapters.aws import aws_errors, s3_client
 from pixsift.core.copyplan import DEFAULT_PART_BYTES, CopyItem, needs_parts, part_ranges
-from pixsift.errors import ObjectGoneError
+from pixsift.errors import ObjectGoneError, PixsiftError
 from pixsift.ports import CopyResult
 
 if TYPE_CHECKING:
@@ -125,7 +126,9 @@ class ThreadCopier:
                     parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
                 self._client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
             except BaseException:
-                self._client.abort_multipart_upload(**where)
+                # What cannot be taken back now, the bucket's lifecycle rule takes back later.
+                with suppress(PixsiftError), aws_errors("abort"):
+                    self._client.abort_multipart_upload(**where)
                 raise
         return ""
 
