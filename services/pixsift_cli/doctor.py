@@ -10,6 +10,7 @@ from typing import Literal
 import typer
 
 from pixsift.adapters.decode import seccomp_available
+from pixsift.adapters.localstack import how_to_install
 from pixsift.adapters.migrate import pending, server_versions
 from pixsift.adapters.sqs import SqsQueue
 from pixsift.adapters.uploads import FolderUploads
@@ -94,7 +95,7 @@ def _localstack() -> Finding:
     if (venv / "bin" / "python").exists():
         return Finding("localstack", "ok", str(venv))
     return Finding("localstack", "note", f"{venv} is missing: no local loop",
-                   "make .venv-localstack/ready (not needed against AWS)")  # fmt: skip
+                   f"{how_to_install()} (not needed against AWS)")  # fmt: skip
 
 
 def _loop() -> Finding:

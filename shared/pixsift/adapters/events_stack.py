@@ -3,17 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixsift.adapters.cloudformation import deploy
-from pixsift.errors import UserError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
 STACK = "PixsiftEvents"
-_TEMPLATE = "events.template.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +74,5 @@ def deploy_events_stack(
 
 
 def events_template() -> str:
-    """The template as committed: from the wheel, or from the checkout of an editable install."""
-    for candidate in (files("pixsift").joinpath(_TEMPLATE), _checkout_template()):
-        if candidate.is_file():
-            return candidate.read_text("utf-8")
-    raise UserError(f"{_TEMPLATE} is missing: install pixsift again, or run make synth")
-
-
-def _checkout_template() -> Path:
-    return Path(__file__).resolve().parents[3] / "localstack" / _TEMPLATE
+    """The template as committed under ``localstack/``; the package links to it."""
+    return files("pixsift").joinpath("localstack", "events.template.json").read_text("utf-8")

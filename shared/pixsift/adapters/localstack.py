@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 
@@ -57,8 +58,7 @@ class LocalStack:
         """Start it and wait until it answers. Raises UserError without its environment."""
         if not self._python.exists():
             raise UserError(
-                f"LocalStack is not installed: {self._python} is missing; run make "
-                ".venv-localstack/ready, or set AWS_ENDPOINT_URL to a LocalStack of your own"
+                f"LocalStack is not installed: {self._python} is missing; {how_to_install()}"
             )
         self.root.mkdir(parents=True, exist_ok=True)
         port = self._port or free_port()
@@ -101,6 +101,15 @@ class LocalStack:
                     f"LocalStack did not answer in {_START_SECONDS:.0f} s: see {self._log}"
                 )
             time.sleep(0.1)
+
+
+def how_to_install() -> str:
+    """The commands that make LocalStack's environment, in a checkout or without one."""
+    pins = files("pixsift").joinpath("localstack", "requirements.txt")
+    return (
+        "make .venv-localstack/ready, or: python3 -m venv .venv-localstack && "
+        f".venv-localstack/bin/pip install -r {pins}"
+    )
 
 
 def answers(endpoint: str) -> bool:

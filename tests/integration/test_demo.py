@@ -1,0 +1,133 @@
+"""The demo as a newcomer runs it: a process of its own, checked by what it leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LOCALSTACK_VENV
+from pixsift.adapters.outcomes import Outcomes
+from pixsift.adapters.postgres import Database
+from pixsift.adapters.simulated_camera import drive, load_scenes, to_jpeg
+from pixsift_cli.local_loop import LoopRecord, read_record, stop_record, wait_for
+
+pytestmark = pytest.mark.localstack
+
+FRAMES, SCENES, ROBOTS = 6, 9, 3
+"""Fewer frames than the demo's 24 per scene and robot; everything else is as in the demo."""
+SECONDS = 240
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    if not (LOCALSTACK_VENV / "bin" / "python").exists():
+        pytest.skip("no LocalStack: .venv-localstack is absent (make .venv-localstack/ready)")
+    yield tmp_path
+    for folder in (tmp_path, tmp_path / "demo"):
+        record = read_record(folder)  # nothing, unless the test failed
+        if record is not None:
+            stop_record(record)
+
+
+def pixsift(state: Path, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
+    """The command as a user starts it, with settings of the test's own only."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PIXSIFT_"))}
+    environment |= {
+        "PIXSIFT_STATE_DIR": str(state),
+        "PIXSIFT_LOCALSTACK_VENV": str(LOCALSTACK_VENV),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        **settings,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", "from pixsift_cli.main import main; main()", *arguments],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finished(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """stdout and stderr."""
+    with process:
+        return process.communicate(timeout=SECONDS)
+
+
+def test_demo__the_ledger_agrees_with_what_the_robots_sent(state: Path) -> None:
+    process = pixsift(state, "demo", "--frames", str(FRAMES), "--k", "8", "--json")
+    output, errors = finished(process)
+    assert process.returncode == 0, errors
+
+    report: dict[str, Any] = json.loads(output)
+    assert report["complaints"] == []
+    troubles = 15 - 2  # per robot, sidecars left out
+    assert report["ignored"] == 2 * ROBOTS
+    judged = sum(count for reasons in report["outcomes"].values() for count in reasons.values())
+    revisits = FRAMES // 4
+    assert judged == SCENES * FRAMES + ROBOTS * (revisits + troubles)
+    rejected = report["outcomes"]["rejected"]
+    assert rejected == {"blurred": 6, "dark": 3, "truncated": 3, "not_an_image": 3}
+    assert sum(report["outcomes"]["gone"].values()) == 3
+    # Every one of the nine scenes is kept at least once, and bursts do not survive whole.
+    assert SCENES <= sum(report["outcomes"]["kept"].values()) < judged // 2
+
+    assert report["snapshot_images"] == 8
+    assert len(list(Path(report["snapshot_folder"]).glob("data/*/robot-*/**/*.jpg"))) == 8
+    page = Path(report["contact_sheet"]).read_text("utf-8")
+    assert page.count("in the snapshot") == 8
+    assert "rejected: truncated" in page
+    assert read_record(state / "demo") is None, "something was left running"
+
+
+def test_demo__ctrl_c_stops_everything_that_was_started(state: Path) -> None:
+    process = pixsift(state, "demo", "--frames", "4", PIXSIFT_MODEL="stub")
+    record = _once_running(state / "demo", processes=3)
+    process.send_signal(signal.SIGINT)
+    _, errors = finished(process)
+
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert [p.name for p in record.processes if p.is_alive()] == []
+    assert not Path(record.postgres).exists()
+
+
+def test_up__curates_what_is_uploaded_by_hand_until_down(state: Path, tmp_path: Path) -> None:
+    up = pixsift(state, "up", "--json", PIXSIFT_MODEL="stub")
+    output, errors = finished(up)
+    assert up.returncode == 0, errors
+    environment = json.loads(output)["environment"]
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, scene in enumerate(load_scenes()[:3]):
+        (photos / f"{number}.jpg").write_bytes(to_jpeg(scene.frame(drive(1)[0], number)))
+
+    # A second `up` changes nothing; commands find the loop without any variable set.
+    assert json.loads(finished(pixsift(state, "up", "--json"))[0])["environment"] == environment
+    sent = finished(pixsift(state, "upload", str(photos), "s3://pixsift-raw/by-hand", "--json"))
+    assert json.loads(sent[0])["uploaded"] == 3, sent[1]
+    with Database(environment["PIXSIFT_DATABASE_URL"]) as database:
+        wait_for(
+            lambda: sum(Outcomes(database).counts("default").values()) == 3,
+            seconds=90, what="three outcomes",
+        )  # fmt: skip
+    examined = json.loads(finished(pixsift(state, "doctor", "--json"))[0])
+    assert examined["ok"], examined
+
+    stopped = json.loads(finished(pixsift(state, "down", "--json"))[0])["stopped"]
+    assert set(stopped) == {"localstack", "postgresql", "pixsift-consumer", "pixsift-curator"}
+    assert read_record(state) is None
+    examined = json.loads(finished(pixsift(state, "doctor", "--json"))[0])
+    assert not examined["ok"]
+
+
+def _once_running(folder: Path, *, processes: int) -> LoopRecord:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        record = read_record(folder)
+        if record is not None and len(record.processes) >= processes:
+            return record
+        time.sleep(0.1)
+    raise AssertionError("the demo did not start its processes")
