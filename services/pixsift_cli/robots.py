@@ -38,7 +38,7 @@ EXPECTED: dict[Kind, frozenset[str] | None] = {
     "copy": frozenset({"kept/*", "duplicate/*"}),
     "odd key": frozenset({"kept/*", "duplicate/*"}),
     "blurred": frozenset({"rejected/blurred"}),
-    "dark": frozenset({"rejected/dark"}),
+    "dark": frozenset({"rejected/black"}),
     "truncated": frozenset({"rejected/truncated"}),
     "text": frozenset({"rejected/not_an_image"}),
     "sidecar": None,

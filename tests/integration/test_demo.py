@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import LOCALSTACK_VENV
 from pixsift.adapters.outcomes import Outcomes
 from pixsift.adapters.postgres import Database
@@ -69,7 +70,7 @@ def test_demo__the_ledger_agrees_with_what_the_robots_sent(state: Path) -> None:
     revisits = FRAMES // 4
     assert judged == SCENES * FRAMES + ROBOTS * (revisits + troubles)
     rejected = report["outcomes"]["rejected"]
-    assert rejected == {"blurred": 6, "dark": 3, "truncated": 3, "not_an_image": 3}
+    assert rejected == {"blurred": 6, "black": 3, "truncated": 3, "not_an_image": 3}
     assert sum(report["outcomes"]["gone"].values()) == 3
     # Every one of the nine scenes is kept at least once, and bursts do not survive whole.
     assert SCENES <= sum(report["outcomes"]["kept"].values()) < judged // 2
