@@ -39,7 +39,7 @@ ROWS = [
     row(1, "a.jpg", "kept", "new"),
     row(2, "b.jpg", "duplicate", "near", representative_object_id=1, distance=0.05),
     row(3, "a-again.jpg", "duplicate", "content", representative_object_id=1),
-    row(4, "dark.jpg", "rejected", "dark"),
+    row(4, "dark.jpg", "rejected", "black"),
     row(5, "gone.jpg", "gone", "deleted"),
 ]
 
