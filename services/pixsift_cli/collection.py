@@ -13,6 +13,7 @@ from rich.table import Table
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.overview import OUTCOMES, Overview
 from pixsift.config import ModelSettings
+from pixsift.core.calibration import Calibration
 from pixsift.core.collection import ExpiryPolicy
 from pixsift.core.quality import QualityPolicy
 from pixsift.core.second_look import LookRule
@@ -177,33 +178,40 @@ class _Threshold:
 
 
 def _calibrated(model: str | None, calibration: Path | None) -> _Threshold:
+    from pixsift.adapters.calibrations import default_calibration
     from pixsift.adapters.models import load_embedder
 
     settings = ModelSettings()
     space = load_embedder(
         model or settings.model, revision=settings.model_revision, device=settings.device
     ).space
-    found = _json(str(calibration), "--calibration") if calibration else None
-    if found is None:
-        return _Threshold(space)
-    if not isinstance(found.get("epsilon"), int | float):
-        raise UserError(f"--calibration {calibration}: no epsilon in it; is it of 'calibrate'?")
-    return _Threshold(space, float(found["epsilon"]), found.get("second_look"), found)
+    found = _read_calibration(calibration, space) if calibration else default_calibration(space)
+    summary = found.summary() if found.calibrated else None
+    return _Threshold(space, found.epsilon, found.second_look, summary)
+
+
+def _read_calibration(path: Path, space: EmbeddingSpace) -> Calibration:
+    try:
+        found = Calibration.from_json(_json(str(path), "--calibration"))
+    except ValueError as error:
+        raise UserError(f"--calibration {path}: {error}; is it of 'pixsift calibrate'?") from error
+    if (found.weights_sha256, found.recipe_id) != (space.weights_sha256, space.recipe_id):
+        raise UserError(
+            f"--calibration {path} was measured with other weights or another recipe "
+            f"({found.model}, {found.recipe_id}): run 'pixsift calibrate' with this model"
+        )
+    return found
 
 
 def _threshold(
     model: str | None, epsilon: float | None, second_look: str | None, calibration: Path | None
 ) -> _Threshold:
     threshold = _calibrated(model, calibration)
-    if epsilon is None and threshold.calibration is None:
-        raise UserError(
-            f"no calibration ships for {threshold.space.model}: give --epsilon, "
-            "or --calibration FILE from 'pixsift calibrate'"
-        )
     if epsilon is not None:
         if not 0 <= epsilon <= 2:
             raise UserError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
-        threshold.epsilon = epsilon
+        if epsilon != threshold.epsilon:
+            threshold.epsilon, threshold.calibration = epsilon, None
     if second_look == "off":
         threshold.second_look = None
     elif second_look is not None:

@@ -204,6 +204,11 @@ class Calibration:
         """What ``from_json`` reads and ``collection create --calibration`` stores."""
         return {"schema": SCHEMA, **asdict(self)}
 
+    def summary(self) -> dict[str, Any]:
+        """What a collection stores: everything but the curves."""
+        curves = ("curve", "curve_without_look")
+        return {name: value for name, value in self.to_json().items() if name not in curves}
+
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Raises ValueError when it is no calibration of this version."""
