@@ -103,7 +103,7 @@ def build_croissant(
                 "name": path,
                 "contentUrl": path,
                 "contentSize": f"{size} B",
-                "encodingFormat": "application/vnd.apache.parquet",
+                "encodingFormat": "application/x-parquet",
                 "sha256": sha256,
             }
             for path, (size, sha256) in sorted(files.items())
