@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pixsift.adapters.spill_rows import SpillRows
 from pixsift.adapters.torch_rows import TorchRows
 from pixsift.core.kcenter import k_center_greedy
-from pixsift.core.rows import ArrayRows, RowSource, error_bound, squared_distances
+from pixsift.core.rows import ArrayRows, RowSource, error_bound, squared_distances, widened
 from pixsift.errors import UserError
 from pools import unit_rows
 from textbook import textbook
@@ -145,3 +145,10 @@ def test_torch_rows__picks_on_a_gpu_are_the_same() -> None:
     expected = k_center_greedy(rows, 500)
     found = k_center_greedy(TorchRows(rows, device="cuda"), 500)
     assert found.centers.tolist() == expected.centers.tolist()
+
+
+def test_widened__is_exact_for_every_half() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    found = widened(halves, np.empty(halves.shape, np.int32))
+    assert np.array_equal(found.view(np.int32), halves.astype(np.float32).view(np.int32))
