@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pixsift.adapters.calibrations import default_calibration
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.models import load_embedder
 from pixsift.adapters.postgres import Database
@@ -11,10 +12,6 @@ from pixsift.core.collection import Collection
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule
 
 DEFAULT_COLLECTION = "default"
-DEFAULT_EPSILON = 0.10
-"""Cosine distance. Of a camera driving past, EfficientNet-Lite0 puts neighboring frames 0.02 to
-0.06 apart and different scenes beyond 0.5 (the demo's photographs). Uncalibrated: your own images
-deserve ``pixsift calibrate``."""
 SIDECARS = ("*.json", "*.yaml", "*.txt", "*.csv", "*.xml")
 
 
@@ -32,11 +29,14 @@ def ensure_default_collection(
             settings.model, revision=settings.model_revision, device=settings.device
         ).space
         ledger.ensure_space(space)
+        calibration = default_calibration(space)
         return ledger.create_collection(
             DEFAULT_COLLECTION,
             sources=[SourceRule(bucket, exclude=SIDECARS)],
             space_id=space.space_id,
-            epsilon=DEFAULT_EPSILON,
+            epsilon=calibration.epsilon,
+            second_look=calibration.second_look,
+            calibration=calibration.summary() if calibration.calibrated else None,
             key_pattern=DEFAULT_KEY_PATTERN,
             quality_policy=quality_policy,
         )
