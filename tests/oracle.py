@@ -34,7 +34,6 @@ class Oracle:
     kept: list[str] = field(default_factory=list)
     children: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
-    erased: set[bytes] = field(default_factory=set)
 
     def put(self, picture: Picture) -> None:
         """A new object version arrives; one that is known changes nothing."""
@@ -45,12 +44,16 @@ class Oracle:
 
     def remove(self, name: str) -> None:
         """The version is gone; what it stood for is decided again, best quality first."""
-        self.gone.add(name)
-        self.children.pop(name, None)
-        if name not in self.kept:
-            return
-        self.kept.remove(name)
-        orphans = [child for child, of in self.children.items() if of == name]
+        self.remove_together({name})
+
+    def remove_together(self, names: set[str]) -> None:
+        """Several versions are gone at once."""
+        self.gone |= names
+        for name in names:
+            self.children.pop(name, None)
+        removed = names & set(self.kept)
+        self.kept = [name for name in self.kept if name not in removed]
+        orphans = [child for child, of in self.children.items() if of in removed]
         for orphan in orphans:
             del self.children[orphan]
         arrival = list(self.pictures)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import publish, table, timed
-
 from pixsift.adapters.calibrations import default_calibration
 from pixsift.adapters.decode import DecoderPool
 from pixsift.adapters.labeled_pairs import (

@@ -18,7 +18,8 @@ def default_calibration(space: EmbeddingSpace) -> Calibration:
     A shipped calibration counts only for the weights and the recipe it was measured with. For
     others the result is marked ``calibrated=False``: run ``pixsift calibrate`` on your images.
     """
-    for resource in files("pixsift").joinpath("calibrations").iterdir():
+    folder = files("pixsift").joinpath("calibrations")
+    for resource in folder.iterdir() if folder.is_dir() else ():
         if not resource.name.endswith(".json"):
             continue
         shipped = Calibration.from_json(json.loads(resource.read_text()))

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ledger_world import finding, image, ledger_of, turned
+from pixsift.adapters.calibrations import default_calibration
+from pixsift.adapters.stub_embedder import StubEmbedder
 from pixsift.core.sources import DEFAULT_KEY_PATTERN
 from pixsift_cli import main as cli
 
@@ -89,6 +92,29 @@ def test_mistakes__one_line_with_the_remedy(run: Run, arguments: list[str], word
     assert status == 2
     assert words in err
     assert "Traceback" not in err
+
+
+def test_create__what_ships_for_the_model_is_the_default(run: Run) -> None:
+    status, out, err = run("collection", "create", "plain", "--source", "s3://raw", "--json")
+    assert status == 0, err
+    made = json.loads(out)
+    assert (made["epsilon"], made["calibration"]) == (0.03, None)
+    assert made["second_look"] is not None
+    assert "not calibrated" in run("collection", "show", "plain")[1]
+
+
+def test_create__a_calibration_of_another_model_is_refused(run: Run, tmp_path: Path) -> None:
+    measured = default_calibration(StubEmbedder().space).to_json() | {"epsilon": 0.07}
+    file = tmp_path / "calibration.json"
+    file.write_text(json.dumps(measured | {"calibrated": True}))
+    source = ("--source", "s3://raw", "--calibration", str(file))
+    status, out, err = run("collection", "create", "mine", *source, "--json")
+    assert status == 0, err
+    assert json.loads(out)["epsilon"] == 0.07
+    file.write_text(json.dumps(measured | {"weights_sha256": "other"}))
+    status, _, err = run("collection", "create", "theirs", *source)
+    assert status == 2
+    assert "was measured with" in err
 
 
 def test_set__changes_what_is_asked_and_nothing_else(made: dict[str, Any], run: Run) -> None:

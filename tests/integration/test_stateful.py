@@ -1,0 +1,244 @@
+"""A rule-based state machine: the ledger on a real PostgreSQL beside the brute-force oracle.
+
+Hypothesis puts, overwrites, deletes, redelivers, reorders, erases, changes epsilon, goes back and
+takes decisions back, in any order it can think of. After every step the ledger's outcomes, reasons
+and representatives are those of the oracle, which measures every pair, and its audit finds nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from uuid import uuid4
+
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from ledger_world import digest, new_collection, outcomes
+from oracle import Oracle, Picture
+from pixsift.adapters.auditor import Auditor
+from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.erasure import Erasure
+from pixsift.adapters.generations import Generations
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.postgres import Database
+from pixsift.adapters.rejudge import Rejudge
+from pixsift.core.identity import ObjectVersion
+from pixsift.core.outcomes import Judged
+
+KEYS = ("a", "b", "c", "d")
+EPSILONS = (0.01, 0.05, 0.2)
+ANGLES = tuple(range(0, 180, 7))
+"""Neighbors are 7 degrees apart: distance 0.0075; 14: 0.030; 21: 0.066; 35: 0.18."""
+
+
+class NoObjects:
+    """Stands in for S3 in an erasure: nothing lies there."""
+
+    def head(self, bucket: str, key: str) -> None:
+        return None
+
+
+class NoSnapshots:
+    """Stands in for the redactor: no snapshot holds anything."""
+
+    def redact(self, object_id: int) -> list[str]:
+        return []
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Every rule does to the ledger what it does to the oracle."""
+
+    postgres: EmbeddedPostgres
+    template: str
+    versions = Bundle("versions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cleanup = ExitStack()
+        self.url = self.cleanup.enter_context(fresh_database(self.postgres, self.template))
+        self.database = self.cleanup.enter_context(Database(self.url))
+        self.ledger = Ledger(self.database)
+        self.oracle = Oracle(0.05)
+        self.judged: dict[str, Judged] = {}
+        self.blocked: set[bytes] = set()
+        """Content of erased images."""
+        self.history: list[tuple[float, frozenset[str]]] = []
+
+    @initialize()
+    def create(self) -> None:
+        self.collection = new_collection(self.ledger, expiry_policy="redecide")
+
+    @rule(
+        target=versions,
+        key=st.sampled_from(KEYS),
+        angle=st.sampled_from(ANGLES),
+        sharpness=st.integers(0, 3),
+        twin=st.sampled_from(["", "", "", "pixels", "content"]),
+    )
+    def put(self, key: str, angle: int, sharpness: int, twin: str) -> str:
+        """A new version of a key: the first is a put, the others overwrite."""
+        name = f"{key}@v{len(self.judged)}"
+        self.judged[name] = self._image(name, angle, sharpness, twin)
+        self._deliver([name])
+        return name
+
+    @rule(names=st.lists(versions, min_size=1, max_size=5))
+    def redeliver(self, names: list[str]) -> None:
+        """Messages come again, in another order, several in one batch, even twice in one."""
+        self._deliver(names)
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        angles=st.lists(st.sampled_from(ANGLES), min_size=2, max_size=4),
+        removed=st.integers(0, 1),
+    )
+    def burst_with_a_delete_that_overtakes(self, key: str, angles: list[int], removed: int) -> None:
+        """One batch of versions of a key; the delete of one of them comes before its create."""
+        names = [f"{key}@v{len(self.judged) + n}" for n in range(len(angles))]
+        for name, angle in zip(names, angles, strict=True):
+            self.judged[name] = self._image(name, angle, 1, "")
+        self.ledger.remove(self.collection, [self.judged[names[removed]].version])
+        self.oracle.remove(names[removed])
+        self._deliver(names)
+
+    @rule(names=st.lists(versions, min_size=1, max_size=3, unique=True))
+    def delete(self, names: list[str]) -> None:
+        """Versions go away one after the other, representatives among them."""
+        for name in names:
+            self.ledger.remove(self.collection, [self.judged[name].version])
+            self.oracle.remove(name)
+
+    @rule(epsilon=st.sampled_from(EPSILONS))
+    def change_epsilon(self, epsilon: float) -> None:
+        asked = Generations(self.database).what_if(self.collection, epsilon=epsilon)
+        done = Generations(self.database).redecide(self.collection, epsilon=epsilon)
+        assert (asked.kept, asked.duplicate) == (done.kept, done.duplicate)
+        self.oracle.change_epsilon(epsilon)
+
+    @rule(name=versions)
+    def erase(self, name: str) -> None:
+        """The image goes with all its copies, and none of them comes back."""
+        version = self.judged[name].version
+        eraser = Erasure(
+            self.database, self.ledger, NoObjects(), NoSnapshots(),  # type: ignore[arg-type]
+            derived_bucket="derived",
+        )  # fmt: skip
+        found = eraser.find(version.bucket, version.key, version.version_id)
+        eraser.erase(found, reason="test")
+        erased = {f"{row['key']}@{row['version_id']}" for row in found}
+        self.blocked |= {self.judged[n].content_sha256 or b"" for n in erased}
+        # One transaction removes them all; then everybody else is decided again, in order.
+        self._remove_together(erased)
+
+    @rule(names=st.lists(versions, min_size=1, max_size=3))
+    def rejudge(self, names: list[str]) -> None:
+        """Deciding again what is right changes nothing."""
+        ids = self._object_ids()
+        before = self.ledger.collection("c").seq
+        chosen = [ids[name] for name in names if name in ids]
+        kept_before = {n for n, v in outcomes(self.url).items() if v[0] == "kept"}
+        Rejudge(self.database).again(self.collection, chosen, why="test")
+        assert kept_before == {n for n, v in outcomes(self.url).items() if v[0] == "kept"}
+        assert self.ledger.collection("c").seq >= before
+
+    @invariant()
+    def equals_the_oracle(self) -> None:
+        told = outcomes(self.url) if self.judged else {}
+        assert {name: row[0] for name, row in told.items()} == {
+            name: self.oracle.outcome(name) for name in told
+        }
+        assert set(told) == set(self.judged)
+        for name, (outcome, _, of) in told.items():
+            if outcome == "duplicate":
+                near = [k for k in self.oracle.kept if self.oracle.within(name, k)]
+                assert of in {k.split("@")[0] for k in near}
+
+    @invariant()
+    def audit_finds_nothing(self) -> None:
+        if hasattr(self, "collection"):
+            assert Auditor(self.database).audit(self.collection).findings == []
+
+    def teardown(self) -> None:
+        self.cleanup.close()
+
+    def _image(self, name: str, angle: int, sharpness: int, twin: str) -> Judged:
+        key, version = name.split("@")
+        content, pixels = digest(name), digest("px" + name)
+        radians = np.radians(angle)
+        # The third axis keeps equal angles from being equal vectors.
+        vector = np.zeros(16)
+        vector[:3] = np.cos(radians), np.sin(radians), 0.001 * (len(self.judged) % 7)
+        embedding = (vector / np.linalg.norm(vector)).astype(np.float16)
+        if twin and self.judged:
+            other = list(self.judged.values())[angle % len(self.judged)]
+            assert other.content_sha256 and other.pixel_sha256 and other.embedding is not None
+            pixels, embedding = other.pixel_sha256, other.embedding
+            content = other.content_sha256 if twin == "content" else content
+        return Judged(
+            ObjectVersion("raw", key, version), "embedded", content_sha256=content,
+            pixel_sha256=pixels, embedding=embedding, quality={"sharpness": float(sharpness)},
+        )  # fmt: skip
+
+    def _deliver(self, names: list[str]) -> None:
+        self.ledger.commit(self.collection, [self.judged[name] for name in names])
+        for name in dict.fromkeys(names):
+            judged = self.judged[name]
+            assert judged.content_sha256 and judged.pixel_sha256
+            if judged.content_sha256 in self.blocked:
+                self.oracle.gone.add(name)
+            assert judged.embedding is not None
+            self.oracle.put(
+                Picture(
+                    name, judged.content_sha256, judged.pixel_sha256, judged.embedding,
+                    (judged.quality or {})["sharpness"],
+                )
+            )  # fmt: skip
+
+    def _remove_together(self, names: set[str]) -> None:
+        self.oracle.remove_together(names)
+
+    def _object_ids(self) -> dict[str, int]:
+        with psycopg.connect(self.url) as connection:
+            found = connection.execute("SELECT key, version_id, object_id FROM object").fetchall()
+        return {f"{key}@{version}": object_id for key, version, object_id in found}
+
+
+@contextmanager
+def fresh_database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """A migrated database of an example's own."""
+    name = f"s_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        yield postgres.url(name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def run_machine(postgres: EmbeddedPostgres, template: str, *, examples: int, steps: int) -> None:
+    machine = type("Machine", (LedgerMachine,), {"postgres": postgres, "template": template})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None,
+            suppress_health_check=list(HealthCheck), print_blob=True,
+            phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        ),
+    )  # fmt: skip
+
+
+def test_ledger_equals_the_oracle(postgres: EmbeddedPostgres, template_database: str) -> None:
+    run_machine(postgres, template_database, examples=12, steps=14)
+
+
+@pytest.mark.full
+def test_ledger_equals_the_oracle__many(postgres: EmbeddedPostgres, template_database: str) -> None:
+    run_machine(postgres, template_database, examples=200, steps=50)
