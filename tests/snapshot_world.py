@@ -20,7 +20,7 @@ from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 from pixsift.core.sources import SourceRule
-from pixsift.telemetry import make_logger
+from pixsift.telemetry import Telemetry, make_logger
 from pixsift_curator.curator import Announcer, Curator, Reaction, RequestMessage
 from pixsift_curator.export import Exporter, ExportSettings
 from pixsift_curator.sample import Resolver
@@ -55,6 +55,7 @@ class World:
     news: News = field(default_factory=News)
     events: Announcer | None = None
     """Where the curator tells its news; None: ``news``."""
+    telemetry: Telemetry = field(default_factory=lambda: Telemetry("test"))
     uploaded: list[tuple[ObjectVersion, bytes]] = field(default_factory=list)
 
     @property
@@ -105,6 +106,7 @@ class World:
             exporter=exporter or self.exporter(),
             events=self.events or self.news,
             logger=LOGGER,
+            telemetry=self.telemetry,
         )
 
     def serve(

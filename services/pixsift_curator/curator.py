@@ -15,6 +15,7 @@ from aws_lambda_powertools import Logger
 from pixsift.adapters.snapshots import Snapshots, TakenRequest
 from pixsift.errors import PermanentError, PixsiftError, UserError
 from pixsift.messages import SnapshotRequest
+from pixsift.telemetry import Telemetry
 from pixsift_curator.export import Exporter
 from pixsift_curator.requests import InvalidRequest, parse_request
 from pixsift_curator.sample import Resolver
@@ -50,12 +51,14 @@ class Curator:
         exporter: Exporter,
         events: Announcer,
         logger: Logger,
+        telemetry: Telemetry,
     ) -> None:
         self._snapshots = snapshots
         self._resolver = resolver
         self._exporter = exporter
         self._events = events
         self._logger = logger
+        self._telemetry = telemetry
 
     def serve(self, message: RequestMessage, stop: threading.Event) -> Reaction:
         """Carry one request as far as it goes.
@@ -102,13 +105,15 @@ class Curator:
             self._announce_refusal(request.request_id, request.name, taken.error)
             return None
         try:
-            return self._resolver.resolve(taken, request)
+            with self._telemetry.timed("resolve_seconds"):
+                return self._resolver.resolve(taken, request)
         except (UserError, PermanentError) as error:
             self._refuse(request, str(error))
             return None
 
     def _finish(self, snapshot_id: str, stop: threading.Event) -> Reaction:
-        state = self._exporter.run(snapshot_id, stop)
+        with self._telemetry.timed("export_seconds"):
+            state = self._exporter.run(snapshot_id, stop)
         if state == "stopped":
             return "stopped"
         if state == "busy":
@@ -148,6 +153,7 @@ class Curator:
         self._announce_refusal(request.request_id, request.name, reason)
 
     def _announce_refusal(self, request_id: str, name: str | None, reason: str) -> None:
+        self._telemetry.count("requests_refused")
         self._tell(
             "SnapshotFailed",
             {"snapshot_id": None, "name": name, "request_ids": [request_id], "reason": reason},
@@ -167,8 +173,10 @@ class Curator:
             "request_ids": self._snapshots.request_ids(snapshot_id),
         }
         if snapshot.state == "published":
+            self._telemetry.count("snapshots_published")
             self._tell("SnapshotPublished", {**detail, "location": snapshot.location})
         else:
+            self._telemetry.count("snapshots_failed")
             self._tell("SnapshotFailed", {**detail, "reason": snapshot.error})
         self._snapshots.announced(snapshot_id)
         self._logger.info("snapshot finished", snapshot_id=snapshot_id, state=snapshot.state,
@@ -178,5 +186,6 @@ class Curator:
         try:
             self._events.announce(detail_type, detail)
         except PixsiftError as error:
+            self._telemetry.count("events_not_sent")
             self._logger.warning("event not sent", detail_type=detail_type, reason=str(error),
                                  detail=json.dumps(detail, default=str))  # fmt: skip

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections.abc import Callable
 
 from aws_lambda_powertools import Logger
 
@@ -22,6 +23,8 @@ def run(
     poll_seconds: int,
     visibility_timeout_seconds: int,
     logger: Logger,
+    after_each: Callable[[], None] = lambda: None,
+    pause_seconds: float = _DOWN_PAUSE_SECONDS,
 ) -> None:
     """Serve until ``stop`` is set. A dependency that is down stops receiving, not the process."""
     while not stop.is_set():
@@ -37,9 +40,10 @@ def run(
                 curator.resume(stop)
         except DependencyDownError as error:
             logger.error("waiting for a dependency", reason=str(error))
-            stop.wait(_DOWN_PAUSE_SECONDS)
+            stop.wait(pause_seconds)
         except TransientError as error:
             logger.warning("will try again", reason=str(error))
+        after_each()
 
 
 def serve(

@@ -18,7 +18,7 @@ from pixsift.adapters.sqs import SqsQueue
 from pixsift.adapters.thread_copier import ThreadCopier
 from pixsift.config import CuratorSettings
 from pixsift.errors import PixsiftError, UserError
-from pixsift.telemetry import make_logger
+from pixsift.telemetry import Telemetry, make_logger
 from pixsift.worker import StopSignal, VisibilityHeartbeat
 from pixsift_curator.curator import Curator
 from pixsift_curator.export import Exporter, ExportSettings
@@ -46,6 +46,7 @@ def serve(settings: CuratorSettings) -> None:
     url = settings.database_url.get_secret_value()
     if not url:
         raise UserError("no ledger: set PIXSIFT_DATABASE_URL")
+    telemetry = Telemetry("pixsift-curator")
     queue = SqsQueue(settings.snapshot_queue)
     objects = S3Objects()
     # One connection for the work, one for the lease.
@@ -71,6 +72,7 @@ def serve(settings: CuratorSettings) -> None:
             exporter=exporter,
             events=EventBus(settings.event_bus),
             logger=logger,
+            telemetry=telemetry,
         )
         queue.depth()
         objects.check_bucket(settings.curated_bucket)
@@ -90,6 +92,7 @@ def serve(settings: CuratorSettings) -> None:
                 poll_seconds=settings.request_poll_seconds,
                 visibility_timeout_seconds=settings.visibility_timeout_seconds,
                 logger=logger,
+                after_each=telemetry.flush,
             )
         logger.info("curator stopped")
 

@@ -58,6 +58,12 @@ METRICS = {
         Metric("thumbnail_failures", "Count", "thumbnails that could not be written"),
         Metric("backlog", "Count", "messages waiting in the queue, about"),
         Metric("in_flight", "Count", "object versions inside this consumer"),
+        Metric("requests_refused", "Count", "snapshot requests that led to no snapshot"),
+        Metric("snapshots_published", "Count", "snapshots published by this curator"),
+        Metric("snapshots_failed", "Count", "snapshots that failed for good; alarm on any"),
+        Metric("resolve_seconds", "Seconds", "one request from the pool to its stored list"),
+        Metric("export_seconds", "Seconds", "one try at copying and publishing a snapshot"),
+        Metric("events_not_sent", "Count", "events that the event bus did not take"),
     )
 }
 
