@@ -9,8 +9,10 @@ from rich.status import Status
 
 from pixsift.adapters.auditor import Audit, Auditor
 from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.pgvector_search import PgvectorSearch
 from pixsift.adapters.s3 import S3Objects
 from pixsift.config import BucketSettings
+from pixsift.errors import TransientError
 from pixsift_cli.common import JsonOption, emit, open_database
 
 _SHOWN = 20
@@ -19,6 +21,7 @@ _SHOWN = 20
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(audit)
+    app.command()(reindex)
 
 
 def audit(
@@ -55,6 +58,22 @@ def audit(
     emit([_facts(r) for r in reports], as_json, "\n".join(map(_text, reports)) or "no collections")
     if any(report.findings for report in reports):
         raise typer.Exit(1)
+
+
+def reindex(
+    name: Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Drop a collection's HNSW index and build it anew. Decisions go on; search is exact so long.
+
+    Only a ledger searched with PIXSIFT_SEARCH=hnsw, or too large for memory, has one.
+    """
+    with open_database() as database:
+        collection = Ledger(database).collection(name)
+        built_to = PgvectorSearch(database, background=False).rebuild(collection.collection_id)
+    if built_to < 0:
+        raise TransientError(f"another process works on the index of {name!r}: try again later")
+    emit({"built_to_seq": built_to}, as_json, f"the index of {name} is built up to seq {built_to}")
 
 
 def _facts(report: Audit) -> dict[str, Any]:

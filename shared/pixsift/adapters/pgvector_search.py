@@ -113,6 +113,20 @@ class PgvectorSearch:
         self._drop_retired(collection_id)
         return head.seq
 
+    def rebuild(self, collection_id: int) -> int:
+        """Drop the body and build it anew, as ``advance`` does; searches are exact meanwhile."""
+        names: dict[str, Any] = {"collection_id": collection_id}
+        with self._database.transaction() as connection:
+            row = connection.execute(_SQL["try_alone"], names).fetchone()
+            if row is None or not row[0]:
+                return -1
+            head = read_head(connection, collection_id)
+            body, _ = self._body(connection, head)
+            if body is not None:
+                connection.execute(_SQL["forget_body"], names | {"generation": head.generation})
+                connection.execute(_on(_SQL["drop_body"], body))
+        return self.advance(collection_id)
+
     def forget(self, collection_id: int) -> None:
         """Give the memory of a collection's tail back."""
         with self._slots[collection_id].lock:

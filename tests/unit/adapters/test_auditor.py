@@ -8,7 +8,9 @@ from ledger_world import finding, image, ledger_of, new_collection, outcomes, ro
 from pixsift.adapters.auditor import Auditor
 from pixsift.adapters.generations import Generations
 from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.pgvector_search import PgvectorSearch
 from pixsift.adapters.postgres import Database
+from pixsift.adapters.rejudge import Rejudge
 from pixsift.core.collection import Collection
 
 
@@ -130,19 +132,22 @@ def test_audit__a_sample_that_holds_one_of_the_pair_finds_it(
 
 
 def test_audit__what_was_taken_back_is_counted(
-    database: Database, collection: Collection, ledger_url: str, database_url: str
+    database: Database, collection: Collection, database_url: str
 ) -> None:
-    from pixsift.adapters.rejudge import Rejudge
-
-    ((bad,),) = rows(ledger_url, "SELECT object_id FROM object WHERE key = 'bad'")
+    ((bad,),) = rows(database_url, "SELECT object_id FROM object WHERE key = 'bad'")
     Rejudge(database).take_back(collection, [bad])
     report = Auditor(database).audit(collection)
     assert (report.undecided, report.findings) == (1, [])
 
 
-@pytest.fixture
-def ledger_url(database_url: str) -> str:
-    return database_url
+def test_rebuild__the_index_holds_what_is_kept(
+    database: Database, collection: Collection, database_url: str
+) -> None:
+    index = PgvectorSearch(database, background=False)
+    index.advance(collection.collection_id)
+    assert rows(database_url, "DELETE FROM hnsw_1_2 RETURNING 1")
+    assert index.rebuild(collection.collection_id) == collection.seq
+    assert rows(database_url, "SELECT count(*) FROM hnsw_1_2") == [(7,)]
 
 
 def test_audit__remembered_images_are_no_finding(
