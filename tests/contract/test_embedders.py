@@ -1,21 +1,41 @@
 """What every embedder promises, run over each of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from pixsift.adapters.calibrations import default_calibration
+from pixsift.adapters.decode import recipe_id
+from pixsift.adapters.labeled_pairs import measure_noise
 from pixsift.adapters.models import load_embedder
+from pixsift.core.calibration import exceeds_noise
 from pixsift.errors import UserError
 from pixsift.ports import Embedder
+from tiny_dinov2 import save_tiny
 
 Images = list[NDArray[np.uint8]]
 
 
-@pytest.fixture(scope="module", params=["stub", "efficientnet-lite0"])
-def embedder(request: pytest.FixtureRequest) -> Embedder:
-    return load_embedder(request.param, device="cpu", max_batch=8)
+MODELS = ["stub", "efficientnet-lite0", "dinov2", "dinov2-registers"]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def name(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a user would set PIXSIFT_MODEL to; the DINOv2 models are tiny and random."""
+    model: str = request.param
+    if not model.startswith("dinov2"):
+        return model
+    folder = tmp_path_factory.mktemp("models") / model
+    return str(save_tiny(folder, registers=4 if "registers" in model else 0))
+
+
+@pytest.fixture(scope="module")
+def embedder(name: str) -> Embedder:
+    return load_embedder(name, device="cpu", max_batch=8)
 
 
 def make_images(count: int, side: int, seed: int = 0) -> Images:
@@ -84,8 +104,46 @@ def test_space__is_stable_and_complete(embedder: Embedder) -> None:
     space = embedder.space
     assert space.space_id == embedder.space.space_id
     assert len(space.weights_sha256) == 64
-    assert all((space.model, space.revision, space.recipe_id, space.pooling))
+    assert all((space.model, space.revision, space.pooling))
+    assert space.recipe_id == recipe_id(embedder.input_side)
     assert embedder.batch_size == 8
+
+
+def test_noise__epsilon_exceeds_it_tenfold(embedder: Embedder) -> None:
+    """Batch size and place in the batch may not decide what is kept."""
+    noise = measure_noise(embedder, make_images(33, embedder.input_side))
+    assert exceeds_noise(default_calibration(embedder.space).epsilon, noise)
+
+
+def test_default_calibration__only_what_was_measured_calls_itself_calibrated(
+    embedder: Embedder,
+) -> None:
+    calibration = default_calibration(embedder.space)
+    assert calibration.calibrated == (embedder.space.model == "efficientnet-lite0")
+    assert calibration.second_look is not None
+    assert calibration.weights_sha256 == embedder.space.weights_sha256
+    other = replace(embedder.space, recipe_id="px0-224")
+    assert not default_calibration(other).calibrated
+
+
+def test_shipped__reaches_the_precision_and_recall_it_claims() -> None:
+    calibration = default_calibration(load_embedder("efficientnet-lite0", device="cpu").space)
+    assert calibration.reached
+    assert calibration.reached["precision_interval"][0] >= 0.99
+    assert calibration.reached["recall"] >= 0.9
+    assert "curve" not in calibration.summary()
+
+
+@pytest.mark.gpu
+def test_embed__a_gpu_agrees_with_the_cpu(name: str, embedder: Embedder) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    if name == "stub":
+        pytest.skip("the stub has no device")
+    images = make_images(21, embedder.input_side)
+    expected = embedder.embed(images).embeddings
+    on_gpu = load_embedder(name, device="cuda", max_batch=8).embed(images).embeddings
+    assert (expected * on_gpu).sum(axis=1).min() >= 0.999
 
 
 def test_load_embedder__unknown_names_are_a_users_mistake() -> None:
