@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from pixsift.adapters import decode_wire
 from pixsift.adapters.decode_child import Decode, forbid_inspection, seccomp_available
-from pixsift.adapters.decode_host import HostConfig, write_config
+from pixsift.adapters.decode_host import HostConfig, widen_pipe, write_config
 from pixsift.adapters.decode_recipe import DecodeLimits, decode_image, recipe_id
 from pixsift.core.images import DecodeFailure, DecodeResult
 from pixsift.errors import TransientError
@@ -27,7 +27,6 @@ __all__ = ["DecodeLimits", "DecoderPool", "forbid_inspection", "recipe_id", "sec
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """All that the decoder's processes ever see: constants, nothing of ours."""
 _START_SECONDS = 60.0
-_F_SETPIPE_SZ = 1031  # Linux; fewer context switches per image
 
 
 class DecoderPool:
@@ -111,8 +110,8 @@ class _Host:
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101
         self._requests: IO[bytes] = self._process.stdin
         self._replies: IO[bytes] = self._process.stdout
-        _widen(self._requests)
-        _widen(self._replies)
+        widen_pipe(self._requests.fileno())
+        widen_pipe(self._replies.fileno())
         self._numbers = count(1)
         self._pending: dict[int, Future[list[bytes] | None]] = {}
         self._lock = threading.Lock()
@@ -183,11 +182,3 @@ _BOOT = (
     "import sys; sys.path[:] = sys.argv[1:]; sys.argv[1:] = []; "
     "from pixsift.adapters.decode_host import main; main()"
 )
-
-
-def _widen(pipe: IO[Any]) -> None:
-    if sys.platform == "linux":
-        import fcntl
-
-        with suppress(OSError):  # over the user's share of pipe memory: only slower
-            fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, 2**20)

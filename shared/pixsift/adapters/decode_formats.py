@@ -72,7 +72,7 @@ def jpeg_pixels(image: Image.Image, blob: bytes, factor: int, flags: list[str]) 
         image.draft(None, (image.width // factor, image.height // factor))
         image.load()
         return image
-    return Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels)
+    return Image.fromarray(pixels[..., 0].copy() if image.mode == "L" else pixels)
 
 
 def coded_picture(blob: bytes) -> bytes:

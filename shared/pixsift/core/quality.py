@@ -24,7 +24,7 @@ from pixsift.core.sharpness import Luma, sharpness
 
 Action = Literal["off", "flag", "reject"]
 
-TONE_PIXELS: Final = 2**17
+TONE_PIXELS: Final = 2**16
 COLOR_PIXELS: Final = 2**14
 
 METRICS: Final[Mapping[str, str]] = {
