@@ -33,7 +33,8 @@ SELECT DISTINCT space_id
 
 -- name: pool_facts
 -- One row per image kept at that point. A row is valid at S from valid_from_seq (included) to
--- valid_to_seq (excluded). erased tells whether its vector may rightly be missing.
+-- valid_to_seq (excluded). erased tells whether its vector may rightly be missing. A remembered
+-- image (expired, its memory keeps filtering) represents, but there is nothing left to choose.
 SELECT r.object_id, o.quality, extract(epoch FROM o.captured_at)::float8,
        o.erased_at IS NOT NULL,
        EXISTS (SELECT FROM embedding e
@@ -42,6 +43,11 @@ SELECT r.object_id, o.quality, extract(epoch FROM o.captured_at)::float8,
  WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
    AND r.valid_from_seq <= %(at_seq)s AND (r.valid_to_seq IS NULL OR r.valid_to_seq > %(at_seq)s)
    AND (%(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s))
+   AND NOT EXISTS (SELECT FROM decision d
+                    WHERE d.collection_id = r.collection_id AND d.generation = r.generation
+                      AND d.object_id = r.object_id AND d.outcome = 'gone'
+                      AND d.valid_from_seq <= %(at_seq)s
+                      AND (d.valid_to_seq IS NULL OR d.valid_to_seq > %(at_seq)s))
  ORDER BY r.object_id;
 
 -- name: pool_attributes

@@ -166,3 +166,20 @@ def test_load_pool__of_what_the_ledger_itself_wrote(database_url: str, tmp_path:
         uris = object_uris(database, pool.object_ids.tolist())
         assert next(iter(uris.values())) == "s3://raw/r1/a.jpg?versionId=v1"
         assert select(pool, Select(k=3)).report["candidates"] == 3
+
+
+def test_load_pool__what_expired_is_remembered_but_not_chosen(
+    database_url: str, tmp_path: Path
+) -> None:
+    with ledger_of(database_url) as ledger:
+        collection = new_collection(ledger, expiry_policy="remember")
+        ledger.commit(collection, [image("a", turned(0)), image("b", turned(90))])
+        ledger.remove(collection, [image("a", turned(0)).version], reason="expired")
+    with Database(database_url) as database:
+        sizes = [
+            len(load_pool(
+                database, collection.collection_id, 1, seq, Where(), spill_dir=tmp_path
+            ).object_ids)
+            for seq in (1, 2)
+        ]  # fmt: skip
+    assert sizes == [2, 1]
