@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from report import Timing, interleaved, publish, table
 
+from bench.report import Timing, interleaved, publish, table
 from pixsift.adapters.decode import DecodeLimits, DecoderPool
 from pixsift.adapters.decode_formats import jpeg_factor, jpeg_pixels
 from pixsift.adapters.decode_recipe import decode_image
@@ -133,7 +133,7 @@ def pillow_all(blob: bytes) -> tuple[object, ...]:
     small = full.resize((256, max(1, 256 * full.height // full.width)), Image.Resampling.BILINEAR)
     small.save(out, "WEBP", quality=75, method=0)
     return (
-        full.resize((SIDE, SIDE), Image.Resampling.BICUBIC), hashlib.sha256(pixels).digest(),
+        full.resize((SIDE, SIDE), Image.Resampling.BICUBIC), hashlib.sha256(full.tobytes()).digest(),
         quality.measure(pixels, luma=np.asarray(full.convert("L"))), look_signals(pixels),
         out.getvalue(),
     )  # fmt: skip
