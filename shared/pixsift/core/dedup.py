@@ -25,8 +25,9 @@ SCREEN_MARGIN = 1e-3
 """How far a float32 distance may be from the true one, with room: the worst case for the dot
 product of 4,000 halves held in float32 is 4000 x 2^-24 = 2.4e-4."""
 
-_SCREEN_FROM = 8
-"""Below this many rows a float64 loop is as fast as a float32 screen."""
+_CHUNK = 512
+"""Items compared with each other at once: their products take a megabyte."""
+_TAIL_BLOCK = 4096
 
 
 class Look(Protocol):
@@ -117,15 +118,23 @@ def decide_batch(
     there are dead and are left out. The tail is compared with every item, and grows by the items
     that are kept.
     """
-    tail = _Rows(kept.tail)
-    rulings = []
-    for item in items:
-        own = candidates.get(item.object_id, ()) if candidates else ()
-        near = [kept.candidates[i] for i in own if i in kept.candidates]
-        ruling = _decide(item, kept, [*near, *tail.screen(item, rule.epsilon)], rule)
-        if ruling.outcome == "kept":
-            kept.add(item)
-        rulings.append(ruling)
+    tail = _Tail(kept.tail)
+    rulings: list[Ruling] = []
+    for start in range(0, len(items), _CHUNK):
+        part = items[start : start + _CHUNK]
+        units = _unit_rows(part)
+        from_tail = tail.near(units, rule.epsilon)
+        among = _pairs_within(units, units, rule.epsilon)
+        added: set[int] = set()
+        for i, item in enumerate(part):
+            own = candidates.get(item.object_id, ()) if candidates else ()
+            near = [kept.candidates[c] for c in own if c in kept.candidates]
+            earlier = [part[j] for j in among[i] if j in added]
+            ruling = _decide(item, kept, [*near, *from_tail[i], *earlier], rule)
+            if ruling.outcome == "kept":
+                kept.add(item)
+                added.add(i)
+            rulings.append(ruling)
     return rulings
 
 
@@ -149,36 +158,45 @@ def _closer(distance: float, object_id: int, best: Ruling) -> bool:
     return (distance, object_id) < (best.distance, best.representative_object_id)
 
 
-class _Rows:
-    """Images that every item is compared with, screened in float32 before the exact distance."""
+class _Tail:
+    """The tail as unit rows in float32, screened before the exact distance."""
 
     def __init__(self, images: list[Image]) -> None:
         """images: may grow while this is in use."""
         self._images = images
-        self._matrix = np.empty((0, 0), np.float32)
+        self._blocks: list[tuple[int, NDArray[np.float32]]] = []
         self._filled = 0
 
-    def screen(self, item: Image, epsilon: float) -> list[Image]:
-        """Every image that may lie within epsilon of ``item``."""
-        if len(self._images) < _SCREEN_FROM:
-            return self._images
-        self._fill(item.embedding.shape[0])
-        distances = 1.0 - self._matrix[: self._filled] @ _unit(item.embedding)
-        hits = np.flatnonzero(~(distances > epsilon + SCREEN_MARGIN))
-        return [self._images[i] for i in hits]
+    def near(self, units: NDArray[np.float32], epsilon: float) -> list[list[Image]]:
+        """Per query every image that may lie within epsilon. units: (M, D) unit rows."""
+        self._fill()
+        found: list[list[Image]] = [[] for _ in units]
+        for start, block in self._blocks:
+            for query, rows in enumerate(_pairs_within(units, block, epsilon)):
+                found[query].extend(self._images[start + row] for row in rows)
+        return found
 
-    def _fill(self, dimension: int) -> None:
-        if len(self._images) > len(self._matrix):
-            grown = np.empty((max(64, 2 * len(self._images)), dimension), np.float32)
-            if self._filled:  # the matrix of nothing has no columns either
-                grown[: self._filled] = self._matrix[: self._filled]
-            self._matrix = grown
-        for row in range(self._filled, len(self._images)):
-            self._matrix[row] = _unit(self._images[row].embedding)
+    def _fill(self) -> None:
+        for start in range(self._filled, len(self._images), _TAIL_BLOCK):
+            rows = self._images[start : start + _TAIL_BLOCK]
+            self._blocks.append((start, _unit_rows(rows)))
         self._filled = len(self._images)
 
 
-def _unit(halves: Halves) -> NDArray[np.float32]:
-    wide = halves.astype(np.float32)
-    unit: NDArray[np.float32] = wide / np.float32(np.sqrt(wide @ wide))
+def _pairs_within(
+    queries: NDArray[np.float32], rows: NDArray[np.float32], epsilon: float
+) -> list[list[int]]:
+    """Per query the rows that may lie within epsilon; what is not a number counts as near."""
+    found: list[list[int]] = [[] for _ in queries]
+    if len(rows):
+        hits = np.nonzero(~(1.0 - queries @ rows.T > epsilon + SCREEN_MARGIN))
+        for query, row in zip(hits[0].tolist(), hits[1].tolist(), strict=True):
+            found[query].append(row)
+    return found
+
+
+def _unit_rows(images: Sequence[Image]) -> NDArray[np.float32]:
+    """(N, D) float32 unit rows of the images' vectors."""
+    wide = np.stack([image.embedding for image in images]).astype(np.float32)
+    unit: NDArray[np.float32] = wide / np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
     return unit
