@@ -121,7 +121,7 @@ class StubSqs:
     async def _receive(self, queue: StubQueue, asked: dict[str, Any]) -> list[dict[str, Any]]:
         until = time.monotonic() + asked.get("WaitTimeSeconds", 0)
         while True:
-            found = queue.receive(asked["MaxNumberOfMessages"], asked.get("VisibilityTimeout"))
+            found = queue.receive(asked.get("MaxNumberOfMessages", 1), asked.get("VisibilityTimeout"))
             if found or time.monotonic() >= until:
                 return found
             await asyncio.sleep(0.02)
@@ -163,7 +163,13 @@ def _attributes(queue: StubQueue, asked: dict[str, Any]) -> dict[str, Any]:
                            if name in attributes}}  # fmt: skip
 
 
+def _delete(queue: StubQueue, asked: dict[str, Any]) -> dict[str, Any]:
+    queue.delete(asked["ReceiptHandle"])
+    return {}
+
+
 _ACTIONS: dict[str, Callable[[StubQueue, dict[str, Any]], dict[str, Any]]] = {
+    "DeleteMessage": _delete,
     "DeleteMessageBatch": _delete_batch,
     "ChangeMessageVisibilityBatch": _change_batch,
     "SendMessageBatch": _send_batch,

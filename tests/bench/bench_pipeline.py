@@ -1,0 +1,264 @@
+"""The consumer without and with a real model, beside a script that does one image at a time.
+
+S3 and SQS are a counting stub in a process of its own; PostgreSQL is the embedded one, durable.
+The consumer is the real process. Rates are taken between the first and the last tenth of the
+images, so that starting and the last acknowledgement do not count. The naive script does the same
+work per image (the same decoder functions, thumbnail, exact nearest neighbor in pgvector, one
+durable row) in one thread; its outcomes must equal the consumer's before anything is compared.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+import psycopg
+from PIL import Image, ImageFilter
+from report import publish, table
+
+from faults.consumer_process import ConsumerProcess, outcomes
+from pixsift.adapters.decode import DecoderPool
+from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.migrate import migrate
+from pixsift.adapters.models import load_embedder
+from pixsift.adapters.postgres import Database
+from pixsift.adapters.s3 import S3Objects
+from pixsift.core.images import DecodedImage
+from pixsift.core.sources import SourceRule
+
+HERE = Path(__file__).resolve().parent
+EPSILON = 0.001
+RAW = "pixsift-raw"
+
+
+def photo(seed: int) -> bytes:
+    """0.2 megapixel (548 x 365) of soft shapes and grain: about 45 kB, all different."""
+    chance = np.random.default_rng(seed)
+    coarse = Image.fromarray(chance.integers(0, 256, (12, 18, 3), dtype=np.uint8))
+    soft = np.asarray(coarse.resize((548, 365), Image.Resampling.BICUBIC), np.int16)
+    grain = chance.normal(0, 6, (365, 548, 1)).astype(np.int16)
+    pixels = np.clip(soft + grain, 0, 255).astype(np.uint8)
+    stream = BytesIO()
+    Image.fromarray(pixels).filter(ImageFilter.SHARPEN).save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+@contextmanager
+def stub() -> Iterator[str]:
+    """A stub AWS in a process of its own; its URL."""
+    process = subprocess.Popen(
+        [sys.executable, str(HERE.parent / "faults" / "stub_aws.py")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdin is not None
+    try:
+        url: str = json.loads(process.stdout.readline())["url"]
+        os.environ |= {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "stub",
+                       "AWS_SECRET_ACCESS_KEY": "stub",
+                       "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
+        yield url
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+
+def facts(url: str, what: str = "facts") -> dict[str, Any]:
+    with urlopen(f"{url}/_stub/{what}") as answer:  # noqa: S310 - our own stub
+        document: dict[str, Any] = json.loads(answer.read())
+    return document
+
+
+@contextmanager
+def ledger_of(server: EmbeddedPostgres, name: str, model: str) -> Iterator[str]:
+    """A fresh database with the collection ``test``; its URL."""
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    migrate(server.url(name))
+    space = load_embedder(model).space
+    with Database(server.url(name)) as database:
+        ledger = Ledger(database)
+        ledger.ensure_space(space)
+        ledger.create_collection(
+            "test", sources=[SourceRule(RAW)], space_id=space.space_id, epsilon=EPSILON
+        )
+    yield server.url(name)
+
+
+def upload(images: list[bytes]) -> None:
+    objects = S3Objects()
+    for number, image in enumerate(images):
+        objects.put(RAW, f"{number}.jpg", image)
+
+
+def rate_while(url: str, count: int, *, patience: float) -> tuple[float, dict[str, int]]:
+    """Images per second between a tenth and nine tenths of ``count`` acked, and the calls made."""
+    first = wait_for(url, count - count // 10, patience)
+    last = wait_for(url, count // 10, patience)
+    done = first[1] - last[1]
+    return done / (last[0] - first[0]), facts(url)["calls"]
+
+
+def wait_for(url: str, left: int, patience: float) -> tuple[float, int]:
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        now = facts(url)["left"]
+        if now <= left:
+            return time.monotonic(), now
+        time.sleep(0.02)
+    raise TimeoutError(f"not down to {left} messages in {patience} s")
+
+
+def run_consumer(server: EmbeddedPostgres, url: str, images: list[bytes], model: str,
+                 name: str) -> tuple[float, float, dict[str, tuple[str, str]]]:  # fmt: skip
+    """Images/s, SQS calls per image, outcomes."""
+    with ledger_of(server, name, model) as database_url:
+        upload(images)
+        facts(url, "reset")
+        environment = {
+            **{n: v for n, v in os.environ.items() if n.startswith("AWS_")},
+            "PIXSIFT_DATABASE_URL": database_url, "PIXSIFT_MODEL": model,
+            "PIXSIFT_LOG_LEVEL": "WARNING", "OMP_NUM_THREADS": "2",
+        }  # fmt: skip
+        with ConsumerProcess(environment) as consumer:
+            rate, _ = rate_while(url, len(images), patience=600)
+            wait_for(url, 0, 60)
+            calls = facts(url)["calls"]
+            consumer.stop()
+        return rate, sqs_calls(calls) / len(images), outcomes(database_url)
+
+
+def sqs_calls(calls: dict[str, int]) -> int:
+    names = ("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch",
+             "GetQueueUrl", "GetQueueAttributes")  # fmt: skip
+    return sum(calls.get(name, 0) for name in names)
+
+
+def run_naive(server: EmbeddedPostgres, url: str, images: list[bytes]) -> tuple[float, int]:
+    """Images/s and the number kept, one image at a time, in a process of its own."""
+    with ledger_of(server, "naive", "stub") as database_url:
+        upload(images)
+        facts(url, "reset")
+        process = subprocess.Popen([sys.executable, __file__, "--naive", database_url])
+        try:
+            rate, _ = rate_while(url, len(images), patience=600)
+            process.wait(60)
+        finally:
+            if process.poll() is None:
+                process.kill()
+        with psycopg.connect(database_url) as connection:
+            row = connection.execute("SELECT count(*) FROM naive WHERE kept").fetchone()
+        assert row is not None
+        return rate, row[0]
+
+
+def naive(database_url: str) -> None:
+    """What a first version does: receive one, fetch, decode, embed, ask, insert, delete."""
+    import boto3
+
+    from pixsift.adapters.decode import DecodeLimits
+    from pixsift.adapters.decode_recipe import decode_image
+    from pixsift.core.events import parse_notification
+
+    s3, sqs = boto3.client("s3"), boto3.client("sqs")
+    queue = sqs.get_queue_url(QueueName="pixsift-ingest")["QueueUrl"]
+    embedder = load_embedder("stub")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE naive (key text, kept boolean, embedding halfvec(384))")
+        while True:
+            answer = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1)
+            for message in answer.get("Messages", []):
+                [event] = parse_notification(message["Body"]).records
+                body = s3.get_object(Bucket=event.bucket, Key=event.key)["Body"].read()
+                image = decode_image(body, embedder.input_side, DecodeLimits())
+                assert isinstance(image, DecodedImage)
+                s3.put_object(Bucket="pixsift-derived", Key=f"thumbnails/{event.key}",
+                              Body=image.thumbnail_webp)  # fmt: skip
+                vector = str(embedder.embed([image.model_input]).embeddings[0].tolist())
+                near = connection.execute(
+                    "SELECT embedding <=> %s::halfvec FROM naive WHERE kept ORDER BY 1 LIMIT 1",
+                    (vector,),
+                ).fetchone()
+                connection.execute(
+                    "INSERT INTO naive VALUES (%s, %s, %s)",
+                    (event.key, near is None or near[0] > EPSILON, vector),
+                )
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            if not answer.get("Messages"):
+                return
+
+
+def run_bare_model(images: list[bytes]) -> float:
+    """Images/s of the model alone on decoded pixels, full batches, median of five."""
+    embedder = load_embedder("efficientnet-lite0")
+    with DecoderPool(embedder.input_side, workers=1) as pool:
+        decoded = [r for r in pool.decode(images[: 2 * embedder.batch_size])
+                   if isinstance(r, DecodedImage)]  # fmt: skip
+    inputs = [image.model_input for image in decoded]
+    times = []
+    for _ in range(6):
+        started = time.perf_counter()
+        for at in range(0, len(inputs), embedder.batch_size):
+            embedder.embed(inputs[at : at + embedder.batch_size])
+        times.append(time.perf_counter() - started)
+    return len(inputs) / sorted(times[1:])[2]
+
+
+def main(count: int, model_count: int, repeats: int) -> dict[str, Any]:
+    """Run all of it; the figures."""
+    images = [photo(seed) for seed in range(count)]
+    images[count // 2 :: 20] = images[: len(images[count // 2 :: 20])]  # some duplicates
+    figures: dict[str, Any] = {"images": count, "mean_bytes": sum(map(len, images)) // count}
+    with tempfile.TemporaryDirectory(prefix="px-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        with EmbeddedPostgres(Path(folder) / "pg") as server, stub() as url:
+            runs = [run_consumer(server, url, images, "stub", f"stub_{n}") for n in range(repeats)]
+            print([run[0] for run in runs], flush=True)  # noqa: T201
+            naive_rate, naive_kept = run_naive(server, url, images)
+            kept = sum(outcome == "kept" for outcome, _ in runs[0][2].values())
+            assert kept == naive_kept, f"answers differ: {kept} kept, naive {naive_kept}"
+            rates = sorted(rate for rate, _, _ in runs)
+            figures |= {
+                "consumer_stub_images_per_second": rates[len(rates) // 2],
+                "consumer_stub_spread": [rates[0], rates[-1]],
+                "naive_images_per_second": naive_rate,
+                "ratio_to_naive": rates[len(rates) // 2] / naive_rate,
+                "sqs_calls_per_image": max(calls for _, calls, _ in runs),
+                "kept": kept,
+            }
+            if model_count:
+                bare = run_bare_model(images[:64])
+                whole, _, _ = run_consumer(
+                    server, url, images[:model_count], "efficientnet-lite0", "model"
+                )
+                bare = (bare + run_bare_model(images[:64])) / 2  # before and after: drift
+                figures |= {"model_bare_images_per_second": bare,
+                            "model_pipeline_images_per_second": whole,
+                            "ratio_to_bare_model": whole / bare}  # fmt: skip
+    rows = [[name, value] for name, value in figures.items()]
+    publish("pipeline", figures, table(["figure", "value"], rows))
+    return figures
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--naive", default="")
+    arguments.add_argument("--count", type=int, default=1000)
+    arguments.add_argument("--model-count", type=int, default=400)
+    arguments.add_argument("--repeats", type=int, default=3)
+    options = arguments.parse_args()
+    if options.naive:
+        naive(options.naive)
+    else:
+        main(options.count, options.model_count, options.repeats)
