@@ -2,10 +2,7 @@
 
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 from aws_lambda_powertools import Logger
 
@@ -23,17 +20,8 @@ from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift.worker import StopSignal
 from pixsift_consumer import faults
-from pixsift_consumer.dependencies import Dependencies, SourceAccess
+from pixsift_consumer.consumer import Adapters, Consumer
 from pixsift_consumer.faults import FaultPoints
-from pixsift_consumer.inbox import Inbox
-from pixsift_consumer.intake import Collections, Intake
-from pixsift_consumer.loop import Loop
-from pixsift_consumer.pipeline import Limits, Pipeline
-from pixsift_consumer.stages import Commit, Decode, Embed, Fetch, Thumbnails
-
-_HOUSEKEEPING_SECONDS = 0.2
-_METRICS_EVERY = 50
-"""Turns of the housekeeping between two EMF documents: ten seconds."""
 
 
 def main() -> None:
@@ -53,7 +41,6 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
     """Build everything, then loop until SIGTERM or SIGINT."""
     embedder = _load(settings)
     with StopSignal() as stop, ExitStack() as stack:
-        telemetry = Telemetry("pixsift-consumer")
         points = FaultPoints(os.environ.get(faults.VARIABLE, ""))
         database = stack.enter_context(Database(_database_url(settings), max_connections=6))
         search = new_search(
@@ -62,83 +49,23 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
             memory_bytes=settings.search_memory_bytes,
             device=settings.search_device,
         )
-        ledger = Ledger(database, search=search, pause=points.passed)
-        objects = S3Objects(connections=settings.fetch_threads + 8)
-        queue = SqsQueue(settings.ingest_queue)
-        dlq = SqsQueue(settings.ingest_dlq)
-        _verify(settings, ledger, objects, queue, dlq)
-        ledger.ensure_space(embedder.space)
-
-        access = SourceAccess(objects)
-        dependencies = Dependencies(
-            {"PostgreSQL": ledger.ping, "SQS": queue.depth, "S3": access.probe},
-            logger=logger,
-            telemetry=telemetry,
+        decoder = DecoderPool(
+            embedder.input_side,
+            workers=settings.decode_workers,
+            limits=DecodeLimits(max_bytes=settings.max_object_bytes),
         )
-        decoder = stack.enter_context(
-            DecoderPool(
-                embedder.input_side,
-                workers=settings.decode_workers,
-                limits=DecodeLimits(max_bytes=settings.max_object_bytes),
-            )
+        adapters = Adapters(
+            ledger=Ledger(database, search=search, pause=points.passed),
+            objects=S3Objects(connections=settings.fetch_threads + 8),
+            queue=SqsQueue(settings.ingest_queue),
+            dlq=SqsQueue(settings.ingest_dlq),
+            decoder=stack.enter_context(decoder),
+            embedder=embedder,
         )
-        pipeline = Pipeline(
-            fetch=Fetch(
-                objects,
-                ledger,
-                access,
-                max_object_bytes=settings.max_object_bytes,
-                telemetry=telemetry,
-            ),
-            decode=Decode(decoder, ledger, space_id=embedder.space.space_id, telemetry=telemetry),
-            thumbnails=Thumbnails(objects, settings.derived_bucket, telemetry=telemetry),
-            embed=Embed(embedder, ledger, telemetry=telemetry),
-            commit=Commit(ledger, telemetry=telemetry),
-            dependencies=dependencies,
-            limits=Limits(
-                max_in_flight=settings.max_in_flight,
-                max_bytes=settings.max_pipeline_bytes,
-                fetch_threads=settings.fetch_threads,
-                embed_batch=embedder.batch_size,
-            ),
-            faults=points,
-            logger=logger,
-            telemetry=telemetry,
-        )
-        inbox, slow_lane = (
-            stack.enter_context(
-                Inbox(
-                    each,
-                    visibility_timeout_seconds=settings.visibility_timeout_seconds,
-                    deadline_seconds=settings.message_deadline_seconds,
-                    logger=logger,
-                    last_chance=each is dlq,
-                )
-            )
-            for each in (queue, dlq)
-        )
-        collections = Collections(ledger, embedder.space.space_id)
-        loop = Loop(
-            inbox=inbox,
-            slow_lane=slow_lane,
-            intake=Intake(ledger, collections, logger=logger, telemetry=telemetry),
-            collections=collections,
-            pipeline=pipeline,
-            dependencies=dependencies,
-            faults=points,
-            logger=logger,
-            telemetry=telemetry,
-            poll_seconds=settings.poll_seconds,
-            slow_lane_every_seconds=settings.slow_lane_every_seconds,
-            turned=_health(settings.health_file),
-        )
-        logger.info("started", extra={"model": embedder.space.model,
-                                      "space_id": embedder.space.space_id})  # fmt: skip
-        with _housekeeping(inbox, slow_lane, pipeline, points, telemetry):
-            loop.run(stop)
-            logger.info("stopping", extra={"in_flight": pipeline.in_flight})
-            pipeline.finish(settings.stop_seconds)
-        logger.info("stopped")
+        _verify(settings, adapters)
+        adapters.ledger.ensure_space(embedder.space)
+        telemetry = Telemetry("pixsift-consumer")
+        Consumer(adapters, settings, faults=points, logger=logger, telemetry=telemetry).run(stop)
 
 
 def _load(settings: ConsumerSettings) -> Embedder:
@@ -165,69 +92,14 @@ def _database_url(settings: ConsumerSettings) -> str:
     return url
 
 
-def _verify(
-    settings: ConsumerSettings,
-    ledger: Ledger,
-    objects: S3Objects,
-    queue: SqsQueue,
-    dlq: SqsQueue,
-) -> None:
+def _verify(settings: ConsumerSettings, adapters: Adapters) -> None:
     """Each dependency answers now, or the process does not start."""
-    ledger.ping()
+    adapters.ledger.ping()
     if names := pending(_database_url(settings)):
         raise UserError(f"the ledger lacks {', '.join(names)}: run pixsift migrate")
-    queue.depth()
-    dlq.depth()
-    objects.check_bucket(settings.derived_bucket)
-
-
-def _health(path: str) -> Callable[[], None]:
-    if not path:
-        return lambda: None
-    file = Path(path)
-    return file.touch
-
-
-@contextmanager
-def _housekeeping(
-    inbox: Inbox,
-    slow_lane: Inbox,
-    pipeline: Pipeline,
-    points: FaultPoints,
-    telemetry: Telemetry,
-) -> Iterator[None]:
-    """Acknowledgements and metrics beside the loop; what is left is sent at the end."""
-    done = threading.Event()
-
-    def keep_house() -> None:
-        turn = 0
-        while not done.wait(_HOUSEKEEPING_SECONDS):
-            turn += 1
-            if inbox.flush_acks() + slow_lane.flush_acks():
-                points.passed("acked")
-            if turn % _METRICS_EVERY == 0:
-                _observe(inbox, pipeline, telemetry)
-
-    thread = threading.Thread(target=keep_house, name="housekeeping", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        inbox.flush_acks(everything=True)
-        slow_lane.flush_acks(everything=True)
-        telemetry.flush()
-
-
-def _observe(inbox: Inbox, pipeline: Pipeline, telemetry: Telemetry) -> None:
-    telemetry.observe("in_flight", pipeline.in_flight)
-    try:
-        waiting, _ = inbox.queue.depth()
-        telemetry.observe("backlog", waiting)
-    except PixsiftError:
-        pass  # a figure less; the loop notices an outage by itself
-    telemetry.flush()
+    adapters.queue.depth()
+    adapters.dlq.depth()
+    adapters.objects.check_bucket(settings.derived_bucket)
 
 
 def _give_up(logger: Logger, error: PixsiftError, status: int) -> None:

@@ -252,7 +252,9 @@ class Pipeline:
             delivery.open -= 1
             delivery.error = delivery.error or error
             finished = delivery.open == 0
-        if finished:
+        with self._changed:
+            ours = delivery in self._deliveries  # if not, ``finish`` has given it back already
+        if finished and ours:
             self._settle_message(delivery)
         with self._changed:
             self._in_flight -= 1

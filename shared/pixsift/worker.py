@@ -146,7 +146,7 @@ class AckBuffer:
     """
 
     def __init__(
-        self, queue: SqsQueue, *, max_wait_seconds: float = 1.0, clock: Clock = time.monotonic
+        self, queue: SqsQueue, *, max_wait_seconds: float = 3.0, clock: Clock = time.monotonic
     ) -> None:
         self._queue = queue
         self._max_wait = max_wait_seconds
@@ -163,7 +163,10 @@ class AckBuffer:
             self._waiting.extend(messages)
 
     def flush(self, *, everything: bool = False) -> list[Message]:
-        """Send full batches, and what has waited long enough; returns what was sent."""
+        """Send full batches, and what has waited long enough; returns what was sent.
+
+        What could not be sent waits for the next flush, and the error is raised.
+        """
         with self._lock:
             waited = bool(self._waiting) and self._clock() - self._since >= self._max_wait
             full = len(self._waiting) // MAX_BATCH * MAX_BATCH
@@ -171,5 +174,10 @@ class AckBuffer:
             ready, self._waiting = self._waiting[:count], self._waiting[count:]
             if ready:
                 self._since = self._clock()
-        self._queue.ack(ready)
+        try:
+            self._queue.ack(ready)
+        except PixsiftError:
+            with self._lock:
+                self._waiting = ready + self._waiting
+            raise
         return ready

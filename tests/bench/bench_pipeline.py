@@ -24,8 +24,8 @@ from urllib.request import urlopen
 import numpy as np
 import psycopg
 from PIL import Image, ImageFilter
-from report import publish, table
 
+from bench.report import publish, table
 from faults.consumer_process import ConsumerProcess, outcomes
 from pixsift.adapters.decode import DecoderPool
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
@@ -135,8 +135,15 @@ def run_consumer(server: EmbeddedPostgres, url: str, images: list[bytes], model:
             rate, _ = rate_while(url, len(images), patience=600)
             wait_for(url, 0, 60)
             calls = facts(url)["calls"]
+            print(cpu_seconds(consumer.process.pid), flush=True)  # noqa: T201
             consumer.stop()
         return rate, sqs_calls(calls) / len(images), outcomes(database_url)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds that a process has used, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def sqs_calls(calls: dict[str, int]) -> int:

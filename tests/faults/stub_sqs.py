@@ -121,7 +121,9 @@ class StubSqs:
     async def _receive(self, queue: StubQueue, asked: dict[str, Any]) -> list[dict[str, Any]]:
         until = time.monotonic() + asked.get("WaitTimeSeconds", 0)
         while True:
-            found = queue.receive(asked.get("MaxNumberOfMessages", 1), asked.get("VisibilityTimeout"))
+            found = queue.receive(
+                asked.get("MaxNumberOfMessages", 1), asked.get("VisibilityTimeout")
+            )
             if found or time.monotonic() >= until:
                 return found
             await asyncio.sleep(0.02)

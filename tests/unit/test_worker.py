@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from pixsift.adapters.sqs import Message, SqsQueue
+from pixsift.errors import TransientError
 from pixsift.telemetry import make_logger
 from pixsift.worker import AckBuffer, StopSignal, VisibilityHeartbeat, backoff_seconds
 
@@ -18,11 +19,14 @@ class RecordingQueue:
     def __init__(self) -> None:
         self.extended: list[tuple[list[str], int]] = []
         self.acked: list[list[str]] = []
+        self.fails = False
 
     def extend(self, messages: Sequence[Message], seconds: int) -> None:
         self.extended.append(([m.message_id for m in messages], seconds))
 
     def ack(self, messages: Sequence[Message]) -> None:
+        if self.fails:
+            raise TransientError("500")
         self.acked.append([m.message_id for m in messages])
 
 
@@ -85,6 +89,18 @@ def test_ack_buffer__full_batches_at_once_the_rest_after_a_while() -> None:
         assert buffer.flush() == []
     clock.now += 0.2
     assert [m.message_id for m in buffer.flush()] == ["10", "11", "12"]
+
+
+def test_ack_buffer__what_could_not_be_sent_is_sent_later() -> None:
+    """Otherwise the heartbeat would keep a finished message hidden until its deadline."""
+    queue = RecordingQueue()
+    buffer = AckBuffer(cast(SqsQueue, queue))
+    buffer.add([message("a")])
+    queue.fails = True
+    with pytest.raises(TransientError):
+        buffer.flush(everything=True)
+    queue.fails = False
+    assert len(buffer.flush(everything=True)) == 1
 
 
 def test_ack_buffer__everything_at_the_end() -> None:

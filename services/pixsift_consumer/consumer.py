@@ -1,0 +1,184 @@
+"""The consumer as a whole: its parts put together, and what it does beside its loop."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aws_lambda_powertools import Logger
+
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.sqs import SqsQueue
+from pixsift.config import ConsumerSettings
+from pixsift.errors import PixsiftError
+from pixsift.ports import Embedder
+from pixsift.telemetry import Telemetry
+from pixsift_consumer.dependencies import Dependencies, SourceAccess
+from pixsift_consumer.faults import FaultPoints
+from pixsift_consumer.inbox import Inbox
+from pixsift_consumer.intake import Collections, Intake
+from pixsift_consumer.loop import Loop
+from pixsift_consumer.pipeline import Limits, Pipeline
+from pixsift_consumer.stages import Commit, Decode, Decoder, Embed, Fetch, Thumbnails
+
+_HOUSEKEEPING_SECONDS = 0.2
+_METRICS_EVERY = 50
+"""Turns of the housekeeping between two EMF documents: ten seconds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapters:
+    """Everything outside that the consumer talks to; ``main`` makes the real ones."""
+
+    ledger: Ledger
+    objects: S3Objects
+    queue: SqsQueue
+    dlq: SqsQueue
+    decoder: Decoder
+    embedder: Embedder
+
+
+class Consumer:
+    """Wires loop, intake and pipeline. ``run`` returns when it is told to stop."""
+
+    def __init__(
+        self,
+        adapters: Adapters,
+        settings: ConsumerSettings,
+        *,
+        faults: FaultPoints,
+        logger: Logger,
+        telemetry: Telemetry,
+    ) -> None:
+        self._settings = settings
+        self._faults = faults
+        self._logger = logger
+        self._telemetry = telemetry
+        self._space = adapters.embedder.space
+        access = SourceAccess(adapters.objects)
+        dependencies = Dependencies(
+            {
+                "PostgreSQL": adapters.ledger.ping,
+                "SQS": adapters.queue.depth,
+                "S3": access.probe,
+            },
+            logger=logger,
+            telemetry=telemetry,
+        )
+        self.pipeline = self._make_pipeline(adapters, access, dependencies)
+        self._inbox = self._make_inbox(adapters.queue, last_chance=False)
+        self._slow_lane = self._make_inbox(adapters.dlq, last_chance=True)
+        collections = Collections(adapters.ledger, self._space.space_id)
+        self._loop = Loop(
+            inbox=self._inbox,
+            slow_lane=self._slow_lane,
+            intake=Intake(adapters.ledger, collections, logger=logger, telemetry=telemetry),
+            collections=collections,
+            pipeline=self.pipeline,
+            dependencies=dependencies,
+            faults=faults,
+            logger=logger,
+            telemetry=telemetry,
+            poll_seconds=settings.poll_seconds,
+            slow_lane_every_seconds=settings.slow_lane_every_seconds,
+            turned=_toucher(settings.health_file),
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop``; then finish or give back what is in hand."""
+        facts = {"model": self._space.model, "space_id": self._space.space_id}
+        self._logger.info("started", extra=facts)
+        with ExitStack() as stack:
+            stack.enter_context(self._inbox)
+            stack.enter_context(self._slow_lane)
+            stack.enter_context(self._housekeeping())
+            self._loop.run(stop)
+            self._logger.info("stopping", extra={"in_flight": self.pipeline.in_flight})
+            self.pipeline.finish(self._settings.stop_seconds)
+        self._logger.info("stopped")
+
+    def _make_pipeline(
+        self, adapters: Adapters, access: SourceAccess, dependencies: Dependencies
+    ) -> Pipeline:
+        settings, telemetry = self._settings, self._telemetry
+        ledger, objects, embedder = adapters.ledger, adapters.objects, adapters.embedder
+        return Pipeline(
+            fetch=Fetch(
+                objects,
+                ledger,
+                access,
+                max_object_bytes=settings.max_object_bytes,
+                telemetry=telemetry,
+            ),
+            decode=Decode(
+                adapters.decoder, ledger, space_id=self._space.space_id, telemetry=telemetry
+            ),
+            thumbnails=Thumbnails(objects, settings.derived_bucket, telemetry=telemetry),
+            embed=Embed(embedder, ledger, telemetry=telemetry),
+            commit=Commit(ledger, telemetry=telemetry),
+            dependencies=dependencies,
+            limits=Limits(
+                max_in_flight=settings.max_in_flight,
+                max_bytes=settings.max_pipeline_bytes,
+                fetch_threads=settings.fetch_threads,
+                embed_batch=embedder.batch_size,
+            ),
+            faults=self._faults,
+            logger=self._logger,
+            telemetry=telemetry,
+        )
+
+    def _make_inbox(self, queue: SqsQueue, *, last_chance: bool) -> Inbox:
+        return Inbox(
+            queue,
+            visibility_timeout_seconds=self._settings.visibility_timeout_seconds,
+            deadline_seconds=self._settings.message_deadline_seconds,
+            logger=self._logger,
+            last_chance=last_chance,
+        )
+
+    @contextmanager
+    def _housekeeping(self) -> Iterator[None]:
+        """Acknowledgements and metrics beside the loop; what is left is sent at the end."""
+        done = threading.Event()
+
+        def keep_house() -> None:
+            turn = 0
+            while not done.wait(_HOUSEKEEPING_SECONDS):
+                turn += 1
+                self._flush_acks(everything=self.pipeline.in_flight == 0)
+                if turn % _METRICS_EVERY == 0:
+                    self._observe()
+
+        thread = threading.Thread(target=keep_house, name="housekeeping", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self._flush_acks(everything=True)
+            self._telemetry.flush()
+
+    def _flush_acks(self, *, everything: bool) -> None:
+        """Full batches while there is work, the rest as soon as there is none."""
+        sent = sum(inbox.flush_acks(everything=everything)
+                   for inbox in (self._inbox, self._slow_lane))  # fmt: skip
+        if sent:
+            self._faults.passed("acked")
+
+    def _observe(self) -> None:
+        self._telemetry.observe("in_flight", self.pipeline.in_flight)
+        try:
+            waiting, _ = self._inbox.queue.depth()
+            self._telemetry.observe("backlog", waiting)
+        except PixsiftError as error:
+            # A figure less; the loop notices an outage by itself.
+            self._logger.debug("no backlog figure", extra={"error": str(error)})
+        self._telemetry.flush()
+
+
+def _toucher(path: str) -> Callable[[], None]:
+    return Path(path).touch if path else lambda: None

@@ -1,0 +1,122 @@
+"""The whole consumer in this process, on the stub AWS and a real PostgreSQL, with parts to swap."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from unittest.mock import patch
+
+from faults.consumer_process import outcomes, wait_until
+from faults.stub_aws import RAW, StubAws
+from pixsift.adapters.decode import DecodeLimits
+from pixsift.adapters.decode_recipe import decode_image
+from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.models import load_embedder
+from pixsift.adapters.postgres import Database
+from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.sqs import SqsQueue
+from pixsift.config import ConsumerSettings
+from pixsift.core.images import DecodeResult
+from pixsift.core.sources import SourceRule
+from pixsift.ports import Embedder
+from pixsift.telemetry import Telemetry, make_logger
+from pixsift_consumer.consumer import Adapters, Consumer
+from pixsift_consumer.faults import FaultPoints
+
+
+class PlainDecoder:
+    """Decodes in this process: tests of the consumer trust their images."""
+
+    def __init__(self) -> None:
+        self.decoded = 0
+
+    def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
+        self.decoded += len(blobs)
+        return [decode_image(blob, 224, DecodeLimits()) for blob in blobs]
+
+
+@dataclass(slots=True, eq=False)
+class Harness:
+    """A running consumer and what surrounds it."""
+
+    aws: StubAws
+    ledger: Ledger
+    database_url: str
+    consumer: Consumer
+    decoder: PlainDecoder
+    telemetry: Telemetry
+    stop: threading.Event
+
+    def outcomes(self, collection: str = "test") -> dict[str, tuple[str, str]]:
+        return outcomes(self.database_url, collection)
+
+    def wait(self, holds: Callable[[], object], *, seconds: float = 20.0) -> None:
+        wait_until(holds, seconds=seconds, what=self.report)
+
+    def wait_until_drained(self, *, seconds: float = 20.0) -> None:
+        """Both queues are empty, nothing is hidden."""
+        self.wait(lambda: self.aws.is_drained, seconds=seconds)
+
+    def report(self) -> str:
+        return (
+            f"ingest {list(self.aws.ingest.messages.values())[:5]}, dlq "
+            f"{list(self.aws.dlq.messages.values())[:5]}, {self.outcomes()}"
+        )
+
+
+@contextmanager
+def running(
+    aws: StubAws,
+    database_url: str,
+    *,
+    decoder: PlainDecoder | None = None,
+    embedder: Embedder | None = None,
+    collections: Mapping[str, Mapping[str, object]] = MappingProxyType({"test": {}}),
+    rule: SourceRule | None = None,
+    **settings: object,
+) -> Iterator[Harness]:
+    """Run a consumer until the block ends; it must stop within ten seconds.
+
+    collections: name -> quality policy.
+    """
+    embedder = embedder or load_embedder("stub")
+    decoder = decoder or PlainDecoder()
+    logger = make_logger("test", "CRITICAL")
+    telemetry = Telemetry("test")
+    stop = threading.Event()
+    with patch.dict("os.environ", aws.environment()), Database(database_url) as database:
+        ledger = Ledger(database)
+        ledger.ensure_space(embedder.space)
+        known = {collection.name for collection in ledger.collections()}
+        for name in sorted(set(collections) - known):
+            ledger.create_collection(
+                name, sources=[rule or SourceRule(RAW)], space_id=embedder.space.space_id,
+                epsilon=0.01, quality_policy=collections[name],
+            )  # fmt: skip
+        options: dict[str, object] = {
+            "poll_seconds": 1, "slow_lane_every_seconds": 0.5, "stop_seconds": 5.0,
+            "visibility_timeout_seconds": 2, "max_batch": 8,
+        }  # fmt: skip
+        consumer = Consumer(
+            Adapters(
+                ledger=ledger,
+                objects=S3Objects(confirm_after_seconds=0.01),
+                queue=SqsQueue("pixsift-ingest"),
+                dlq=SqsQueue("pixsift-ingest-dlq"),
+                decoder=decoder,
+                embedder=embedder,
+            ),
+            ConsumerSettings.model_validate(options | settings),
+            faults=FaultPoints(),
+            logger=logger,
+            telemetry=telemetry,
+        )
+        thread = threading.Thread(target=consumer.run, args=(stop,), name="consumer")
+        thread.start()
+        try:
+            yield Harness(aws, ledger, database_url, consumer, decoder, telemetry, stop)
+        finally:
+            stop.set()
+            thread.join(10)
+            assert not thread.is_alive(), "the consumer does not stop"

@@ -1,0 +1,193 @@
+"""What fails, and what must not fail with it: refusals, outages, poison, shutdown, memory."""
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from faults.consumer_process import wait_until
+from faults.harness import PlainDecoder, running
+from faults.images import jpeg
+from faults.scene import Scene, scene
+from faults.stub_aws import Fault, StubAws
+from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.migrate import migrate
+from pixsift.core.images import DecodeResult
+
+
+@pytest.fixture
+def aws() -> Iterator[StubAws]:
+    with StubAws(max_receive_count=3) as made:
+        yield made
+
+
+def test_consumer__one_refused_object_ends_as_failed_and_harms_nobody(
+    aws: StubAws, database_url: str
+) -> None:
+    """403 is never "gone"; the DLQ's slow lane gives it its outcome."""
+    aws.faults.append(Fault("(Get|Head)Object", 403, "AccessDenied", key="denied"))
+    with running(aws, database_url) as consumer:
+        aws.raw.put("first.jpg", jpeg(1))
+        consumer.wait_until_drained()
+        aws.raw.put("denied.jpg", jpeg(2))
+        for number in range(5):
+            aws.raw.put(f"{number}.jpg", jpeg(10 + number))
+        consumer.wait_until_drained(seconds=60)
+        found = Counter(consumer.outcomes().values())
+        assert found == {("kept", "new"): 6, ("failed", "access_denied"): 1}
+        assert consumer.telemetry.total("dependency_down") == 0
+
+
+def test_consumer__a_refusal_of_everything_stops_receiving(aws: StubAws, database_url: str) -> None:
+    """Receive counts must not burn while a policy is wrong; afterwards all is judged."""
+    with running(aws, database_url) as consumer:
+        aws.raw.put("first.jpg", jpeg(1))
+        consumer.wait_until_drained()
+        everything = Fault("(Get|Head)Object", 403, "AccessDenied")
+        aws.faults.append(everything)
+        for number in range(12):
+            aws.raw.put(f"{number}.jpg", jpeg(10 + number))
+        consumer.wait(lambda: everything.hits > 3)
+        time.sleep(4)
+        assert aws.ingest.most_received <= 2 and not aws.dlq.messages
+        aws.faults.clear()
+        consumer.wait_until_drained(seconds=40)
+        assert Counter(consumer.outcomes().values()) == {("kept", "new"): 13}
+
+
+def test_consumer__throttling_cuts_and_stalls_are_tried_again(
+    aws: StubAws, database_url: str
+) -> None:
+    aws.faults += [
+        Fault("GetObject", 503, "SlowDown", key="/1", times=2),
+        Fault("GetObject", key="/2", times=2, cut_at=100),
+        Fault("GetObject", 500, "InternalError", key="/3", times=4),  # more than the SDK tries
+        Fault("PutObject", 503, "SlowDown", times=1),
+        Fault("DeleteMessageBatch", 500, "InternalError", times=3),
+        Fault("ReceiveMessage", 500, "InternalError", times=3),
+    ]
+    with running(aws, database_url) as consumer:
+        for number in range(1, 5):
+            aws.raw.put(f"{number}.jpg", jpeg(number))
+        consumer.wait_until_drained(seconds=40)
+        assert list(consumer.outcomes().values()) == [("kept", "new")] * 4
+    assert len(aws.derived.keys) == 4
+
+
+def test_consumer__an_object_that_vanished_is_gone(aws: StubAws, database_url: str) -> None:
+    version = aws.raw.put("a.jpg", jpeg(1))
+    aws.raw.keys.clear()  # without a word: no removal event
+    with running(aws, database_url) as consumer:
+        consumer.wait_until_drained()
+        assert consumer.outcomes() == {f"a.jpg@{version.version_id}": ("gone", "deleted")}
+    assert aws.calls["GetObject"] == 2, "asked twice before it is believed"
+
+
+class PoisonDecoder(PlainDecoder):
+    """Fails, as a bug would, for every batch that holds a poisonous blob; notes its company."""
+
+    def __init__(self, poison: bytes) -> None:
+        super().__init__()
+        self.poison = poison
+        self.batches: list[int] = []
+
+    def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
+        if self.poison in blobs:
+            self.batches.append(len(blobs))
+            raise RuntimeError("poison")
+        return super().decode(blobs)
+
+
+def test_consumer__poison_harms_nobody_and_ends_as_failed(aws: StubAws, database_url: str) -> None:
+    poison = jpeg(999)
+    decoder = PoisonDecoder(poison)
+    for number in range(20):
+        aws.raw.put(f"{number}.jpg", poison if number == 7 else jpeg(number))
+    with running(aws, database_url, decoder=decoder) as consumer:
+        consumer.wait_until_drained(seconds=60)
+        found = Counter(consumer.outcomes().values())
+        assert found == {("kept", "new"): 19, ("failed", "internal_error"): 1}
+    assert set(decoder.batches[1:]) == {1}, "after the first failure it is processed alone"
+    assert not aws.dlq.messages
+
+
+def test_consumer__memory_is_bounded_by_bytes(aws: StubAws, database_url: str) -> None:
+    limit = 2_000_000
+    with running(aws, database_url, max_pipeline_bytes=limit) as consumer:
+        for number in range(40):
+            aws.raw.put(f"{number}.jpg", jpeg(number, side=1024, quality=95))
+        aws.raw.put("large.jpg", jpeg(99) + b"\0" * 3_000_000)  # larger than all of it: alone
+        consumer.wait_until_drained(seconds=40)
+        assert len(consumer.outcomes()) == 41
+        budget = consumer.consumer.pipeline.budget
+        assert budget.peak <= 3_300_000, "the large one alone"
+
+
+def test_consumer__too_large_is_rejected_unread(aws: StubAws, database_url: str) -> None:
+    with running(aws, database_url, max_object_bytes=1000) as consumer:
+        aws.raw.put("large.jpg", b"x" * 1001)
+        consumer.wait_until_drained()
+        assert list(consumer.outcomes().values()) == [("rejected", "too_large")]
+        assert aws.calls["GetObject"] == 0
+
+
+def test_consumer__works_on_while_visibility_runs_out(aws: StubAws, database_url: str) -> None:
+    """Slower than the visibility timeout: the heartbeat keeps the message, once is enough."""
+
+    class SlowDecoder(PlainDecoder):
+        def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
+            time.sleep(3.0)
+            return super().decode(blobs)
+
+    with running(aws, database_url, decoder=SlowDecoder(), visibility_timeout_seconds=1) as it:
+        aws.raw.put("a.jpg", jpeg(1))
+        it.wait_until_drained()
+        assert list(it.outcomes().values()) == [("kept", "new")]
+    assert aws.ingest.most_received == 1
+    assert aws.calls["ChangeMessageVisibilityBatch"] >= 2
+
+
+def test_consumer__sigterm_finishes_or_gives_back(database_url: str, tmp_path: Path) -> None:
+    with scene(database_url, tmp_path) as place:
+        for seed in range(40):
+            place.put_mixture(seed)
+        with place.consumer(PIXSIFT_STOP_SECONDS="0.2") as consumer:
+            wait_until(lambda: place.aws.calls["GetObject"] > 20, seconds=30, what=place.report)
+            assert consumer.stop(seconds=20) == 0
+        waiting, hidden = place.aws.ingest.depth()
+        assert waiting > 0 and hidden == 0, "what was not finished is there for others at once"
+        place.settle()
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL of the test's own, durable: it is going to crash."""
+    with tempfile.TemporaryDirectory(prefix="px-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        with EmbeddedPostgres(Path(folder) / "pg") as made:
+            migrate(made.url())
+            yield made
+
+
+def test_consumer__postgres_restarted_under_load(server: EmbeddedPostgres, tmp_path: Path) -> None:
+    """A restart and two crashes: nothing lost, nothing in the DLQ, few receives spent."""
+    with scene(server.url(), tmp_path, max_receive_count=6) as place:
+        for seed in range(30):
+            place.put_mixture(seed)
+        with place.consumer():
+            for mode in ("fast", "immediate", "immediate"):
+                wait_for_fetches(place, 15)
+                server.stop(mode=mode)
+                time.sleep(1)
+                server.start()
+            wait_until(lambda: place.aws.is_drained, seconds=60, what=place.report)
+        assert place.found() == place.expected
+        assert place.aws.ingest.most_received <= 5
+
+
+def wait_for_fetches(place: Scene, count: int) -> None:
+    goal = place.aws.calls["GetObject"] + count
+    wait_until(lambda: place.aws.calls["GetObject"] >= goal, seconds=30, what=place.report)
