@@ -12,7 +12,7 @@ from urllib.parse import quote
 from pixsift.adapters.outcomes import ObjectOutcome
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8888; }
+:root { color-scheme: light dark; --line: #8884; --soft: #6c6c6c; }
 body { font: 14px/1.45 system-ui, sans-serif; max-width: 1240px; margin: 2rem auto;
        padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }

@@ -104,3 +104,18 @@ def test_docs__links_between_pages_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target} is missing"
+
+
+def test_docs__tests_named_as_proof_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    names = re.findall(r"`(test_\w+)`", text)
+    assert names and all(f"def {name}(" in code for name in names)
+    assert all((ROOT / path).is_file() for path in re.findall(r"`(tests/[\w/]+\.py)`", text))
+
+
+def test_docs__functions_named_in_the_flow_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    code = "\n".join(path.read_text("utf-8") for path in sources())
+    for name in re.findall(r"`[\w./]*?\.?([A-Za-z_]\w+)`", text.split("## The ledger")[0]):
+        assert re.search(rf"\b{name}\b", code), name
