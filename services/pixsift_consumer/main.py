@@ -52,7 +52,7 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
         decoder = DecoderPool(
             embedder.input_side,
             workers=settings.decode_workers,
-            limits=DecodeLimits(max_bytes=settings.max_object_bytes),
+            limits=_decode_limits(settings),
         )
         adapters = Adapters(
             ledger=Ledger(database, search=search, pause=points.passed),
@@ -66,6 +66,16 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
         adapters.ledger.ensure_space(embedder.space)
         telemetry = Telemetry("pixsift-consumer")
         Consumer(adapters, settings, faults=points, logger=logger, telemetry=telemetry).run(stop)
+
+
+def _decode_limits(settings: ConsumerSettings) -> DecodeLimits:
+    return DecodeLimits(
+        formats=tuple(settings.decode_formats.split(",")),
+        max_bytes=settings.max_object_bytes,
+        max_pixels=settings.decode_max_pixels,
+        memory_bytes=settings.decode_memory_bytes,
+        wall_seconds=settings.decode_wall_seconds,
+    )
 
 
 def _load(settings: ConsumerSettings) -> Embedder:

@@ -193,6 +193,23 @@ class ConsumerSettings(
     )
     fetch_threads: int = Field(default=8, ge=1, description="objects fetched at once")
     decode_workers: int = Field(default=2, ge=1, description="decoder processes")
+    decode_formats: str = Field(
+        default="JPEG,PNG,WEBP",
+        pattern=r"^(JPEG|PNG|WEBP|BMP|TIFF|GIF)(,(JPEG|PNG|WEBP|BMP|TIFF|GIF))*$",
+        description="formats that are decoded, told by content: any of JPEG, PNG, WEBP, BMP, "
+        "TIFF, GIF, separated by commas",
+    )
+    decode_max_pixels: int = Field(
+        default=50_000_000, ge=1, description="larger images are rejected by their header, pixels"
+    )
+    decode_memory_bytes: int = Field(
+        default=2_147_483_648,
+        ge=268_435_456,
+        description="address space of one decoder process, bytes",
+    )
+    decode_wall_seconds: float = Field(
+        default=10.0, gt=0, description="an image that takes longer is rejected, seconds"
+    )
     health_file: str = Field(
         default="",
         description="file touched every turn of the loop, for a health check by its age; "

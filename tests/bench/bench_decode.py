@@ -133,7 +133,8 @@ def pillow_all(blob: bytes) -> tuple[object, ...]:
     small = full.resize((256, max(1, 256 * full.height // full.width)), Image.Resampling.BILINEAR)
     small.save(out, "WEBP", quality=75, method=0)
     return (
-        full.resize((SIDE, SIDE), Image.Resampling.BICUBIC), hashlib.sha256(full.tobytes()).digest(),
+        full.resize((SIDE, SIDE), Image.Resampling.BICUBIC),
+        hashlib.sha256(full.tobytes()).digest(),
         quality.measure(pixels, luma=np.asarray(full.convert("L"))), look_signals(pixels),
         out.getvalue(),
     )  # fmt: skip

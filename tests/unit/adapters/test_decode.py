@@ -1,14 +1,28 @@
 """The pool: isolation, crashes that cost only their own image, order."""
 
 import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from hostile_decoders import misbehave
+from pixsift.adapters import decode_wire
 from pixsift.adapters.decode import DecodeLimits, DecoderPool, recipe_id, seccomp_available
-from pixsift.core.images import DecodedImage, DecodeFailure
+from pixsift.adapters.decode_child import Decode
+from pixsift.adapters.decode_host import chunk
+from pixsift.adapters.decode_recipe import decode_image
+from pixsift.core.images import DecodedImage, DecodeFailure, DecodeResult
+from pixsift.errors import TransientError
 
 LIMITS = DecodeLimits(wall_seconds=1.5, memory_bytes=1 << 29)
 
@@ -67,3 +81,141 @@ def test_decode__child_has_no_environment(
     assert isinstance(result, DecodeFailure)
     assert "AWS" not in result.detail
     assert result.detail == "done ['LC_ALL', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS']"
+
+
+def test_decode__a_lost_host_is_started_again() -> None:
+    with DecoderPool(32, limits=LIMITS, workers=1) as pool:
+        pool.decode([picture()])
+        for pid in children_of(os.getpid()):
+            if "decode_host" in command_of(pid):
+                os.kill(pid, signal.SIGKILL)
+        (result,) = pool.decode([picture()])
+        assert isinstance(result, DecodedImage)
+
+
+def test_decode__a_host_that_never_lives_is_transient() -> None:
+    with (
+        DecoderPool(32, limits=LIMITS, workers=1, decoder=not_importable()) as pool,
+        pytest.raises(TransientError),
+    ):
+        pool.decode([picture()])
+
+
+def test_close__ends_every_process_and_refuses_more() -> None:
+    pool = DecoderPool(32, limits=LIMITS, workers=2)
+    pool.decode([picture()])
+    family = [pid for pid in descendants(os.getpid()) if "multiprocessing" in command_of(pid)]
+    assert len(family) >= 2
+    pool.close()
+    pool.close()
+    assert not [pid for pid in family if "multiprocessing" in command_of(pid)]
+    with pytest.raises(TransientError):
+        pool.decode([picture()])
+
+
+def test_decode__killed_parent_leaves_no_process_behind() -> None:
+    """kill -9 of the consumer: its decoders end by themselves."""
+    code = (
+        "import io, sys, time\n"
+        "from PIL import Image\n"
+        "from pixsift.adapters.decode import DecoderPool\n"
+        "if __name__ == '__main__':\n"
+        "    out = io.BytesIO(); Image.new('RGB', (64, 64)).save(out, 'PNG')\n"
+        "    pool = DecoderPool(32); pool.decode([out.getvalue()])\n"
+        "    print('ready', flush=True); time.sleep(60)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        family = descendants(parent.pid)
+        assert len(family) >= 3
+        parent.kill()
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and any(command_of(pid) for pid in family):
+        time.sleep(0.1)
+    assert not [command_of(pid) for pid in family if command_of(pid)]
+
+
+def test_decode__many_threads_share_one_pool(pool: DecoderPool) -> None:
+    """Each gets its own answers, in its own order."""
+    sizes = [(number + 10, 20) for number in range(24)]
+
+    def ask(size: tuple[int, int]) -> tuple[int, int]:
+        out = io.BytesIO()
+        Image.new("RGB", size, "red").save(out, "PNG")
+        (result,) = pool.decode([out.getvalue()])
+        assert isinstance(result, DecodedImage)
+        return result.facts.width, result.facts.height
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, sizes)) == sizes
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\x00" * 8, b"\xff" * 40, struct.pack("<Q", 2) + b"{}", struct.pack("<Q", 9**9)],
+)
+def test_unpack_result__what_a_hijacked_child_may_send(payload: bytes) -> None:
+    with pytest.raises(decode_wire.WireError):
+        decode_wire.unpack_result(payload, 32)
+
+
+def test_unpack_result__hostile_facts_are_refused() -> None:
+    image = decode_image(picture(), 32, LIMITS)
+    assert isinstance(image, DecodedImage)
+    facts = image.facts
+    for change in (
+        {"format": "<script>"}, {"width": 0}, {"width": 2**40}, {"mode": "x" * 99},
+        {"captured_at": "yesterday"}, {"flags": ("a b",)},
+    ):  # fmt: skip
+        bad = replace(image, facts=replace(facts, **change))
+        with pytest.raises(decode_wire.WireError):
+            decode_wire.unpack_result(decode_wire.pack_result(bad), 32)
+    for quality in ({"sharpness": float("nan")}, {"a b": 1.0}):
+        bad = replace(image, quality=quality)
+        with pytest.raises(decode_wire.WireError):
+            decode_wire.unpack_result(decode_wire.pack_result(bad), 32)
+    with pytest.raises(decode_wire.WireError):
+        decode_wire.unpack_result(decode_wire.pack_result(image), 31)
+
+
+def test_chunk__keeps_order_and_bounds() -> None:
+    blobs = [bytes(n) for n in (10, 10, 5 * 2**20, 10, 10, 10)]
+    chunks = chunk(blobs, 2)
+    assert [index for members in chunks for index in members] == list(range(6))
+    assert all(sum(len(blobs[i]) for i in members) <= 4 * 2**20 or len(members) == 1
+               for members in chunks)  # fmt: skip
+    assert chunk([b"x"] * 100, 2)[0] == list(range(8))
+    assert chunk([b"x"], 8) == [[0]]
+
+
+def not_importable() -> Decode:
+    def inner(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodeResult:
+        raise AssertionError
+
+    return inner
+
+
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task")
+    try:
+        texts = [(task / "children").read_text() for task in tasks.iterdir()]
+    except OSError:
+        return []
+    return [int(child) for text in texts for child in text.split()]
+
+
+def descendants(pid: int) -> list[int]:
+    found = children_of(pid)
+    return found + [grand for child in found for grand in descendants(child)]
+
+
+def command_of(pid: int) -> str:
+    """The command line; empty for a process that has ended, zombies included."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\x00", b" ").decode()
+    except OSError:
+        return ""
