@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 from localstack_client.session import Session
@@ -58,20 +59,20 @@ def test_ingest_queue__dead_letters_after_five_receives(
     assert policy["deadLetterTargetArn"].endswith(f":{events_stack.ingest_dlq}")
 
 
+@pytest.mark.looked_at_last
 def test_schedule__sends_a_valid_request_with_an_id_of_its_own(
-    localstack: LocalStackPlace, localstack_session: Session
+    ticking_stack: EventsStack, localstack_session: Session
 ) -> None:
-    stack = deploy_events_stack(
-        "tick",
-        parameters={"SnapshotSchedule": "rate(1 minute)"},
-        client=localstack_session.client("cloudformation"),
+    bodies = _receive(
+        localstack_session, ticking_stack.snapshot_queue, until=1, seconds=TICK_SECONDS
     )
 
-    (body,) = _receive(localstack_session, stack.snapshot_queue, until=1, seconds=TICK_SECONDS)
-
-    request = SnapshotRequest.model_validate(body)
-    assert request.collection == "default"
-    assert len(request.request_id) == 36  # the event's own id, a UUID
+    assert bodies, "the schedule did not fire"
+    requests = [SnapshotRequest.model_validate(body) for body in bodies]
+    assert {request.collection for request in requests} == {"default"}
+    ids = {request.request_id for request in requests}
+    assert len(ids) == len(requests)
+    assert all(UUID(request_id) for request_id in ids)  # the events' own
 
 
 def test_deploy__refuses_types_that_localstack_skips_silently(localstack_session: Session) -> None:
