@@ -18,7 +18,7 @@ from typing import Any
 
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.events_stack import EventsStack, deploy_events_stack
-from pixsift.adapters.localstack import DEFAULT_PORT, LocalStack, is_port_free
+from pixsift.adapters.localstack import DEFAULT_PORT, STOP_SECONDS, LocalStack, is_port_free
 from pixsift.adapters.migrate import migrate
 from pixsift.adapters.processes import ProcessRecord, ask_to_stop, finish, spawn, stop
 from pixsift.config import LocalSettings
@@ -154,7 +154,10 @@ def stop_record(record: LoopRecord) -> list[str]:
     for process in services:
         ask_to_stop(process)  # all at once: each may finish what it has in hand
     for process in running:
-        (finish if process in services else stop)(process)
+        if process in services:
+            finish(process)
+        else:
+            stop(process, seconds=STOP_SECONDS)
     stopped = [process.name for process in running]
     postgres = EmbeddedPostgres(Path(record.postgres))
     if postgres.root.exists() and postgres.is_running():

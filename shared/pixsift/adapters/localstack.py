@@ -22,7 +22,8 @@ DEFAULT_PORT = 4566
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}  # any will do there
 _START_SECONDS = 90.0
-_STOP_SECONDS = 15.0
+STOP_SECONDS = 5.0
+"""It has nothing to save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class LocalStack:
         """Stop it; harmless when it is not running."""
         process, self._process = self._process, None
         if process is not None:
-            stop(process, seconds=_STOP_SECONDS)
+            stop(process, seconds=STOP_SECONDS)
 
     def __enter__(self) -> LocalStackPlace:
         return self.start()
