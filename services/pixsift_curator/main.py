@@ -49,8 +49,11 @@ def serve(settings: CuratorSettings) -> None:
     telemetry = Telemetry("pixsift-curator")
     queue = SqsQueue(settings.snapshot_queue)
     objects = S3Objects()
-    # One connection for the work, one for the lease.
-    with Database(url, max_connections=4) as database, StopSignal() as stop:
+    # One connection for the work, one for the lease. A pool of millions takes its time to read.
+    with (
+        Database(url, max_connections=4, session={"statement_timeout": "10min"}) as database,
+        StopSignal() as stop,
+    ):
         snapshots = Snapshots(database)
         exporter = Exporter(
             ExportSettings(

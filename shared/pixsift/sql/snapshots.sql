@@ -203,17 +203,25 @@ UPDATE snapshot SET announced_at = now() WHERE snapshot_id = %(snapshot_id)s;
 
 -- name: manifest_rows
 -- The chosen objects with what was known of them at the snapshot's own point in the history.
+-- Attributes are gathered by one join: a subquery per image would have no index for the past.
+WITH known AS (
+    SELECT i.object_id, jsonb_object_agg(a.source, a.attributes) AS attributes
+      FROM snapshot s
+      JOIN snapshot_item i USING (snapshot_id)
+      JOIN attribute a ON a.collection_id = s.collection_id AND a.object_id = i.object_id
+                      AND a.valid_from_seq <= s.at_seq
+                      AND (a.valid_to_seq IS NULL OR a.valid_to_seq > s.at_seq)
+     WHERE s.snapshot_id = %(snapshot_id)s
+     GROUP BY i.object_id
+)
 SELECT i.rank, i.split, i.destination_key, i.reason, i.covering_radius, i.copy_state, i.checksum,
        o.object_id, o.bucket, o.key, o.version_id, coalesce(o.etag, '') AS etag,
        coalesce(o.size_bytes, 0) AS size_bytes, o.content_sha256, o.pixel_sha256, o.image_facts,
-       o.quality, o.captured_at,
-       (SELECT jsonb_object_agg(a.source, a.attributes) FROM attribute a
-         WHERE a.collection_id = s.collection_id AND a.object_id = i.object_id
-           AND a.valid_from_seq <= s.at_seq
-           AND (a.valid_to_seq IS NULL OR a.valid_to_seq > s.at_seq)) AS attributes
+       o.quality, o.captured_at, known.attributes
   FROM snapshot s
   JOIN snapshot_item i USING (snapshot_id)
   JOIN object o USING (object_id)
+  LEFT JOIN known USING (object_id)
  WHERE s.snapshot_id = %(snapshot_id)s
  ORDER BY i.rank;
 
