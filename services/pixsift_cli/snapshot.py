@@ -45,12 +45,29 @@ def request(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the selection.")] = None,
     by: Annotated[str | None, typer.Option(help="Attribute to stratify by.")] = None,
+    share: Annotated[
+        str | None, typer.Option(help="Of the strata: equal, proportional or explicit.")
+    ] = None,
+    cap: Annotated[int | None, typer.Option(help="Most images per stratum.")] = None,
+    clusters: Annotated[int | None, typer.Option(help="Of 'balanced'; default: root of k.")] = None,
     where: Annotated[
         list[str] | None, typer.Option(help="attribute=value; may be repeated.")
     ] = None,
     prefix: Annotated[str | None, typer.Option(help="Only keys that begin so.")] = None,
     similar_to: Annotated[
         list[str] | None, typer.Option(help="s3:// URI of a target of 'similar'; may be repeated.")
+    ] = None,
+    dissimilar_to: Annotated[
+        list[str] | None, typer.Option(help="s3:// URI of a counterexample; may be repeated.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="s3:// URI never to be chosen; may be repeated.")
+    ] = None,
+    trim_outliers: Annotated[
+        float | None, typer.Option(help="Share of the most isolated images to leave out.")
+    ] = None,
+    max_pool: Annotated[
+        int | None, typer.Option(help="Choose from so many images at most, drawn at random.")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Shares of train, val and test, as 0.8,0.1,0.1.")
@@ -83,7 +100,9 @@ def request(
         "collection": collection, "name": name, "at_seq": at_seq, "request_id": request_id,
         "select": {
             "k": k, "strategy": strategy, "seed": seed, "similar_to": similar_to,
-            "preselected_snapshot": preselected, "quota": {"by": by},
+            "dissimilar_to": dissimilar_to, "exclude": exclude, "clusters": clusters,
+            "trim_outliers": trim_outliers, "max_pool": max_pool,
+            "preselected_snapshot": preselected, "quota": {"by": by, "share": share, "cap": cap},
         },
         "where": {"prefix": prefix, "attributes": attribute_conditions(where)},
         "split": {**split_shares(split), "group_by": group_by},
