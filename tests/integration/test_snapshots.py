@@ -124,7 +124,7 @@ def test_curator__killed_again_and_again_still_publishes_the_whole(
 ) -> None:
     export = {"formats": ["parquet", "webdataset"]}
     queue.send([json.dumps(request(select={"strategy": "all"}, export=export))])
-    for point in ("image_copied:3", "shard_written", "descriptor_written"):
+    for point in ("image_copied:3", "descriptor_written"):
         with curator_process(world, localstack, events_stack, PIXSIFT_FAULT_POINT=point) as process:
             assert process.wait(timeout=40) == -signal.SIGKILL
         assert not is_published(world)

@@ -1,11 +1,14 @@
 """A request from message to published snapshot, on moto's S3 and a real ledger."""
 
+import hashlib
 import io
 import json
+import random
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -240,6 +243,35 @@ def test_serve__killed_anywhere_resumes_to_the_whole(world: World, point: str, c
     listed = {file["path"]: file["sha256"] for file in json.loads(files["snapshot.json"])["files"]}
     assert len(listed) == 4
     assert not world.curator().resume(threading.Event())
+    assert [kind for kind, _ in world.news.told] == ["SnapshotPublished"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(20))
+def test_serve__killed_over_and_over_still_publishes_the_whole(world: World, seed: int) -> None:
+    rng = random.Random(seed)
+    points = [point for point, _ in KILLS] + ["shard_written"]
+    body = request(
+        select={"strategy": "k_center", "k": 9, "seed": seed}, request_id=f"full-{seed}",
+        split={"train": 0.5, "val": 0.5}, export={"formats": ["parquet", "webdataset"]},
+    )  # fmt: skip
+    for _ in range(25):
+        kill = Kill(rng.choice(points), rng.randint(1, 5))
+        with suppress(KilledError):
+            world.serve(body, world.exporter(at_point=kill, shard_bytes=100))
+        expire_leases(world)
+    world.serve(body)
+    files = world.published(f"full-{seed}")
+    contents = dict(world.uploaded)
+    rows = parse_manifest(files["manifest.parquet"])
+    assert len(rows) == 9
+    assert images(files) == {row.path: contents[row.source] for row in rows}
+    described = json.loads(files["snapshot.json"])["files"]
+    assert {file["path"]: file["sha256"] for file in described} == {
+        path: hashlib.sha256(content).hexdigest()
+        for path, content in files.items()
+        if path not in images(files) and path != "snapshot.json"
+    }
     assert [kind for kind, _ in world.news.told] == ["SnapshotPublished"]
 
 
