@@ -334,6 +334,29 @@ def test_export__a_lost_lease_stops_the_exporter(world: World) -> None:
     assert "snapshot.json" not in " ".join(world.exported())
 
 
+def test_export__an_image_erased_on_the_way_does_not_stay_behind(world: World) -> None:
+    arrived: list[str] = []
+
+    def erase(point: str) -> None:
+        if point == "copied":
+            item = world.snapshots.items(world.snapshot_id(), everything=True)[1]
+            world.snapshots.redact(world.snapshot_id(), item.object_id)
+            # Its copy was deleted, and then a copy that was in flight arrived.
+            arrived.append(world.snapshots.get(world.snapshot_id()).prefix + item.destination_key)
+            world.s3.put_object(Bucket="curated", Key=arrived[0], Body=b"late")
+
+    with pytest.raises(LeaseLostError):
+        world.serve(request(), world.exporter(at_point=erase))
+    assert arrived
+    assert arrived[0] not in world.exported()
+    assert world.serve(request()) == "done"
+    snapshot = world.snapshots.get(world.snapshot_id())
+    assert snapshot.state == "failed"
+    assert snapshot.error is not None
+    assert snapshot.error.startswith("source_erased")
+    assert world.news.told[-1][0] == "SnapshotFailed"
+
+
 # -- failures -------------------------------------------------------------------------------
 
 
