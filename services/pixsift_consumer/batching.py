@@ -22,35 +22,48 @@ class BatchQueue(Generic[T]):
         self._capacity = capacity
         self._clock = clock
         self._closed = False
-        self._changed = threading.Condition()
+        # Two conditions over one lock: waking every thread for every item costs more than the item.
+        lock = threading.Lock()
+        self._readable = threading.Condition(lock)
+        self._writable = threading.Condition(lock)
 
     def put(self, item: T) -> None:
         """Hand over ``item``; blocks while the queue is full. Dropped once it is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
+        with self._writable:
+            self._writable.wait_for(lambda: self._closed or len(self._items) < self._capacity)
             if not self._closed:
                 self._items.append(item)
-                self._changed.notify_all()
+                self._readable.notify()
 
     def take(self, limit: int, wait_seconds: float = 0.0) -> list[T]:
         """At least one item, at most ``limit``; empty only when the queue is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or bool(self._items))
-            until = self._clock() + wait_seconds
-            while len(self._items) < min(limit, self._capacity) and not self._closed:
-                left = until - self._clock()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
+        limit = min(limit, self._capacity)
+        with self._readable:
+            while not self._items:
+                if self._closed:
+                    return []
+                self._readable.wait()
+                self._gather(limit, wait_seconds)  # may end empty: another reader was faster
             batch = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
-            self._changed.notify_all()
+            self._writable.notify(len(batch))
+            if self._items:
+                self._readable.notify()
             return batch
 
     def close(self) -> None:
         """No more items; wakes everybody who waits."""
-        with self._changed:
+        with self._readable:
             self._closed = True
-            self._changed.notify_all()
+            self._readable.notify_all()
+            self._writable.notify_all()
+
+    def _gather(self, limit: int, wait_seconds: float) -> None:
+        until = self._clock() + wait_seconds
+        while self._items and len(self._items) < limit and not self._closed:
+            left = until - self._clock()
+            if left <= 0:
+                return
+            self._readable.wait(left)
 
 
 class ByteBudget:

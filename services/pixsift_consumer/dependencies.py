@@ -38,6 +38,7 @@ class Dependencies:
         self._logger = logger
         self._telemetry = telemetry
         self._first_pause = first_pause_seconds
+        self._pause = first_pause_seconds
         self._down = threading.Event()
 
     @property
@@ -52,15 +53,14 @@ class Dependencies:
             self._telemetry.count("dependency_down")
             self._logger.error("a dependency is down: receiving stops", extra={"error": str(error)})
 
-    def wait_until_up(self, stop: threading.Event) -> bool:
-        """Probe with growing pauses while an outage lasts; False if ``stop`` came first."""
-        pause = self._first_pause
-        while self._down.is_set() and not stop.wait(pause):
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            if self._all_answer():
-                self._down.clear()
-                self._logger.info("all dependencies answer again")
-        return not stop.is_set()
+    def are_up(self, stop: threading.Event) -> bool:
+        """Whether to receive. During an outage: after a pause that grows, and another probe."""
+        if self._down.is_set() and not stop.wait(self._pause) and self._all_answer():
+            self._down.clear()
+            self._logger.info("all dependencies answer again")
+        up = not self._down.is_set()
+        self._pause = self._first_pause if up else min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        return up and not stop.is_set()
 
     def _all_answer(self) -> bool:
         for name, probe in self._probes.items():

@@ -56,7 +56,7 @@ class Loop:
         while not stop.is_set():
             self._turned()
             try:
-                if self._dependencies.wait_until_up(stop) and self._has_work(stop):
+                if self._dependencies.are_up(stop) and self._has_work(stop):
                     self._turn(stop)
             except DependencyDownError as error:
                 self._dependencies.report(error)

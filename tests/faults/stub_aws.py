@@ -63,7 +63,10 @@ class StubAws:
         versioned: bool = True,
         visibility_seconds: float = 30.0,
         max_receive_count: int = 10,
+        latency_seconds: float = 0.0,
     ) -> None:
+        """latency_seconds: added to every answer, as a network and a service would."""
+        self.latency_seconds = latency_seconds
         self.calls: Counter[str] = Counter()
         self.faults: list[Fault] = []
         self._server = HttpServer(self._handle, port=port)
@@ -131,6 +134,8 @@ class StubAws:
         target = request.headers.get("x-amz-target")
         operation = target.partition(".")[2] if target else self.s3.operation(request)
         self.calls[operation] += 1
+        if self.latency_seconds:
+            await asyncio.sleep(self.latency_seconds)
         fault = next((f for f in self.faults if f.applies(operation, request.path)), None)
         if fault is not None:
             fault.times -= 1
@@ -152,6 +157,8 @@ class StubAws:
         """For benchmarks, which run this in a process of its own."""
         if request.path == "/_stub/reset":
             self.calls.clear()
+        if request.path == "/_stub/latency":
+            self.latency_seconds = float(request.query["seconds"])
         facts = {"calls": dict(self.calls), "left": len(self.ingest.messages),
                  "dlq": len(self.dlq.messages)}  # fmt: skip
         return Response(200, json.dumps(facts).encode())

@@ -1,11 +1,12 @@
 """Metrics: declared in one place, documented, written as EMF."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from pixsift.telemetry import Telemetry, make_logger, metrics_page
+from pixsift.telemetry import METRICS, Telemetry, make_logger, metrics_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,3 +42,11 @@ def test_logger__one_json_object_per_line(capsys: pytest.CaptureFixture[str]) ->
     make_logger("test-logger").info("hello", extra={"count": 3})
     document = json.loads(capsys.readouterr().out)
     assert (document["message"], document["count"]) == ("hello", 3)
+
+
+def test_metrics__each_is_recorded_somewhere() -> None:
+    """A name that nobody records is a dashboard that stays empty."""
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "services").rglob("*.py"))
+    recorded = set(re.findall(r"\.(?:count|observe|timed)\(\s*\"(\w+)\"", code))
+    outcomes = {name for name in METRICS if name.startswith("outcome_")}
+    assert set(METRICS) - recorded == outcomes, "by their f-string in stages.Commit"
