@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.core.dedup import SCREEN_MARGIN, Halves, Image, NearRule, cosine_distance
-from pixsift.core.replay import unit_rows
+from pixsift.core.replay import unit_rows, where_true
 
 DISTANCE_TOLERANCE = 1e-5
 """How far a stored distance may be from the recomputed one (concurrency note, pitfall 8)."""
@@ -71,8 +71,8 @@ def close_pairs(
         # All pairs: what lies before this part was compared with it already.
         for second in range(first if only is None else 0, len(images), rows_at_once):
             others = unit_rows(embeddings[second : second + rows_at_once])
-            for row, column in zip(*np.nonzero(rows @ others.T >= threshold), strict=True):
-                i, j = int(part[row]), second + int(column)
+            for row, column in where_true(rows @ others.T >= threshold):
+                i, j = int(part[row]), second + column
                 if i == j or (i > j and (only is None or j in drawn)):
                     continue  # itself, or seen from the other side
                 if pair := _judge(images[i], images[j], rule):

@@ -58,23 +58,24 @@ class Replay:
             for image, slots in zip(images, found, strict=True)
         }
         rulings = decide_batch(images, kept, self.rule, candidates)
-        for image, ruling in zip(images, rulings, strict=True):
-            if ruling.outcome == "kept":
-                self.keep(image)
+        self.keep([i for i, r in zip(images, rulings, strict=True) if r.outcome == "kept"])
         return rulings
 
-    def keep(self, image: Image) -> None:
-        """Add ``image`` without asking the rule: the caller knows that it is kept."""
-        slot = len(self._images)
-        if slot == len(self._rows):
+    def keep(self, images: Sequence[Image]) -> None:
+        """Add ``images`` without asking the rule: the caller knows that they are kept."""
+        if not images:
+            return
+        first, last = len(self._images), len(self._images) + len(images)
+        while last > len(self._rows):
             self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
             self._alive = np.concatenate([self._alive, np.zeros_like(self._alive)])
-        self._images.append(image)
-        self._rows[slot] = unit_rows(image.embedding[np.newaxis])[0]
-        self._alive[slot] = True
-        self._slots[image.object_id] = slot
-        self._by_content[image.content_sha256] = image.object_id
-        self._by_pixels[image.pixel_sha256] = image.object_id
+        self._rows[first:last] = unit_rows(np.stack([image.embedding for image in images]))
+        self._alive[first:last] = True
+        self._images += images
+        for slot, image in enumerate(images, start=first):
+            self._slots[image.object_id] = slot
+            self._by_content[image.content_sha256] = image.object_id
+            self._by_pixels[image.pixel_sha256] = image.object_id
 
     def remove(self, object_id: int) -> None:
         """Forget a kept image; one that is not kept is no mistake."""
@@ -91,9 +92,9 @@ class Replay:
         threshold = 1.0 - self.rule.epsilon - SCREEN_MARGIN
         for start in range(0, len(self._images), _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, len(self._images))
-            close = (rows @ self._rows[start:stop].T >= threshold) & self._alive[start:stop]
-            for row, column in zip(*np.nonzero(close), strict=True):
-                found[row].append(start + int(column))
+            for row, column in where_true(rows @ self._rows[start:stop].T >= threshold):
+                if self._alive[start + column]:
+                    found[row].append(start + column)
         return found
 
 
@@ -103,6 +104,13 @@ def unit_rows(embeddings: Halves) -> Rows:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: Rows = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
     return unit
+
+
+def where_true(hits: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Row and column of every True of a matrix: several times as fast as ``np.nonzero``."""
+    flat = np.flatnonzero(hits)
+    rows, columns = np.divmod(flat, hits.shape[1])
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
 def in_blocks(items: Sequence[_T], size: int = 512) -> Iterator[Sequence[_T]]:

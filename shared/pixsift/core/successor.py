@@ -72,7 +72,7 @@ class Successor:
             images = self._images([state for state in block if state.represents])
             for state in block:
                 if state.object_id in images:
-                    self._replay.keep(images[state.object_id])
+                    self._replay.keep([images[state.object_id]])
                 elif state.represents or state.outcome == "kept":
                     yield from self._without_vector(state)
                     continue
