@@ -13,7 +13,7 @@ import numpy as np
 from psycopg.rows import class_row
 
 from pixsift.adapters.decision_plan import images, near_rule
-from pixsift.adapters.generations import Position
+from pixsift.adapters.generation_rows import Position
 from pixsift.adapters.postgres import Connection, Database
 from pixsift.adapters.rejudge import Rejudge, Rejudged
 from pixsift.adapters.s3 import S3Objects

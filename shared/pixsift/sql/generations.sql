@@ -112,6 +112,10 @@ SELECT %(collection_id)s, %(generation)s, %(space_id)s, v.*
 FROM unnest(%(object_ids)s::bigint[], %(contents)s::bytea[], %(pixels)s::bytea[],
             %(seqs)s::bigint[]) AS v
 
+-- name: tell_the_planner
+-- A generation's worth of new rows: without fresh statistics every plan would take it for empty.
+ANALYZE decision, representative
+
 -- name: end_decision
 -- Closed at the seq at which the generation in use saw the change.
 UPDATE decision SET valid_to_seq = greatest(valid_from_seq, %(seq)s)
