@@ -164,7 +164,10 @@ def _theirs(folder: Path) -> dict[str, Any] | None:
         return None
     out = folder / "peer.json"
     subprocess.run(
-        [python, str(PEER), str(folder), str(out)], check=True, stdout=subprocess.DEVNULL
+        [python, str(PEER), str(folder), str(out)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     result: dict[str, Any] = json.loads(out.read_text())
     result["images"] = {Path(name).name: row for name, row in result["images"].items()}

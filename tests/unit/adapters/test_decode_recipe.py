@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
+from pixsift.adapters.decode import DecoderPool
 from pixsift.adapters.decode_formats import coded_picture, jpeg_factor
 from pixsift.adapters.decode_recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodedImage, DecodeFailure
@@ -344,3 +345,63 @@ def _swapped_channels_profile() -> bytes:
     at = blob.find(b"s\x00R\x00G\x00B")  # the description, so that it is not taken for sRGB
     blob[at : at + 1] = b"x"
     return bytes(blob)
+
+
+def png_of(width: int, height: int, *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG with further chunks before its few data."""
+    ihdr = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\x00" + b"\x10" * 3 * width for _ in range(height)))
+    chunks = [(b"IHDR", ihdr), *extra, (b"IDAT", pixels), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def bombs() -> dict[str, bytes]:
+    """Small files that promise, or unfold to, far more than they are."""
+    jpeg = bytearray(encoded(scene(), "JPEG"))
+    start = jpeg.index(b"\xff\xc0")
+    jpeg[start + 5 : start + 9] = struct.pack(">HH", 65_000, 65_000)
+    bmp = bytearray(encoded(scene(), "BMP"))
+    bmp[18:26] = struct.pack("<ii", 100_000, 100_000)
+    gif = bytearray(encoded(scene(), "GIF"))
+    gif[6:10] = struct.pack("<HH", 65_535, 65_535)
+    squeeze = zlib.compressobj(1)
+    zeros = b"".join(squeeze.compress(bytes(2**24)) for _ in range(20)) + squeeze.flush()
+    wide = Image.new("1", (2_000, 1_000))
+    return {
+        "jpeg": bytes(jpeg), "bmp": bytes(bmp), "gif": bytes(gif),
+        "tiff": encoded(wide, "TIFF", compression="group4"),
+        "webp": encoded(wide.convert("RGB"), "WEBP", method=0),
+        "png": encoded(wide, "PNG"),
+        "text": png_of(40, 40, (b"zTXt", b"k\x00\x00" + zeros)),
+        "international text": png_of(40, 40, (b"iTXt", b"k\x00\x01\x00\x00\x00" + zeros)),
+        "profile": png_of(40, 40, (b"iCCP", b"p\x00\x00" + zeros)),
+    }  # fmt: skip
+
+
+def test_decode__bombs_unfold_nowhere() -> None:
+    """Pixel bombs fall to their header; 320 MiB of text or profile stay folded: a child that may
+    hold 512 MiB in all never meets its limit."""
+    limits = DecodeLimits(
+        formats=ALL_FORMATS.formats, max_pixels=1_000_000, memory_bytes=1 << 29, wall_seconds=20
+    )
+    names, blobs = zip(*bombs().items(), strict=True)
+    with DecoderPool(SIDE, limits=limits, workers=1) as pool:
+        results = dict(zip(names, pool.decode(blobs), strict=True))
+    reasons = {n: r.reason for n, r in results.items() if isinstance(r, DecodeFailure)}
+    assert not {"decoder_memory", "decoder_crash", "decoder_timeout"} & set(reasons.values())
+    for name in ("jpeg", "bmp", "gif", "tiff", "webp", "png"):
+        assert reasons[name] in ("too_many_pixels", "side_too_long"), (name, reasons[name])
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"%!PS-Adobe-3.0 EPSF-3.0", b"%PDF-1.7", b"8BPS\x00\x01", b"SIMPLE  =", b"DDS |",
+     b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+     b"\x00\x00\x01\x00", b"P6 1 1 255 ", b"\x00\x00\x00 ftypheic"],
+)  # fmt: skip
+def test_decode__dangerous_parsers_stay_unreachable(start: bytes) -> None:
+    """EPS, PDF, PSD, FITS, DDS, JPEG 2000, FPX, ICO, PNM, HEIF: whatever the file is called."""
+    assert refused(start + bytes(200)) in ("unsupported_format", "not_an_image")
