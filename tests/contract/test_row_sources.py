@@ -152,3 +152,13 @@ def test_widened__is_exact_for_every_half() -> None:
     halves = halves[np.isfinite(halves)]
     found = widened(halves, np.empty(halves.shape, np.int32))
     assert np.array_equal(found.view(np.int32), halves.astype(np.float32).view(np.int32))
+
+
+def test_rows__many_centers_in_one_pass(make: Make) -> None:
+    rows = unit_rows(300, 4, seed=9)
+    source = make(rows)
+    nearest = np.full(300, np.inf, np.float32)
+    far = unit_rows(9000, 4, seed=10).astype(np.float64)
+    source.lower(nearest, far)
+    truth = [squared_distances(far, row).min() for row in rows.astype(np.float64)]
+    assert np.abs(nearest - truth).max() <= 2 * error_bound(source)

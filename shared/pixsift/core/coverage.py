@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pixsift.core.clusters import cluster
+from pixsift.core.kcenter import CENTERS_PER_PASS
 from pixsift.core.pool import Pool, column_of
 from pixsift.core.quotas import allocate
 from pixsift.core.rows import Float32s, Indices, RowSource
@@ -139,12 +140,11 @@ def _measure(
     source = rows.subset(measured)
     nearest: Float32s = np.full(measured.size, np.inf, np.float32)
     label_of = {int(index): name for name, ids in strata.items() for index in ids}
-    if anchors.size:
-        source.lower(nearest, rows.take(anchors))
+    _lower(source, nearest, rows, anchors)
     curve, seen, start = [], set(), 0
     for stop in _prefixes(chosen.size):
         part = chosen[start:stop]
-        source.lower(nearest, rows.take(part))
+        _lower(source, nearest, rows, part)
         nearest[np.isin(measured, part)] = 0  # float32 leaves a speck there
         seen |= {label_of[int(index)] for index in part}
         distances = np.sqrt(nearest.astype(np.float64))
@@ -154,6 +154,11 @@ def _measure(
     for index in chosen:
         counts[label_of[int(index)]] += 1
     return Coverage(tuple(curve), counts)
+
+
+def _lower(source: RowSource, nearest: Float32s, rows: RowSource, centers: Indices) -> None:
+    for start in range(0, centers.size, CENTERS_PER_PASS):
+        source.lower(nearest, rows.take(centers[start : start + CENTERS_PER_PASS]))
 
 
 def _prefixes(k: int) -> list[int]:

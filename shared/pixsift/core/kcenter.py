@@ -51,6 +51,8 @@ from pixsift.core.rows import (
 
 _FEWEST, _MOST = 64, 4096
 """Bounds of B, the number of candidates of a pass."""
+CENTERS_PER_PASS = 16_384
+"""Most centers of one pass: their float64 rows would fill memory (a large preselected set)."""
 _PAIRS = 1 << 21
 """Numbers gathered at once when pairs are measured in float64: 16 MB."""
 _AHEAD = 64
@@ -232,12 +234,13 @@ class _Walk:
         self.chosen = stop
 
     def apply(self) -> None:
-        """Step 4: one pass."""
-        if self._applied < self.chosen:
-            fresh = self._centers[self._applied : self.chosen]
+        """Step 4: one pass, or several for very many preselected."""
+        while self._applied < self.chosen:
+            stop = min(self.chosen, self._applied + CENTERS_PER_PASS)
+            fresh = self._centers[self._applied : stop]
             self.rows.lower(self.nearest, self.rows.take(fresh))
             self.nearest[fresh] = -np.inf
-            self._applied = self.chosen
+            self._applied = stop
             self.passes += 1
 
     def farthest_from_mean(self) -> int:

@@ -182,16 +182,18 @@ class BlockRows(ABC):
             raise ValueError(f"{self.summary.broken.size} rows hold no finite numbers")
         columns = np.ascontiguousarray(centers, dtype=np.float32)
         halves = (np.einsum("ij,ij->i", centers, centers) / 2).astype(np.float32)[:, None]
-        size = int(np.clip(_TILE // max(1, len(columns)), 256, 8192))
-        products = np.empty((len(columns), size), np.float32)
+        high = min(len(columns), _TILE // 256)
+        size = int(np.clip(_TILE // max(1, high), 256, 8192))
+        products = np.empty((high, size), np.float32)
         for start, rows in self.blocks(size):
             stop = start + len(rows)
-            tile = products if len(rows) == size else products[:, : len(rows)]
-            tile = np.matmul(columns, rows.T, out=tile)
-            tile -= halves
-            found = self._squares[start:stop] - 2 * tile.max(axis=0)
-            np.maximum(found, 0, out=found)
-            np.minimum(nearest[start:stop], found, out=nearest[start:stop])
+            for first in range(0, len(columns), max(1, high)):
+                part = columns[first : first + high]
+                tile = np.matmul(part, rows.T, out=products[: len(part), : len(rows)])
+                tile -= halves[first : first + high]
+                found = self._squares[start:stop] - 2 * tile.max(axis=0)
+                np.maximum(found, 0, out=found)
+                np.minimum(nearest[start:stop], found, out=nearest[start:stop])
 
     def subset(self, indices: Indices) -> "RowSource":
         """Some of the rows, without copying them."""
