@@ -30,7 +30,8 @@ ends. Thus BLAS, thread count and where the rows lie have no say.
 The measured m of a row stays valid by being lowered with each further pick, and only centers
 within 2e of the float32 minimum can be its nearest, so few pairs are ever measured.
 
-Memory beyond the rows: 16 bytes a row, one block, and the B x B distances.
+Memory beyond the rows: 20 bytes a row (8 more while candidates are drawn), one block, and the B x B
+distances.
 """
 
 from collections.abc import Sequence
@@ -147,10 +148,9 @@ def _traverse(walk: "_Walk", goal: int, values: list[float], largest: int) -> No
             picked = _speculate(walk, *walk.tied_candidates(size), goal - walk.chosen, sure=True)
         values.extend(picked)
         walk.apply()
-        if len(picked) > size // 4:
-            size = min(size * 2, largest)
-        elif len(picked) < size // 16:
-            size = max(size // 2, min(_FEWEST, largest))
+        # B² distances between candidates cost about what the pass over all rows did.
+        size = int(np.sqrt(walk.rows.count * len(picked)))
+        size = min(max(size, _FEWEST), largest)
 
 
 def _speculate(
