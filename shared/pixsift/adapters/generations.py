@@ -253,8 +253,10 @@ class _Build:
             self._still(locked["generation"])
             target.write(self.successor.apply(in_use.changes(seq, locked["seq"])))
             names["seq"] = locked["seq"] + 1
-            for name in ("retire_current", "make_current", "switch_collection"):
-                connection.execute(_SQL[name], names)
+            connection.execute(_SQL["retire_current"], names)
+            if connection.execute(_SQL["make_current"], names).rowcount != 1:
+                raise TransientError("somebody took over and discarded this generation")
+            connection.execute(_SQL["switch_collection"], names)
         return time.monotonic() - held_since, names["seq"]
 
     def _still(self, generation: int) -> None:

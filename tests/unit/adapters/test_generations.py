@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pixsift.adapters.generations import Generations, Switched
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.postgres import Database
 from pixsift.core.outcomes import Judged
-from pixsift.errors import UserError
+from pixsift.errors import TransientError, UserError
 
 WIDE = 0.2
 """37 degrees; the collection's own epsilon of 0.05 is 18 degrees."""
@@ -223,6 +224,45 @@ def test_redecide__a_crash_leaves_a_generation_that_can_be_taken_over(
         generations.redecide(collection, epsilon=WIDE)
     assert outcomes(database_url) == before
     assert generations.redecide(collection, epsilon=WIDE, take_over=True).generation == 3
+
+
+def test_redecide__one_that_was_taken_over_does_not_switch(
+    ledger: Ledger, generations: Generations, database_url: str
+) -> None:
+    collection = new_collection(ledger)
+    ledger.commit(collection, some_images(1001))
+    before = outcomes(database_url)
+    others: list[Switched] = []
+
+    def take_over(what: str, done: int, of: int) -> None:
+        if not others:
+            with Database(database_url) as database:
+                other = Generations(database)
+                others.append(other.redecide(collection, epsilon=0.05, take_over=True))
+
+    with pytest.raises(TransientError):
+        generations.redecide(collection, epsilon=WIDE, progress=take_over)
+    now = ledger.collection("c")
+    assert (now.generation, now.epsilon) == (others[0].generation, 0.05)
+    assert outcomes(database_url) == before
+    assert rows(database_url, "SELECT state FROM generation ORDER BY generation") == [
+        ("retired",), ("discarded",), ("current",)
+    ]  # fmt: skip
+
+
+def test_redecide__one_that_was_discarded_does_not_switch(
+    ledger: Ledger, generations: Generations, database_url: str
+) -> None:
+    collection = new_collection(ledger)
+    ledger.commit(collection, some_images(1001))
+
+    def discard(what: str, done: int, of: int) -> None:
+        rows(database_url, "UPDATE generation SET state = 'discarded' WHERE state = 'building'"
+             " RETURNING 1")  # fmt: skip
+
+    with pytest.raises(TransientError, match="discarded"):
+        generations.redecide(collection, epsilon=WIDE, progress=discard)
+    assert ledger.collection("c") == replace(collection, seq=1)
 
 
 def test_redecide__remembered_images_keep_filtering(
