@@ -12,7 +12,8 @@ WHERE c.collection_id = %(collection_id)s
 
 -- name: subjects
 -- The kept and duplicate ones among the objects, and the duplicates of the kept ones: whoever must
--- be decided again together. Sharper first, then older, as when a representative is removed.
+-- be decided again together. Kept ones first, oldest first, so that what is right stays; then
+-- sharper first and older, as when a representative is removed.
 SELECT o.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look
 FROM decision d JOIN object o USING (object_id)
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
@@ -20,7 +21,8 @@ WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.valid_to_seq IS NULL AND o.content_sha256 IS NOT NULL
   AND (d.object_id = ANY (%(object_ids)s) AND d.outcome IN ('kept', 'duplicate')
        OR d.representative_object_id = ANY (%(object_ids)s) AND d.outcome = 'duplicate')
-ORDER BY (o.quality ->> 'sharpness')::float8 DESC NULLS LAST, d.valid_from_seq, o.object_id
+ORDER BY d.outcome = 'kept' DESC, CASE WHEN d.outcome = 'kept' THEN d.valid_from_seq END,
+         (o.quality ->> 'sharpness')::float8 DESC NULLS LAST, d.valid_from_seq, o.object_id
 
 -- name: living
 -- Representatives among these objects, or with one of these bytes or pixels.

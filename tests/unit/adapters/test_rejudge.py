@@ -65,7 +65,11 @@ def test_again__what_is_right_stays_without_a_trace(
     ledger: Ledger, database: Database, database_url: str
 ) -> None:
     collection = new_collection(ledger)
-    ledger.commit(collection, [image("a", turned(0)), image("b", turned(5))])
+    sharp, blurred = {"sharpness": 0.9}, {"sharpness": 0.1}
+    ledger.commit(
+        collection,
+        [image("a", turned(0), quality=blurred), image("b", turned(5), quality=sharp)],
+    )
     before = rows(database_url, "SELECT * FROM decision ORDER BY decision_id")
     ids = [object_id(database_url, key) for key in "ab"]
     assert Rejudge(database).again(collection, ids, why="audit") == []
