@@ -144,9 +144,13 @@ class Decode:
         """Fill in pixels, what is known already, or the finding."""
         contents = {a.content_sha256 for a in arrivals if a.content_sha256 is not None}
         known = self._ledger.find_exact(self._space_id, list(contents))
+        _, erased = self._ledger.erased([], list(contents))
         for arrival in arrivals:
             arrival.known = known.get(arrival.content_sha256 or b"")
-        unknown = [arrival for arrival in arrivals if arrival.known is None]
+            if arrival.content_sha256 in erased and arrival.version is not None:
+                # No pixels, vector or thumbnail of it may come back; the commit asks once more.
+                arrival.finding = findings.gone(arrival.version, "erased", arrival.event.sequencer)
+        unknown = [a for a in arrivals if a.known is None and a.finding is None]
         if unknown:
             with self._telemetry.timed("decode_seconds"):
                 results = self._decoder.decode([_body(arrival) for arrival in unknown])
