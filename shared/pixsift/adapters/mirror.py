@@ -14,6 +14,13 @@ from pixsift.errors import DependencyDownError
 
 BLOCK_ROWS = 16_384
 """Rows per block: the results of 64 queries stay in the cache, and growing never copies."""
+_SPLIT_FROM = 128
+"""Shorter rows are multiplied whole."""
+_FIT_ROWS = 4096
+"""So many rows tell where the axes are; they must lie in the first block."""
+_DENSE_FROM = 50
+"""One pair in fifty costs as much by itself as all of them in one product."""
+_PAIRS_AT_ONCE = 8192
 
 
 class Blocks(Protocol):
@@ -35,37 +42,115 @@ class Blocks(Protocol):
 
 
 class NumpyBlocks:
-    """Blocks in main memory, multiplied by the BLAS of numpy."""
+    """Blocks in main memory, pruned by a bound that never loses a pair.
+
+    Rows are rotated and split into a short head and a rest. For unit rows x and y the product is
+    at most head(x).head(y) + |rest(x)||rest(y)| (Cauchy-Schwarz), and that bound is one product
+    of rows with one more column, a quarter of the work. Only pairs whose bound reaches the
+    threshold are multiplied in full. Any rotation is right; the principal axes of the first rows
+    make the heads carry most, so that few pairs are left.
+    """
 
     def __init__(self, dimension: int) -> None:
         self._dimension = dimension
-        self._blocks: list[NDArray[np.float32]] = []
+        self._head = dimension if dimension < _SPLIT_FROM else dimension // 4
+        self._rotation = np.eye(dimension, dtype=np.float32)
+        self._is_fitted = self._head == dimension
+        self._blocks: list[_Block] = []
 
     def put(self, row: int, vectors: NDArray[np.float32]) -> None:
         """See ``Blocks.put``."""
-        block, start = divmod(row, BLOCK_ROWS)
-        if block == len(self._blocks):
-            self._blocks.append(np.empty((BLOCK_ROWS, self._dimension), np.float32))
-        self._blocks[block][start : start + len(vectors)] = vectors
+        number, start = divmod(row, BLOCK_ROWS)
+        if number == len(self._blocks):
+            self._blocks.append(_Block(self._head, self._dimension - self._head))
+        self._blocks[number].put(start, *self._split(vectors))
+        if not self._is_fitted and row + len(vectors) >= _FIT_ROWS:
+            self._fit(row + len(vectors))
 
     def move(self, source: int, target: int) -> None:
         """See ``Blocks.move``."""
         (from_block, from_row), (to_block, to_row) = (
             divmod(source, BLOCK_ROWS), divmod(target, BLOCK_ROWS),
         )  # fmt: skip
-        self._blocks[to_block][to_row] = self._blocks[from_block][from_row]
+        moved = self._blocks[from_block]
+        self._blocks[to_block].heads[:, to_row] = moved.heads[:, from_row]
+        self._blocks[to_block].rests[to_row] = moved.rests[from_row]
 
     def hits(
         self, queries: NDArray[np.float32], count: int, least: float
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """See ``Blocks.hits``."""
+        heads, rests = self._split(queries)
         asked, found = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
         for number, start in enumerate(range(0, count, BLOCK_ROWS)):
-            block = self._blocks[number][: count - start]
-            query, row = np.nonzero(queries @ block.T >= least)
+            query, row = self._blocks[number].hits(
+                heads, rests, min(BLOCK_ROWS, count - start), least
+            )
             asked.append(query)
             found.append(row + start)
         return np.concatenate(asked), np.concatenate(found)
+
+    def _split(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """(N, H + 1) heads with the length of the rest, and (N, D - H) rests."""
+        if self._head == self._dimension:
+            return vectors, vectors[:, :0]
+        rotated = vectors @ self._rotation
+        rests = rotated[:, self._head :]
+        lengths = np.sqrt(np.einsum("ij,ij->i", rests, rests))
+        return np.column_stack([rotated[:, : self._head], lengths]), rests
+
+    def _fit(self, rows: int) -> None:
+        """Turn the axes along the data; only the first block exists yet."""
+        block = self._blocks[0]
+        turned = np.hstack([block.heads[: self._head, :rows].T, block.rests[:rows]])
+        vectors = turned @ self._rotation.T
+        sample = vectors[: 4 * _FIT_ROWS].astype(np.float64)
+        _, axes = np.linalg.eigh(sample.T @ sample)
+        self._rotation = np.ascontiguousarray(axes[:, ::-1], np.float32)
+        self._is_fitted = True
+        block.put(0, *self._split(vectors))
+
+
+class _Block:
+    """Rows of one block: heads stand upright, as the product is faster that way."""
+
+    def __init__(self, head: int, rest: int) -> None:
+        self.heads = np.empty((head + (1 if rest else 0), BLOCK_ROWS), np.float32)
+        self.rests = np.empty((BLOCK_ROWS, rest), np.float32)
+
+    def put(self, start: int, heads: NDArray[np.float32], rests: NDArray[np.float32]) -> None:
+        self.heads[:, start : start + len(heads)] = heads.T
+        self.rests[start : start + len(rests)] = rests
+
+    def hits(
+        self, heads: NDArray[np.float32], rests: NDArray[np.float32], count: int, least: float
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        bounds = heads @ self.heads[:, :count]
+        query, row = _where(bounds >= least)
+        if not rests.shape[1] or not len(query):
+            return query, row
+        if len(query) * _DENSE_FROM > bounds.size:
+            # The bound rules out too little: one full product is cheaper than many small ones.
+            lengths = np.outer(heads[:, -1], self.heads[-1, :count])
+            return _where(bounds - lengths + rests @ self.rests[:count].T >= least)
+        is_near = np.empty(len(query), bool)
+        for begin in range(0, len(query), _PAIRS_AT_ONCE):
+            q, r = query[begin : begin + _PAIRS_AT_ONCE], row[begin : begin + _PAIRS_AT_ONCE]
+            products = bounds[q, r] - heads[q, -1] * self.heads[-1, r]
+            products += np.einsum("ij,ij->i", rests[q], self.rests[r])
+            is_near[begin : begin + _PAIRS_AT_ONCE] = products >= least
+        return query[is_near], row[is_near]
+
+
+def _where(hits: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """``np.nonzero`` of a large and nearly empty array: looks at eight at a time."""
+    if hits.shape[1] % 8:
+        query, row = np.nonzero(hits)
+        return query, row
+    words = np.flatnonzero(hits.reshape(-1).view(np.uint64))
+    word, byte = np.nonzero(hits.reshape(-1, 8)[words])
+    query, row = np.divmod(words[word] * 8 + byte, hits.shape[1])
+    return query, row
 
 
 @dataclass(slots=True, eq=False)

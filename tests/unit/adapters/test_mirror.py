@@ -1,0 +1,67 @@
+"""The pruned product never loses a pair, whatever the data and its order."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixsift.adapters.mirror import BLOCK_ROWS, Mirror, NumpyBlocks, unit_rows
+from pixsift.errors import DependencyDownError
+
+Halves = NDArray[np.float16]
+
+
+def data(kind: str, count: int, dimension: int, seed: int) -> Halves:
+    chance = np.random.default_rng(seed)
+    noise = chance.standard_normal((count, dimension))
+    if kind == "bursts":
+        centers = np.repeat(chance.standard_normal((-(-count // 500), dimension)), 500, axis=0)
+        noise = centers[:count] + noise * 0.2
+    elif kind == "flat":
+        noise[:, 8:] *= 0.01
+    return unit_rows(noise.astype(np.float16)).astype(np.float16)
+
+
+def expected(stored: Halves, queries: Halves, reach: float) -> NDArray[np.bool_]:
+    a, b = stored.astype(np.float64), queries.astype(np.float64)
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    b /= np.linalg.norm(b, axis=1, keepdims=True)
+    near: NDArray[np.bool_] = 1 - b @ a.T <= reach
+    return near
+
+
+@pytest.mark.parametrize("kind", ["random", "bursts", "flat"])
+@pytest.mark.parametrize(("dimension", "count"), [(64, 900), (128, 5000), (256, 17_003)])
+def test_within__every_pair_and_nothing_far(kind: str, dimension: int, count: int) -> None:
+    stored = data(kind, count, dimension, seed=1)
+    queries = np.concatenate([stored[::701], data(kind, 20, dimension, seed=2)])
+    noisy = queries.astype(np.float32) + np.random.default_rng(3).normal(0, 0.01, queries.shape)
+    queries = noisy.astype(np.float16)
+    mirror = Mirror(NumpyBlocks(dimension))
+    for start in range(0, count, 3333):
+        block = stored[start : start + 3333]
+        mirror.append(np.arange(start, start + len(block)), block)
+    for reach in (0.03, 0.3, 1.5):
+        found = mirror.within(unit_rows(queries), reach + 1e-4)
+        must, may = expected(stored, queries, reach), expected(stored, queries, reach + 2e-4)
+        for query, ids in enumerate(found):
+            assert set(np.flatnonzero(must[query])) <= set(ids) <= set(np.flatnonzero(may[query]))
+
+
+def test_remove__rows_change_places_across_blocks() -> None:
+    stored = data("random", BLOCK_ROWS + 100, 128, seed=4)
+    mirror = Mirror(NumpyBlocks(128))
+    for start in range(0, len(stored), BLOCK_ROWS):
+        part = stored[start : start + BLOCK_ROWS]
+        mirror.append(np.arange(start, start + len(part)) + 7, part)
+    gone = np.random.default_rng(5).choice(len(stored), 300, replace=False)
+    mirror.remove([int(i) + 7 for i in gone] + [10**9])
+    assert mirror.count == len(stored) - 300
+    found = mirror.within(unit_rows(stored[::50]), 0.01)
+    for row, ids in zip(range(0, len(stored), 50), found, strict=True):
+        assert ((row + 7) in ids) == (row not in gone)
+
+
+def test_unit_rows__a_broken_vector_is_refused() -> None:
+    for broken in (0.0, np.nan, np.inf):
+        with pytest.raises(DependencyDownError):
+            unit_rows(np.full((1, 4), broken, np.float16))
