@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from localstack_client.session import Session
 
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
@@ -23,6 +24,11 @@ REAL_IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes a minute by the clock goes last, so that the minute passes with other tests."""
     items.sort(key=lambda item: item.get_closest_marker("looked_at_last") is not None)
+
+
+# Properties are counted, not timed: a busy machine must not fail them.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ spill file. Everything is read in one repeatable-read transaction.
 """
 
 import struct
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.spill_rows import SpillRows
+from pixsift.core.columns import AttributeColumns, MetricColumns
 from pixsift.core.identity import S3Uri
 from pixsift.core.pool import Column, Facts, ObjectIds, Pool, matching
 from pixsift.core.rows import RowSource
@@ -136,9 +138,7 @@ def _scope(
 
 
 def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) -> tuple[Facts, int]:
-    ids: list[int] = []
-    captured: list[float] = []
-    quality = _Table()
+    ids, captured, quality = array("q"), array("d"), MetricColumns()
     erased = 0
     for object_id, metrics, moment, is_erased, has_vector in _stream(
         connection, "pool_facts", {**scope.parameters(), "prefix": prefix}
@@ -153,53 +153,20 @@ def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) ->
         captured.append(np.nan if moment is None else moment)
     object_ids = np.array(ids, dtype=np.int64)
     attributes = _attributes(connection, scope, object_ids)
-    return Facts(object_ids, attributes, quality.metrics(len(ids)), np.array(captured)), erased
+    return Facts(object_ids, attributes, quality.finish(len(ids)), np.array(captured)), erased
 
 
 def _attributes(
     connection: psycopg.Connection, scope: _Scope, object_ids: ObjectIds
 ) -> dict[str, Column]:
-    table = _Table()
-    places = {int(object_id): place for place, object_id in enumerate(object_ids)}
+    table, place = AttributeColumns(), 0
     for object_id, attributes in _stream(connection, "pool_attributes", scope.parameters()):
-        if object_id in places:
-            table.add(places[object_id], attributes)
-    return table.columns(object_ids.size)
-
-
-class _Table:
-    """Gathers sparse values by name: (places, values) lists, later ones override."""
-
-    def __init__(self) -> None:
-        self._cells: dict[str, tuple[list[int], list[Any]]] = {}
-
-    def add(self, place: int, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            places, found = self._cells.setdefault(name, ([], []))
-            places.append(place)
-            found.append(value)
-
-    def metrics(self, count: int) -> dict[str, NDArray[np.float32]]:
-        found = {}
-        for name, (places, values) in self._cells.items():
-            numbers = np.full(count, np.nan, np.float32)
-            for place, value in zip(places, values, strict=True):
-                if isinstance(value, int | float):
-                    numbers[place] = value
-            if not np.isnan(numbers).all():
-                found[name] = numbers
-        return found
-
-    def columns(self, count: int) -> dict[str, Column]:
-        found = {}
-        for name, (places, values) in self._cells.items():
-            distinct = sorted({str(value) for value in values if value is not None})
-            numbers = {value: code for code, value in enumerate(distinct)}
-            codes = np.full(count, -1, np.int32)
-            for place, value in zip(places, values, strict=True):
-                codes[place] = -1 if value is None else numbers[str(value)]
-            found[name] = Column(codes, tuple(distinct))
-        return found
+        # Both come in order of object_id: one walk beside the other.
+        while place < object_ids.size and object_ids[place] < object_id:
+            place += 1
+        if place < object_ids.size and object_ids[place] == object_id:
+            table.add(place, attributes)
+    return table.finish(object_ids.size)
 
 
 def _stream(
