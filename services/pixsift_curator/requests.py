@@ -60,4 +60,4 @@ def _one_line(error: ValidationError) -> str:
         f"{'.'.join(str(part) for part in problem['loc']) or 'request'}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_input=False)
     ]
-    return "; ".join(problems)[:1000]
+    return " ".join("; ".join(problems).split())[:1000]
