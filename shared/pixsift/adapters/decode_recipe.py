@@ -93,7 +93,10 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
     pixels = np.asarray(upright)
     if image_format == "JPEG" and has_gray_band(pixels):
         raise RefusedError("corrupt", "gray band at the bottom: the end of the file was missing")
-    metrics = quality.measure(pixels, luma=np.asarray(upright.convert("L")), scale=1.0 / factor)
+    coded = _coded_size(blob, image_format, width * height)
+    metrics = coded | quality.measure(
+        pixels, luma=np.asarray(upright.convert("L")), scale=1.0 / factor
+    )
     model_input = np.asarray(
         upright.resize((input_side, input_side), Image.Resampling.BICUBIC), np.uint8
     )
@@ -162,6 +165,13 @@ def _beyond_pixels(blob: bytes, raw: Image.Image, factor: int) -> bytes:
     if factor == 1 and not (raw.mode.startswith(("I", "F")) or _deep_color(raw, blob)):
         return b""
     return hashlib.sha256(coded_picture(blob)).digest()
+
+
+def _coded_size(blob: bytes, image_format: str, pixels: int) -> dict[str, float]:
+    """What full-resolution detail costs the encoder, without a look at a full-resolution pixel."""
+    if image_format != "JPEG":
+        return {}
+    return {"bits_per_pixel": len(coded_picture(blob)) * 8 / pixels}
 
 
 def _deep_color(raw: Image.Image, blob: bytes) -> bool:

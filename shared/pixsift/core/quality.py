@@ -6,8 +6,10 @@ decoding anything again.
 
 Scale: metrics are taken on the pixels of the decode recipe, upright sRGB. A large JPEG is decoded
 at 1/2, 1/4 or 1/8 of its size (``scale``), and blur finer than that scale is neither seen here nor
-by the model. Sharpness, motion and blockiness are taken at that scale on up to 160,000 pixels, of
-a larger image in a grid of patches; tone and color on an evenly spaced subsample (``TONE_PIXELS``).
+by the model; of such blur ``bits_per_pixel`` tells, for it is taken from the file at full size and
+costs nothing, but it depends on the encoder: compare within one camera. Sharpness, motion and
+blockiness are taken at that scale on up to 160,000 pixels, of a larger image in a grid of patches;
+tone and color on an evenly spaced subsample (``TONE_PIXELS``).
 """
 
 import json
@@ -46,6 +48,7 @@ METRICS: Final[Mapping[str, str]] = {
     "blockiness": "steps at the 8-pixel grid over steps elsewhere, minus 1",
     "shorter_side": "of the file's picture, pixels",
     "aspect": "longer side over shorter",
+    "bits_per_pixel": "coded size of a JPEG over its full-resolution pixels; falls with any blur",
     "scale": "factor at which a JPEG was decoded: 1, 0.5, 0.25 or 0.125",
 }
 
@@ -76,6 +79,7 @@ DEFAULT_CHECKS: Final[Mapping[str, Check]] = {
     "motion_blurred": Check("motion_evenness", "flag", minimum=0.35),
     "noisy": Check("noise", "off", maximum=4.0),
     "blocky": Check("blockiness", "off", maximum=1.5),
+    "low_detail": Check("bits_per_pixel", "off", minimum=0.5),
     "gray": Check("colorfulness", "off", minimum=1.0),
     "dead_channel": Check("channel_balance", "flag", minimum=0.02),
     "odd_size": Check("shorter_side", "flag", minimum=32),
