@@ -125,6 +125,13 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
         f"  distance        {proof['stored_distance']:.6f} stored, "
         f"{proof['recomputed_distance']:.6f} recomputed from the stored vectors: {verdict}"
     )
+    look = proof["second_look"]
+    if look and look["signals"]:
+        told = ", ".join(f"{name} {value:.3g}" for name, value in look["signals"].items())
+        verb = "agrees" if look["agrees"] else "disagrees"
+        yield f"  second look     {verb} (score {look['score']:+.3f}): {told}"
+    elif look:
+        yield f"  second look     {look['why']}: the embedding alone decided"
 
 
 def _because(reason: str | None) -> str:

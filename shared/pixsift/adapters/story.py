@@ -13,6 +13,7 @@ from pixsift.adapters.decision_plan import near_rule
 from pixsift.adapters.postgres import Connection, Database
 from pixsift.core.dedup import cosine_distance
 from pixsift.core.identity import ObjectVersion
+from pixsift.core.second_look import LookRule
 from pixsift.sql import statements
 
 Facts = dict[str, Any]
@@ -111,7 +112,8 @@ class StoryTeller:
             for row in self._rows(connection, "stored_vectors", names)
         }
         if len(found) < len({object_id, representative}):
-            return {"recomputed_distance": None, "verdict": None, "verifies": None}
+            return {"recomputed_distance": None, "verdict": None, "verifies": None,
+                    "second_look": None}  # fmt: skip
         (a, look_a), (b, look_b) = found[object_id], found[representative]
         distance = cosine_distance(a, b)
         verdict = near_rule(rule["epsilon"], rule["second_look"]).verdict(distance, look_a, look_b)
@@ -121,6 +123,9 @@ class StoryTeller:
             "stored_distance": current["distance"],
             "verdict": current["reason"] if exact else verdict,
             "verifies": exact or verdict is not None,
+            "second_look": None
+            if exact or rule["second_look"] is None
+            else LookRule.from_json(rule["second_look"]).explain(distance, look_a, look_b),
         }
 
     def _rows(self, connection: Connection, name: str, parameters: Facts) -> list[Facts]:
