@@ -24,6 +24,8 @@ from pixsift_consumer.pipeline import Limits, Pipeline
 from pixsift_consumer.stages import Commit, Decode, Decoder, Embed, Fetch, Thumbnails
 
 _HOUSEKEEPING_SECONDS = 0.2
+_SLOW_LANE_ATTEMPTS = 3
+"""A message's receive count goes on in the DLQ (SQS API reference, ApproximateReceiveCount)."""
 _METRICS_EVERY = 50
 """Turns of the housekeeping between two EMF documents: ten seconds."""
 
@@ -83,6 +85,7 @@ class Consumer:
             telemetry=telemetry,
             poll_seconds=settings.poll_seconds,
             slow_lane_every_seconds=settings.slow_lane_every_seconds,
+            give_up_after=(adapters.queue.max_receive_count() or 10) + _SLOW_LANE_ATTEMPTS,
             turned=_toucher(settings.health_file),
         )
 

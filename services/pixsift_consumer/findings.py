@@ -58,6 +58,14 @@ def from_last_try(arrival: Arrival, version: ObjectVersion, error: Exception) ->
     return _base(arrival, version, "failed", reason, _detail(f"{type(error).__name__}: {text}"))
 
 
+def given_up(arrival: Arrival) -> Judged | None:
+    """``failed`` for what never came to an end; None for an event that names no version."""
+    if arrival.version is None:
+        return None
+    detail = _detail("every attempt ended the process, or outlasted its visibility timeout")
+    return _base(arrival, arrival.version, "failed", "ended_the_process", detail)
+
+
 def gone(version: ObjectVersion, reason: str, sequencer: str | None) -> Judged:
     """A version that is no longer there."""
     return Judged(version, "gone", reason, sequencer=sequencer)

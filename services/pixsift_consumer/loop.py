@@ -1,5 +1,6 @@
 """The consumer's main loop: receive, read, send through; slow lane; stop."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from aws_lambda_powertools import Logger
 from pixsift.adapters.sqs import MAX_BATCH, Message
 from pixsift.errors import DependencyDownError, PixsiftError
 from pixsift.telemetry import Telemetry
+from pixsift_consumer import findings
 from pixsift_consumer.arrivals import Arrival, Delivery
 from pixsift_consumer.dependencies import Dependencies
 from pixsift_consumer.faults import FaultPoints
@@ -34,9 +36,12 @@ class Loop:
         telemetry: Telemetry,
         poll_seconds: int = 20,
         slow_lane_every_seconds: float = 10.0,
+        give_up_after: int = 13,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
-        """turned: called once per turn, for the health check."""
+        """give_up_after: a message of the slow lane received more often than this ended the process
+        every time, and is not tried again. turned: called once per turn, for the health check.
+        """
         self._inbox = inbox
         self._slow_lane = slow_lane
         self._intake = intake
@@ -49,6 +54,7 @@ class Loop:
         self._poll_seconds = poll_seconds
         self._slow_lane_every = slow_lane_every_seconds
         self._slow_lane_at = 0.0
+        self._give_up_after = give_up_after
         self._turned = turned
 
     def run(self, stop: threading.Event) -> None:
@@ -82,18 +88,24 @@ class Loop:
         except Exception:
             inbox.release(messages)
             raise
-        again = [d for d in deliveries if inbox.last_chance or d[0].message.receive_count > 1]
+        again = [d for d, _ in deliveries if inbox.last_chance or d.message.receive_count > 1]
         self._telemetry.count("received_again", len(again))
         for delivery, arrivals in deliveries:
-            if (delivery, arrivals) not in again:
+            if delivery not in again:
                 self._pipeline.submit(delivery, arrivals, stop)
-        for delivery, arrivals in again:
-            self._process_alone(delivery, arrivals, stop)
+        # The least received first, ties by chance: one of them may be about to end this process,
+        # and should not spend the receives of the same neighbors every time.
+        for delivery, arrivals in sorted(deliveries, key=_suspicion):
+            if delivery in again:
+                self._process_alone(delivery, arrivals, stop)
 
     def _process_alone(
         self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
     ) -> None:
         """What ended an attempt before may end this one too: nobody else is to share its fate."""
+        if delivery.last_chance and delivery.message.receive_count > self._give_up_after:
+            for arrival in arrivals:
+                arrival.finding = findings.given_up(arrival)
         self._pipeline.drain(stop)
         self._pipeline.submit(delivery, arrivals, stop)
         self._pipeline.drain(stop)
@@ -110,3 +122,7 @@ class Loop:
         self._logger.info("no collection of this embedding space yet: waiting")
         stop.wait(2.0)
         return False
+
+
+def _suspicion(item: tuple[Delivery, list[Arrival]]) -> tuple[int, float]:
+    return item[0].message.receive_count, random.random()

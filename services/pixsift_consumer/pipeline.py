@@ -198,6 +198,8 @@ class Pipeline:
 
     def _run_fetch(self, batch: Sequence[Arrival]) -> None:
         for arrival in batch:
+            if arrival.finding is not None:
+                continue
             self._fetch_one.run(arrival, lambda size, a=arrival: self._reserve(a, size))  # type: ignore[misc]
             self._faults.passed("fetched")
 

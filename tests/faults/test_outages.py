@@ -114,6 +114,20 @@ def test_consumer__poison_harms_nobody_and_ends_as_failed(aws: StubAws, database
     assert not aws.dlq.messages
 
 
+def test_consumer__what_ended_the_process_every_time_is_given_up(
+    aws: StubAws, database_url: str
+) -> None:
+    """Otherwise one message in the slow lane would end the process for ever."""
+    version = aws.raw.put("killer.jpg", jpeg(1))
+    [message] = aws.ingest.messages.values()
+    message.receive_count = 6  # two receives of the queue, three of the slow lane, and one more
+    with running(aws, database_url) as consumer:
+        consumer.wait_until_drained()
+        found = {f"killer.jpg@{version.version_id}": ("failed", "ended_the_process")}
+        assert consumer.outcomes() == found
+        assert consumer.decoder.decoded == 0 and aws.calls["GetObject"] == 0
+
+
 def test_consumer__memory_is_bounded_by_bytes(aws: StubAws, database_url: str) -> None:
     limit = 1_000_000
     with running(aws, database_url, max_pipeline_bytes=limit) as consumer:
