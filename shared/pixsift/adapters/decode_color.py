@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from pixsift.adapters.decode_formats import RefusedError
-from pixsift.core.images import Pixels
 
 BACKGROUND: Final = (255, 255, 255)
 """What transparent pixels are composited on; a plain convert would expose hidden colors."""
@@ -50,19 +49,22 @@ def to_srgb(
     return plain
 
 
-def has_gray_band(pixels: Pixels) -> bool:
+def has_gray_band(image: Image.Image) -> bool:
     """Whether the bottom is the even mid-gray that a JPEG decoder puts where data are missing.
 
-    pixels: (H, W, 3). An image that is gray all over is no such case.
+    image: as it lies in the file, before any turning. One that is gray all over is no such case.
     """
-    rows = max(8, round(len(pixels) * GRAY_BAND_SHARE))
-    if len(pixels) < 2 * rows:
+    width, height = image.size
+    rows = max(8, round(height * GRAY_BAND_SHARE))
+    if height < 2 * rows or image.mode not in ("RGB", "L"):
         return False
-    return bool(_mid_gray(pixels[-rows:]) and not _mid_gray(pixels[:-rows]))
+    bottom = image.crop((0, height - rows, width, height))
+    return _mid_gray(bottom) and not _mid_gray(image)
 
 
-def _mid_gray(pixels: Pixels) -> bool:
-    return bool(pixels.min() >= 127 and pixels.max() <= 129)
+def _mid_gray(image: Image.Image) -> bool:
+    extrema = np.array(image.getextrema())
+    return bool(extrema.min() >= 127 and extrema.max() <= 129)
 
 
 def _from_deep(image: Image.Image) -> Image.Image:

@@ -91,7 +91,7 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
     if exif.orientation >= 5:
         width, height = height, width
     pixels = np.asarray(upright)
-    if image_format == "JPEG" and has_gray_band(pixels):
+    if image_format == "JPEG" and has_gray_band(raw):
         raise RefusedError("corrupt", "gray band at the bottom: the end of the file was missing")
     coded = _coded_size(blob, image_format, width * height)
     metrics = coded | quality.measure(

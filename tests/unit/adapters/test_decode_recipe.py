@@ -268,6 +268,9 @@ def test_decode__gray_band_of_a_cut_and_resaved_jpeg() -> None:
     pixels = np.asarray(scene(320, 240)).copy()
     pixels[200:] = 128
     assert refused(encoded(Image.fromarray(pixels), "JPEG", quality=95)) == "corrupt"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the band lies at the side once the picture is upright
+    assert refused(encoded(Image.fromarray(pixels), "JPEG", quality=95, exif=exif)) == "corrupt"
     assert decoded(encoded(Image.new("RGB", (320, 240), (128,) * 3), "JPEG"))  # gray all over
 
 
