@@ -73,21 +73,26 @@ class ByteBudget:
         self._limit = limit
         self._used = 0
         self._changed = threading.Condition()
+        self._turn = threading.Lock()
         self.peak = 0
 
     def resize(self, held: int, wanted: int) -> int:
         """Change a reservation from ``held`` to ``wanted`` bytes; blocks only to grow.
 
-        Each holder grows once, when it holds nothing, so nobody waits while holding.
+        Each holder grows once, when it holds nothing, so nobody waits while holding. Who waits
+        is served first: a large one is not passed by an endless row of small ones.
         """
+        more = wanted - held
+        if more > 0:
+            with self._turn:
+                self._add(more, when=lambda: self._used + more <= self._limit or self._used == held)
+        else:
+            self._add(more, when=lambda: True)
+        return wanted
+
+    def _add(self, more: int, *, when: Callable[[], bool]) -> None:
         with self._changed:
-            more = wanted - held
-            if more > 0:
-                self._changed.wait_for(
-                    lambda: self._used + more <= self._limit or self._used == held
-                )
+            self._changed.wait_for(when)
             self._used += more
             self.peak = max(self.peak, self._used)
-            if more < 0:
-                self._changed.notify_all()
-        return wanted
+            self._changed.notify_all()

@@ -11,6 +11,7 @@ Measured without network latency, and with 15 ms added to every call, less than 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -137,8 +138,8 @@ def run_consumer(
     name: str,
     *,
     latency: float,
-) -> tuple[float, float, dict[str, tuple[str, str]]]:
-    """Images/s, SQS calls per image, outcomes."""
+) -> tuple[float, float, dict[str, tuple[str, str]], float]:
+    """Images/s, SQS calls per image, outcomes, CPU milliseconds per image (start included)."""
     with ledger_of(server, name, model) as database_url:
         prepare(url, images, latency)
         environment = {
@@ -147,12 +148,20 @@ def run_consumer(
             "PIXSIFT_LOG_LEVEL": "WARNING",
             "OMP_NUM_THREADS": "1" if model == "stub" else str(os.cpu_count() or 1),
         }  # fmt: skip
+        used = children_cpu_seconds()
         with ConsumerProcess(environment) as consumer:
             rate, _ = rate_while(url, len(images), patience=600)
             wait_for(url, 0, 60)
             calls = facts(url)["calls"]
             consumer.stop()
-        return rate, sqs_calls(calls) / len(images), outcomes(database_url)
+        cpu = 1000 * (children_cpu_seconds() - used) / len(images)
+        return rate, sqs_calls(calls) / len(images), outcomes(database_url), cpu
+
+
+def children_cpu_seconds() -> float:
+    """CPU seconds of the child processes that have ended, and of theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def sqs_calls(calls: dict[str, int]) -> int:
@@ -163,10 +172,11 @@ def sqs_calls(calls: dict[str, int]) -> int:
 
 def run_naive(
     server: EmbeddedPostgres, url: str, images: list[bytes], name: str, *, latency: float
-) -> tuple[float, int]:
-    """Images/s and the number kept, one image at a time, in a process of its own."""
+) -> tuple[float, int, float]:
+    """Images/s, the number kept, CPU ms per image: one image at a time, a process of its own."""
     with ledger_of(server, name, "stub") as database_url:
         prepare(url, images, latency)
+        used = children_cpu_seconds()
         process = subprocess.Popen([sys.executable, __file__, "--naive", database_url])
         try:
             rate, _ = rate_while(url, len(images), patience=600)
@@ -177,7 +187,7 @@ def run_naive(
         with psycopg.connect(database_url) as connection:
             row = connection.execute("SELECT count(*) FROM naive WHERE kept").fetchone()
         assert row is not None
-        return rate, row[0]
+        return rate, row[0], 1000 * (children_cpu_seconds() - used) / len(images)
 
 
 def naive(database_url: str) -> None:
@@ -239,12 +249,12 @@ def beside_naive(
     tag = f"{round(1000 * latency)}ms"
     fast: list[float] = []
     slow: list[float] = []
-    calls = 0.0
+    calls = cpu = naive_cpu = 0.0
     for number in range(repeats):
-        rate, per_image, found = run_consumer(
+        rate, per_image, found, cpu = run_consumer(
             server, url, images, "stub", f"stub_{tag}_{number}", latency=latency
         )
-        naive_rate, naive_kept = run_naive(
+        naive_rate, naive_kept, naive_cpu = run_naive(
             server, url, images, f"naive_{tag}_{number}", latency=latency
         )
         kept = sum(outcome == "kept" for outcome, _ in found.values())
@@ -259,13 +269,15 @@ def beside_naive(
         f"naive images/s, {tag} per call": sorted(slow)[repeats // 2],
         f"ratio to naive, {tag}": ratios[repeats // 2],
         f"SQS calls per image, {tag}": calls,
+        f"CPU ms per image, {tag}": cpu,
+        f"naive CPU ms per image, {tag}": naive_cpu,
     }
 
 
 def beside_bare_model(server: EmbeddedPostgres, url: str, images: list[bytes]) -> dict[str, Any]:
     """The whole pipeline and the model alone, the latter before and after: machines drift."""
     before = run_bare_model(images[:64])
-    whole, _, _ = run_consumer(server, url, images, "efficientnet-lite0", "model", latency=0)
+    whole, *_ = run_consumer(server, url, images, "efficientnet-lite0", "model", latency=0)
     bare = (before + run_bare_model(images[:64])) / 2
     return {"model alone images/s": bare, "pipeline with model images/s": whole,
             "pipeline / model": whole / bare}  # fmt: skip

@@ -102,3 +102,23 @@ def test_budget__one_larger_than_all_of_it_goes_alone() -> None:
     assert not entered.wait(0.1)
     budget.resize(500, 0)
     assert entered.wait(5)
+
+
+def test_budget__a_large_one_is_not_passed_by_small_ones() -> None:
+    budget = ByteBudget(100)
+    budget.resize(0, 60)
+    order: list[int] = []
+
+    def grow(size: int) -> None:
+        budget.resize(0, size)
+        order.append(size)
+
+    threads = [threading.Thread(target=grow, args=(size,)) for size in (90, 10)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)  # the large one asks first, and would have to wait
+    assert order == []
+    budget.resize(60, 0)
+    for thread in threads:
+        thread.join(5)
+    assert order == [90, 10]
