@@ -70,7 +70,7 @@ DEFAULT_CHECKS: Final[Mapping[str, Check]] = {
     "blank": Check("entropy_bits", "reject", minimum=0.05),
     # worth a look; a team decides per collection
     "dark": Check("brightness_p99", "flag", minimum=0.25),
-    "bright": Check("brightness_p05", "flag", maximum=0.75),
+    "bright": Check("brightness", "flag", maximum=0.85),
     "over_exposed": Check("over_exposed", "flag", maximum=0.5),
     "under_exposed": Check("under_exposed", "flag", maximum=0.5),
     "low_contrast": Check("contrast", "flag", minimum=0.08),

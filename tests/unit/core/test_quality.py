@@ -77,7 +77,7 @@ def desaturated(image: Image.Image, share: float) -> Image.Image:
         ("motion_evenness", moved, [1, 3, 5, 9], -1),
         ("brightness_p99", scaled, [1, 0.5, 0.25, 0.1, 0.02], -1),
         ("under_exposed", scaled, [1, 0.2, 0.1, 0.05, 0.02], +1),
-        ("brightness_p05", scaled, [1, 1.5, 2.5, 4, 8], +1),
+        ("brightness", scaled, [1, 1.5, 2.5, 4, 8], +1),
         ("over_exposed", scaled, [1, 1.5, 2.5, 4, 8], +1),
         ("noise", noisy, [0, 2, 4, 8, 16], +1),
         ("blockiness", recompressed, [95, 50, 20, 10, 5], +1),
