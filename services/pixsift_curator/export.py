@@ -8,10 +8,8 @@ and writes under its fence; of two that believe to be alive, one writes nothing 
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal
 
 from aws_lambda_powertools import Logger
@@ -32,10 +30,9 @@ from pixsift.core.manifest import ManifestRow, build_duplicates, build_manifest,
 from pixsift.core.webdataset import plan_shards, tar_stream
 from pixsift.errors import ObjectGoneError, PermanentError, PixsiftError, TransientError
 from pixsift.ports import Copier, CopyResult
+from pixsift_curator.progress import Lease, Progress
 
 ExportState = Literal["published", "failed", "busy", "stopped"]
-_FLUSH_ITEMS, _FLUSH_SECONDS = 200, 2.0
-"""Copies between two writes of progress: at most this much is copied again after a kill."""
 _NAMED_FAILURES = 5
 
 
@@ -89,7 +86,13 @@ class Exporter:
             )
         self._at_point("claimed")
         try:
-            with _Lease(self._snapshots, snapshot_id, fence, self._settings, self._logger):
+            with Lease(
+                self._snapshots,
+                snapshot_id,
+                fence,
+                seconds=self._settings.lease_seconds,
+                logger=self._logger,
+            ):
                 return self._export(self._snapshots.get(snapshot_id), fence, stop)
         except PermanentError as error:
             self._logger.error("snapshot failed", snapshot_id=snapshot_id, reason=str(error))
@@ -136,7 +139,7 @@ class Exporter:
     def _copy_images(self, snapshot: Snapshot, fence: int, stop: threading.Event) -> None:
         items = self._snapshots.items(snapshot.snapshot_id)
         halt = _AnyOf(stop)
-        progress = _Progress(self._snapshots, snapshot.snapshot_id, fence)
+        progress = Progress(self._snapshots, snapshot.snapshot_id, fence)
         failures: list[CopyResult] = []
         for result in self._results(items, snapshot.prefix, halt, progress):
             if result.failure:
@@ -154,7 +157,7 @@ class Exporter:
             raise TransientError(f"{len(left)} images of {snapshot.snapshot_id} are not copied yet")
 
     def _results(
-        self, items: Sequence[CopyItem], prefix: str, halt: "_AnyOf", progress: "_Progress"
+        self, items: Sequence[CopyItem], prefix: str, halt: "_AnyOf", progress: "Progress"
     ) -> Iterator[CopyResult]:
         try:
             yield from self._copier.copy(items, prefix=prefix, stop=halt)
@@ -253,66 +256,6 @@ class Exporter:
             file.path: (file.size_bytes, file.sha256)
             for file in self._snapshots.files(snapshot.snapshot_id)
         }
-
-
-class _Lease:
-    """Renews the lease in the background; ``LeaseLostError`` shows at the next fenced write."""
-
-    def __init__(
-        self, snapshots: Snapshots, snapshot_id: str, fence: int, settings: ExportSettings,
-        logger: Logger,
-    ) -> None:  # fmt: skip
-        self._snapshots = snapshots
-        self._snapshot_id = snapshot_id
-        self._fence = fence
-        self._seconds = settings.lease_seconds
-        self._logger = logger
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
-
-    def __enter__(self) -> "_Lease":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._done.wait(self._seconds / 3):
-            try:
-                self._snapshots.renew(self._snapshot_id, self._fence, lease_seconds=self._seconds)
-            except LeaseLostError:
-                return
-            except PixsiftError as error:
-                self._logger.warning("lease not renewed", reason=str(error))
-
-
-class _Progress:
-    """Writes copied items to the ledger in groups."""
-
-    def __init__(self, snapshots: Snapshots, snapshot_id: str, fence: int) -> None:
-        self._snapshots = snapshots
-        self._snapshot_id = snapshot_id
-        self._fence = fence
-        self._copied: dict[int, str] = {}
-        self._flushed_at = time.monotonic()
-
-    def add(self, result: CopyResult) -> None:
-        self._copied[result.item.rank] = result.checksum
-        waited = time.monotonic() - self._flushed_at
-        if len(self._copied) >= _FLUSH_ITEMS or waited >= _FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        self._snapshots.mark_copied(self._snapshot_id, self._fence, self._copied)
-        self._copied = {}
-        self._flushed_at = time.monotonic()
 
 
 class _AnyOf(threading.Event):

@@ -6,104 +6,35 @@ that lost its lease can write nothing more.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from pixsift.adapters.postgres import Connection, Database
+from pixsift.adapters.snapshot_rows import (
+    NewItem,
+    Snapshot,
+    SnapshotFile,
+    TakenRequest,
+    copy_item,
+    manifest_row,
+    snapshot_prefix,
+)
 from pixsift.core.copyplan import CopyItem
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import DuplicateRow, ManifestRow
 from pixsift.errors import TransientError
 from pixsift.sql import statements
 
+__all__ = ["LeaseLostError", "NewItem", "Snapshot", "SnapshotFile", "Snapshots", "TakenRequest",
+           "snapshot_prefix"]  # fmt: skip
+
 _SQL = statements("snapshots")
-_ATTRIBUTE_SOURCES = ("exif", "key", "metadata", "sidecar")
-"""Weakest first: a later source overrides an earlier one."""
 
 
 class LeaseLostError(TransientError):
     """Another exporter has taken the snapshot over; this one must stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class TakenRequest:
-    """A request on record, pinned to its point of the collection."""
-
-    request_id: str
-    collection_id: int | None
-    generation: int | None
-    at_seq: int | None
-    snapshot_id: str | None
-    error: str | None
-    body: dict[str, Any]
-    collection: str | None
-    seq: int | None
-    """The collection's present seq."""
-    collection_created_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One snapshot as the ledger knows it."""
-
-    snapshot_id: str
-    collection_id: int
-    collection: str
-    generation: int
-    request_id: str
-    name: str
-    request: dict[str, Any]
-    spec_hash: str
-    seed: int
-    at_seq: int
-    state: str
-    """``resolved``, ``copying``, ``published`` or ``failed``."""
-    error: str | None
-    report: dict[str, Any]
-    location: str | None
-    fence: int
-    created_at: datetime
-    published_at: datetime | None
-    announced_at: datetime | None
-    space_id: str
-    epsilon: float | None
-    calibration: Any
-    images: int
-    copied: int
-
-    @property
-    def prefix(self) -> str:
-        """Where it lies in the curated bucket, with the closing slash."""
-        return snapshot_prefix(self.name, self.snapshot_id)
-
-
-@dataclass(frozen=True, slots=True)
-class NewItem:
-    """One chosen object, as the stored list has it; its rank is its place in the list."""
-
-    object_id: int
-    split: str
-    destination_key: str
-    reason: str = ""
-    covering_radius: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotFile:
-    """One file of a snapshot that is no image."""
-
-    path: str
-    size_bytes: int
-    sha256: str
-
-
-def snapshot_prefix(name: str, snapshot_id: str) -> str:
-    """``<name>/<snapshot-id>/``."""
-    return f"{name}/{snapshot_id}/"
 
 
 class Snapshots:
@@ -252,7 +183,7 @@ class Snapshots:
     def items(self, snapshot_id: str, *, everything: bool = False) -> list[CopyItem]:
         """What is still to be copied, by rank; ``everything``: the whole plan."""
         rows = self._rows("planned_items", snapshot_id=snapshot_id, all=everything)
-        return [_copy_item(row) for row in rows]
+        return [copy_item(row) for row in rows]
 
     def mark_copied(self, snapshot_id: str, fence: int, copied: dict[int, str]) -> None:
         """Rank -> checksum of what was copied and verified. Raises LeaseLostError."""
@@ -281,7 +212,7 @@ class Snapshots:
         for row in self.duplicate_rows(snapshot_id):
             duplicates[row.representative_rank] = duplicates.get(row.representative_rank, 0) + 1
         return [
-            _manifest_row(row, duplicates.get(row["rank"], 0))
+            manifest_row(row, duplicates.get(row["rank"], 0))
             for row in self._rows("manifest_rows", snapshot_id=snapshot_id)
         ]
 
@@ -353,43 +284,3 @@ def _copy_items(connection: Connection, snapshot_id: str, items: Sequence[NewIte
                 snapshot_id, rank, item.object_id, item.split, item.destination_key, item.reason,
                 item.covering_radius,
             ))  # fmt: skip
-
-
-def _copy_item(row: dict[str, Any]) -> CopyItem:
-    return CopyItem(
-        rank=row["rank"],
-        object_id=row["object_id"],
-        source=ObjectVersion(row["bucket"], row["key"], row["version_id"]),
-        etag=row["etag"],
-        size_bytes=row["size_bytes"],
-        content_sha256=bytes(row["content_sha256"] or b""),
-        split=row["split"],
-        destination_key=row["destination_key"],
-    )
-
-
-def _manifest_row(row: dict[str, Any], duplicates: int) -> ManifestRow:
-    facts = row["image_facts"] or {}
-    by_source = row["attributes"] or {}
-    attributes: dict[str, str] = {}
-    for source in _ATTRIBUTE_SOURCES:
-        attributes |= {name: str(value) for name, value in by_source.get(source, {}).items()}
-    return ManifestRow(
-        rank=row["rank"],
-        split=row["split"],
-        path=row["destination_key"],
-        source=ObjectVersion(row["bucket"], row["key"], row["version_id"]),
-        etag=row["etag"],
-        size_bytes=row["size_bytes"],
-        content_sha256=bytes(row["content_sha256"] or b"").hex(),
-        pixel_sha256=bytes(row["pixel_sha256"] or b"").hex(),
-        format=facts.get("format", ""),
-        width=facts.get("width", 0),
-        height=facts.get("height", 0),
-        captured_at=row["captured_at"],
-        reason=row["reason"],
-        covering_radius=row["covering_radius"],
-        duplicates=duplicates,
-        attributes=attributes,
-        quality=row["quality"] or {},
-    )
