@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from pixsift.adapters.spill_rows import SpillRows
 from pixsift.adapters.torch_rows import TorchRows
 from pixsift.core.kcenter import k_center_greedy
-from pixsift.core.rows import ArrayRows, RowSource, error_bound, squared_distances, widened
+from pixsift.core.rows import (
+    ArrayRows,
+    BlockRows,
+    RowSource,
+    error_bound,
+    squared_distances,
+    widened,
+)
 from pixsift.errors import UserError
 from pools import unit_rows
 from textbook import textbook
@@ -21,7 +28,7 @@ Make = Callable[[NDArray[np.float16]], RowSource]
 
 
 @pytest.fixture(params=["array", "float32", "memory map", "subset", "spill", "spilled subset",
-                        "torch", "torch subset"])  # fmt: skip
+                        "large spilled subset", "torch", "torch subset"])  # fmt: skip
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Makes a source of float16 rows."""
 
@@ -41,7 +48,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
             source.append(rows[start : start + 77])
         return source
 
+    def unheld(rows: NDArray[np.float16]) -> RowSource:
+        wide, places = padded(rows)
+        return BlockRows.subset(spilled(wide), places)  # as for one too large to hold
+
     makers: dict[str, Make] = {
+        "large spilled subset": unheld,
         "array": ArrayRows,
         "float32": lambda rows: ArrayRows(rows.astype(np.float32)),
         "memory map": mapped,
@@ -88,6 +100,7 @@ def test_rows__take_blocks_and_summary(make: Make) -> None:
     assert np.array_equal(source.summary.mean, ArrayRows(rows).summary.mean)
     inner = source.subset(np.array([5, 6, 400]))
     assert np.array_equal(inner.take(np.arange(3)), exact[[5, 6, 400]])
+    assert np.array_equal(inner.subset(np.array([0, 2])).take(np.arange(2)), exact[[5, 400]])
 
 
 def test_rows__broken_rows_are_named(make: Make) -> None:
@@ -162,3 +175,8 @@ def test_rows__many_centers_in_one_pass(make: Make) -> None:
     source.lower(nearest, far)
     truth = [squared_distances(far, row).min() for row in rows.astype(np.float64)]
     assert np.abs(nearest - truth).max() <= 2 * error_bound(source)
+
+
+def test_subset__must_ascend() -> None:
+    with pytest.raises(ValueError, match="must ascend"):
+        ArrayRows(unit_rows(5, 4)).subset(np.array([3, 3]))

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pixsift.core.rows import BlockRows, Indices
+from pixsift.core.rows import ArrayRows, BlockRows, Indices, RowSource, ascending
 
 _SCATTER = 8
 """A span is read whole when at most this many times longer than the rows wanted from it."""
+_GATHERED = 4096
+"""Rows gathered at a time: bounds what reading spans whole may cost in memory."""
+_HELD_BYTES = 64 << 20
 
 
 class SpillRows(BlockRows):
@@ -60,14 +63,25 @@ class SpillRows(BlockRows):
     def gather(self, indices: Indices) -> NDArray[np.float16]:
         """(M, D) rows in any order."""
         rows = np.empty((indices.size, self._dimension), np.float16)
-        if not indices.size:
-            return rows
+        for start in range(0, indices.size, _GATHERED):
+            part = indices[start : start + _GATHERED]
+            self._gather(part, rows[start : start + part.size])
+        return rows
+
+    def subset(self, indices: Indices) -> RowSource:
+        """Some of the rows: a small subset is read into memory once, since passes repeat."""
+        wanted = np.asarray(indices, dtype=np.intp)
+        if wanted.size * self._dimension * 2 > _HELD_BYTES:
+            return super().subset(wanted)
+        return ArrayRows(self.gather(ascending(wanted)))
+
+    def _gather(self, indices: Indices, rows: NDArray[np.float16]) -> None:
         low, high = int(indices.min()), int(indices.max()) + 1
         if high - low <= _SCATTER * indices.size and indices.size > 1:
-            return self.span(low, high)[indices - low]
+            rows[:] = self.span(low, high)[indices - low]
+            return
         for place, index in enumerate(indices):
             self._read(rows[place : place + 1], int(index))
-        return rows
 
     def _read(self, rows: NDArray[np.float16], start: int) -> None:
         view = rows.view(np.uint8).data.cast("B")

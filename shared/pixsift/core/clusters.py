@@ -11,6 +11,8 @@ from pixsift.core.rows import Float64s, RowSource
 
 _SAMPLE = 16_384
 _ROUNDS = 25
+_AT_ONCE = 2048
+"""Rows whose products with all centroids are held together."""
 
 
 def cluster(rows: RowSource, count: int, *, seed: int) -> NDArray[np.int32]:
@@ -22,12 +24,20 @@ def cluster(rows: RowSource, count: int, *, seed: int) -> NDArray[np.int32]:
     centroids = _seeds(points, min(count, size), rng)
     labels = np.full(size, -1)
     for _ in range(_ROUNDS):
-        fresh = np.argmax(points @ centroids.T, axis=1)
+        fresh = _nearest(points, centroids)
         if np.array_equal(fresh, labels):
             break
         labels = fresh
         centroids = _means(points, labels, centroids)
     return _assign(rows, centroids)
+
+
+def _nearest(points: Float64s, centroids: Float64s) -> NDArray[np.intp]:
+    found = np.empty(len(points), np.intp)
+    for start in range(0, len(points), _AT_ONCE):
+        part = points[start : start + _AT_ONCE]
+        found[start : start + len(part)] = np.argmax(part @ centroids.T, axis=1)
+    return found
 
 
 def _seeds(points: Float64s, count: int, rng: np.random.Generator) -> Float64s:
@@ -53,7 +63,7 @@ def _means(points: Float64s, labels: NDArray[np.intp], old: Float64s) -> Float64
 def _assign(rows: RowSource, centroids: Float64s) -> NDArray[np.int32]:
     labels = np.empty(rows.count, np.int32)
     columns = centroids.T.astype(np.float32)
-    for start, block in rows.blocks(4096):
+    for start, block in rows.blocks(_AT_ONCE):
         products = block @ columns
         best = products.argmax(axis=1)
         # Two centroids equally near within float32: settled in float64, whatever the BLAS.

@@ -97,6 +97,13 @@ def squared_distances(rows: Float64s, center: Float64s) -> Float64s:
     return np.asarray(np.square(rows - center).sum(axis=1), dtype=np.float64)
 
 
+def ascending(indices: Indices) -> Indices:
+    """The indices of a subset, checked. Raises ValueError."""
+    if indices.size and (np.diff(indices) <= 0).any():
+        raise ValueError("the indices of a subset must ascend")
+    return indices
+
+
 def widened(halves: NDArray[np.floating], scratch: NDArray[np.int32]) -> Float32s:
     """float16 -> float32, exactly, for finite values; six times as fast as ``astype``.
 
@@ -236,10 +243,8 @@ class SubsetRows(BlockRows):
     """Rows of another source, by ascending index."""
 
     def __init__(self, source: BlockRows, indices: Indices) -> None:
-        if indices.size and (np.diff(indices) <= 0).any():
-            raise ValueError("the indices of a subset must ascend")
         self._source = source
-        self._indices = indices
+        self._indices = ascending(indices)
 
     @property
     def count(self) -> int:
