@@ -290,7 +290,10 @@ def _settings_text(facts: Mapping[str, Any]) -> str:
     ]
     space = facts["space"]
     look = "with a second look" if facts["second_look"] else "embedding alone"
-    origin = "calibrated" if facts["calibration"] else "not calibrated"
+    measured = (facts["calibration"] or {}).get("epsilon")
+    origin = "calibrated" if measured == facts["epsilon"] else "not calibrated"
+    if measured is not None and measured != facts["epsilon"]:
+        origin += f" (its calibration says {measured:g})"
     lines = {
         "collection": facts["name"],
         "sources": "; ".join(sources),

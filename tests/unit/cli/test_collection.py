@@ -111,6 +111,9 @@ def test_create__a_calibration_of_another_model_is_refused(run: Run, tmp_path: P
     status, out, err = run("collection", "create", "mine", *source, "--json")
     assert status == 0, err
     assert json.loads(out)["epsilon"] == 0.07
+    assert ", calibrated" in run("collection", "show", "mine")[1]
+    run("redecide", "mine", "--epsilon", "0.02")
+    assert "not calibrated (its calibration says 0.07)" in run("collection", "show", "mine")[1]
     file.write_text(json.dumps(measured | {"weights_sha256": "other"}))
     status, _, err = run("collection", "create", "theirs", *source)
     assert status == 2
@@ -143,6 +146,23 @@ def test_status__tells_what_the_queues_cannot(
     assert facts["queues"]["ingest"]["waiting"] is None
     assert facts["queues"]["ingest"]["error"]
     assert "does not answer" in run("status")[1]
+
+
+def test_status__watch_refreshes_until_interrupted(
+    made: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        if seconds == 0.5:  # others wait too: the SDK between its tries
+            turns.append(seconds)
+        if len(turns) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pixsift_cli.status.time.sleep", sleep)
+    status, out, _ = run("status", "--watch", "--every", "0.5")
+    assert (status, turns) == (0, [0.5] * 3)
+    assert "yard" in out
 
 
 def commit_a_pair(url: str) -> None:
