@@ -260,8 +260,12 @@ def _inside_groups(
             parts[name] = _balanced(pool, request, members, kept, k)
         else:
             parts[name] = _random(members, k, request.seed)
-    return _interleaved(parts, {"groups": {n: {"images": g.size, "chosen": counts[n]}
-                                           for n, g in groups.items()}})  # fmt: skip
+    facts: dict[str, object] = {
+        "groups": {n: {"images": g.size, "chosen": counts[n]} for n, g in groups.items()},
+        # Every image of these was taken; what they could not give came from the others.
+        "exhausted": [n for n, g in groups.items() if counts[n] == g.size],
+    }
+    return _interleaved(parts, facts)
 
 
 def _interleaved(parts: dict[str, _Picks], facts: dict[str, object]) -> _Picks:

@@ -1,8 +1,10 @@
 """``pixsift select --dry-run``: figures, picture and refusals, from a real ledger."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -76,6 +78,8 @@ def test_select__json_and_picture(ledger: LedgerOfRows, run: Run, tmp_path: Path
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert text.count("<polyline") == 6
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ElementTree.fromstring(drawing)  # noqa: S314 - what we wrote ourselves
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,16 @@ def test_select__stratified_meets_its_quotas() -> None:
     assert count(share="explicit", counts={"a": 1, "c": 19}) == {"a": 14, "c": 6}
 
 
+def test_select__tells_which_strata_ran_short() -> None:
+    asked = Select(k=40, strategy="stratified", quota=Quota(by="robot"))
+    report = select(POOL, asked).report
+    assert report["exhausted"] == ["(missing)", "c"]
+    assert report["groups"] == {
+        "(missing)": {"images": 4, "chosen": 4}, "a": {"images": 60, "chosen": 15},
+        "b": {"images": 30, "chosen": 15}, "c": {"images": 6, "chosen": 6},
+    }  # fmt: skip
+
+
 def test_select__prefixes_of_a_stratified_choice_are_balanced() -> None:
     chosen = select(POOL, Select(k=18, strategy="stratified", quota=Quota(by="robot", cap=6)))
     early = Counter(ROBOTS[i] for i in chosen.indices[:8])
