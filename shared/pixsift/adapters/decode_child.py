@@ -9,6 +9,7 @@ it takes: on Linux with libseccomp an allow-list of system calls; elsewhere only
 import ctypes
 import io
 import math
+import os
 import resource
 import signal
 import sys
@@ -21,6 +22,9 @@ from PIL import Image, ImageCms
 from pixsift.adapters import decode_wire
 from pixsift.adapters.decode_recipe import DecodeLimits
 from pixsift.core.images import DecodeFailure, DecodeResult
+
+OUT_OF_MEMORY: Final = 12
+"""Exit status of a child that met its memory limit (ENOMEM)."""
 
 Decode = Callable[[bytes, int, DecodeLimits], DecodeResult]
 
@@ -119,6 +123,9 @@ def _decode_one(function: Decode, blob: bytes, input_side: int, limits: DecodeLi
         result = DecodeFailure("decoder_crash", type(error).__name__)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+    if isinstance(result, DecodeFailure) and result.reason == "decoder_memory":
+        # The file's fault or a child grown old? A second try, alone, in another child, will tell.
+        os._exit(OUT_OF_MEMORY)
     return decode_wire.pack_result(result)
 
 

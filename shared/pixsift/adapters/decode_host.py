@@ -22,13 +22,20 @@ from typing import IO, Final
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from pixsift.adapters import decode_wire
-from pixsift.adapters.decode_child import decode_chunk, enter_sandbox, forbid_inspection
+from pixsift.adapters.decode_child import (
+    OUT_OF_MEMORY,
+    decode_chunk,
+    enter_sandbox,
+    forbid_inspection,
+)
 from pixsift.adapters.decode_recipe import DecodeLimits
 from pixsift.core.images import DecodeFailure
 
 MAX_CHUNK_IMAGES: Final = 8
 MAX_CHUNK_BYTES: Final = 4 * 2**20
 _REQUESTS_AT_ONCE: Final = 64
+_TASKS_PER_CHILD: Final = 5_000
+"""Chunks after which a child is replaced, should a decoder leak."""
 _SLACK_SECONDS: Final = 5.0
 """Pebble's clock starts when a child takes the chunk; the child's own alarm comes first."""
 
@@ -50,7 +57,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     config = read_config(decode_wire.read_frame(requests)[1][0])
     pool = ProcessPool(
-        max_workers=config.workers, initializer=enter_sandbox,
+        max_workers=config.workers, max_tasks=_TASKS_PER_CHILD, initializer=enter_sandbox,
         initargs=(config.limits, config.decode), context=_WidePipes(),
     )  # fmt: skip
     server = _Server(config, pool, replies)
@@ -157,9 +164,9 @@ def _result(future: ProcessFuture[list[bytes]]) -> list[bytes] | DecodeFailure:
     except ProcessExpired as error:
         if error.exitcode in (-signal.SIGALRM, -signal.SIGXCPU):
             return DecodeFailure("decoder_timeout", "wall or CPU time used up")
+        if error.exitcode == OUT_OF_MEMORY:
+            return DecodeFailure("decoder_memory", "memory limit reached, twice")
         return DecodeFailure("decoder_crash", f"exit status {error.exitcode}")
-    except MemoryError:
-        return DecodeFailure("decoder_memory", "memory limit reached")
     return payloads
 
 
