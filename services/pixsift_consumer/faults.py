@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 
+from pixsift.errors import UserError
+
 POINTS = (
     "received", "fetched", "decoded", "embedded", "planned", "lock_held", "inserted",
     "committed", "acked",
@@ -16,14 +18,14 @@ VARIABLE = "PIXSIFT_FAULT_POINT"
 
 
 class FaultPoints:
-    """Dies at one point, where told to. Raises ValueError for a point that does not exist."""
+    """Dies at one point, where told to. Raises UserError for a point that does not exist."""
 
     def __init__(self, wanted: str = "") -> None:
         self._point, _, count = wanted.partition(":")
         self._left = int(count or 1)
         self._lock = threading.Lock()
         if self._point and self._point not in POINTS:
-            raise ValueError(f"{VARIABLE}={wanted}: no such point; there are {', '.join(POINTS)}")
+            raise UserError(f"{VARIABLE}={wanted}: no such point; there are {', '.join(POINTS)}")
 
     def passed(self, point: str) -> None:
         """Say that ``point`` is reached."""

@@ -5,14 +5,29 @@ that no code knows LocalStack. Only ``main`` modules read settings; a function t
 threshold takes a float.
 """
 
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pixsift.errors import UserError
 
 
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PIXSIFT_", frozen=True, extra="ignore")
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def read_settings(settings: type[SettingsT]) -> SettingsT:
+    """The settings from the environment. Raises UserError naming the first wrong variable."""
+    try:
+        return settings()
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        variable = "PIXSIFT_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise UserError(f"{variable}={first['input']!r}: {first['msg']}") from exc
 
 
 class DatabaseSettings(_Settings):
