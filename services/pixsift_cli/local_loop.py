@@ -135,7 +135,8 @@ class LocalLoop:
         # A proxy for the internet must not catch what is meant for this machine.
         for name in ("NO_PROXY", "no_proxy"):
             known = os.environ.get(name, "")
-            self.environment[name] = known if _LOOPBACK in known else f"{known},{_LOOPBACK}"
+            wanted = known if _LOOPBACK in known else f"{known},{_LOOPBACK}"
+            self.environment[name] = wanted.lstrip(",")
         speak_to(self.environment)
         self._write()
 

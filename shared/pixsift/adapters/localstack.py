@@ -22,7 +22,7 @@ DEFAULT_PORT = 4566
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}  # any will do there
 _START_SECONDS = 90.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 2.0
 """It has nothing to save."""
 
 
