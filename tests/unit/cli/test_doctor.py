@@ -1,0 +1,103 @@
+"""``pixsift doctor``: what is well, what is wrong, and the remedy for each."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+from moto import mock_aws
+from typer.testing import CliRunner
+
+from pixsift_cli.main import app
+
+
+@pytest.fixture
+def machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> Iterator[pytest.MonkeyPatch]:
+    """A machine on which everything is well, with no local loop."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1", "PIXSIFT_DATABASE_URL": database_url,
+        "PIXSIFT_STATE_DIR": str(tmp_path),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        sqs, s3 = boto3.client("sqs"), boto3.client("s3")
+        for queue in ("ingest", "ingest-dlq", "snapshot-requests"):
+            sqs.create_queue(QueueName=f"pixsift-{queue}")
+        for bucket in ("derived", "curated"):
+            s3.create_bucket(Bucket=f"pixsift-{bucket}")
+        yield monkeypatch
+
+
+def examine() -> tuple[int, dict[str, dict[str, Any]]]:
+    """Exit status, and the findings by name."""
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    report = json.loads(result.stdout)
+    assert report["ok"] is (result.exit_code == 0)
+    return result.exit_code, {finding["name"]: finding for finding in report["findings"]}
+
+
+def test_doctor__all_is_well(machine: pytest.MonkeyPatch) -> None:
+    status, findings = examine()
+    assert status == 0
+    assert findings["ledger"]["detail"].startswith("PostgreSQL 18")
+    assert findings["schema"]["state"] == "ok"
+    assert findings["ingest queue"]["detail"] == "pixsift-ingest: 0 waiting, 0 in flight"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "wrong", "remedy"),
+    [
+        ("PIXSIFT_DATABASE_URL", "", "ledger", "pixsift up"),
+        ("PIXSIFT_DATABASE_URL", "postgresql://localhost:1/x", "ledger", "the server"),
+        ("PIXSIFT_INGEST_QUEUE", "absent", "ingest queue", "PIXSIFT_INGEST_QUEUE"),
+        ("PIXSIFT_CURATED_BUCKET", "absent", "curated bucket", "PIXSIFT_CURATED_BUCKET"),
+    ],
+)
+def test_doctor__names_what_is_wrong_and_the_remedy(
+    machine: pytest.MonkeyPatch, setting: str, value: str, wrong: str, remedy: str
+) -> None:
+    machine.setenv(setting, value)
+    status, findings = examine()
+    assert status == 1
+    assert [name for name, finding in findings.items() if finding["state"] == "wrong"] == [wrong]
+    assert remedy in findings[wrong]["remedy"]
+
+
+def test_doctor__an_old_schema_asks_for_migrate(
+    machine: pytest.MonkeyPatch, database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM schema_migrations WHERE version = '0001'")
+    status, findings = examine()
+    assert status == 1
+    assert findings["schema"]["remedy"] == "pixsift migrate"
+
+
+def test_doctor__a_dead_process_of_the_loop_is_told_with_its_last_words(
+    machine: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log = tmp_path / "consumer.log"
+    log.write_text("starting\nno weights here\n")
+    process = {"name": "pixsift-consumer", "pid": 1, "started": "never", "log": str(log)}
+    record = {"postgres": str(tmp_path / "pg"), "processes": [process], "environment": {}}
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    status, findings = examine()
+    assert status == 1
+    assert "pixsift-consumer ended: no weights here" in findings["local loop"]["detail"]
+
+
+def test_doctor__for_people_every_wrong_line_has_its_remedy_below(
+    machine: pytest.MonkeyPatch,
+) -> None:
+    machine.setenv("PIXSIFT_DATABASE_URL", "")
+    lines = CliRunner().invoke(app, ["doctor"]).stdout.splitlines()
+    index = next(i for i, line in enumerate(lines) if line.startswith("WRONG"))
+    assert "ledger" in lines[index]
+    assert "->" in lines[index + 1]
