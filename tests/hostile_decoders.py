@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from pixsift.adapters.decode_recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodeFailure, DecodeResult
 
@@ -30,7 +32,7 @@ def misbehave(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodeResul
     if word == "balloon":
         hoard = []
         while True:
-            hoard.append(bytearray(2**26))
+            hoard.append(np.empty(2**26, np.uint8))  # asked for, never touched: quick anywhere
     if word.startswith("try:"):
         return DecodeFailure("tried", _attempt(word[4:]))
     return decode_image(blob, input_side, limits)

@@ -24,7 +24,7 @@ from pixsift.adapters.decode_recipe import decode_image
 from pixsift.core.images import DecodedImage, DecodeFailure, DecodeResult
 from pixsift.errors import TransientError
 
-LIMITS = DecodeLimits(wall_seconds=1.5, memory_bytes=1 << 29)
+LIMITS = DecodeLimits(wall_seconds=2.0, memory_bytes=1 << 29)
 
 
 def picture(seed: int = 0, image_format: str = "PNG") -> bytes:
