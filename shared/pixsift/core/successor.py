@@ -127,7 +127,7 @@ class Successor:
         yield self._add(
             replace(
                 state, outcome="gone" if gone else "failed",
-                reason=state.reason if gone else "vector_missing",
+                reason=state.reason if gone else "vector_missing", pixel_sha256=None,
                 representative=None, distance=None, represents=False,
             ),
             None,
