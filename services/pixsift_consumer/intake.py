@@ -11,6 +11,7 @@ from pixsift.core.collection import Collection
 from pixsift.core.events import ObjectCreated, ObjectEvent, parse_notification
 from pixsift.core.identity import ObjectVersion, version_id_of
 from pixsift.telemetry import Telemetry
+from pixsift_consumer import findings
 from pixsift_consumer.arrivals import Arrival, Delivery
 from pixsift_consumer.inbox import Inbox
 
@@ -78,6 +79,20 @@ class Intake:
         todo = [(d, [a for a in arrivals if a.collections]) for d, arrivals in deliveries]
         inbox.ack([delivery.message for delivery, arrivals in todo if not arrivals])
         return [(delivery, arrivals) for delivery, arrivals in todo if arrivals]
+
+    def give_up(self, delivery: Delivery, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        """Settle what never came to an end: as ``failed``, or, without a version, as an anomaly.
+
+        Returns the arrivals that still need their outcome written.
+        """
+        for arrival in arrivals:
+            arrival.finding = findings.given_up(arrival)
+        if any(arrival.finding is None for arrival in arrivals):
+            self._anomaly(delivery, "gave_up")
+        left = [arrival for arrival in arrivals if arrival.finding is not None]
+        if not left:
+            delivery.inbox.ack([delivery.message])
+        return left
 
     def _arrivals(self, delivery: Delivery) -> list[Arrival]:
         message = delivery.message

@@ -10,7 +10,6 @@ from aws_lambda_powertools import Logger
 from pixsift.adapters.sqs import MAX_BATCH, Message
 from pixsift.errors import DependencyDownError, PixsiftError
 from pixsift.telemetry import Telemetry
-from pixsift_consumer import findings
 from pixsift_consumer.arrivals import Arrival, Delivery
 from pixsift_consumer.dependencies import Dependencies
 from pixsift_consumer.faults import FaultPoints
@@ -104,8 +103,9 @@ class Loop:
     ) -> None:
         """What ended an attempt before may end this one too: nobody else is to share its fate."""
         if delivery.last_chance and delivery.message.receive_count > self._give_up_after:
-            for arrival in arrivals:
-                arrival.finding = findings.given_up(arrival)
+            arrivals = self._intake.give_up(delivery, arrivals)
+            if not arrivals:
+                return
         self._pipeline.drain(stop)
         self._pipeline.submit(delivery, arrivals, stop)
         self._pipeline.drain(stop)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from faults.consumer_process import wait_until
@@ -126,6 +127,20 @@ def test_consumer__what_ended_the_process_every_time_is_given_up(
         found = {f"killer.jpg@{version.version_id}": ("failed", "ended_the_process")}
         assert consumer.outcomes() == found
         assert consumer.decoder.decoded == 0 and aws.calls["GetObject"] == 0
+
+
+def test_consumer__a_removal_that_can_never_be_confirmed_becomes_an_anomaly(
+    aws: StubAws, database_url: str
+) -> None:
+    aws.faults.append(Fault("ListObjectVersions", 400, "InvalidArgument"))
+    aws.raw.delete("a.jpg")
+    [message] = aws.ingest.messages.values()
+    message.receive_count = 6
+    with running(aws, database_url) as consumer:
+        consumer.wait_until_drained()
+        with psycopg.connect(database_url) as connection:
+            rows = connection.execute("SELECT reason FROM anomaly").fetchall()
+        assert rows == [("gave_up",)]
 
 
 def test_consumer__memory_is_bounded_by_bytes(aws: StubAws, database_url: str) -> None:
