@@ -21,7 +21,7 @@ class Races:
     """How a run is made; the seed decides the images and the pauses, not the interleaving."""
 
     rounds: int
-    """One round is one race: every thread commits variants of the round's image at once."""
+    """In a round every thread commits variants of the round's image at once."""
     threads: int = 2
     images: int = 2
     """Per thread and round."""
@@ -29,6 +29,11 @@ class Races:
     removals: bool = True
     """Whether now and then a representative is deleted while others arrive."""
     seed: int = 7
+
+    @property
+    def count(self) -> int:
+        """Races: pairs of transactions after the same image at the same moment."""
+        return self.rounds * self.threads * (self.threads - 1) // 2
 
 
 def run(url: str, races: Races, prepare: Callable[[Ledger], None] = lambda ledger: None) -> int:

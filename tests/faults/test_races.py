@@ -23,17 +23,21 @@ FEW = races.Races(rounds=250)
 
 
 def test_races__no_two_near_duplicates_are_kept(database_url: str) -> None:
-    committed = races.run(database_url, races.Races(rounds=2000))
+    run = races.Races(rounds=340, threads=4)
+    assert run.count >= 2000
+    committed = races.run(database_url, run)
     assert violations(database_url) == []
-    assert committed == 4000
+    assert committed == run.rounds * run.threads
     duplicates = rows(database_url, "SELECT count(*) FROM decision WHERE outcome = 'duplicate'")
-    assert duplicates[0][0] > 4000, "these were no races"
+    assert duplicates[0][0] > 4 * run.rounds, "these were no races"
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("seed", range(10))
 def test_races__hundred_thousand(database_url: str, seed: int) -> None:
-    races.run(database_url, races.Races(rounds=10_000, seed=seed))
+    run = races.Races(rounds=1700, threads=4, seed=seed)
+    assert 10 * run.count >= 100_000
+    races.run(database_url, run)
     assert violations(database_url) == []
 
 
