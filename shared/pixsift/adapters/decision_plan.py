@@ -220,16 +220,15 @@ def _choose_vectors(plan: Plan, stored: Cursor) -> None:
 
 
 def _find_children(connection: Connection, collection: Collection, plan: Plan) -> None:
-    forgotten = [
-        item.version for item in plan.items if item.finding == "gone" and forgets(collection, item)
-    ]
+    forgotten = [i for i in plan.items if i.finding == "gone" and forgets(collection, i)]
     if not forgotten:
         return
     names = {
         "collection_id": collection.collection_id,
         "generation": plan.generation,
         "space_id": collection.space_id,
-        **version_columns(forgotten),
+        "reasons": [item.reason for item in forgotten],
+        **version_columns([item.version for item in forgotten]),
     }
     rows = connection.execute(_SQL["removable"], names).fetchall()
     plan.removing = {object_id for (object_id,) in rows}

@@ -85,13 +85,17 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND r.object_id = ANY (%(object_ids)b::bigint[]) AND r.valid_to_seq IS NULL
 
 -- name: removable
--- Phase 1: which of the versions that are gone represent others, or could.
+-- Phase 1: representatives among the versions that are gone. One that is gone already and is
+-- remembered stays, unless it is erased.
 SELECT r.object_id
-FROM unnest(%(buckets)b::text[], %(keys)b::text[], %(version_ids)b::text[])
-         WITH ORDINALITY AS v (bucket, key, version_id, ordinal)
+FROM unnest(%(buckets)b::text[], %(keys)b::text[], %(version_ids)b::text[], %(reasons)b::text[])
+         AS v (bucket, key, version_id, reason)
 JOIN object o ON (o.bucket, o.key, o.version_id) = (v.bucket, v.key, v.version_id)
 JOIN representative r ON r.object_id = o.object_id AND r.valid_to_seq IS NULL
+JOIN decision d ON d.collection_id = r.collection_id AND d.generation = r.generation
+               AND d.object_id = r.object_id AND d.valid_to_seq IS NULL
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
+  AND (d.outcome <> 'gone' OR (v.reason = 'erased' AND d.reason <> 'erased'))
 
 -- name: children
 -- Duplicates of representatives that are going away, in the order they are decided again:

@@ -99,6 +99,23 @@ def test_remove__expiry_remembers_or_forgets(ledger: Ledger, database_url: str) 
     assert found == [("forget", "b"), ("memory", "a")]
 
 
+def test_remove__a_remembered_image_stays_until_it_is_erased(
+    ledger: Ledger, database_url: str
+) -> None:
+    collection = new_collection(ledger)
+    victim = finding("a", "gone").version
+    ledger.commit(collection, [image("a", turned(0)), image("b", turned(5))])
+    ledger.remove(collection, [victim], reason="expired")
+    (again,) = ledger.remove(collection, [victim], reason="deleted")
+    assert (again.reason, again.is_new) == ("expired", False)
+    assert outcomes(database_url)["b@v1"] == ("duplicate", "near", "a")
+    ledger.remove(collection, [victim], reason="erased")
+    assert outcomes(database_url) == {
+        "a@v1": ("gone", "erased", None),
+        "b@v1": ("kept", "promoted", None),
+    }
+
+
 def test_commit__gone_and_created_in_one_batch(ledger: Ledger, database_url: str) -> None:
     collection = new_collection(ledger)
     ledger.commit(
