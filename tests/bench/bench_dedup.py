@@ -41,7 +41,7 @@ def main() -> None:
     """Measure, compare, publish."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--arrivals", type=int, default=3072)
+    parser.add_argument("--arrivals", type=int, default=2048)
     parser.add_argument("--clusters", type=int, default=300)
     parser.add_argument("--skip", default="", help="schemes to leave out, separated by commas")
     options = parser.parse_args()
@@ -61,6 +61,10 @@ def main() -> None:
             figures["naive_pgvector"] = naive(server.url(), stored, sets)
         if "growth" not in skip:
             figures["at_10k"] = at_ten_thousand(server.url(), options.arrivals)
+            figures["ingest_rate_beside_10k"] = (
+                figures["resident"]["decisions_per_second"]
+                / figures["at_10k"]["decisions_per_second"]
+            )
     if "peers" not in skip:
         figures |= peers(stored, sets[0])
     publish(f"dedup-{options.rows}", figures, _text(figures))
