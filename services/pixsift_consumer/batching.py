@@ -13,12 +13,14 @@ Clock = Callable[[], float]
 class BatchQueue(Generic[T]):
     """A bounded queue whose reader takes batches: at most N, or what came within T of the first.
 
-    The age window starts at the first item taken, so an idle pipeline never waits for company
-    that does not come. Closing it lets readers finish what is there, then they get empty batches.
+    The age window starts when the oldest item came, so an idle reader never waits for company that
+    does not come, and what has waited while the reader was busy waits no longer. Closing it lets readers
+    finish what is there, then they get empty batches.
     """
 
     def __init__(self, capacity: int, *, clock: Clock = time.monotonic) -> None:
-        self._items: deque[T] = deque()
+        self._items: deque[tuple[float, T]] = deque()
+        """With the time each came."""
         self._capacity = capacity
         self._clock = clock
         self._closed = False
@@ -32,19 +34,24 @@ class BatchQueue(Generic[T]):
         with self._writable:
             self._writable.wait_for(lambda: self._closed or len(self._items) < self._capacity)
             if not self._closed:
-                self._items.append(item)
+                self._items.append((self._clock(), item))
                 self._readable.notify()
 
-    def take(self, limit: int, wait_seconds: float = 0.0) -> list[T]:
-        """At least one item, at most ``limit``; empty only when the queue is closed."""
+    def take(self, limit: int, wait: Callable[[], float] = lambda: 0.0) -> list[T]:
+        """At least one item, at most ``limit``; empty only when the queue is closed.
+
+        wait: asked, once the first item is there, how old it may grow in wait for more, seconds.
+        """
         limit = min(limit, self._capacity)
         with self._readable:
-            while not self._items:
-                if self._closed:
+            while True:
+                self._readable.wait_for(lambda: self._closed or bool(self._items))
+                if not self._items:
                     return []
-                self._readable.wait()
-                self._gather(limit, wait_seconds)  # may end empty: another reader was faster
-            batch = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
+                self._gather(limit, wait)
+                if self._items:  # else another reader was faster
+                    break
+            batch = [self._items.popleft()[1] for _ in range(min(limit, len(self._items)))]
             self._writable.notify(len(batch))
             if self._items:
                 self._readable.notify()
@@ -57,8 +64,9 @@ class BatchQueue(Generic[T]):
             self._readable.notify_all()
             self._writable.notify_all()
 
-    def _gather(self, limit: int, wait_seconds: float) -> None:
-        until = self._clock() + wait_seconds
+    def _gather(self, limit: int, wait: Callable[[], float]) -> None:
+        """Wait until there is a full batch, or the oldest item has waited long enough."""
+        until = self._items[0][0] + wait()
         while self._items and len(self._items) < limit and not self._closed:
             left = until - self._clock()
             if left <= 0:

@@ -164,7 +164,11 @@ class Pipeline:
                 ).start()
 
     def _serve(self, stage: _Stage) -> None:
-        while batch := stage.queue.take(stage.batch, stage.wait_seconds):
+        # An arrival that is alone in the pipeline waits for nobody.
+        def patience() -> float:
+            return stage.wait_seconds if self._in_flight > 1 else 0.0
+
+        while batch := stage.queue.take(stage.batch, patience):
             try:
                 stage.run(batch)
             except Exception as error:

@@ -20,7 +20,7 @@ def test_take__the_window_starts_at_the_first_item() -> None:
     got: list[tuple[list[int], float]] = []
 
     def read() -> None:
-        batch = queue.take(8, wait_seconds=0.3)
+        batch = queue.take(8, lambda: 0.3)
         got.append((batch, time.monotonic()))
 
     reader = threading.Thread(target=read)
@@ -36,12 +36,23 @@ def test_take__the_window_starts_at_the_first_item() -> None:
     assert 0.25 < at - first < 2
 
 
+def test_take__waits_for_a_full_batch_while_the_oldest_is_young() -> None:
+    now = [0.0]
+    queue: BatchQueue[int] = BatchQueue(10, clock=lambda: now[0])
+    queue.put(1)
+    now[0] = 5.0  # the reader was busy meanwhile
+    assert queue.take(8, lambda: 4.0) == [1]
+    queue.put(2)
+    threading.Timer(0.05, lambda: queue.put(3)).start()
+    assert queue.take(2, lambda: 4.0) == [2, 3]
+
+
 def test_take__many_readers_and_writers_lose_nothing() -> None:
     queue: BatchQueue[int] = BatchQueue(4)
     got: list[int] = []
 
     def read() -> None:
-        while batch := queue.take(3, wait_seconds=0.001):
+        while batch := queue.take(3, lambda: 0.001):
             got.extend(batch)
 
     def write(number: int) -> None:
