@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixsift.core.dedup import SCREEN_MARGIN, Halves, Image, NearRule, cosine_distance
-from pixsift.core.replay import unit_rows, where_true
+from pixsift.core.dedup import SCREEN_MARGIN, Image, NearRule, cosine_distance
+from pixsift.core.replay import unit_rows
+from pixsift.core.screen import Rows, Screen, where_true
 
 DISTANCE_TOLERANCE = 1e-5
 """How far a stored distance may be from the recomputed one (concurrency note, pitfall 8)."""
@@ -51,32 +52,45 @@ def close_pairs(
     rule: NearRule,
     *,
     only: NDArray[np.int64] | None = None,
-    rows_at_once: int = 2048,
+    rows_at_once: int = 1024,
 ) -> Iterator[tuple[int, int, float, str]]:
     """Every pair of ``images`` that the rule calls near: positions (i < j), distance, reason.
 
-    only: positions to compare with all others; None compares all pairs, in (N / block)² products
-    of float32 unit rows and the exact distance of each candidate. 100k rows of 384 dimensions are
-    about 4e12 operations, a minute on two cores.
+    only: positions to compare with all others; None compares all pairs. Exact: the screen proposes
+    with a margin, the one definition of distance decides.
     """
     if not images:
         return
-    embeddings: Halves = np.stack([image.embedding for image in images])
-    left = np.arange(len(images)) if only is None else np.unique(only)
-    drawn = set(left.tolist()) if only is not None else set()
-    threshold = 1.0 - rule.epsilon - SCREEN_MARGIN
-    for first in range(0, len(left), rows_at_once):
-        part = left[first : first + rows_at_once]
-        rows = unit_rows(embeddings[part])
-        # All pairs: what lies before this part was compared with it already.
-        for second in range(first if only is None else 0, len(images), rows_at_once):
-            others = unit_rows(embeddings[second : second + rows_at_once])
-            for row, column in where_true(rows @ others.T >= threshold):
-                i, j = int(part[row]), second + column
-                if i == j or (i > j and (only is None or j in drawn)):
-                    continue  # itself, or seen from the other side
-                if pair := _judge(images[i], images[j], rule):
-                    yield min(i, j), max(i, j), *pair
+    similarity = 1.0 - rule.epsilon - SCREEN_MARGIN
+    for i, j in _candidates(images, similarity, only, rows_at_once):
+        if pair := _judge(images[i], images[j], rule):
+            yield i, j, *pair
+
+
+def _candidates(
+    images: Sequence[Image], similarity: float, only: NDArray[np.int64] | None, rows_at_once: int
+) -> Iterator[tuple[int, int]]:
+    """Positions (i < j), each pair once."""
+    screen = Screen(len(images[0].embedding))
+    for first in range(0, len(images), rows_at_once):
+        rows = _unit(images[first : first + rows_at_once])
+        if only is None:
+            yield from ((i, first + j) for j, i in screen.near(rows, similarity))
+            among = where_true(np.triu(rows @ rows.T >= similarity, k=1))
+            yield from ((first + i, first + j) for i, j in among)
+        screen.add(rows)
+    drawn = np.unique(only) if only is not None else np.empty(0, np.int64)
+    seen = set(drawn.tolist())
+    for first in range(0, len(drawn), rows_at_once):
+        part = drawn[first : first + rows_at_once]
+        for number, j in screen.near(_unit([images[i] for i in part]), similarity):
+            i = int(part[number])
+            if i != j and not (i > j and j in seen):  # seen from the other side
+                yield min(i, j), max(i, j)
+
+
+def _unit(images: Sequence[Image]) -> Rows:
+    return unit_rows(np.stack([image.embedding for image in images]))
 
 
 def check_kept_pairs(
