@@ -18,10 +18,13 @@ demo: .venv/ready .venv-localstack/ready  ## robots upload, pixsift curates, a s
 	$(BIN)/pixsift demo $(if $(IMAGES),--images $(IMAGES))
 
 test: .venv/ready .venv-localstack/ready  ## run the tests (under 10 minutes on 2 cores)
-	$(BIN)/pytest -m "not full"
+	$(BIN)/pytest -m "not full and not long" -n 2 --dist loadfile
 
 test-full: .venv/ready .venv-localstack/ready  ## the long fault, race and fuzz counts as well
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not long"
+
+test-kills: .venv/ready  ## kill real consumers five hundred times
+	$(BIN)/pytest -m long
 
 check: .venv/ready  ## lint, format, types, import arrows
 	$(BIN)/ruff check .
@@ -48,4 +51,4 @@ down: .venv/ready  ## stop what `make up` started
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.PHONY: demo test test-full check format bench synth up down help
+.PHONY: demo test test-full test-kills check format bench synth up down help

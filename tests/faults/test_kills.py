@@ -63,7 +63,7 @@ def test_consumer__killed_forty_times(place: Scene) -> None:
     kills(place, at_points=28, at_random=12, seed=2)
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(10))
 def test_consumer__killed_five_hundred_times(place: Scene, seed: int) -> None:
     """Ten runs of fifty, each with a ledger of its own."""
