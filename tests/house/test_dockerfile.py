@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,10 @@ def test_weights__are_pinned_and_dependencies_constrained() -> None:
     runs = of("RUN", read())
     assert any("-c constraints.txt" in run and "[gpu]" in run for run in runs)
     assert any("--no-deps ." in run for run in runs)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    made = next(run for run in runs if run.startswith("mkdir -p shared"))
+    assert set(packages) <= set(made.split("&&")[0].split())  # or the layer would not build
     bake = next(run for run in runs if "locate" in run)
     assert '[ -n "${MODEL_REVISION}" ]' in bake
     code = re.search(r"-c '(.*?)'", bake)

@@ -13,7 +13,7 @@ from PIL import Image
 from pixsift.adapters.dinov2 import NORMALIZATION, Dinov2Embedder, hash_weights
 from pixsift.adapters.models import load_embedder
 from pixsift.adapters.torch_batches import TorchBatches
-from pixsift.errors import UserError
+from pixsift.errors import DependencyDownError, UserError
 from tiny_dinov2 import save_tiny
 
 
@@ -153,3 +153,35 @@ def test_load__a_compiled_model_gives_the_same_rows(tiny: Path) -> None:
     before = plain.embed(images).embeddings
     plain._batches.forward = torch.compile(plain._batches.forward, backend="eager")
     np.testing.assert_allclose(plain.embed(images).embeddings, before, atol=1e-5)
+
+
+def test_locate__takes_the_pinned_commit_and_no_pickles_from_the_hub(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def download(name: str, **options: object) -> str:
+        asked.update(options, name=name)
+        return str(tiny)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    embedder = load_embedder("facebook/dinov2-base", revision=commit, device="cpu")
+    assert (asked["name"], asked["revision"]) == ("facebook/dinov2-base", commit)
+    patterns = asked["allow_patterns"]
+    assert isinstance(patterns, list)
+    assert all(pattern.endswith((".json", ".safetensors")) for pattern in patterns)
+    assert (embedder.space.model, embedder.space.revision) == ("facebook/dinov2-base", commit)
+
+
+def test_locate__a_hub_that_does_not_answer_is_a_dependency_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def refuse(name: str, **options: object) -> str:
+        raise LocalEntryNotFoundError("no cache, no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(DependencyDownError, match="PIXSIFT_MODEL"):
+        load_embedder("facebook/dinov2-base", revision="0" * 40, device="cpu")
