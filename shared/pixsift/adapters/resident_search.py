@@ -132,15 +132,18 @@ def load_rows(
         [("fields", ">i2"), ("id_size", ">i4"), ("id", ">i8"), ("from_size", ">i4"),
          ("from", ">i8"), ("size", ">i4"), ("header", ">i4"), ("halves", ">f2", (dimension,))]
     )  # fmt: skip
-    with connection.cursor().copy(_SQL["load"], names) as copy:
-        pending, skip = bytearray(), _COPY_HEADER_BYTES
-        for data in copy:
-            pending += data
-            if len(pending) >= _LOAD_BLOCK_BYTES:
-                whole = skip + (len(pending) - skip) // row.itemsize * row.itemsize
-                yield _parse(bytes(pending[skip:whole]), row)
-                pending, skip = pending[whole:], 0
-        yield _parse(bytes(pending[skip : len(pending) - _COPY_TRAILER_BYTES]), row)
+    with connection.transaction():
+        # A million rows take longer than any decision may.
+        connection.execute("SET LOCAL statement_timeout = 0")
+        with connection.cursor().copy(_SQL["load"], names) as copy:
+            pending, skip = bytearray(), _COPY_HEADER_BYTES
+            for data in copy:
+                pending += data
+                if len(pending) >= _LOAD_BLOCK_BYTES:
+                    whole = skip + (len(pending) - skip) // row.itemsize * row.itemsize
+                    yield _parse(bytes(pending[skip:whole]), row)
+                    pending, skip = pending[whole:], 0
+            yield _parse(bytes(pending[skip : len(pending) - _COPY_TRAILER_BYTES]), row)
 
 
 def _parse(

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ledger_world import image, ledger_of, new_collection, rows
+from pixsift.adapters import resident_search
 from pixsift.adapters.mirror import BLOCK_ROWS, Mirror, NumpyBlocks, unit_rows
+from pixsift.adapters.resident_search import ResidentSearch
 from pixsift.errors import DependencyDownError
 
 Halves = NDArray[np.float16]
@@ -65,3 +68,16 @@ def test_unit_rows__a_broken_vector_is_refused() -> None:
     for broken in (0.0, np.nan, np.inf):
         with pytest.raises(DependencyDownError):
             unit_rows(np.full((1, 4), broken, np.float16))
+
+
+def test_load__more_than_one_block_of_the_wire(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resident_search, "_LOAD_BLOCK_BYTES", 1000)
+    stored = data("random", 300, 16, seed=6)
+    with ledger_of(database_url) as ledger:
+        collection = new_collection(ledger, epsilon=1e-6)
+        ledger.commit(collection, [image(str(i), vector) for i, vector in enumerate(stored)])
+        found = ResidentSearch(ledger._database).within(1, stored, 1e-5).object_ids
+    names = dict(rows(database_url, "SELECT object_id, key FROM object"))
+    assert [[names[i] for i in ids.tolist()] for ids in found] == [[str(i)] for i in range(300)]
