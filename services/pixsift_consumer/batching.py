@@ -14,8 +14,8 @@ class BatchQueue(Generic[T]):
     """A bounded queue whose reader takes batches: at most N, or what came within T of the first.
 
     The age window starts when the oldest item came, so an idle reader never waits for company that
-    does not come, and what has waited while the reader was busy waits no longer. Closing it lets readers
-    finish what is there, then they get empty batches.
+    does not come, and what has waited while the reader was busy waits no longer. Closing it lets
+    readers finish what is there, then they get empty batches.
     """
 
     def __init__(self, capacity: int, *, clock: Clock = time.monotonic) -> None:
