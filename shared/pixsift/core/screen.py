@@ -46,20 +46,20 @@ class Screen:
         first = self._count
         self._rows[first : first + len(rows)] = rows
         self._count += len(rows)
-        known = len(self._cells)
-        nearest, angles = self._nearest(rows, 0, known)
-        for number, row in enumerate(rows):
-            cell, angle = int(nearest[number]), float(angles[number])
-            if angle > _REACH and len(self._cells) > known:  # centers of this very call
-                other, nearer = self._nearest(row[np.newaxis], known, len(self._cells))
-                if nearer[0] < angle:
-                    cell, angle = int(other[0]), float(nearer[0])
-            if angle > _REACH and len(self._cells) < _MAX_CELLS:
-                cell, angle = len(self._cells), 0.0
-                self._centers[cell] = row
-                self._cells.append([])
-            self._cells[cell].append(first + number)
-            self._radius[cell] = max(self._radius[cell], angle)
+        cells, angles = self._nearest(rows)
+        far = np.flatnonzero(angles > _REACH)
+        while len(far) and len(self._cells) < _MAX_CELLS:
+            leader = rows[far[0]]
+            self._centers[len(self._cells)] = leader
+            around = _angles(rows[far] @ leader)
+            around[0] = 0.0
+            nearer = around < angles[far]
+            cells[far[nearer]], angles[far[nearer]] = len(self._cells), around[nearer]
+            self._cells.append([])
+            far = far[angles[far] > _REACH]
+        for slot, cell in enumerate(cells.tolist(), start=first):
+            self._cells[cell].append(slot)
+        np.maximum.at(self._radius, cells, angles)
 
     def near(self, queries: Rows, similarity: float) -> Iterator[tuple[int, int]]:
         """(query, slot) of every stored row with at least this cosine similarity to a query."""
@@ -85,15 +85,13 @@ class Screen:
             for query, row in where_true(queries @ self._rows[start:stop].T >= similarity):
                 yield query, start + row
 
-    def _nearest(
-        self, rows: Rows, first: int, last: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """The nearest of some centers to each row, and the angle; infinitely far if none."""
-        if first == last:
+    def _nearest(self, rows: Rows) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """The nearest center to each row, and the angle; infinitely far if there is none."""
+        if not self._cells:
             return np.zeros(len(rows), np.intp), np.full(len(rows), np.inf, np.float32)
-        products = rows @ self._centers[first:last].T
+        products = rows @ self._centers[: len(self._cells)].T
         best = products.argmax(axis=1)
-        return best + first, _angles(products[np.arange(len(rows)), best])
+        return best, _angles(products[np.arange(len(rows)), best])
 
 
 def where_true(hits: NDArray[np.bool_]) -> list[tuple[int, int]]:
