@@ -46,7 +46,7 @@ def main() -> dict[str, Any]:
         times = measure(blobs)
         per_image = {what: timing.median / len(blobs) * 1e3 for what, timing in times.items()}
         ratio = per_image["pillow"] / per_image["recipe"]
-        cpu_ratio = times["pillow"].cpu / times["recipe"].cpu  # steadier than wall on busy cores
+        cpu_ratio = times["pillow"].cpu / times["recipe"].cpu  # steadier on busy cores
         ratio_all = per_image["pillow all"] / per_image["inline all"]
         border = per_image["pool, 1 child"] - per_image["inline all"]
         figures["sizes"][name] = {
