@@ -50,7 +50,8 @@ def main() -> dict[str, Any]:
         ratio_all = per_image["pillow all"] / per_image["inline all"]
         border = per_image["pool, 1 child"] - per_image["inline all"]
         figures["sizes"][name] = {
-            "milliseconds": per_image, "ratio": ratio, "cpu_ratio": cpu_ratio, "target": TARGETS[name],
+            "milliseconds": per_image, "ratio": ratio, "cpu_ratio": cpu_ratio,
+            "target": TARGETS[name],
             "ratio_all": ratio_all, "border_milliseconds": border,
             "ratio_all_through_border": per_image["pillow all"] / per_image["pool, 1 child"],
             "timings": times,
