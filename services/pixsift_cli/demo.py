@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -81,10 +81,11 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Three simulated robots upload, pixsift curates, a snapshot appears; the ledger is checked."""
+    photos = _photos(images)
     state = state_folder().absolute() / "demo"
     view = DemoView(quiet=as_json)
     with _only_one(state), _stopped_by_signals(), ThreadPoolExecutor(1) as pool:
-        plan = pool.submit(_plan, images, frames)
+        plan = pool.submit(_plan, photos, frames)
         report = _run(state, plan, view, k=k)
     emit(asdict(report), as_json, "")
     if not as_json:
@@ -95,13 +96,18 @@ def demo(
         raise typer.Exit(1)
 
 
-def _plan(images: Path | None, frames: int) -> Plan:
+def _photos(images: Path | None) -> Sequence[Path] | None:
+    """The user's photos, if any were asked for; a wrong folder is told before anything starts."""
     if images is None:
-        return plan_scenes(load_scenes(), frames=frames)
-    photos = photos_in(images)
+        return None
+    photos = photos_in(images)[:_MOST_PHOTOS]
     if not photos:
         raise UserError(f"--images {images}: no photos there: name a folder with some")
-    return plan_photos(photos[:_MOST_PHOTOS])
+    return photos
+
+
+def _plan(photos: Sequence[Path] | None, frames: int) -> Plan:
+    return plan_scenes(load_scenes(), frames=frames) if photos is None else plan_photos(photos)
 
 
 def _run(state: Path, future: "Future[Plan]", view: DemoView, *, k: int) -> DemoReport:
