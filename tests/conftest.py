@@ -31,6 +31,14 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+@pytest.fixture(autouse=True)
+def no_running_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A developer's ``pixsift up`` in this checkout is none of a test's business."""
+    monkeypatch.setenv("PIXSIFT_STATE_DIR", str(tmp_path_factory.getbasetemp() / "no-loop"))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """The server of this test run; faster than durable, as nothing outlives it."""

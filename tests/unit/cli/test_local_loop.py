@@ -1,4 +1,4 @@
-"""The local loop's bookkeeping: where the server lives, what is written down, whom commands obey."""
+"""The local loop: where the server lives, what is written down, whom commands obey."""
 
 import json
 import os
