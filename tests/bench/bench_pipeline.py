@@ -112,15 +112,15 @@ def prepare(url: str, images: list[bytes], latency: float) -> None:
     facts(url, "reset")
 
 
-def rate_while(url: str, count: int, *, patience: float) -> tuple[float, dict[str, int]]:
-    """Images per second between a tenth and nine tenths of ``count`` acked, and the calls made."""
-    first = wait_for(url, count - count // 10, patience)
-    last = wait_for(url, count // 10, patience)
-    done = first[1] - last[1]
-    return done / (last[0] - first[0]), facts(url)["calls"]
+def rate_while(url: str, count: int, *, patience: float) -> float:
+    """Images per second between a tenth and nine tenths of ``count`` acked."""
+    started, left = wait_for(url, count - count // 10, patience)
+    ended, rest = wait_for(url, count // 10, patience)
+    return (left - rest) / (ended - started)
 
 
 def wait_for(url: str, left: int, patience: float) -> tuple[float, int]:
+    """The time, and how many messages are left, once that is at most ``left``."""
     until = time.monotonic() + patience
     while time.monotonic() < until:
         now = facts(url)["left"]
@@ -139,7 +139,7 @@ def run_consumer(
     *,
     latency: float,
 ) -> tuple[float, float, dict[str, tuple[str, str]], float]:
-    """Images/s, SQS calls per image, outcomes, CPU milliseconds per image (start included)."""
+    """Images/s, SQS calls per image (those of the start included), outcomes, CPU milliseconds per image (start included)."""
     with ledger_of(server, name, model) as database_url:
         prepare(url, images, latency)
         environment = {
@@ -150,12 +150,12 @@ def run_consumer(
         }  # fmt: skip
         used = children_cpu_seconds()
         with ConsumerProcess(environment) as consumer:
-            rate, _ = rate_while(url, len(images), patience=600)
+            rate = rate_while(url, len(images), patience=600)
             wait_for(url, 0, 60)
-            calls = facts(url)["calls"]
+            calls = sqs_calls(facts(url)["calls"]) / len(images)
             consumer.stop()
         cpu = 1000 * (children_cpu_seconds() - used) / len(images)
-        return rate, sqs_calls(calls) / len(images), outcomes(database_url), cpu
+        return rate, calls, outcomes(database_url), cpu
 
 
 def children_cpu_seconds() -> float:
@@ -177,9 +177,12 @@ def run_naive(
     with ledger_of(server, name, "stub") as database_url:
         prepare(url, images, latency)
         used = children_cpu_seconds()
-        process = subprocess.Popen([sys.executable, __file__, "--naive", database_url])
+        process = subprocess.Popen(
+            [sys.executable, __file__, "--naive", database_url],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
         try:
-            rate, _ = rate_while(url, len(images), patience=600)
+            rate = rate_while(url, len(images), patience=600)
             process.wait(60)
         finally:
             if process.poll() is None:
@@ -227,11 +230,30 @@ def naive(database_url: str) -> None:
 
 
 def run_bare_model(images: list[bytes]) -> float:
-    """Images/s of the model alone on decoded pixels, full batches, median of five."""
+    """Images/s of the model alone, in a process of its own with the consumer's threads."""
+    with tempfile.NamedTemporaryFile() as file:
+        for image in images:
+            file.write(len(image).to_bytes(4, "big") + image)
+        file.flush()
+        output = subprocess.run(
+            [sys.executable, __file__, "--bare", file.name],
+            env=os.environ | {"OMP_NUM_THREADS": str(os.cpu_count() or 1)},
+            stdout=subprocess.PIPE, check=True, text=True,
+        ).stdout  # fmt: skip
+    return float(output)
+
+
+def bare(path: str) -> None:
+    """Print the model's images/s on decoded pixels in full batches: the median of five."""
+    raw = Path(path).read_bytes()
+    images = []
+    while raw:
+        size = int.from_bytes(raw[:4], "big")
+        images.append(raw[4 : 4 + size])
+        raw = raw[4 + size :]
     embedder = load_embedder("efficientnet-lite0")
     with DecoderPool(embedder.input_side, workers=1) as pool:
-        decoded = [r for r in pool.decode(images[: 2 * embedder.batch_size])
-                   if isinstance(r, DecodedImage)]  # fmt: skip
+        decoded = [r for r in pool.decode(images) if isinstance(r, DecodedImage)]
     inputs = [image.model_input for image in decoded]
     times = []
     for _ in range(6):
@@ -239,7 +261,7 @@ def run_bare_model(images: list[bytes]) -> float:
         for at in range(0, len(inputs), embedder.batch_size):
             embedder.embed(inputs[at : at + embedder.batch_size])
         times.append(time.perf_counter() - started)
-    return len(inputs) / sorted(times[1:])[2]
+    sys.stdout.write(f"{len(inputs) / sorted(times[1:])[2]}\n")
 
 
 def beside_naive(
@@ -278,9 +300,9 @@ def beside_bare_model(server: EmbeddedPostgres, url: str, images: list[bytes]) -
     """The whole pipeline and the model alone, the latter before and after: machines drift."""
     before = run_bare_model(images[:64])
     whole, *_ = run_consumer(server, url, images, "efficientnet-lite0", "model", latency=0)
-    bare = (before + run_bare_model(images[:64])) / 2
-    return {"model alone images/s": bare, "pipeline with model images/s": whole,
-            "pipeline / model": whole / bare}  # fmt: skip
+    alone = (before + run_bare_model(images[:64])) / 2
+    return {"model alone images/s": alone, "pipeline with model images/s": whole,
+            "pipeline / model": whole / alone}  # fmt: skip
 
 
 def main(count: int, model_count: int, repeats: int) -> dict[str, Any]:
@@ -304,11 +326,14 @@ def main(count: int, model_count: int, repeats: int) -> dict[str, Any]:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--naive", default="")
+    arguments.add_argument("--bare", default="")
     arguments.add_argument("--count", type=int, default=1000)
     arguments.add_argument("--model-count", type=int, default=400)
     arguments.add_argument("--repeats", type=int, default=3)
     options = arguments.parse_args()
     if options.naive:
         naive(options.naive)
+    elif options.bare:
+        bare(options.bare)
     else:
         main(options.count, options.model_count, options.repeats)
