@@ -139,7 +139,10 @@ def run_consumer(
     *,
     latency: float,
 ) -> tuple[float, float, dict[str, tuple[str, str]], float]:
-    """Images/s, SQS calls per image (those of the start included), outcomes, CPU milliseconds per image (start included)."""
+    """Images/s, outcomes, and per image SQS calls and CPU milliseconds, the start included.
+
+    Returns rate, calls, outcomes, CPU.
+    """
     with ledger_of(server, name, model) as database_url:
         prepare(url, images, latency)
         environment = {
