@@ -18,7 +18,8 @@ Rows = NDArray[np.float32]
 
 _REACH = 0.6
 """Radians (34 degrees) within which a row joins the nearest center instead of becoming one."""
-_MAX_CELLS = 1024
+_MAX_CELLS = 4096
+"""What belongs to no cell once there are so many is compared with every query."""
 _SLACK = 0.01
 """Radians; a float32 product of unit rows errs by 1e-6, an angle computed from it by 2e-3."""
 _ROWS_AT_ONCE = 8192
@@ -34,6 +35,7 @@ class Screen:
         self._centers: Rows = np.empty((_MAX_CELLS, dimension), dtype=np.float32)
         self._radius = np.zeros(_MAX_CELLS)
         self._cells: list[list[int]] = []
+        self._loose: list[int] = []
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -57,9 +59,11 @@ class Screen:
             cells[far[nearer]], angles[far[nearer]] = len(self._cells), around[nearer]
             self._cells.append([])
             far = far[angles[far] > _REACH]
-        for slot, cell in enumerate(cells.tolist(), start=first):
-            self._cells[cell].append(slot)
-        np.maximum.at(self._radius, cells, angles)
+        self._loose += (first + far).tolist()
+        inside = np.setdiff1d(np.arange(len(rows)), far)
+        for number, cell in zip(inside.tolist(), cells[inside].tolist(), strict=True):
+            self._cells[cell].append(first + number)
+        np.maximum.at(self._radius, cells[inside], angles[inside])
 
     def near(self, queries: Rows, similarity: float) -> Iterator[tuple[int, int]]:
         """(query, slot) of every stored row with at least this cosine similarity to a query."""
@@ -69,15 +73,23 @@ class Screen:
         angles = _angles(queries @ self._centers[: len(self._cells)].T)
         needed = angles <= self._radius[: len(self._cells)] + wanted
         sizes = np.array([len(cell) for cell in self._cells])
-        if (needed.sum(axis=0) * sizes).sum() > 0.3 * len(queries) * self._count:
+        work = (needed.sum(axis=0) * sizes).sum() + len(queries) * len(self._loose)
+        if work > 0.3 * len(queries) * self._count:
             yield from self._plain(queries, similarity)
             return
         for cell in np.flatnonzero(needed.any(axis=0)):
             asking = np.flatnonzero(needed[:, cell])
-            slots = np.array(self._cells[cell])
-            products = queries[asking] @ self._rows[slots].T
-            for query, row in where_true(products >= similarity):
-                yield int(asking[query]), int(slots[row])
+            yield from self._among(queries, asking, self._cells[cell], similarity)
+        if self._loose:
+            everyone = np.arange(len(queries))
+            yield from self._among(queries, everyone, self._loose, similarity)
+
+    def _among(
+        self, queries: Rows, asking: NDArray[np.intp], slots: list[int], similarity: float
+    ) -> Iterator[tuple[int, int]]:
+        products = queries[asking] @ self._rows[slots].T
+        for query, row in where_true(products >= similarity):
+            yield int(asking[query]), slots[row]
 
     def _plain(self, queries: Rows, similarity: float) -> Iterator[tuple[int, int]]:
         for start in range(0, self._count, _ROWS_AT_ONCE):
