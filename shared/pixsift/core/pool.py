@@ -37,7 +37,8 @@ class Column:
         codes = self.codes[indices]
         found = {self.values[code]: indices[codes == code] for code in np.unique(codes[codes >= 0])}
         if (codes < 0).any():
-            found[MISSING] = indices[codes < 0]
+            # Some may have a value of that very name.
+            found[MISSING] = np.union1d(found.get(MISSING, indices[:0]), indices[codes < 0])
         return dict(sorted(found.items()))
 
 

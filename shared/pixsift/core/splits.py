@@ -19,6 +19,8 @@ from pixsift.messages import Split
 TOLERANCE = 0.05
 """How far a share may be off, as blocks are not divisible."""
 _ROWS = 2048
+_SUMS = 5e8
+"""Most steps of the search over all sums of blocks: about a second."""
 
 
 def assign(pool: Pool, indices: Indices, split: Split, *, seed: int = 0) -> list[str]:
@@ -30,11 +32,11 @@ def assign(pool: Pool, indices: Indices, split: Split, *, seed: int = 0) -> list
     """
     shares = {name: share for name in ("train", "val", "test")
               if (share := getattr(split, name)) > 0}  # fmt: skip
+    labels, groups = _grouped(pool, indices, split.group_by)
     if len(shares) == 1:
         return [next(iter(shares))] * indices.size
     if indices.size < len(shares):
         raise UserError(f"cannot split {indices.size} images into {len(shares)} splits")
-    labels, groups = _grouped(pool, indices, split.group_by)
     before = np.unique(labels).size
     if split.min_distance:
         order = np.argsort(indices)
@@ -104,7 +106,10 @@ def _grouped(
 def _deal(
     blocks: list[list[int]], shares: dict[str, float], total: int, *, seed: int, story: str
 ) -> list[str]:
-    """Largest block first, to the split that lacks most; then single moves that come nearer."""
+    """Largest block first, to the split that lacks most; then single moves that come nearer.
+
+    Where that is not near enough, every sum of blocks is looked at before the demand is refused.
+    """
     order = np.random.default_rng([seed, 0x7370]).permutation(len(blocks))
     shuffled = sorted((blocks[i] for i in order), key=len, reverse=True)
     names = list(shares)
@@ -115,10 +120,17 @@ def _deal(
         counts[target] += len(block)
         home.append(target)
     _fill_empty(shuffled, home, counts)
-    _move_nearer(shuffled, home, counts, {name: shares[name] * total for name in names})
-    off = {name: counts[name] / total - shares[name] for name in names}
-    too_far = max(TOLERANCE, 1 / total)
-    if min(counts.values()) == 0 or max(map(abs, off.values())) > too_far + 1e-9:
+    goals = {name: shares[name] * total for name in names}
+    _move_nearer(shuffled, home, counts, goals)
+    slack = max(TOLERANCE * total, 1.0) + 1e-9 * total
+    near = all(abs(counts[name] - goals[name]) <= slack for name in names)
+    if not near or min(counts.values()) == 0:
+        found = _every_sum(shuffled, goals, slack)
+        if found is not None:
+            home, near = found, True
+            counts = {name: sum(len(b) for b, h in zip(shuffled, home, strict=True) if h == name)
+                      for name in names}  # fmt: skip
+    if not near or min(counts.values()) == 0:
         got = ", ".join(f"{name} {counts[name]} (asked {shares[name] * total:.4g})"
                         for name in names)  # fmt: skip
         raise UserError(f"cannot split {total} images so: nearest found is {got}; {story}")
@@ -154,6 +166,45 @@ def _move_nearer(
                 counts[old] -= size
                 counts[new] += size
                 home[i] = new
+
+
+def _every_sum(blocks: list[list[int]], goals: dict[str, float], slack: float) -> list[str] | None:
+    """The split of each block, nearest to the goals among all ways; None if none is near enough.
+
+    Subset sums in two dimensions, the sizes of the smaller splits; the largest split takes the
+    rest. Also None where that would be too much work: so many blocks are small ones, and dealing
+    them out comes near.
+    """
+    total = sum(map(len, blocks))
+    *small, rest = sorted(goals, key=lambda name: goals[name])
+    shape = tuple(int(goals[name] + slack) + 1 for name in small)
+    if np.prod(shape, dtype=float) * len(blocks) > _SUMS:
+        return None
+    # The move that first made a sum: 1 + block * axes + axis; 0 where it cannot be made.
+    made = np.zeros(shape, np.int32)
+    made[(0,) * len(shape)] = -1
+    for i, block in enumerate(blocks):
+        before = made != 0
+        for axis in range(len(shape)):
+            to = tuple(slice(len(block), None) if a == axis else slice(None)
+                       for a in range(len(shape)))  # fmt: skip
+            off = tuple(slice(None, max(0, shape[a] - len(block))) if a == axis else slice(None)
+                        for a in range(len(shape)))  # fmt: skip
+            fresh = made[to]
+            fresh[before[off] & (fresh == 0)] = 1 + i * len(shape) + axis
+    sums = np.argwhere(made != 0)
+    sizes = np.column_stack([sums, total - sums.sum(axis=1)])
+    off_by = np.abs(sizes - np.array([goals[name] for name in [*small, rest]]))
+    fits = np.flatnonzero((off_by <= slack).all(axis=1) & (sizes > 0).all(axis=1))
+    if not fits.size:
+        return None
+    at = sums[fits[np.argmin(np.square(off_by[fits]).sum(axis=1))]].tolist()
+    home = [rest] * len(blocks)
+    while any(at):
+        block_index, axis = divmod(int(made[tuple(at)]) - 1, len(shape))
+        home[block_index] = small[axis]
+        at[axis] -= len(blocks[block_index])
+    return home
 
 
 def _story(blocks: list[list[int]], split: Split, *, groups: list[str], joined: int) -> str:

@@ -93,6 +93,12 @@ def test_select__stratified_meets_its_quotas() -> None:
     assert count(share="explicit", counts={"a": 1, "c": 19}) == {"a": 14, "c": 6}
 
 
+def test_select__a_value_named_like_the_missing_loses_no_image() -> None:
+    pool = make_pool(unit_rows(6, 4), {"robot": ["(missing)", None, "a", "(missing)", None, "a"]})
+    chosen = select(pool, Select(strategy="stratified", k=6, quota=Quota(by="robot")))
+    assert sorted(chosen.indices) == list(range(6))
+
+
 def test_select__tells_which_strata_ran_short() -> None:
     asked = Select(k=40, strategy="stratified", quota=Quota(by="robot"))
     report = select(POOL, asked).report

@@ -1,10 +1,11 @@
 """Splits: nothing straddles, and what cannot be is refused with its numbers."""
 
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pixsift.core.dedup import cosine_distance
@@ -85,6 +86,48 @@ def test_assign__refuses_with_numbers() -> None:
         assign(pool, np.arange(10), split.model_copy(update={"group_by": ["site"]}))
     with pytest.raises(UserError, match="cannot split 2 images into 3 splits"):
         assign(pool, np.arange(2), THREE)
+
+
+def test_assign__refuses_an_unknown_attribute_even_of_one_split() -> None:
+    with pytest.raises(UserError, match="unknown attribute 'site'"):
+        assign(make_pool(unit_rows(3, 4)), np.arange(3), Split(group_by=["site"]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=6),
+    st.sampled_from([(0.5, 0.5, 0.0), (0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.1, 0.0, 0.9)]),
+    st.integers(0, 9),
+)
+@example([30, 30, 20, 20, 20], (0.5, 0.5, 0.0), 0)
+def test_assign__refuses_only_what_cannot_be(
+    sizes: list[int], shares: tuple[float, float, float], seed: int
+) -> None:
+    total, names = sum(sizes), ("train", "val", "test")
+    wanted = {name: share for name, share in zip(names, shares, strict=True) if share}
+    goals = {name: share * total for name, share in wanted.items()}
+
+    def near(counts: Counter[str]) -> bool:
+        return all(counts[n] and abs(counts[n] - goals[n]) <= max(0.05 * total, 1) + 1e-6
+                   for n in wanted)  # fmt: skip
+
+    def dealt(home: tuple[str, ...]) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for name, size in zip(home, sizes, strict=True):
+            counts[name] += size
+        return counts
+
+    possible = any(near(dealt(home)) for home in product(wanted, repeat=len(sizes)))
+    groups = [f"{i}" for i, size in enumerate(sizes) for _ in range(size)]
+    pool = make_pool(unit_rows(total, 4), {"g": groups})
+    split = Split(train=shares[0], val=shares[1], test=shares[2], group_by=["g"])
+    try:
+        found = assign(pool, np.arange(total), split, seed=seed)
+    except UserError:
+        assert not possible
+        return
+    assert near(Counter(found))
+    assert len(set(zip(groups, found, strict=True))) == len(sizes)
 
 
 def test_assign__images_without_the_attribute_stay_together() -> None:
