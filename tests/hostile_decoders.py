@@ -4,7 +4,9 @@ The first bytes of a blob say what happens; anything else is decoded as usual.
 """
 
 import ctypes
+import fcntl
 import os
+import resource
 import socket
 import subprocess
 import time
@@ -45,6 +47,9 @@ def _attempt(name: str) -> str:
         return f"refused {error.errno}"
 
 
+_F_SETSIG = 10
+"""Linux's; Python has no name for it."""
+
 ATTEMPTS: dict[str, Callable[[], object]] = {
     "socket": socket.socket,
     "open": lambda: Path("/proc/self/environ").read_bytes(),
@@ -53,5 +58,9 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "fork": os.fork,
     "execute": lambda: subprocess.run(["/bin/true"], check=False),
     "kill": lambda: os.kill(os.getppid(), 15),
+    "starve": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NPROC, (1, 1)),
+    "own": lambda: fcntl.fcntl(1, fcntl.F_SETOWN, os.getppid()),
+    "signal": lambda: fcntl.fcntl(1, _F_SETSIG, 10),
+    "unblock": lambda: fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK),
     "environment": lambda: sorted(os.environ),
 }

@@ -34,15 +34,28 @@ _PR_SET_DUMPABLE: Final = 4
 ALLOWED_SYSCALLS: Final = (
     # talk over the pipes that are already open
     "read", "write", "readv", "writev", "close", "poll", "ppoll", "select", "pselect6", "lseek",
-    "fstat", "newfstatat", "fcntl",
+    "fstat", "newfstatat",
     # memory
     "mmap", "munmap", "mremap", "mprotect", "madvise", "brk",
     # time, locks, signals of its own
     "futex", "clock_gettime", "clock_nanosleep", "nanosleep", "gettimeofday", "getrandom",
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall",
     "setitimer", "getitimer", "getpid", "gettid", "getppid", "sched_yield", "getrusage",
-    "prlimit64", "getrlimit", "setrlimit", "sysinfo", "sched_getaffinity", "rseq",
+    "getrlimit", "setrlimit", "sysinfo", "sched_getaffinity", "rseq",
     "exit", "exit_group",
+)  # fmt: skip
+
+_F_GETFD, _F_SETFD, _F_GETFL = 1, 2, 3
+ALLOWED_WITH: Final = (
+    ("prlimit64", 0, 0),  # of itself: another process of the user could be starved with it
+    # F_SETOWN and F_SETSIG would let the kernel send any signal to any process of the user
+    ("fcntl", 1, _F_GETFD), ("fcntl", 1, _F_SETFD), ("fcntl", 1, _F_GETFL),
+)  # fmt: skip
+"""System calls that are allowed with one value of one argument: name, argument, value."""
+
+NETWORK_SYSCALLS: Final = (
+    "socket", "connect", "bind", "listen", "accept", "accept4", "io_uring_setup",
+    "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd",
 )  # fmt: skip
 
 
@@ -104,6 +117,26 @@ def install_seccomp() -> None:
     for name in ALLOWED_SYSCALLS:
         try:
             rules.add_rule(pyseccomp.ALLOW, name)
+        except (OSError, ValueError):
+            continue  # not a system call of this architecture
+    for name, argument, value in ALLOWED_WITH:
+        rules.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(argument, pyseccomp.EQ, value))
+    rules.load()
+
+
+def forbid_network() -> None:
+    """No sockets and no looking into other processes, for this process and all it starts.
+
+    For the host: it reads the pickles of children that a file may have taken over.
+    """
+    if not seccomp_available():
+        return
+    import pyseccomp
+
+    rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    for name in NETWORK_SYSCALLS:
+        try:
+            rules.add_rule(pyseccomp.ERRNO(1), name)
         except (OSError, ValueError):
             continue  # not a system call of this architecture
     rules.load()

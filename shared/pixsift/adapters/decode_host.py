@@ -3,7 +3,8 @@
 Pebble runs and replaces the children, but its results are pickles, and a pickle written by a
 hijacked child runs code in whoever reads it. So Pebble lives here, in a process that was started
 with an empty environment and speaks a checked, length-prefixed format with the one that holds
-credentials. When its standard input ends, everything here ends.
+credentials. It cannot open a socket either (libseccomp). When its standard input ends, everything
+here ends.
 """
 
 import json
@@ -27,6 +28,7 @@ from pixsift.adapters.decode_child import (
     decode_chunk,
     enter_sandbox,
     forbid_inspection,
+    forbid_network,
 )
 from pixsift.adapters.decode_recipe import DecodeLimits
 from pixsift.core.images import DecodeFailure
@@ -54,6 +56,7 @@ def main() -> None:
     """Serve until standard input ends."""
     requests, replies = _take_over_pipes()
     forbid_inspection()
+    forbid_network()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     config = read_config(decode_wire.read_frame(requests)[1][0])
     pool = ProcessPool(

@@ -65,11 +65,33 @@ def test_decode__bad_child_costs_only_its_own_image(
 
 
 @pytest.mark.skipif(not seccomp_available(), reason="no libseccomp on this machine")
-@pytest.mark.parametrize("name", ["socket", "open", "parent", "write", "fork", "execute", "kill"])
+@pytest.mark.parametrize(
+    "name",
+    ["socket", "open", "parent", "write", "fork", "execute", "kill", "starve", "own", "signal",
+     "unblock"],
+)  # fmt: skip
 def test_decode__child_cannot_reach_out(pool: DecoderPool, name: str) -> None:
     (result,) = pool.decode([f"try:{name}\n".encode()])
     assert isinstance(result, DecodeFailure)
     assert result.detail == "refused 1"
+
+
+@pytest.mark.skipif(not seccomp_available(), reason="no libseccomp on this machine")
+def test_forbid_network__the_host_and_all_it_starts_open_no_socket() -> None:
+    code = (
+        "import socket, subprocess, sys\n"
+        "from pixsift.adapters.decode_child import forbid_network\n"
+        "forbid_network()\n"
+        "attempt = 'import socket; socket.socket()'\n"
+        "assert b'PermissionError' in subprocess.run(\n"
+        "    [sys.executable, '-c', attempt], capture_output=True).stderr\n"
+        "exec(attempt)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=environment, check=False
+    )
+    assert done.stderr.splitlines()[-1] == b"PermissionError: [Errno 1] Operation not permitted"
 
 
 def test_decode__child_has_no_environment(
