@@ -162,6 +162,8 @@ def _chosen_before(snapshots: Snapshots, text: str | None) -> list[int]:
     found = snapshots.find(text)
     if not found:
         raise UserError(f"there is no snapshot {text!r}: pixsift snapshot list")
+    if len(found) > 1:  # as the curator would
+        raise UserError(f"{len(found)} snapshots are named {text!r}; give an id, e.g. {found[0]}")
     return snapshots.object_ids(found[0])
 
 

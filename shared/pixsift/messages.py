@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Bigint = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""What a column of the ledger can hold."""
 Strategy = Literal["k_center", "balanced", "stratified", "similar", "random", "all"]
 
 
@@ -43,13 +45,19 @@ class Quota(_Message):
     cap: int | None = Field(default=None, ge=1)
     inside: Literal["k_center", "balanced", "random"] = "k_center"
 
+    @model_validator(mode="after")
+    def _counts_are_used(self) -> "Quota":
+        if self.counts and self.share != "explicit":
+            raise ValueError(f"counts need share 'explicit', not {self.share!r}")
+        return self
+
 
 class Select(_Message):
     """How images are chosen from the pool."""
 
     strategy: Strategy = "k_center"
     k: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Bigint = 0
     preselected_snapshot: str | None = None
     exclude: list[str] = Field(default_factory=list)
     """s3:// URIs (``?versionId=`` optional) never to be chosen."""
@@ -72,6 +80,8 @@ class Select(_Message):
             raise ValueError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
         if self.strategy == "similar" and not self.similar_to:
             raise ValueError("strategy 'similar' needs similar_to, a list of s3:// URIs")
+        if self.strategy == "all" and self.k is not None:
+            raise ValueError("strategy 'all' takes every image: leave out k")
         return self
 
 
@@ -109,7 +119,7 @@ class SnapshotRequest(_Message):
     request_id: str = Field(min_length=1, max_length=128)
     collection: Name
     name: Name
-    at_seq: int | None = Field(default=None, ge=0)
+    at_seq: Bigint | None = None
     """The fixed point of the collection; None means now, and is resolved once."""
     where: Where = Field(default_factory=Where)
     select: Select

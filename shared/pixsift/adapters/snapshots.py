@@ -122,7 +122,7 @@ class Snapshots:
         }
 
     def object_ids(self, snapshot_id: str) -> list[int]:
-        """The chosen objects, by rank."""
+        """The chosen objects that have not been erased since, by rank."""
         rows = self._rows("snapshot_object_ids", snapshot_id=snapshot_id)
         return [int(row["object_id"]) for row in rows]
 

@@ -71,7 +71,7 @@ SELECT o.object_id
  ORDER BY o.object_id;
 
 -- name: pool_named
--- The object behind a URI: a version where one is named, else the newest we saw of that key.
+-- The objects behind a URI: one version where it is named, else all that we saw of that key.
 SELECT object_id
   FROM object
  WHERE bucket = %(bucket)s AND key = %(key)s

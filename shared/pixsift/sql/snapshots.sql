@@ -239,8 +239,11 @@ SELECT i.rank, o.bucket, o.key, o.version_id, d.reason, d.distance
  ORDER BY i.rank, o.bucket, o.key, o.version_id;
 
 -- name: snapshot_object_ids
--- To grow a dataset from an earlier snapshot.
-SELECT object_id FROM snapshot_item WHERE snapshot_id = %(snapshot_id)s ORDER BY rank;
+-- To grow a dataset from an earlier snapshot. Of an erased image no vector is left to keep away from.
+SELECT i.object_id
+  FROM snapshot_item i JOIN object o USING (object_id)
+ WHERE i.snapshot_id = %(snapshot_id)s AND o.erased_at IS NULL
+ ORDER BY i.rank;
 
 -- name: snapshots_holding
 -- Snapshots that hold an object, to redact it in.

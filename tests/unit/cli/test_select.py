@@ -82,6 +82,16 @@ def test_select__json_and_picture(ledger: LedgerOfRows, run: Run, tmp_path: Path
         ElementTree.fromstring(drawing)  # noqa: S314 - what we wrote ourselves
 
 
+def test_select__refuses_a_name_of_several_snapshots(
+    ledger: LedgerOfRows, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixsift.adapters.snapshots.Snapshots.find", lambda *_: ["s2", "s1"])
+    status, _, err = run(
+        "select", "--dry-run", "--collection", "shop", "--k", "5", "--preselected", "set"
+    )
+    assert (status, "2 snapshots are named 'set'; give an id, e.g. s2" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -185,6 +185,19 @@ def test_serve__grows_from_an_earlier_snapshot(world: World) -> None:
     assert not first & second
 
 
+def test_serve__grows_from_a_snapshot_with_an_erased_image(world: World) -> None:
+    world.serve(request())
+    with world.database.connection() as connection:
+        connection.execute(
+            "WITH gone AS (UPDATE object SET erased_at = now() WHERE object_id ="
+            " (SELECT object_id FROM snapshot_item ORDER BY rank LIMIT 1) RETURNING pixel_sha256)"
+            " DELETE FROM embedding e USING gone WHERE e.pixel_sha256 = gone.pixel_sha256"
+        )
+    grown = {"strategy": "k_center", "k": 4, "preselected_snapshot": "set"}
+    world.serve(request(request_id="r2", name="more", select=grown))
+    assert len(images(world.published("r2"))) == 4
+
+
 # -- repetitions ----------------------------------------------------------------------------
 
 
@@ -389,6 +402,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"select": {"strategy": "random", "k": 1, "preselected_snapshot": "x"}},
      "there is no snapshot 'x'"),
     ({"select": {"strategy": "k_center"}}, "invalid_request: select: "),
+    ({"select": {"strategy": "all", "k": 3}}, "strategy 'all' takes every image: leave out k"),
+    ({"select": {"strategy": "random", "k": 1, "seed": 1 << 63}}, "invalid_request: select.seed: "),
+    ({"select": {"strategy": "random", "k": 1, "quota": {"by": "a", "counts": {"b": 1}}}},
+     "counts need share 'explicit', not 'equal'"),
+    ({"at_seq": 1 << 63}, "invalid_request: at_seq: "),
     ({"k": 5}, "invalid_request: k: Extra inputs are not permitted"),
     ({"schema": "pixsift.snapshot-request/2"}, "invalid_request: schema: "),
 ]  # fmt: skip
