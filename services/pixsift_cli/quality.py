@@ -48,11 +48,14 @@ def quality(
     """Measure the images of a local folder and show what a collection's policy would say."""
     rules = read_policy(policy)
     limits = DecodeLimits(formats=_EVERY_FORMAT) if all_formats else DecodeLimits()
+    for path in (csv, html):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise UserError(f"cannot write {str(path)!r}: name a file in a folder that exists")
     judged = list(judge_folder(folder, rules, limits, workers))
     if csv is not None:
-        csv.write_text(to_csv(judged), "utf-8")
+        _write(csv, to_csv(judged))
     if html is not None:
-        html.write_text(quality_sheet(str(folder), judged, rules), "utf-8")
+        _write(html, quality_sheet(str(folder), judged, rules))
     if as_json:
         emit(to_facts(judged, rules), True, "")
     else:
@@ -91,9 +94,11 @@ def read_policy(text: str) -> QualityPolicy:
             text = Path(text).read_text("utf-8")
         except OSError as error:
             raise UserError(f"no policy file {text!r}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"policy file {text!r} is no text") from error
     try:
         return QualityPolicy.from_json(text or None)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"quality policy: {error}") from error
 
 
@@ -104,10 +109,11 @@ def judge_folder(
     paths = image_files(folder)
     with DecoderPool(224, workers=workers, limits=limits) as pool:
         for batch in _batches(paths):
-            results = pool.decode([path.read_bytes() for path in batch])
-            for path, result in zip(batch, results, strict=True):
+            found = [_read(path, limits.max_bytes) for path in batch]
+            results = iter(pool.decode([blob for blob in found if isinstance(blob, bytes)]))
+            for path, blob in zip(batch, found, strict=True):
                 name = path.relative_to(folder).as_posix()
-                yield _judged(name, result, policy)
+                yield _judged(name, next(results) if isinstance(blob, bytes) else blob, policy)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -128,7 +134,7 @@ def _batches(paths: list[Path]) -> Iterator[list[Path]]:
     batch: list[Path] = []
     weight = 0
     for path in paths:
-        size = path.stat().st_size
+        size = _size(path)
         if batch and (len(batch) == _BATCH_FILES or weight + size > _BATCH_BYTES):
             yield batch
             batch, weight = [], 0
@@ -136,6 +142,36 @@ def _batches(paths: list[Path]) -> Iterator[list[Path]]:
         weight += size
     if batch:
         yield batch
+
+
+def _read(path: Path, most: int) -> bytes | DecodeFailure:
+    """The file's bytes, unless it is too large to be an image (a film, say) or cannot be read."""
+    if _size(path) > most:
+        return DecodeFailure("too_many_bytes", f"at most {most}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return DecodeFailure("unreadable", error.strerror or "")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # gone since it was listed
+        return 0
+
+
+def _write(path: Path, text: str) -> None:
+    """A file name need not be valid UTF-8; what is not is written as an escape."""
+    try:
+        path.write_text(text, "utf-8", "backslashreplace")
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def _printable(name: str) -> str:
+    """Without the control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
 
 
 def _judged(name: str, result: DecodedImage | DecodeFailure, policy: QualityPolicy) -> Judged:
@@ -163,7 +199,7 @@ def _print(judged: list[Judged], policy: QualityPolicy) -> None:
             for flag in row.flags
         )
         what = row.reason if row.outcome == "refused" else ", ".join(row.flags)
-        table.add_row(Text(row.name), row.outcome, Text(what), ", ".join(values))
+        table.add_row(Text(_printable(row.name)), row.outcome, Text(what), ", ".join(values))
     console.print(table)
     if len(notable) > _MOST_ROWS:
         console.print(f"and {len(notable) - _MOST_ROWS} more; all of them with --csv or --json")
@@ -192,7 +228,7 @@ def _health_table(found: list[CameraHealth], by: str) -> Table:
         stuck = ", ".join(f"{run.frames} frames, {run.seconds:.0f} s" for run in health.stuck[:3])
         drift = f"{health.drift.change:+.3f}" if health.drift else "-"
         verdict = "good" if health.healthy else " and ".join(_ills(health))
-        name = Text(health.camera or f"(no {by})")
+        name = Text(_printable(health.camera) or f"(no {by})")
         table.add_row(name, str(health.frames), stuck or "-", drift, verdict)
     return table
 

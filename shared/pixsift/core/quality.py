@@ -110,7 +110,8 @@ class QualityPolicy:
         Each value is an action, or an object with ``action``, ``min`` and ``max``. Raises
         ValueError with the remedy for an unknown check, action, key or a limit that is no number.
         """
-        wanted: Any = json.loads(text) if isinstance(text, str) else (text or {})
+        wanted: Any = json.loads(text) if isinstance(text, str) else text
+        wanted = {} if wanted is None else wanted
         if not isinstance(wanted, Mapping):
             raise ValueError('a quality policy is an object such as {"blurred": "reject"}')
         checks = dict(DEFAULT_CHECKS)
@@ -274,6 +275,16 @@ def _check_from_json(name: str, value: Any) -> Check:
         raise ValueError(f"quality check {name!r}: action is off, flag or reject, not {action!r}")
     limits = [settings.get("min", default.minimum), settings.get("max", default.maximum)]
     for limit in limits:
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+        if limit is not None and not _is_number(limit):
             raise ValueError(f"quality check {name!r}: min and max are numbers, not {limit!r}")
     return Check(default.metric, action, minimum=limits[0], maximum=limits[1])
+
+
+def _is_number(value: Any) -> bool:
+    """A finite number: JSON of Python knows NaN and Infinity, that of the ledger does not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -99,6 +101,10 @@ def test_quality__policy_from_text_or_file(run: Run, folder: Path, tmp_path: Pat
         (["quality", "nowhere"], "is no folder"),
         (["quality", "{folder}", "--policy", '{"blurry": "reject"}'], "unknown quality check"),
         (["quality", "{folder}", "--policy", "nowhere.json"], "no policy file"),
+        (["quality", "{folder}", "--policy", "{folder}/deep/good.png"], "is no text"),
+        (["quality", "{folder}", "--policy", '{"dark": ' + "[" * 9**5], "quality policy"),
+        (["quality", "{folder}", "--csv", "nowhere/a.csv"], "cannot write"),
+        (["quality", "{folder}", "--html", "{folder}"], "cannot write"),
     ],
 )
 def test_quality__mistakes_are_one_line(
@@ -108,6 +114,35 @@ def test_quality__mistakes_are_one_line(
     assert status == 2
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has only names of valid UTF-8")
+def test_quality__odd_names_films_and_lost_files(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = (folder / "deep" / "good.png").read_bytes()
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(picture)
+    (folder / "\x1b[2J.png").write_bytes(b"no image")
+    with (folder / "film.mov").open("wb") as film:
+        film.truncate(2**32)
+    (folder / "lost.png").write_bytes(picture)
+    read = Path.read_bytes
+
+    def lose(path: Path) -> bytes:
+        if path.name == "lost.png":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", lose)
+    table, sheet = tmp_path / "all.csv", tmp_path / "sheet.html"
+    status, out, _ = run("quality", str(folder), "--csv", str(table), "--html", str(sheet))
+    assert status == 0
+    assert "\x1b[2J" not in out
+    rows = {row["image"]: row for row in csv.DictReader(table.read_text("utf-8").splitlines())}
+    assert rows["\\udcff.png"]["format"] == "PNG"
+    assert rows["film.mov"]["reason"] == "too_many_bytes"
+    assert rows["lost.png"]["reason"] == "unreadable"
+    assert "film.mov: too_many_bytes" in sheet.read_text("utf-8")
 
 
 def test_cameras__frozen_and_drifting_ones_are_told(

@@ -191,8 +191,9 @@ def test_policy__survives_json() -> None:
 
 @pytest.mark.parametrize(
     "policy",
-    [{"drak": "off"}, {"dark": "maybe"}, {"dark": {"limit": 3}}, {"dark": {"min": "low"}}],
-)
+    [{"drak": "off"}, {"dark": "maybe"}, {"dark": {"limit": 3}}, {"dark": {"min": "low"}},
+     {"dark": {"min": float("nan")}}, {"dark": {"max": float("inf")}}, {"dark": {"min": 10**400}}],
+)  # fmt: skip
 def test_policy__mistakes_are_named(policy: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="quality check 'd"):
         QualityPolicy.from_json(policy)
