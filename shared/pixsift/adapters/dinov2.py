@@ -116,7 +116,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} holds no readable config.json: {error}") from error
     if not isinstance(config, dict) or config.get("model_type") not in MODEL_TYPES:
         raise UserError(f"{folder} is no DINOv2 model: model_type must be one of {MODEL_TYPES}")
-    return {"patch_size": 14, "hidden_size": 768, **config}
+    config = {"patch_size": 14, "hidden_size": 768, **config}
+    for key in ("patch_size", "hidden_size"):
+        if type(config[key]) is not int or config[key] < 1:
+            raise UserError(f"{folder}: {key} in config.json is {config[key]!r}, not a size")
+    return config
 
 
 def hash_weights(folder: Path) -> str:
@@ -126,6 +130,7 @@ def hash_weights(folder: Path) -> str:
         raise UserError(
             f"{folder} holds no safetensors file; pickled weights (.bin, .pt) are not loaded"
         )
+    _check_index(folder, {file.name for file in files})
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0")
@@ -134,22 +139,40 @@ def hash_weights(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _check_index(folder: Path, hashed: set[str]) -> None:
+    """An index may name hashed files only: transformers loads whatever it says, pickles too."""
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            named = set(json.loads(index.read_text())["weight_map"].values())
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{index} is no index of weights: {error!r}") from error
+        if not named <= hashed:
+            raise UserError(
+                f"{index} names files that are no safetensors of {folder}: "
+                f"{sorted(map(str, named - hashed))[:3]}"
+            )
+
+
 def load_model(folder: Path, model_type: str) -> torch.nn.Module:
     """The model in float32 on the CPU, in evaluation mode. Raises UserError when weights lack."""
+    from safetensors import SafetensorError
     from transformers import Dinov2Model, Dinov2WithRegistersModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     kind: Any = Dinov2Model if model_type == "dinov2" else Dinov2WithRegistersModel
-    model, report = kind.from_pretrained(
-        folder,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        attn_implementation="sdpa",
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder}: the weights cannot be loaded: {error}") from error
     # transformers only warns and goes on with random numbers in place of what it did not find.
     absent = [key for key in report["missing_keys"] if "mask_token" not in key]
     if absent or report["mismatched_keys"]:

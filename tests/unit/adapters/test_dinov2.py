@@ -109,6 +109,27 @@ def test_load__pickled_weights_are_refused(tmp_path: Path) -> None:
         load_embedder(str(folder), device="cpu")
 
 
+@pytest.mark.parametrize("named", ["pytorch_model.bin", "../elsewhere.safetensors", 3])
+def test_load__an_index_names_hashed_files_only(tmp_path: Path, named: object) -> None:
+    """transformers loads what the index says; weights outside of the hash would pass unseen."""
+    folder = save_tiny(tmp_path / "m")
+    index = {"metadata": {}, "weight_map": {"embeddings.cls_token": named}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="no safetensors of"):
+        load_embedder(str(folder), device="cpu")
+
+
+def test_load__corrupt_weights_and_config_are_told_in_a_line(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "m")
+    (folder / "model.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_embedder(str(folder), device="cpu")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"patch_size": 0}))
+    with pytest.raises(UserError, match="patch_size"):
+        load_embedder(str(folder), device="cpu")
+
+
 def test_load__incomplete_weights_are_refused(tmp_path: Path) -> None:
     """transformers would warn and go on with random numbers."""
     from safetensors.torch import load_file, save_file
