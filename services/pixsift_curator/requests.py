@@ -33,7 +33,7 @@ def parse_request(body: str) -> SnapshotRequest | InvalidRequest:
     if not isinstance(raw, dict):
         return InvalidRequest("the body is no JSON object", None, {})
     try:
-        stored = json.dumps(raw, ensure_ascii=False)
+        stored = json.dumps(raw, ensure_ascii=False, allow_nan=False)  # nor has jsonb a NaN
         stored.encode()  # half a surrogate pair is no text to a database
     except ValueError:
         return InvalidRequest("the body cannot be stored", None, {})

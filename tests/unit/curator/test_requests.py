@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,19 @@ def test_parse_request__a_request_with_one_wild_field_never_crashes(name: str, v
         assert found.request_id in ("r1", None) or name == "request_id"
     else:
         assert "\x00" not in found.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "wild",
+    [
+        {"at_seq": 2**63},
+        {"select": {"k": 3, "seed": 2**63}},
+        {"where": {"quality": {"sharpness": {"min": float("nan")}}}},
+        {"where": {"quality": {"sharpness": {"max": float("inf")}}}},
+    ],
+)
+def test_parse_request__numbers_the_ledger_cannot_hold_are_refused(wild: dict[str, Any]) -> None:
+    assert isinstance(parse_request(json.dumps(request(**wild))), InvalidRequest)
 
 
 def test_spec_hash__is_of_what_decides_the_list() -> None:
