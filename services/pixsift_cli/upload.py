@@ -92,7 +92,8 @@ def _note(report: UploadReport, relative: str, done: "Future[int]") -> None:
     except DependencyDownError:
         raise
     except (PixsiftError, OSError) as error:
-        report.failed[relative] = str(error)
+        printable = relative.encode(errors="backslashreplace").decode()
+        report.failed[printable] = str(error)
         return
     if sent < 0:
         report.skipped += 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from pixsift.adapters.aws import s3_client
 from pixsift.errors import DependencyDownError, TransientError, UserError
@@ -82,6 +82,8 @@ class FolderUploads:
     def put(self, bucket: str, key: str, body: bytes | Path) -> str:
         """Write one object; returns its version id ("" in a bucket without versions)."""
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        if not _is_text(key):
+            raise UserError("the name is not UTF-8, as keys must be: rename the file")
         try:
             if isinstance(body, bytes):
                 answer = self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=kind)
@@ -159,7 +161,17 @@ def too_large(path: Path) -> bool:
     return path.stat().st_size > _MAX_PUT_BYTES
 
 
+def _is_text(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _translated(exc: ClientError | BotoCoreError, what: str) -> Exception:
+    if isinstance(exc, ParamValidationError):
+        return UserError(f"{what}: S3 allows no such name: check the bucket and the key")
     if isinstance(exc, BotoCoreError):
         return DependencyDownError(f"{what}: S3 does not answer: {exc}")
     code = exc.response["Error"]["Code"]

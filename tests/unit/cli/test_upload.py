@@ -1,6 +1,7 @@
 """``pixsift upload`` against moto: what is sent, what is left alone, what is said of mistakes."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,21 @@ def test_download__brings_back_what_was_put_and_stays_in_its_folder(
     assert written.relative_to((tmp_path / "out").resolve()).as_posix() == "a/1.jpg"
     with pytest.raises(UserError, match="outside"):
         uploads.download(S3Location("raw", "evil"), tmp_path / "out")
+
+
+def test_upload__a_file_whose_name_is_not_utf8_fails_alone(s3: Any, folder: Path) -> None:
+    Path(os.fsdecode(bytes(folder) + b"/caf\xe9.jpg")).write_bytes(b"latin")
+    result = run(str(folder), "s3://raw", "--json")
+    facts = json.loads(result.stdout)
+    assert (facts["uploaded"], result.exit_code) == (2, 1)
+    assert list(facts["failed"]) == ["caf\\udce9.jpg"]
+    assert "rename the file" in facts["failed"]["caf\\udce9.jpg"]
+
+
+def test_upload__a_bucket_name_s3_would_never_allow_is_the_users_mistake(
+    s3: Any, folder: Path
+) -> None:
+    error = run(str(folder), "s3://Bad_Bucket!/x").exception
+    assert isinstance(error, UserError)
+    assert "check the bucket" in str(error)
+    assert "\n" not in str(error)
