@@ -10,6 +10,7 @@ from importlib.resources import files
 
 import psycopg
 
+from pixsift.adapters.postgres import readable_url
 from pixsift.errors import DependencyDownError, UserError
 
 _LOCK_KEY = 0x70697873_69667431  # "pixsift1"
@@ -49,7 +50,7 @@ def migrate(database_url: str) -> list[str]:
     database does not answer.
     """
     try:
-        with psycopg.connect(database_url, autocommit=True) as connection:
+        with psycopg.connect(readable_url(database_url), autocommit=True) as connection:
             # A session lock: it outlives the per-file transactions and dies with the connection.
             connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
             _check_pgvector(connection)
@@ -66,7 +67,7 @@ def migrate(database_url: str) -> list[str]:
 def pending(database_url: str) -> list[str]:
     """Names of the migrations that have not been applied yet."""
     try:
-        with psycopg.connect(database_url, autocommit=True) as connection:
+        with psycopg.connect(readable_url(database_url), autocommit=True) as connection:
             row = connection.execute("SELECT to_regclass('schema_migrations')").fetchone()
             if row is None or row[0] is None:
                 return [m.name for m in migrations()]
@@ -80,7 +81,9 @@ def pending(database_url: str) -> list[str]:
 def server_versions(database_url: str) -> tuple[str, str]:
     """Of PostgreSQL and of its pgvector. Raises UserError for too old or no pgvector."""
     try:
-        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(
+            readable_url(database_url), autocommit=True, connect_timeout=5
+        ) as connection:
             _check_pgvector(connection)
             row = connection.execute(
                 "SELECT current_setting('server_version'), default_version"

@@ -15,6 +15,7 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper, Loader
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -61,6 +62,19 @@ def translated() -> Iterator[None]:
         if state.startswith(_DOWN) or (not state and isinstance(exc, psycopg.OperationalError)):
             raise DependencyDownError(f"PostgreSQL {state or 'connection'}: {text}") from exc
         raise
+
+
+def readable_url(url: str) -> str:
+    """``url``, when libpq can read it; raises UserError, which repeats none of it: it may hold a
+    password.
+    """
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise UserError(
+            "PIXSIFT_DATABASE_URL cannot be read: write postgresql://user@host:5432/database"
+        ) from None
+    return url
 
 
 class Database:
@@ -130,7 +144,7 @@ class Database:
 
     def _check(self) -> None:
         """One plain connection first: the pool would only say that it timed out."""
-        with translated(), psycopg.connect(self.url, connect_timeout=5) as connection:
+        with translated(), psycopg.connect(readable_url(self.url), connect_timeout=5) as connection:
             if TypeInfo.fetch(connection, "halfvec") is None:
                 raise UserError("this database is no ledger yet: run pixsift migrate")
 

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.migrate import pending
 from pixsift.adapters.postgres import Database, translated
 from pixsift.errors import DependencyDownError, PixsiftError, TransientError, UserError
 
@@ -34,6 +35,15 @@ def test_translated__by_the_reaction_asked_for(
 def test_translated__a_bug_stays_a_bug() -> None:
     with pytest.raises(psycopg.errors.UniqueViolation), translated():
         raise psycopg.errors.UniqueViolation("x")
+
+
+@pytest.mark.parametrize("url", ["secret", "postgresql://[secret"])
+def test_database__a_url_nobody_can_read_is_the_users_mistake(url: str) -> None:
+    with pytest.raises(UserError, match="PIXSIFT_DATABASE_URL") as caught, Database(url) as base:
+        base.connection().__enter__()
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UserError, match="PIXSIFT_DATABASE_URL"):
+        pending(url)
 
 
 def test_database__settings_of_every_session(database_url: str) -> None:
