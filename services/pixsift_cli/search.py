@@ -56,7 +56,7 @@ def search(
     collection: Annotated[
         str | None, typer.Option(help="Collection to search; default: the only one.")
     ] = None,
-    k: Annotated[int, typer.Option("--k", help="How many images.", min=1)] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", help="How many images.", min=1)] = 10,
     as_json: JsonOption = False,
 ) -> None:
     """The kept images nearest to some of yours, exactly, by cosine distance."""

@@ -39,7 +39,7 @@ def choose(
     ] = None,
     *,
     collection: Annotated[str | None, typer.Option(help="Collection to choose from.")] = None,
-    k: Annotated[int | None, typer.Option("--k", help="How many images.")] = None,
+    k: Annotated[int | None, typer.Option("--k", "-k", help="How many images.")] = None,
     strategy: Annotated[
         str | None,
         typer.Option(help="k_center, balanced, stratified, similar, random or all."),

@@ -38,7 +38,7 @@ def request(
     *,
     collection: Annotated[str | None, typer.Option(help="Collection to choose from.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the snapshot, a folder at S3.")] = None,
-    k: Annotated[int | None, typer.Option("--k", help="How many images.")] = None,
+    k: Annotated[int | None, typer.Option("--k", "-k", help="How many images.")] = None,
     strategy: Annotated[
         str | None,
         typer.Option(help="k_center, balanced, stratified, similar, random or all."),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _UNREACHABLE = (
     EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError,
-    NoCredentialsError, PartialCredentialsError, NoRegionError,
+    NoCredentialsError, PartialCredentialsError,
 )  # fmt: skip
 _THROTTLED = frozenset({
     "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestThrottled",
@@ -95,6 +95,10 @@ def aws_errors(what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         _reraise(error, what)
+    except NoRegionError as error:
+        raise DependencyDownError(
+            f"{what}: no region: set AWS_DEFAULT_REGION, or start the local loop: pixsift up"
+        ) from error
     except _UNREACHABLE as error:
         raise DependencyDownError(f"{what}: {error}") from error
     except BotoCoreError as error:
