@@ -140,6 +140,7 @@ class Consumer:
             deadline_seconds=self._settings.message_deadline_seconds,
             logger=self._logger,
             last_chance=last_chance,
+            outage_delay_seconds=self._settings.poll_seconds + 2,
         )
 
     @contextmanager

@@ -22,10 +22,12 @@ class Inbox:
         deadline_seconds: float,
         logger: Logger,
         last_chance: bool = False,
+        outage_delay_seconds: int = 12,
     ) -> None:
         self.queue = queue
         self.last_chance = last_chance
         self._visibility = visibility_timeout_seconds
+        self._outage_delay = outage_delay_seconds
         self._logger = logger
         self._acks = AckBuffer(queue)
         self._heartbeat = VisibilityHeartbeat(
@@ -72,8 +74,14 @@ class Inbox:
         self._heartbeat.forget(sent)
         return len(sent)
 
-    def release(self, messages: Sequence[Message], *, at_once: bool = False) -> None:
-        """Give messages back, hidden for longer each time, or visible at once."""
+    def release(
+        self, messages: Sequence[Message], *, at_once: bool = False, outage: bool = False
+    ) -> None:
+        """Give messages back: visible at once, or hidden for longer each time.
+
+        outage: hidden at least until a long poll that is still open has ended, which would
+        otherwise receive them once more for nothing.
+        """
         self._heartbeat.forget(messages)
         try:
             if at_once:
@@ -81,6 +89,8 @@ class Inbox:
                 return
             for message in messages:
                 delay = backoff_seconds(message.receive_count, random.random())
+                if outage:
+                    delay = max(delay, self._outage_delay)
                 self.queue.release([message], delay_seconds=delay)
         except PixsiftError as error:
             # Their visibility runs out by itself.

@@ -84,8 +84,8 @@ class Loop:
         self._telemetry.count("received", len(messages))
         try:
             deliveries = self._intake.read(inbox, messages)
-        except Exception:
-            inbox.release(messages)
+        except Exception as error:
+            inbox.release(messages, outage=isinstance(error, DependencyDownError))
             raise
         again = [d for d, _ in deliveries if inbox.last_chance or d.message.receive_count > 1]
         self._telemetry.count("received_again", len(again))

@@ -272,7 +272,8 @@ class Pipeline:
         message = delivery.message
         if delivery.error is not None:
             self._telemetry.count("released")
-            delivery.inbox.release([message])
+            outage = isinstance(delivery.error, DependencyDownError)
+            delivery.inbox.release([message], outage=outage)
             return
         if message.sent_at is not None:
             self._telemetry.observe("queue_age_seconds", max(0.0, time.time() - message.sent_at))

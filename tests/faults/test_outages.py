@@ -52,7 +52,7 @@ def test_consumer__a_refusal_of_everything_stops_receiving(aws: StubAws, databas
         for number in range(12):
             aws.raw.put(f"{number}.jpg", jpeg(10 + number))
         consumer.wait(lambda: everything.hits > 3)
-        time.sleep(3)  # the first release ends after two seconds
+        time.sleep(4)  # longer than anything was hidden for
         assert aws.ingest.most_received == 1 and not aws.dlq.messages
         aws.faults.clear()
         consumer.wait_until_drained(seconds=40)
