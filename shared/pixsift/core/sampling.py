@@ -204,21 +204,11 @@ def _similar(pool: Pool, request: Select, candidates: Indices, k: int) -> _Picks
 
 
 def _balanced(pool: Pool, request: Select, candidates: Indices, anchors: Indices, k: int) -> _Picks:
-    together = np.union1d(candidates, anchors)
     count = min(request.clusters or max(2, round(k**0.5)), candidates.size)
-    labels = cluster(pool.rows.subset(together), count, seed=request.seed)
-    column = np.full(pool.rows.count, -1, np.int32)
-    column[together] = labels
-    groups = {
-        f"cluster {label:05d}": candidates[column[candidates] == label]
-        for label in np.unique(column[candidates])
-    }
-    kept = {
-        f"cluster {label:05d}": anchors[column[anchors] == label]
-        for label in np.unique(column[anchors])
-    }
+    labels = cluster(pool.rows.subset(candidates), count, seed=request.seed)
+    groups = {f"cluster {n:05d}": candidates[labels == n] for n in np.unique(labels)}
     quota = allocate({n: g.size for n, g in groups.items()}, k, share=request.cluster_share)
-    return _inside_groups(pool, request, groups, kept, quota, inside="k_center")
+    return _inside_groups(pool, request, groups, anchors, quota, inside="k_center")
 
 
 def _stratified(
@@ -234,30 +224,28 @@ def _stratified(
         {n: g.size for n, g in groups.items()}, k,
         share=share, counts=quota.counts, cap=quota.cap,
     )  # fmt: skip
-    return _inside_groups(
-        pool, request, groups, column.strata(anchors), counts, inside=quota.inside
-    )
+    return _inside_groups(pool, request, groups, anchors, counts, inside=quota.inside)
 
 
 def _inside_groups(
     pool: Pool,
     request: Select,
     groups: dict[str, Indices],
-    anchors: dict[str, Indices],
+    anchors: Indices,
     counts: dict[str, int],
     *,
     inside: str,
 ) -> _Picks:
-    none = np.empty(0, np.intp)
+    """Choose in each group by itself, but away from every anchor, whatever group that is of."""
     parts: dict[str, _Picks] = {}
     for name, members in groups.items():
-        kept, k = anchors.get(name, none), counts[name]
+        k = counts[name]
         if not k:
             continue
         if inside == "k_center":
-            parts[name] = _k_center(pool.rows, members, kept, k, request.seed)
+            parts[name] = _k_center(pool.rows, members, anchors, k, request.seed)
         elif inside == "balanced":
-            parts[name] = _balanced(pool, request, members, kept, k)
+            parts[name] = _balanced(pool, request, members, anchors, k)
         else:
             parts[name] = _random(members, k, request.seed)
     facts: dict[str, object] = {

@@ -99,6 +99,15 @@ def test_select__a_value_named_like_the_missing_loses_no_image() -> None:
     assert sorted(chosen.indices) == list(range(6))
 
 
+def test_select__strata_keep_away_from_what_other_strata_chose_before() -> None:
+    rows = unit_rows(20, 8)
+    rows[15] = rows[2]  # the twin of an image of the other stratum
+    pool = make_pool(rows, {"robot": ["a"] * 10 + ["b"] * 10})
+    asked = Select(strategy="stratified", k=18, quota=Quota(by="robot"))
+    chosen = [i for i in select(pool, asked, preselected=[102]).object_ids if i >= 110]
+    assert 115 not in chosen[:-1]  # last of its stratum, or left out
+
+
 def test_select__tells_which_strata_ran_short() -> None:
     asked = Select(k=40, strategy="stratified", quota=Quota(by="robot"))
     report = select(POOL, asked).report
@@ -186,7 +195,7 @@ def test_select__refuses_with_numbers(asked: Select, message: str) -> None:
 
 @pytest.mark.parametrize("strategy", ["k_center", "random", "all"])
 def test_select__refuses_broken_pools(strategy: Strategy) -> None:
-    asked = Select(k=2, strategy=strategy)
+    asked = Select(k=None if strategy == "all" else 2, strategy=strategy)
     rows = unit_rows(5, 4)
     rows[3, 0] = np.nan
     with pytest.raises(UserError, match=r"1 embeddings hold no finite numbers, .* object 103"):
