@@ -168,10 +168,10 @@ def test_consumer__works_on_while_visibility_runs_out(aws: StubAws, database_url
 
     class SlowDecoder(PlainDecoder):
         def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
-            time.sleep(3.0)
+            time.sleep(4.0)
             return super().decode(blobs)
 
-    with running(aws, database_url, decoder=SlowDecoder(), visibility_timeout_seconds=1) as it:
+    with running(aws, database_url, decoder=SlowDecoder(), visibility_timeout_seconds=2) as it:
         aws.raw.put("a.jpg", jpeg(1))
         it.wait_until_drained()
         assert list(it.outcomes().values()) == [("kept", "new")]
