@@ -33,7 +33,7 @@ class Loop:
         faults: FaultPoints,
         logger: Logger,
         telemetry: Telemetry,
-        poll_seconds: int = 20,
+        poll_seconds: int = 8,
         slow_lane_every_seconds: float = 10.0,
         give_up_after: int = 13,
         turned: Callable[[], None] = lambda: None,

@@ -174,16 +174,16 @@ class ConsumerSettings(
     """How the consumer takes, holds and gives back work."""
 
     poll_seconds: int = Field(
-        default=10,
+        default=8,
         ge=0,
         le=20,
         description="long poll of the ingest queue, seconds; a stop waits for it to end",
     )
     stop_seconds: float = Field(
-        default=8.0,
+        default=6.0,
         ge=0,
         description="after SIGTERM: how long to finish what is in hand before it is given back, "
-        "seconds; with the poll it must stay below 20",
+        "seconds; with the poll and five more for closing, the whole stop stays below 20",
     )
     message_deadline_seconds: float = Field(
         default=600.0,
