@@ -7,7 +7,7 @@ from collections.abc import Callable
 from aws_lambda_powertools import Logger
 
 from pixsift.adapters.sqs import Message, SqsQueue
-from pixsift.errors import DependencyDownError, PixsiftError, TransientError
+from pixsift.errors import DependencyDownError, TransientError
 from pixsift.worker import VisibilityHeartbeat, backoff_seconds
 from pixsift_curator.curator import Curator, RequestMessage
 
@@ -26,7 +26,10 @@ def run(
     after_each: Callable[[], None] = lambda: None,
     pause_seconds: float = _DOWN_PAUSE_SECONDS,
 ) -> None:
-    """Serve until ``stop`` is set. A dependency that is down stops receiving, not the process."""
+    """Serve until ``stop`` is set. A dependency that is down stops receiving, not the process.
+
+    Nor does a bug: a request that meets one must not stop those behind it.
+    """
     while not stop.is_set():
         try:
             messages = queue.receive(
@@ -43,6 +46,9 @@ def run(
             stop.wait(pause_seconds)
         except TransientError as error:
             logger.warning("will try again", reason=str(error))
+        except Exception:
+            logger.exception("a bug, but not in serving a request: pausing")
+            stop.wait(pause_seconds)
         after_each()
 
 
@@ -55,19 +61,29 @@ def serve(
     stop: threading.Event,
     logger: Logger,
 ) -> None:
-    """One message: kept hidden while it is worked on, then acknowledged or given back."""
+    """One message: kept hidden while it is worked on, then acknowledged or given back.
+
+    After a bug it comes back later, and after its last receive the queue moves it to its DLQ.
+    """
     heartbeat.watch([message])
     try:
         reaction = curator.serve(RequestMessage(queue.name, message.message_id, message.body), stop)
-    except PixsiftError:
-        heartbeat.forget([message])
-        queue.release(
-            [message], delay_seconds=backoff_seconds(message.receive_count, random.random())
-        )
+    except (TransientError, DependencyDownError):
+        _release_later(queue, heartbeat, message)
         raise
+    except Exception:
+        logger.exception("a bug in serving a request", message_id=message.message_id,
+                         receive_count=message.receive_count)  # fmt: skip
+        _release_later(queue, heartbeat, message)
+        return
     heartbeat.forget([message])
     if reaction == "done":
         queue.ack([message])
     else:
         queue.release([message])
         logger.info("request handed back", message_id=message.message_id)
+
+
+def _release_later(queue: SqsQueue, heartbeat: VisibilityHeartbeat, message: Message) -> None:
+    heartbeat.forget([message])
+    queue.release([message], delay_seconds=backoff_seconds(message.receive_count, random.random()))

@@ -1,14 +1,16 @@
 """The curator's loop: what becomes of a message, by how serving it ended."""
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from aws_lambda_powertools import Logger
 
 from pixsift.adapters.sqs import Message, SqsQueue
-from pixsift.errors import DependencyDownError, TransientError
+from pixsift.errors import DependencyDownError, PermanentError, TransientError
 from pixsift.telemetry import make_logger
 from pixsift.worker import VisibilityHeartbeat
 from pixsift_curator import loop
@@ -47,34 +49,57 @@ class Queue:
 
 @dataclass
 class Served:
-    """A curator that ends as told."""
+    """A curator that ends as told: the first message, and its looks for leftovers."""
 
     end: Callable[[], Reaction]
+    resume_end: Callable[[], Reaction] = lambda: "done"
+    served: int = 0
     resumed: int = 0
 
     def serve(self, message: RequestMessage, stop: threading.Event) -> Reaction:
-        return self.end()
+        self.served += 1
+        return self.end() if self.served == 1 else "done"
 
     def resume(self, stop: threading.Event) -> bool:
         self.resumed += 1
+        self.resume_end()
         return False
 
 
-def run(end: Callable[[], Reaction]) -> tuple[Queue, Served]:
-    stop = threading.Event()
-    queue = Queue([Message("m1", "h1", "{}", receive_count=3)], stop)
-    served = Served(end)
+class Stop(threading.Event):
+    """Notes for how long the loop paused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        return super().wait(timeout)
+
+
+def run(
+    end: Callable[[], Reaction],
+    *,
+    resume_end: Callable[[], Reaction] = lambda: "done",
+    behind: Sequence[Message] = (),
+    stop: threading.Event | None = None,
+    logger: Logger = LOGGER,
+) -> tuple[Queue, Served]:
+    stop = stop or threading.Event()
+    queue = Queue([Message("m1", "h1", "{}", receive_count=3), *behind], stop)
+    served = Served(end, resume_end)
     with VisibilityHeartbeat(
         cast(SqsQueue, queue), visibility_timeout_seconds=60, deadline_seconds=60, logger=LOGGER
     ) as heartbeat:
         loop.run(
             cast(SqsQueue, queue), cast(Curator, served), heartbeat, stop=stop, poll_seconds=0,
-            visibility_timeout_seconds=60, logger=LOGGER, pause_seconds=0.01,
+            visibility_timeout_seconds=60, logger=logger, pause_seconds=0.01,
         )  # fmt: skip
     return queue, served
 
 
-def raising(error: Exception) -> Callable[[], Reaction]:
+def raising(error: BaseException) -> Callable[[], Reaction]:
     def end() -> Reaction:
         raise error
 
@@ -101,6 +126,40 @@ def test_run__what_may_succeed_later_comes_back_after_a_while(error: Exception) 
     assert 4 <= delay <= 8  # the third receive: 8 s, less up to half
 
 
-def test_run__a_bug_ends_the_process_and_the_message_comes_back_by_itself() -> None:
-    with pytest.raises(KeyError):
-        run(raising(KeyError("bug")))
+@pytest.mark.parametrize("error", [KeyError("bug"), PermanentError("not", "foreseen here")])
+def test_run__a_bug_delays_its_message_and_stops_none_behind_it(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = make_logger(f"test-serve-{type(error).__name__}", "ERROR")
+    queue, served = run(raising(error), behind=[Message("m2", "h2", "{}")], logger=logger)
+    ((message_id, delay),) = queue.released
+    assert message_id == "m1"
+    assert 4 <= delay <= 8
+    assert queue.acked == ["m2"]
+    assert served.resumed == 1
+    [line] = capsys.readouterr().out.splitlines()
+    document = json.loads(line)
+    assert document["message_id"] == "m1"
+    assert document["exception_name"] == type(error).__name__
+    assert "Traceback" in document["exception"]
+
+
+def test_run__a_bug_in_resuming_pauses_the_loop_and_does_not_end_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stop = Stop()
+    logger = make_logger("test-resume", "ERROR")
+    queue, served = run(
+        lambda: "done", resume_end=raising(KeyError("bug")), stop=stop, logger=logger
+    )
+    assert (queue.acked, queue.empty_polls, served.resumed) == (["m1"], 2, 1)
+    assert stop.pauses == [0.01]
+    assert "Traceback" in json.loads(capsys.readouterr().out)["exception"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_run__what_is_meant_to_end_the_process_ends_it(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        run(raising(error))
+    with pytest.raises(type(error)):
+        run(lambda: "done", resume_end=raising(error))
