@@ -51,10 +51,10 @@ class Harness:
     def outcomes(self, collection: str = "test") -> dict[str, tuple[str, str]]:
         return outcomes(self.database_url, collection)
 
-    def wait(self, holds: Callable[[], object], *, seconds: float = 20.0) -> None:
+    def wait(self, holds: Callable[[], object], *, seconds: float = 60.0) -> None:
         wait_until(holds, seconds=seconds, what=self.report)
 
-    def wait_until_drained(self, *, seconds: float = 20.0) -> None:
+    def wait_until_drained(self, *, seconds: float = 60.0) -> None:
         """Both queues are empty, nothing is hidden."""
         self.wait(lambda: self.aws.is_drained, seconds=seconds)
 
@@ -76,7 +76,7 @@ def running(
     rule: SourceRule | None = None,
     **settings: object,
 ) -> Iterator[Harness]:
-    """Run a consumer until the block ends; it must stop within ten seconds.
+    """Run a consumer until the block ends; it must stop within thirty seconds.
 
     collections: name -> quality policy.
     """
@@ -118,5 +118,5 @@ def running(
             yield Harness(aws, ledger, database_url, consumer, decoder, telemetry, stop)
         finally:
             stop.set()
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive(), "the consumer does not stop"

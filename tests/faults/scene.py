@@ -68,7 +68,7 @@ class Scene:
             result.setdefault(self.group_of[key], Counter())[outcome] += 1
         return result
 
-    def settle(self, *, seconds: float = 60.0) -> None:
+    def settle(self, *, seconds: float = 180.0) -> None:
         """Let an undisturbed consumer finish, then compare the ledger with what was sent."""
         with self.consumer() as consumer:
             wait_until(lambda: self.aws.is_drained, seconds=seconds, what=self.report)

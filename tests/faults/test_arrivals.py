@@ -200,7 +200,7 @@ def test_consumer__ten_thousand_duplicate_deliveries(aws: StubAws, database_url:
         backfill = Backfill(bucket=RAW, objects=objects * 25)
         for _ in range(8):
             aws.ingest.send(backfill.model_dump_json(by_alias=True))
-        consumer.wait_until_drained(seconds=60)
+        consumer.wait_until_drained(seconds=120)
         assert consumer.outcomes() == before
         assert set(before.values()) == {("kept", "new")}
         assert aws.calls["GetObject"] < 200, "a duplicate delivery is not fetched again"

@@ -21,14 +21,14 @@ def place(database_url: str, tmp_path: Path) -> Iterator[Scene]:
 def kill_at(place: Scene, point: str, passage: int) -> None:
     """Start a consumer that dies at the given passage of a point, and see it die."""
     with place.consumer(PIXSIFT_FAULT_POINT=f"{point}:{passage}") as consumer:
-        assert consumer.process.wait(30) == -9, consumer.log_text()
+        assert consumer.process.wait(90) == -9, consumer.log_text()
 
 
 def kill_at_random(place: Scene, chance: random.Random) -> None:
     """Start a consumer, let it fetch something, kill it a moment later."""
     before = place.aws.calls["GetObject"]
     with place.consumer() as consumer:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while place.aws.calls["GetObject"] == before and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.3))

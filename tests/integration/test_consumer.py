@@ -54,7 +54,7 @@ def test_consumer__every_upload_has_its_outcome(  # noqa: PLR0917 - fixtures
     with ConsumerProcess(environment, log=tmp_path / "log") as consumer:
         put("one.jpg", jpeg(1))
         put("robot 2/a+b näher %25.jpg", jpeg(2))
-        wait_until(lambda: len(outcomes(database_url)) == 2, seconds=30, what=consumer.log_text)
+        wait_until(lambda: len(outcomes(database_url)) == 2, seconds=90, what=consumer.log_text)
         put("again.jpg", jpeg(1))
         put("cut.jpg", truncated(3))
         put("text.jpg", b"not an image")
@@ -67,7 +67,7 @@ def test_consumer__every_upload_has_its_outcome(  # noqa: PLR0917 - fixtures
                 len(outcomes(database_url)) == 7
                 and outcomes(database_url).get(sent["deleted.jpg"], ("",))[0] == "gone"
             ),
-            seconds=30,
+            seconds=90,
             what=consumer.log_text,
         )
         found = outcomes(database_url)

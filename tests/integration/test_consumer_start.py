@@ -16,7 +16,7 @@ def start(**settings: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "pixsift_consumer.main"],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": folders, "PIXSIFT_MODEL": "stub",
              "AWS_DEFAULT_REGION": "us-east-1", **settings},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
