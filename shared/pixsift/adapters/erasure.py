@@ -82,11 +82,8 @@ class Erasure:
         block_content: the same bytes are not judged again under any key; otherwise only these
         versions are blocked. source: delete the versions in the source bucket as well.
         """
+        found = self._bury_all(found, reason, block_content)
         result = Erased(objects=[_version(row).uri for row in found])
-        with self._database.connection() as connection:
-            for row in found:
-                self._bury(connection, row, reason, block_content)
-        self._remove(found)
         ids = [row["object_id"] for row in found]
         pixels = sorted({bytes(p) for row in found for p in row["pixels"]})
         for object_id in ids:
@@ -99,6 +96,34 @@ class Erasure:
             result.vectors = self._forget(connection, ids, pixels)
         result.kept_vectors = len(pixels) - result.vectors
         return result
+
+    def _bury_all(
+        self, found: Sequence[dict[str, Any]], reason: str, block_content: bool
+    ) -> list[dict[str, Any]]:
+        """Bury and remove; returns ``found`` and the copies that arrived since it was found.
+
+        Whoever asks for the tombstones under a collection's lock sees them from the burial on, so
+        once every lock was had after it, no copy is on its way any more.
+        """
+        every: list[dict[str, Any]] = []
+        fresh = list(found)
+        while fresh:
+            with self._database.connection() as connection:
+                for row in fresh:
+                    self._bury(connection, row, reason, block_content)
+            self._remove(fresh)
+            every += fresh
+            fresh = self._arrived_since(every) if block_content else []
+        return every
+
+    def _arrived_since(self, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        ids = [row["object_id"] for row in found]
+        with self._database.connection() as connection:
+            with connection.transaction():
+                connection.execute(_SQL["wait_for_decisions"])
+            same = _rows(connection, "with_the_same_image", {"object_ids": ids})
+            new = [row["object_id"] for row in same if row["object_id"] not in set(ids)]
+            return _rows(connection, "erasure_facts", {"object_ids": new}) if new else []
 
     def _bury(
         self, connection: Connection, row: dict[str, Any], reason: str, block_content: bool

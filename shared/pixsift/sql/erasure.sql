@@ -32,6 +32,10 @@ LEFT JOIN collection c USING (collection_id)
 WHERE o.object_id = ANY (%(object_ids)s)
 GROUP BY o.object_id ORDER BY o.object_id
 
+-- name: wait_for_decisions
+-- Had after the tombstones are committed: no decision that has not seen them is under way.
+SELECT FROM collection ORDER BY collection_id FOR NO KEY UPDATE
+
 -- name: bury
 -- First of all: from here on no replay is decided as anything but gone.
 INSERT INTO tombstone (bucket, key_hash, content_hash, salt, reason)

@@ -174,6 +174,17 @@ def test_erase__copies_go_too_and_near_ones_are_decided_again(world: World) -> N
     }
 
 
+def test_erase__a_copy_that_arrived_since_it_was_asked_goes_too(world: World) -> None:
+    keep_secret(world)
+    eraser = erasure(world)
+    found = eraser.find("raw", "secret.jpg", None)
+    keep(world, "copy.jpg", content=SECRET, vector=turned(0))
+    done = eraser.erase(found, reason="")
+    assert {value[:2] for value in outcomes(world.url).values()} == {("gone", "erased")}
+    assert (len(done.objects), done.vectors, done.kept_vectors) == (2, 1, 0)
+    assert hashlib.sha256(SECRET).hexdigest() not in everything(world)
+
+
 def test_erase__a_vector_that_others_need_stays(world: World) -> None:
     keep_secret(world)
     keep(world, "copy.jpg", content=SECRET, vector=turned(0))
