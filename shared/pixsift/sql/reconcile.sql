@@ -2,7 +2,8 @@
 
 -- name: known_in_range
 -- One row per version in a half-open range of keys (bytes, as S3 orders them), with the outcome
--- that holds now in each of the collections that were asked for.
+-- that holds now in each of the collections that were asked for. Erased ones are among them: gone
+-- is an outcome too, and a source that was left in its bucket must not look as if it never arrived.
 SELECT o.key, o.version_id,
        coalesce(jsonb_object_agg(d.collection_id, d.outcome)
                 FILTER (WHERE d.collection_id IS NOT NULL), '{}') AS outcomes
@@ -13,7 +14,6 @@ LEFT JOIN (decision d JOIN collection c
     AND d.collection_id = ANY (%(collection_ids)s)
 WHERE o.bucket = %(bucket)s AND o.key > %(after)s
   AND (%(to)s::text IS NULL OR o.key <= %(to)s) AND starts_with(o.key, %(prefix)s)
-  AND o.erased_at IS NULL
 GROUP BY o.object_id
 ORDER BY o.key, o.object_id
 

@@ -144,6 +144,17 @@ def test_run__the_newest_are_left_to_the_queue(
     assert run(database_url, s3, old)[0].missing == 1
 
 
+def test_run__an_erased_source_left_in_its_bucket_is_settled(
+    database_url: str, s3: Any, ledger: Ledger, collection: Collection
+) -> None:
+    version = put(s3, "erased.jpg")
+    ledger.commit(collection, [Judged(version, "gone", "erased")])
+    with Database(database_url) as database, database.connection() as connection:
+        connection.execute("UPDATE object SET erased_at = now()")
+    found, sent = run(database_url, s3, Comparison([collection], "raw"))
+    assert (found.settled, found.missing, sent) == (1, 0, [])
+
+
 def test_run__an_unversioned_bucket(database_url: str, s3: Any, ledger: Ledger) -> None:
     collection = new_collection(ledger, sources=[SourceRule("plain")])
     decide(ledger, collection, put(s3, "a.jpg", "plain"))
