@@ -111,7 +111,14 @@ class Fetch:
         if event.delete_marker:
             listing = self._objects.list_versions(bucket, key)
             hidden = versions_hidden_by_markers(listing)
-            return [ObjectVersion(bucket, key, identity) for identity in hidden]
+            there = {version_id_of(line.version_id, line.etag) for line in listing}
+            # With versioning suspended a marker takes the place of the version without an id.
+            replaced = [
+                version
+                for version in self._ledger.versions_of(bucket, key)
+                if not version.is_versioned and version.version_id not in there
+            ]
+            return [ObjectVersion(bucket, key, identity) for identity in hidden] + replaced
         if event.version_id is not None:
             version = ObjectVersion(bucket, key, event.version_id)
             return [] if self._objects.head(bucket, key, version=version) else [version]

@@ -1,0 +1,36 @@
+"""What a removal really removed, by what S3 and the ledger say now."""
+
+from typing import Any
+from unittest.mock import Mock
+
+from pixsift.core.events import ObjectRemoved
+from pixsift.core.identity import ListedVersion, ObjectVersion
+from pixsift_consumer.arrivals import Arrival
+from pixsift_consumer.stages import Fetch
+
+
+def gone_after_a_marker(listing: list[ListedVersion], known: list[str]) -> list[str]:
+    """Version ids that a delete marker on ``raw/k`` turns into ``gone``."""
+    objects, ledger, anything = Mock(), Mock(), Mock()
+    objects.list_versions.return_value = listing
+    ledger.versions_of.return_value = [ObjectVersion("raw", "k", name) for name in known]
+    fetch = Fetch(objects, ledger, anything, max_object_bytes=1, telemetry=anything)
+    arrival = Arrival(anything, ObjectRemoved("raw", "k", delete_marker=True), [])
+
+    def reserve(size: int) -> Any:
+        raise AssertionError("a removal reads no bytes")
+
+    fetch.run(arrival, reserve)
+    return [judged.version.version_id for judged in arrival.others]
+
+
+def test_removed__with_versioning_suspended_the_marker_takes_the_place_of_the_object() -> None:
+    marker = ListedVersion("null", is_delete_marker=True)
+    assert gone_after_a_marker([marker], ["etag:a"]) == ["etag:a"]
+    below = ListedVersion("v1", etag="b")
+    assert gone_after_a_marker([marker, below], ["etag:a", "v1"]) == ["v1", "etag:a"]
+
+
+def test_removed__an_object_that_is_still_there_stays() -> None:
+    there = ListedVersion("null", etag="a")
+    assert gone_after_a_marker([there], ["etag:a"]) == []
