@@ -99,8 +99,9 @@ def _undo_one(name: str, text: str, as_json: bool) -> None:
         queue = SqsQueue(QueueSettings().ingest_queue)
         queue.depth()  # it must answer before a decision is taken back
         undone = set(rejudge.take_back(collection, ids))
-        queue.send(backfill_bodies([k.version for k in found if k.object_id in undone]))
+        # Before anything that can fail: duplicates of a remembered one that was taken back.
         changed = rejudge.again(collection, ids, why="undo")
+        queue.send(backfill_bodies([k.version for k in found if k.object_id in undone]))
     facts = {
         "sent_again": [k.version.uri for k in found if k.object_id in undone],
         "decided_again": [asdict(change) for change in changed],
