@@ -105,10 +105,20 @@ def _loop() -> Finding:
         return Finding("local loop", "wrong", str(error), "pixsift down, then pixsift up")
     if record is None:
         return Finding("local loop", "note", "not running", "pixsift up (not needed against AWS)")
-    dead = [process for process in record.processes if not process.is_alive()]
+    dead = [
+        f"{process.name} ended: {process.tail(1) or 'no word in its log'}"
+        for process in record.dead_processes()
+    ]
+    stores = record.dead_stores()
+    if "postgresql" in stores:
+        dead.append("postgresql ended")
+    if stores or not record.is_complete():
+        words = "; ".join(dead) or "its start has not finished, or was cut short"
+        remedy = "pixsift down, which deletes the loop's images and ledger, then pixsift up"
+        return Finding("local loop", "wrong", words, remedy)
     if dead:
-        words = "; ".join(f"{p.name} ended: {p.tail(1) or 'no word in its log'}" for p in dead)
-        return Finding("local loop", "wrong", words, "pixsift down, then pixsift up")
+        return Finding("local loop", "wrong", "; ".join(dead),
+                       "pixsift up, which starts it again and keeps the rest")  # fmt: skip
     return Finding("local loop", "ok", ", ".join(process.name for process in record.processes))
 
 

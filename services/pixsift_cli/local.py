@@ -14,6 +14,7 @@ from pixsift_cli.local_loop import (
     exports,
     localstack_venv,
     read_record,
+    restart_services,
     state_folder,
     stop_record,
 )
@@ -26,12 +27,12 @@ def register(app: typer.Typer) -> None:
 
 
 def up(as_json: JsonOption = False) -> None:
-    """Start the local loop and leave it running: AWS, ledger, consumer and curator."""
+    """Start the local loop and leave it running: AWS, ledger, consumer and curator.
+
+    Of a loop that runs already, only a service that died is started again.
+    """
     record = read_record(state_folder())
-    if record is None or not record.is_alive():
-        if record is not None:
-            _stop(record)
-        record = _start()
+    record = _start() if record is None else _mend(record)
     facts = {"environment": record.environment, "state": str(state_folder())}
     emit(facts, as_json, _how_to_use(record))
 
@@ -58,6 +59,22 @@ def _start() -> LoopRecord:
     if record is None:
         raise UserError(f"{loop.state} was deleted while the loop started: run pixsift up again")
     return record
+
+
+def _mend(record: LoopRecord) -> LoopRecord:
+    """Never at the price of images or ledger: whoever wants to lose them says ``down``."""
+    if not record.is_complete():
+        raise UserError(
+            "the local loop's start has not finished, or was cut short: wait for it; or "
+            "pixsift down, which deletes the loop's images and ledger, and then pixsift up"
+        )
+    dead = record.dead_stores()
+    if dead:
+        raise UserError(
+            f"{' and '.join(dead)} of the local loop died, and the loop's images and ledger go "
+            "with it: pixsift down, which deletes them, and then pixsift up"
+        )
+    return restart_services(state_folder(), record, _say)
 
 
 def _stop(record: LoopRecord) -> list[str]:

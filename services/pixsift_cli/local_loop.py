@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +44,33 @@ class LoopRecord:
     postgres: str
     processes: tuple[ProcessRecord, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    """What else the services were told by the environment of the command that started them."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "LoopRecord":
         """From the file's content."""
         processes = tuple(ProcessRecord(**process) for process in value["processes"])
-        return cls(value["postgres"], processes, dict(value["environment"]))
+        settings = dict(value.get("settings", {}))
+        return cls(value["postgres"], processes, dict(value["environment"]), settings)
 
-    def is_alive(self) -> bool:
-        """Whether all of it runs."""
-        return (
-            bool(self.processes)
-            and all(process.is_alive() for process in self.processes)
-            and EmbeddedPostgres(Path(self.postgres)).is_running()
-        )
+    def is_complete(self) -> bool:
+        """Whether everything was started once: otherwise ``up`` is at it, or was cut short."""
+        return {process.name for process in self.processes} >= {"localstack", *SERVICES}
+
+    def dead_processes(self) -> list[ProcessRecord]:
+        """Processes that were started and no longer run; PostgreSQL is not among them."""
+        return [process for process in self.processes if not process.is_alive()]
+
+    def is_postgres_running(self) -> bool:
+        """Whether the ledger's server runs."""
+        postgres = EmbeddedPostgres(Path(self.postgres))
+        return postgres.root.exists() and postgres.is_running()
+
+    def dead_stores(self) -> list[str]:
+        """Which of the two that hold the images and the ledger no longer run."""
+        dead = [process.name for process in self.dead_processes() if process.name not in SERVICES]
+        return dead if self.is_postgres_running() else [*dead, "postgresql"]
 
 
 class LocalLoop:
@@ -70,6 +83,7 @@ class LocalLoop:
         self._postgres = EmbeddedPostgres(_postgres_folder(self.state))
         self._processes: list[ProcessRecord] = []
         self.environment: dict[str, str] = {}
+        self._settings: dict[str, str] = {}
         self.stack = EventsStack()
 
     @property
@@ -103,15 +117,14 @@ class LocalLoop:
 
     def start_services(self, say: Say) -> None:
         """The consumer and the curator, as processes of their own."""
-        for name, module in SERVICES.items():
-            log = self.state / f"{name}.log"
-            process = spawn(
-                name, [sys.executable, "-c", f"from {module} import main; main()"],
-                environment={**_QUICK_TO_STOP, **os.environ, **self.environment},
-                log=log, cwd=self.state,
-            )  # fmt: skip
+        self._settings = {
+            name: value for name, value in os.environ.items()
+            if name.startswith("PIXSIFT_") and name not in self.environment
+        }  # fmt: skip
+        for name in SERVICES:
+            process = _start_service(name, self.state, self._record())
             self._note(process)
-            say(f"{name} runs, its log is {_short(log)}")
+            say(f"{name} runs, its log is {_short(Path(process.log))}")
 
     def check_services(self) -> None:
         """Raises DependencyDownError with the end of its log when a process died."""
@@ -141,11 +154,30 @@ class LocalLoop:
         self._write()
 
     def _record(self) -> LoopRecord:
-        return LoopRecord(str(self._postgres.root), tuple(self._processes), self.environment)
+        return LoopRecord(
+            str(self._postgres.root), tuple(self._processes), self.environment, self._settings
+        )
 
     def _write(self) -> None:
-        _write_private(self.state / "loop.json", json.dumps(asdict(self._record()), indent=1))
+        _write_record(self.state, self._record())
         _write_private(self.state / "env", exports(self.environment))
+
+
+def restart_services(state: Path, record: LoopRecord, say: Say) -> LoopRecord:
+    """Start the services that died again, and nothing else; returns what runs then.
+
+    Their settings are those they had, save those which the environment now sets otherwise.
+    """
+    state = state.absolute()
+    for dead in record.dead_processes():
+        if dead.name in SERVICES:
+            speak_to(record.environment)
+            process = _start_service(dead.name, state, record)
+            processes = (process if known == dead else known for known in record.processes)
+            record = replace(record, processes=tuple(processes))
+            _write_record(state, record)
+            say(f"{dead.name} had ended and runs again, its log is {_short(Path(process.log))}")
+    return record
 
 
 def stop_record(record: LoopRecord) -> list[str]:
@@ -244,6 +276,18 @@ def _postgres_folder(state: Path) -> Path:
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:10]
     return Path(tempfile.gettempdir()) / f"pixsift-{os.geteuid()}-{digest}"
+
+
+def _start_service(name: str, state: Path, record: LoopRecord) -> ProcessRecord:
+    return spawn(
+        name, [sys.executable, "-c", f"from {SERVICES[name]} import main; main()"],
+        environment={**_QUICK_TO_STOP, **record.settings, **os.environ, **record.environment},
+        log=state / f"{name}.log", cwd=state,
+    )  # fmt: skip
+
+
+def _write_record(state: Path, record: LoopRecord) -> None:
+    _write_private(state / "loop.json", json.dumps(asdict(record), indent=1))
 
 
 def _private_folder(folder: Path) -> None:

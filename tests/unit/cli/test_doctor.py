@@ -11,6 +11,8 @@ import pytest
 from moto import mock_aws
 from typer.testing import CliRunner
 
+from pixsift.adapters.processes import ProcessRecord
+from pixsift_cli.local_loop import LoopRecord
 from pixsift_cli.main import app
 
 
@@ -91,6 +93,28 @@ def test_doctor__a_dead_process_of_the_loop_is_told_with_its_last_words(
     status, findings = examine()
     assert status == 1
     assert "pixsift-consumer ended: no weights here" in findings["local loop"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("dead", "is_postgres_running", "remedy"),
+    [
+        ("pixsift-curator", True, "pixsift up, which"),
+        ("localstack", True, "pixsift down, which deletes"),
+        ("pixsift-curator", False, "pixsift down, which deletes"),
+    ],
+)
+def test_doctor__of_the_loop_only_a_dead_service_can_be_started_again(
+    machine: pytest.MonkeyPatch, tmp_path: Path, dead: str, is_postgres_running: bool, remedy: str
+) -> None:
+    machine.setattr(ProcessRecord, "is_alive", lambda process: process.name != dead)
+    machine.setattr(LoopRecord, "is_postgres_running", lambda _record: is_postgres_running)
+    names = ("localstack", "pixsift-consumer", "pixsift-curator")
+    processes = [{"name": name, "pid": 1, "started": "", "log": ""} for name in names]
+    record = {"postgres": str(tmp_path / "pg"), "processes": processes, "environment": {}}
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    status, findings = examine()
+    assert status == 1
+    assert findings["local loop"]["remedy"].startswith(remedy)
 
 
 def test_doctor__for_people_every_wrong_line_has_its_remedy_below(
