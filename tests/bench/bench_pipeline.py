@@ -318,7 +318,9 @@ def main(count: int, model_count: int, repeats: int) -> dict[str, Any]:
         Path(folder).chmod(0o755)
         with EmbeddedPostgres(Path(folder) / "pg") as server, stub() as url:
             for latency in (0.0, 0.015):
-                figures |= beside_naive(server, url, images, repeats=repeats, latency=latency)
+                found = beside_naive(server, url, images, repeats=repeats, latency=latency)
+                print(found, flush=True)  # noqa: T201 - what is known, should a later part fail
+                figures |= found
             if model_count:
                 figures |= beside_bare_model(server, url, images[:model_count])
     rows = [[name, value] for name, value in figures.items()]
