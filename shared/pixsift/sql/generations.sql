@@ -43,13 +43,18 @@ WHERE c.collection_id = %(collection_id)s AND c.state = 'current' AND g.state = 
 ORDER BY g.switched_at_seq DESC NULLS LAST, g.generation DESC LIMIT 1
 
 -- name: states_at
--- Every object's outcome in a generation at a point, in the order of arrival: the first row an
--- object ever had there. A remembered one (expired, its memory keeps filtering) is gone, but still
+-- Every object's outcome in a generation at a point, in the order of arrival: the first row that
+-- judged the object there (one that failed at first arrives when it is judged). A remembered one (expired, its memory keeps filtering) is gone, but still
 -- represents.
 SELECT d.object_id, d.outcome, d.reason, d.detail, d.representative_object_id AS representative,
        d.distance, coalesce(d.pixel_sha256, r.pixel_sha256) AS pixel_sha256, first.seq AS seq, r.object_id IS NOT NULL AS represents
 FROM decision d
-JOIN (SELECT object_id, min(valid_from_seq) AS seq, min(decision_id) AS id FROM decision
+JOIN (SELECT object_id,
+             coalesce(min(valid_from_seq) FILTER (WHERE outcome IN ('kept', 'duplicate')),
+                      min(valid_from_seq)) AS seq,
+             coalesce(min(decision_id) FILTER (WHERE outcome IN ('kept', 'duplicate')),
+                      min(decision_id)) AS id
+      FROM decision
       WHERE collection_id = %(collection_id)s AND generation = %(generation)s
       GROUP BY object_id) AS first USING (object_id)
 LEFT JOIN representative r ON r.collection_id = d.collection_id AND r.generation = d.generation
