@@ -70,9 +70,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger(self.database)
         self.oracle = Oracle(0.05)
         self.judged: dict[str, Judged] = {}
+        self.erased: set[str] = set()
         self.blocked: set[bytes] = set()
         """Content of erased images."""
         self.failed: set[str] = set()
+        """Their outcome is failed."""
+        self.unread: set[str] = set()
+        """Nobody has read their bytes, whatever their outcome is now."""
 
     @initialize()
     def create(self) -> None:
@@ -101,6 +105,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.collection, [Judged(self.judged[name].version, "failed", "timeout")]
         )
         self.failed.add(name)
+        self.unread.add(name)
         return name
 
     @rule(names=st.lists(versions, min_size=1, max_size=5))
@@ -148,9 +153,10 @@ class LedgerMachine(RuleBasedStateMachine):
         found = eraser.find(version.bucket, version.key, version.version_id)
         eraser.erase(found, reason="test")
         erased = {f"{row['key']}@{row['version_id']}" for row in found}
-        # Nobody has read the bytes of a version that failed: only the version itself is marked.
-        known = erased - self.failed
+        # Of a version whose bytes nobody has read, only the version itself is marked.
+        known = erased - self.unread
         self.blocked |= {self.judged[n].content_sha256 or b"" for n in known}
+        self.erased |= erased
         # One transaction removes them all; then everybody else is decided again, in order.
         self.failed -= erased
         self.oracle.remove_together(erased)
@@ -207,6 +213,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _deliver(self, names: list[str]) -> None:
         self.ledger.commit(self.collection, [self.judged[name] for name in names])
         self.failed -= set(names)
+        self.unread -= set(names) - self.erased
         for name in dict.fromkeys(names):
             judged = self.judged[name]
             assert judged.content_sha256 and judged.pixel_sha256
