@@ -57,7 +57,7 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
         )
         adapters = Adapters(
             ledger=Ledger(database, search=search, pause=points.passed),
-            objects=S3Objects(connections=settings.fetch_threads + 8),
+            objects=S3Objects(connections=settings.fetch_threads + 8, quick=True),
             queue=SqsQueue(settings.ingest_queue),
             dlq=SqsQueue(settings.ingest_dlq),
             decoder=stack.enter_context(decoder),

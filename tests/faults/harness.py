@@ -101,7 +101,7 @@ def running(
         consumer = Consumer(
             Adapters(
                 ledger=ledger,
-                objects=S3Objects(confirm_after_seconds=0.01),
+                objects=S3Objects(confirm_after_seconds=0.01, quick=True),
                 queue=SqsQueue("pixsift-ingest"),
                 dlq=SqsQueue("pixsift-ingest-dlq"),
                 decoder=decoder,

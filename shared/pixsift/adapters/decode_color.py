@@ -81,7 +81,7 @@ def _composited(image: Image.Image, transparent: bool, flags: list[str]) -> Imag
     """RGB over ``BACKGROUND``."""
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or transparent
     if not has_alpha:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     rgba = image.convert("RGBA")
     if rgba.getchannel("A").getextrema() == (255, 255):
         return rgba.convert("RGB")

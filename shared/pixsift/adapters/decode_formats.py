@@ -15,6 +15,8 @@ from typing import Final
 import simplejpeg
 from PIL import Image
 
+from pixsift.core.images import Pixels
+
 MARGIN: Final = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 only while its shorter side stays at least this many times
 the model's input: 51 to 53 dB to full decode, where a margin of 1 gives 41 to 45."""
@@ -56,11 +58,14 @@ def jpeg_factor(width: int, height: int, input_side: int) -> int:
     return max(f for f in (1, 2, 4, 8) if f == 1 or min(width, height) // f >= need)
 
 
-def jpeg_pixels(image: Image.Image, blob: bytes, factor: int, flags: list[str]) -> Image.Image:
+def jpeg_pixels(
+    image: Image.Image, blob: bytes, factor: int, flags: list[str]
+) -> tuple[Image.Image, Pixels | None]:
     """Decode a gray or color JPEG at 1/factor. Raises RefusedError for what warns of corruption.
 
     image: the same file, opened by Pillow but not loaded; it steps in where simplejpeg does not
     know the file's subsampling, and where the warning is only about padding.
+    Returns the picture, and its (H, W, 3) array where there is one already.
     """
     try:
         pixels = simplejpeg.decode_jpeg(
@@ -71,8 +76,10 @@ def jpeg_pixels(image: Image.Image, blob: bytes, factor: int, flags: list[str]) 
         _judge_warning(str(error), blob, flags)
         image.draft(None, (image.width // factor, image.height // factor))
         image.load()
-        return image
-    return Image.fromarray(pixels[..., 0].copy() if image.mode == "L" else pixels)
+        return image, None
+    if image.mode == "L":
+        return Image.fromarray(pixels[..., 0].copy()), None
+    return Image.fromarray(pixels), pixels
 
 
 def coded_picture(blob: bytes) -> bytes:

@@ -78,7 +78,7 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
         width, height = image.size
         _check_header(width, height, limits)
         mode, frames = image.mode, 2 if getattr(image, "is_animated", False) else 1
-        raw, factor = _load(image, blob, image_format, input_side, flags)
+        raw, at_hand, factor = _load(image, blob, image_format, input_side, flags)
         exif = read_exif(image, flags)  # after the pixels: a PNG may carry it behind them
         upright = transposed(
             to_srgb(raw, image.info.get("icc_profile"), "transparency" in image.info, flags),
@@ -90,7 +90,7 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
         flags.append("decoder_warning")
     if exif.orientation >= 5:
         width, height = height, width
-    pixels = np.asarray(upright)
+    pixels = np.asarray(upright) if at_hand is None or upright is not raw else at_hand
     if image_format == "JPEG" and has_gray_band(raw):
         raise RefusedError("corrupt", "gray band at the bottom: the end of the file was missing")
     coded = _coded_size(blob, image_format, width * height)
@@ -142,17 +142,18 @@ def _check_header(width: int, height: int, limits: DecodeLimits) -> None:
 
 def _load(
     image: Image.Image, blob: bytes, image_format: str, input_side: int, flags: list[str]
-) -> tuple[Image.Image, int]:
-    """The picture's pixels in their own mode, and the factor by which a JPEG was scaled down."""
+) -> tuple[Image.Image, Pixels | None, int]:
+    """The picture in its own mode, its array where there is one already, and the factor by which
+    a JPEG was scaled down."""
     if image_format != "JPEG":
         image.load()
-        return image, 1
+        return image, None, 1
     factor = jpeg_factor(image.width, image.height, input_side)
     if image.mode in ("RGB", "L"):
-        return jpeg_pixels(image, blob, factor, flags), factor
+        return *jpeg_pixels(image, blob, factor, flags), factor
     image.draft(None, (image.width // factor, image.height // factor))
     image.load()
-    return image, factor
+    return image, None, factor
 
 
 def _beyond_pixels(blob: bytes, raw: Image.Image, factor: int) -> bytes:

@@ -19,6 +19,7 @@ from botocore.exceptions import (
 )
 
 from pixsift.adapters.aws import aws_errors, s3_client
+from pixsift.adapters.quick_objects import QuickObjects
 from pixsift.core.identity import ListedVersion, ObjectVersion
 from pixsift.errors import ObjectGoneError, PermanentError, TransientError
 
@@ -70,8 +71,11 @@ class S3Objects:
         connections: int = 32,
         confirm_after_seconds: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
+        quick: bool = False,
     ) -> None:
+        """quick: read and write whole objects through obstore first (``quick_objects``)."""
         self._client = client or s3_client(connections=connections)
+        self._quick = QuickObjects(self._client) if quick else None
         self._confirm_after = confirm_after_seconds
         self._sleep = sleep
         # boto3 sorts versions and delete markers into two lists; which of them is newer is told
@@ -109,15 +113,20 @@ class S3Objects:
         max_bytes: int | None,
         reserve: Callable[[int], None] | None,
     ) -> FetchedObject:
+        def accept(size: int) -> None:
+            if max_bytes is not None and size > max_bytes:
+                raise PermanentError("too_large", f"{size} bytes, limit {max_bytes}")
+            if reserve is not None:
+                reserve(size)
+
+        if self._quick is not None and (answered := self._quick.get(version, accept)):
+            return FetchedObject(answered.body, answered.etag, answered.metadata)
         for _ in range(_BODY_ATTEMPTS):
             with aws_errors(f"get {version.uri}"):
                 answer = self._client.get_object(**_exactly(version))
             stream, size = answer["Body"], answer["ContentLength"]
             try:
-                if max_bytes is not None and size > max_bytes:
-                    raise PermanentError("too_large", f"{size} bytes, limit {max_bytes}")
-                if reserve is not None:
-                    reserve(size)
+                accept(size)
                 body = stream.read()
             except _CUT as error:
                 cause: BotoCoreError = error
@@ -125,6 +134,7 @@ class S3Objects:
             finally:
                 stream.close()
             if len(body) == size:
+                self._answered_by_boto3(version.bucket)
                 return FetchedObject(body, answer["ETag"].strip('"'), answer.get("Metadata", {}))
             cause = IncompleteReadError(actual_bytes=len(body), expected_bytes=size)
         raise TransientError(f"get {version.uri}: the body broke off: {cause}") from cause
@@ -162,6 +172,12 @@ class S3Objects:
     ) -> bool:
         """Write an object; False if ``only_if_absent`` and something is there already."""
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if only_if_absent else {}
+        if (
+            self._quick is not None
+            and not only_if_absent
+            and self._quick.put(bucket, key, body, content_type)
+        ):
+            return True
         try:
             with aws_errors(f"put s3://{bucket}/{key}"):
                 self._client.put_object(
@@ -169,6 +185,7 @@ class S3Objects:
                 )
         except ObjectGoneError:  # 412: the condition, not a deletion
             return False
+        self._answered_by_boto3(bucket)
         return True
 
     def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> None:
@@ -213,6 +230,10 @@ class S3Objects:
         then newest first."""
         for page in self._pages(bucket, prefix, after):
             yield from page
+
+    def _answered_by_boto3(self, bucket: str) -> None:
+        if self._quick is not None:
+            self._quick.boto3_succeeded(bucket)
 
     def _pages(self, bucket: str, prefix: str, after: str = "") -> Iterator[list[ListedObject]]:
         marker: dict[str, Any] = {"KeyMarker": after} if after else {}

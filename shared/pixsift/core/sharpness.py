@@ -72,7 +72,7 @@ def sharpness(luma: Luma) -> Sharpness:
     sigma = math.sqrt(max(0.0, float(noise.min()) ** 2 - QUANTIZATION**2)) / NOISE_PER_SIGMA
     if not textured.any():
         return Sharpness(0.0, None, None, sigma)
-    ratio = float(np.quantile(fine[textured] / coarse[textured], 0.9))
+    ratio = _quantile(fine[textured] / coarse[textured], 0.9)
     evenness = _evenness(patches, (horizontal, vertical), textured, noise)
     return Sharpness(float(textured.mean()), ratio, evenness, sigma)
 
@@ -99,9 +99,18 @@ def _evenness(
 def _noise(tiles: _Floats) -> float:
     """The calmest tiles' mean fine difference, as far as it is noise."""
     fine, coarse = tiles
-    calm = float(np.percentile(fine, 5))
-    white = calm >= WHITE * float(np.percentile(coarse, 5))
+    calm = _quantile(fine, 0.05)
+    white = calm >= WHITE * _quantile(coarse, 0.05)
     return float(np.clip(calm, QUANTIZATION, None if white else MAX_NOISE))
+
+
+def _quantile(values: _Floats, share: float) -> float:
+    """Interpolated as numpy does it by default, at a tenth of the time for some hundred values."""
+    ordered = np.sort(values)
+    at = share * (ordered.size - 1)
+    low = int(at)
+    high = min(low + 1, ordered.size - 1)
+    return float(ordered[low] + (ordered[high] - ordered[low]) * (at - low))
 
 
 def _less(energy: _Floats, noise: float) -> _Floats:
@@ -148,7 +157,8 @@ def _second_difference(patches: _Patches, step: tuple[int, int], distance: int) 
     difference -= window(-dy, -dx)
     np.abs(difference, out=difference)
     # 32 rows of at most 510 fit 16 bits, which is what makes this cheap
-    columns = difference.reshape(count, tall // TILE, TILE, wide).sum(axis=2, dtype=np.uint16)
+    rows = difference.view(np.uint16).reshape(count, tall // TILE, TILE, wide)
+    columns = rows.sum(axis=2, dtype=np.uint16)
     sums = columns.reshape(count, tall // TILE, wide // TILE, TILE).sum(axis=3, dtype=np.uint32)
     means: _Floats = sums.reshape(-1) / float(TILE * TILE)
     return means

@@ -44,10 +44,11 @@ ORDER BY g.switched_at_seq DESC NULLS LAST, g.generation DESC LIMIT 1
 
 -- name: states_at
 -- Every object's outcome in a generation at a point, in the order of arrival: the first row that
--- judged the object there (one that failed at first arrives when it is judged). A remembered one (expired, its memory keeps filtering) is gone, but still
--- represents.
+-- judged the object (one that failed at first arrives when it is judged). A remembered one (expired,
+-- its memory keeps filtering) is gone, but still represents.
 SELECT d.object_id, d.outcome, d.reason, d.detail, d.representative_object_id AS representative,
-       d.distance, coalesce(d.pixel_sha256, r.pixel_sha256) AS pixel_sha256, first.seq AS seq, r.object_id IS NOT NULL AS represents
+       d.distance, coalesce(d.pixel_sha256, r.pixel_sha256) AS pixel_sha256, first.seq AS seq,
+       r.object_id IS NOT NULL AS represents
 FROM decision d
 JOIN (SELECT object_id,
              coalesce(min(valid_from_seq) FILTER (WHERE outcome IN ('kept', 'duplicate')),
@@ -56,6 +57,7 @@ JOIN (SELECT object_id,
                       min(decision_id)) AS id
       FROM decision
       WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+        AND valid_from_seq <= %(at_seq)s
       GROUP BY object_id) AS first USING (object_id)
 LEFT JOIN representative r ON r.collection_id = d.collection_id AND r.generation = d.generation
      AND r.object_id = d.object_id AND r.valid_from_seq <= %(at_seq)s

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixsift.adapters import dinov2
 from pixsift.adapters.dinov2 import NORMALIZATION, Dinov2Embedder, hash_weights
 from pixsift.adapters.models import load_embedder
 from pixsift.adapters.torch_batches import TorchBatches
@@ -60,10 +61,22 @@ def test_preprocessing__equals_the_reference_processor(tiny: Path) -> None:
     assert float((actual - expected).abs().max()) < 2e-6
 
 
+@pytest.mark.parametrize(
+    ("half", "error"), [((), 1e-5), ((torch.bfloat16,), 0.02)], ids=["float32", "bfloat16"]
+)
 @pytest.mark.parametrize("registers", [0, 4])
-def test_embed__is_the_cls_token_after_the_last_norm(tmp_path: Path, registers: int) -> None:
+def test_embed__is_the_cls_token_after_the_last_norm(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    registers: int,
+    half: tuple[torch.dtype, ...],
+    error: float,
+) -> None:
+    # Whatever this processor computes in by itself.
+    monkeypatch.setattr(dinov2, "half_precision", lambda device: half)
     folder = save_tiny(tmp_path / "m", registers=registers)
     embedder = Dinov2Embedder(str(folder), device="cpu", max_batch=4)
+    assert embedder.dtype == (half[0] if half else torch.float32)
     images = photos(3)
     model = _reference_model(folder, registers)
     mean = torch.tensor(NORMALIZATION.mean).view(3, 1, 1)
@@ -74,10 +87,10 @@ def test_embed__is_the_cls_token_after_the_last_norm(tmp_path: Path, registers: 
     with torch.inference_mode():
         cls = model(pixels).last_hidden_state[:, 0]
     expected = torch.nn.functional.normalize(cls, dim=1).numpy()
-    np.testing.assert_allclose(embedder.embed(images).embeddings, expected, atol=1e-5)
+    np.testing.assert_allclose(embedder.embed(images).embeddings, expected, atol=error)
     mean_pooled = Dinov2Embedder(str(folder), device="cpu", pooling="mean")
     assert mean_pooled.space.space_id != embedder.space.space_id
-    assert not np.allclose(mean_pooled.embed(images).embeddings, expected, atol=1e-2)
+    assert not np.allclose(mean_pooled.embed(images).embeddings, expected, atol=0.05)
 
 
 def _reference_model(folder: Path, registers: int) -> torch.nn.Module:
