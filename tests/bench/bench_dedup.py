@@ -96,12 +96,15 @@ def two_consumers(url: str, stored: world.Halves, arrivals: world.Arrivals) -> d
     context = get_context("spawn")
     barrier, answers = context.Barrier(3), context.Queue()
     halves = [arrivals.vectors[0::2], arrivals.vectors[1::2]]
+    # Two processes on two cores: one BLAS thread each, as consumers are deployed.
+    os.environ["OMP_NUM_THREADS"] = "1"
     processes = [
         context.Process(target=_consumer, args=(url, part, number, barrier, answers))
         for number, part in enumerate(halves)
     ]
     for process in processes:
         process.start()
+    del os.environ["OMP_NUM_THREADS"]
     barrier.wait()
     started = time.perf_counter()
     locks = [lock for _ in processes for lock in answers.get()]

@@ -100,8 +100,12 @@ def oracle(stored: Halves, vectors: Halves) -> NDArray[np.bool_]:
 
 @contextmanager
 def durable_server() -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL of our own with fsync on: what is measured is durable."""
-    settings = {"shared_buffers": "2GB", "maintenance_work_mem": "2GB", "max_wal_size": "8GB"}
+    """A PostgreSQL of our own with fsync on: what is measured is durable.
+
+    Autovacuum is off: whoever is measured after a large load would pay for it.
+    """
+    settings = {"shared_buffers": "2GB", "maintenance_work_mem": "2GB", "max_wal_size": "8GB",
+                "autovacuum": "off"}  # fmt: skip
     with TemporaryDirectory(prefix="pxb-", dir="/tmp") as folder:
         root = Path(folder)
         root.chmod(0o755)

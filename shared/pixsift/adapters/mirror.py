@@ -26,6 +26,10 @@ _DENSE_FROM = 50
 _PAIRS_AT_ONCE = 8192
 
 
+Hits = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""(P,) queries and (P,) rows: pairs that belong together."""
+
+
 class Blocks(Protocol):
     """Where the rows of a mirror live and how they are multiplied: numpy, or a device."""
 
@@ -37,9 +41,7 @@ class Blocks(Protocol):
         """Copy one row over another."""
         ...
 
-    def hits(
-        self, queries: NDArray[np.float32], count: int, least: float
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def hits(self, queries: NDArray[np.float32], count: int, least: float) -> Hits:
         """Pairs (query, row) among the first ``count`` rows whose product is ``least`` or more."""
         ...
 
@@ -79,9 +81,7 @@ class NumpyBlocks:
         self._blocks[to_block].heads[:, to_row] = moved.heads[:, from_row]
         self._blocks[to_block].rests[to_row] = moved.rests[from_row]
 
-    def hits(
-        self, queries: NDArray[np.float32], count: int, least: float
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def hits(self, queries: NDArray[np.float32], count: int, least: float) -> Hits:
         """See ``Blocks.hits``."""
         heads, rests = self._split(queries)
         asked, found = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
@@ -127,15 +127,15 @@ class _Block:
 
     def hits(
         self, heads: NDArray[np.float32], rests: NDArray[np.float32], count: int, least: float
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    ) -> Hits:
         bounds = heads @ self.heads[:, :count]
-        query, row = _where(bounds >= least)
+        query, row = where(bounds >= least)
         if not rests.shape[1] or not len(query):
             return query, row
         if len(query) * _DENSE_FROM > bounds.size:
             # The bound rules out too little: one full product is cheaper than many small ones.
             lengths = np.outer(heads[:, -1], self.heads[-1, :count])
-            return _where(bounds - lengths + rests @ self.rests[:count].T >= least)
+            return where(bounds - lengths + rests @ self.rests[:count].T >= least)
         is_near = np.empty(len(query), bool)
         for begin in range(0, len(query), _PAIRS_AT_ONCE):
             q, r = query[begin : begin + _PAIRS_AT_ONCE], row[begin : begin + _PAIRS_AT_ONCE]
@@ -145,7 +145,7 @@ class _Block:
         return query[is_near], row[is_near]
 
 
-def _where(hits: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def where(hits: NDArray[np.bool_]) -> Hits:
     """``np.nonzero`` of a large and nearly empty array: looks at eight at a time."""
     if hits.shape[1] % 8:
         query, row = np.nonzero(hits)
@@ -191,12 +191,7 @@ class Mirror:
             grown[:start] = self.object_ids[:start]
             self.object_ids = grown
         self.object_ids[start:end] = object_ids
-        vectors = unit_rows(halves)
-        row = start
-        while row < end:
-            stop = min(end, (row // BLOCK_ROWS + 1) * BLOCK_ROWS)
-            self.blocks.put(row, vectors[row - start : stop - start])
-            row = stop
+        put_in_parts(self.blocks, start, unit_rows(halves))
         self.rows.update(zip(object_ids.tolist(), range(start, end), strict=True))
 
     def remove(self, object_ids: list[int]) -> None:
@@ -211,6 +206,15 @@ class Mirror:
                 self.blocks.move(last, row)
                 self.object_ids[row] = moved
                 self.rows[moved] = row
+
+
+def put_in_parts(blocks: Blocks, row: int, vectors: NDArray[np.float32]) -> None:
+    """Put (N, D) from ``row`` on, however many blocks that takes."""
+    first, end = row, row + len(vectors)
+    while row < end:
+        stop = min(end, (row // BLOCK_ROWS + 1) * BLOCK_ROWS)
+        blocks.put(row, vectors[row - first : stop - first])
+        row = stop
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixsift.adapters.mirror import Blocks, Mirror, NumpyBlocks, Slot, unit_rows
+from pixsift.adapters.cell_blocks import CellBlocks
+from pixsift.adapters.mirror import Blocks, Mirror, Slot, unit_rows
 from pixsift.adapters.postgres import Connection, Database
 from pixsift.core.dedup import SCREEN_MARGIN
 from pixsift.errors import TransientError
@@ -33,7 +34,7 @@ class ResidentSearch:
         self,
         database: Database,
         *,
-        new_blocks: Callable[[int], Blocks] = NumpyBlocks,
+        new_blocks: Callable[[int], Blocks] = CellBlocks,
         pause: Callable[[str], None] | None = None,
     ) -> None:
         """new_blocks: makes the storage for vectors of a dimension; pause: called with

@@ -1,4 +1,6 @@
-"""The pruned product never loses a pair, whatever the data and its order."""
+"""The pruned products never lose a pair, whatever the data and its order."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -6,11 +8,19 @@ from numpy.typing import NDArray
 
 from ledger_world import image, ledger_of, new_collection, rows
 from pixsift.adapters import resident_search
-from pixsift.adapters.mirror import BLOCK_ROWS, Mirror, NumpyBlocks, unit_rows
+from pixsift.adapters.cell_blocks import CellBlocks
+from pixsift.adapters.mirror import BLOCK_ROWS, Blocks, Mirror, NumpyBlocks, unit_rows
 from pixsift.adapters.resident_search import ResidentSearch
 from pixsift.errors import DependencyDownError
 
 Halves = NDArray[np.float16]
+MakeBlocks = Callable[[int], Blocks]
+both = pytest.mark.parametrize("make", [NumpyBlocks, CellBlocks])
+
+
+def small_cells(dimension: int) -> CellBlocks:
+    """Cells that are founded and judged after few rows and queries."""
+    return CellBlocks(dimension, settle_at=64, founders=4, patience=40)
 
 
 def data(kind: str, count: int, dimension: int, seed: int) -> Halves:
@@ -32,14 +42,17 @@ def expected(stored: Halves, queries: Halves, reach: float) -> NDArray[np.bool_]
     return near
 
 
+@both
 @pytest.mark.parametrize("kind", ["random", "bursts", "flat"])
 @pytest.mark.parametrize(("dimension", "count"), [(64, 900), (128, 5000), (256, 17_003)])
-def test_within__every_pair_and_nothing_far(kind: str, dimension: int, count: int) -> None:
+def test_within__every_pair_and_nothing_far(
+    kind: str, dimension: int, count: int, make: MakeBlocks
+) -> None:
     stored = data(kind, count, dimension, seed=1)
     queries = np.concatenate([stored[::701], data(kind, 20, dimension, seed=2)])
     noisy = queries.astype(np.float32) + np.random.default_rng(3).normal(0, 0.01, queries.shape)
     queries = noisy.astype(np.float16)
-    mirror = Mirror(NumpyBlocks(dimension))
+    mirror = Mirror(make(dimension))
     for start in range(0, count, 3333):
         block = stored[start : start + 3333]
         mirror.append(np.arange(start, start + len(block)), block)
@@ -50,9 +63,10 @@ def test_within__every_pair_and_nothing_far(kind: str, dimension: int, count: in
             assert set(np.flatnonzero(must[query])) <= set(ids) <= set(np.flatnonzero(may[query]))
 
 
-def test_remove__rows_change_places_across_blocks() -> None:
+@both
+def test_remove__rows_change_places_across_blocks(make: MakeBlocks) -> None:
     stored = data("random", BLOCK_ROWS + 100, 128, seed=4)
-    mirror = Mirror(NumpyBlocks(128))
+    mirror = Mirror(make(128))
     for start in range(0, len(stored), BLOCK_ROWS):
         part = stored[start : start + BLOCK_ROWS]
         mirror.append(np.arange(start, start + len(part)) + 7, part)
@@ -62,6 +76,60 @@ def test_remove__rows_change_places_across_blocks() -> None:
     found = mirror.within(unit_rows(stored[::50]), 0.01)
     for row, ids in zip(range(0, len(stored), 50), found, strict=True):
         assert ((row + 7) in ids) == (row not in gone)
+
+
+@both
+@pytest.mark.parametrize("seed", range(6))
+def test_within__after_any_coming_and_going(make: MakeBlocks, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    mirror = Mirror(small_cells(32) if make is CellBlocks else make(32))
+    scenes = chance.standard_normal((5, 32))
+    alive: dict[int, Halves] = {}
+    for turn in range(120):
+        if chance.random() < 0.7:
+            spread = chance.choice([0.05, 0.1, 2.0])  # scenes, and now and then none
+            noisy = scenes[chance.integers(5, size=9)] + spread * chance.standard_normal((9, 32))
+            halves = unit_rows(noisy.astype(np.float16)).astype(np.float16)
+            ids = 100 * turn + np.arange(9)
+            mirror.append(ids, halves)
+            alive.update(zip(ids.tolist(), halves, strict=True))
+        elif alive:
+            gone = chance.choice(list(alive), min(len(alive), 5), replace=False).tolist()
+            mirror.remove(gone)
+            for object_id in gone:
+                del alive[object_id]
+        if not alive:
+            continue
+        ids, stored = np.array(list(alive)), np.stack(list(alive.values()))
+        queries = stored[chance.integers(len(stored), size=3)]
+        must = expected(stored, queries, 0.02)
+        may = expected(stored, queries, 0.0202)
+        for query, found in enumerate(mirror.within(unit_rows(queries), 0.0201)):
+            assert len(set(found)) == len(found)
+            assert set(ids[must[query]]) <= set(found) <= set(ids[may[query]])
+    assert mirror.count == len(alive)
+
+
+def test_cells__are_founded_by_scenes_and_met_by_their_queries_only() -> None:
+    stored = data("bursts", 5000, 128, seed=8)
+    blocks = CellBlocks(128)
+    mirror = Mirror(blocks)
+    mirror.append(np.arange(5000), stored)
+    assert 8 <= len(blocks._cells) - 1 <= 12
+    mirror.within(unit_rows(stored[::10]), 0.05)
+    assert blocks._met / blocks._asked < 0.2
+
+
+def test_cells__are_dissolved_where_they_do_not_help() -> None:
+    stored = data("flat", 3000, 128, seed=9)
+    blocks = small_cells(128)
+    mirror = Mirror(blocks)
+    mirror.append(np.arange(3000), stored)
+    assert len(blocks._cells) > 1
+    for _ in range(3):
+        found = mirror.within(unit_rows(stored[:50]), 1.2)
+        assert all(row in ids for row, ids in enumerate(found))
+    assert len(blocks._cells) == 1
 
 
 def test_unit_rows__a_broken_vector_is_refused() -> None:
