@@ -40,7 +40,7 @@ from pixsift.core.calibration_chart import chart
 from pixsift.core.second_look import LookRule
 from pixsift.errors import UserError
 from pixsift.ports import Embedder, EmbeddingSpace
-from pixsift_cli.common import JsonOption
+from pixsift_cli.common import JsonOption, check_writable, no_nan, write_text
 from pixsift_cli.progress import progress
 
 EPSILONS = tuple(round(0.005 * step, 3) for step in range(1, 81))
@@ -75,11 +75,13 @@ def calibrate(
         Path | None, typer.Option(help="Folder of sequences: one folder each, in order of name.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Default: PIXSIFT_MODEL.")] = None,
-    precision: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.99,
-    recall: Annotated[float, typer.Option(min=0.0, max=1.0, help="Recall to aim for.")] = 0.93,
+    precision: Annotated[float, typer.Option(min=0.5, max=0.9999, callback=no_nan)] = 0.99,
+    recall: Annotated[
+        float, typer.Option(min=0.0, max=1.0, callback=no_nan, help="Recall to aim for.")
+    ] = 0.93,
     edited: Annotated[int, typer.Option(min=1, help="Pictures to measure edits of.")] = 120,
     sequence_gap: Annotated[
-        int, typer.Option(help="Frames at least so far apart show different things.")
+        int, typer.Option(min=1, help="Frames at least so far apart show different things.")
     ] = 200,
     camera_pattern: Annotated[
         str | None, typer.Option(help="Regular expression on the path with a group 'camera'.")
@@ -93,6 +95,7 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure precision and recall of near-duplicates against epsilon, and propose one."""
+    check_writable(out, chart_file)
     pool = _pool(images, sequences, edited, camera_pattern)
     settings = ModelSettings()
     embedder = load_embedder(
@@ -117,9 +120,9 @@ def calibrate(
             f"({result.noise:.2g}): ask for more recall, or use float32"
         )
     if out:
-        out.write_text(json.dumps(result.to_json(), indent=1) + "\n")
+        write_text(out, json.dumps(result.to_json(), indent=1) + "\n")
     if chart_file:
-        chart_file.write_text(_chart(result, pairs))
+        write_text(chart_file, _chart(result, pairs))
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2))
     else:

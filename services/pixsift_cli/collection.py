@@ -264,8 +264,10 @@ def _json(text: str, option: str) -> dict[str, Any]:
     """A JSON object, given as such or as the name of a file that holds one."""
     try:
         value = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{option} {text!r} is neither JSON nor a file of it: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{option} {text[:200]!r} is neither JSON nor a file of it: {error}"
+        ) from error
     if not isinstance(value, dict):
         raise UserError(f"{option}: expected a JSON object, not {type(value).__name__}")
     return value

@@ -14,7 +14,7 @@ from pixsift.adapters.snapshots import Snapshots
 from pixsift.config import BucketSettings
 from pixsift.core.identity import ObjectVersion
 from pixsift.errors import UserError
-from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
+from pixsift_cli.common import JsonOption, emit, open_database, printable, s3_uri
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +63,8 @@ def erase(
 
 def _ask(found: Sequence[dict[str, Any]], source: bool) -> None:
     for row in found:
-        typer.echo(ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri, err=True)
+        uri = ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri
+        typer.echo(printable(uri), err=True)
     where = "the ledger, snapshots and the source bucket" if source else "the ledger and snapshots"
     if not typer.confirm(f"Erase these {len(found)} versions from {where} for good?", err=True):
         raise UserError("nothing was erased")

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def whatif(
     name: Name, epsilon: Epsilon, no_second_look: WithoutLook = False,
-    examples: Annotated[int, typer.Option(min=0, help="How many examples to show.")] = 10,
+    examples: Annotated[int, typer.Option(min=0, max=1000, help="How many examples to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Say what another epsilon would change. Nothing is changed, nothing is embedded."""

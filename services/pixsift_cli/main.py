@@ -10,6 +10,7 @@ from importlib import import_module
 import typer
 
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift_cli.common import printable
 from pixsift_cli.local_loop import use_running_loop
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -59,8 +60,10 @@ def main() -> None:
         _fail(error, 3)
     except PixsiftError as error:
         _fail(error, 1)
+    except UnicodeEncodeError as error:  # of an argument: the ledger holds none
+        _fail(UserError(f"{error.object[:200]!r} is not {error.encoding}"), 2)
 
 
 def _fail(error: PixsiftError, status: int) -> None:
-    typer.echo(f"pixsift: {error}", err=True)
+    typer.echo(f"pixsift: {printable(str(error))}", err=True)
     sys.exit(status)

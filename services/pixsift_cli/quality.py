@@ -17,7 +17,7 @@ from pixsift.core.camera_health import CameraHealth, HealthLimits, camera_health
 from pixsift.core.images import DecodedImage, DecodeFailure
 from pixsift.core.quality import QualityPolicy, judge
 from pixsift.errors import UserError
-from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift_cli.common import JsonOption, check_writable, emit, no_nan, open_database, write_text
 from pixsift_cli.quality_report import Judged, to_csv, to_facts
 from pixsift_cli.quality_sheet import quality_sheet
 
@@ -48,14 +48,12 @@ def quality(
     """Measure the images of a local folder and show what a collection's policy would say."""
     rules = read_policy(policy)
     limits = DecodeLimits(formats=_EVERY_FORMAT) if all_formats else DecodeLimits()
-    for path in (csv, html):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise UserError(f"cannot write {str(path)!r}: name a file in a folder that exists")
+    check_writable(csv, html)
     judged = list(judge_folder(folder, rules, limits, workers))
     if csv is not None:
-        _write(csv, to_csv(judged))
+        write_text(csv, to_csv(judged))
     if html is not None:
-        _write(html, quality_sheet(str(folder), judged, rules))
+        write_text(html, quality_sheet(str(folder), judged, rules))
     if as_json:
         emit(to_facts(judged, rules), True, "")
     else:
@@ -70,7 +68,9 @@ def cameras(
         datetime | None, typer.Option(help="Only frames captured from then on (UTC).")
     ] = None,
     stuck_frames: Annotated[int, typer.Option(min=2, help="Equal frames in a row.")] = 5,
-    drift: Annotated[float, typer.Option(min=0.0, help="Change of brightness, 0 to 1.")] = 0.1,
+    drift: Annotated[
+        float, typer.Option(min=0.0, callback=no_nan, help="Change of brightness, 0 to 1.")
+    ] = 0.1,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 if a camera is ill.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -159,14 +159,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:  # gone since it was listed
         return 0
-
-
-def _write(path: Path, text: str) -> None:
-    """A file name need not be valid UTF-8; what is not is written as an escape."""
-    try:
-        path.write_text(text, "utf-8", "backslashreplace")
-    except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def _printable(name: str) -> str:

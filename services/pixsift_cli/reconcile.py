@@ -18,11 +18,12 @@ from pixsift.config import QueueSettings
 from pixsift.core.collection import Collection
 from pixsift.core.reconcile import Comparison, Differences
 from pixsift.errors import UserError
-from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
+from pixsift_cli.common import JsonOption, emit, no_nan, open_database, printable, s3_uri
 
 OnlyOne = Annotated[
     str | None, typer.Option("--collection", help="Only for this collection; default: all.")
 ]
+_CENTURY_MINUTES = 52_560_000
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count; send nothing.")]
 
 
@@ -36,7 +37,13 @@ def reconcile(
     *,
     collection: OnlyOne = None,
     older_than: Annotated[
-        float, typer.Option(min=0, help="Leave versions younger than this many minutes alone.")
+        float,
+        typer.Option(
+            min=0,
+            max=_CENTURY_MINUTES,
+            callback=no_nan,
+            help="Leave versions younger than this many minutes alone.",
+        ),
     ] = 15.0,
     dry_run: DryRun = False,
     as_json: JsonOption = False,
@@ -91,7 +98,7 @@ def backfill(
                 found = reconciler.run(comparison, wanted.key, after=after, progress=progress)
         except KeyboardInterrupt:
             found = comparison.found
-            typer.echo(f"interrupted; go on with: --after '{found.last_key}'", err=True)
+            typer.echo(f"interrupted; go on with: --after '{printable(found.last_key)}'", err=True)
             raise typer.Exit(130) from None
     emit(asdict(found), as_json, _text(uri, found, dry_run))
 

@@ -90,8 +90,8 @@ def embed_files(
         for start in range(0, len(files), _DECODE_AT_ONCE):
             some = files[start : start + _DECODE_AT_ONCE]
             decoded: list[tuple[Path, DecodedImage]] = []
-            blobs = [path.read_bytes() for path in some]
-            for path, image in zip(some, decoder.decode(blobs), strict=True):
+            blobs = read_files(some, failures)
+            for path, image in zip(blobs, decoder.decode(list(blobs.values())), strict=True):
                 if isinstance(image, DecodeFailure):
                     failures[str(path)] = image.reason
                 else:
@@ -106,6 +106,17 @@ def embed_files(
         reasons = "; ".join(f"{path}: {reason}" for path, reason in list(failures.items())[:3])
         raise UserError(f"none of {len(files)} files is an image pixsift can read: {reasons}")
     return np.concatenate(parts), embedded, failures
+
+
+def read_files(paths: Sequence[Path], failures: dict[str, str]) -> dict[Path, bytes]:
+    """The bytes of each; why others cannot be read goes into ``failures``."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = path.read_bytes()
+        except OSError as error:
+            failures[str(path)] = f"unreadable: {error.strerror}"
+    return found
 
 
 def nearest(

@@ -126,7 +126,7 @@ def request(
 @app.command("list")
 def list_(
     collection: Annotated[str | None, typer.Option(help="Only this collection.")] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many at most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Snapshots, newest first, and the requests that led to none."""
@@ -178,7 +178,7 @@ def build_request(file: Path | None, changes: dict[str, Any]) -> SnapshotRequest
     if file is not None:
         try:
             given = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, RecursionError) as exc:
             raise UserError(f"--file {file}: {exc}") from exc
         if not isinstance(given, dict):
             raise UserError(f"--file {file}: a request is a JSON object")

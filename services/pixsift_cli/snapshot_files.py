@@ -1,8 +1,9 @@
 """``pixsift snapshot download`` and ``clean``: the files of snapshots at S3."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from pixsift.core.descriptor import SNAPSHOT_FILE
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import ManifestRow
 from pixsift.errors import ObjectGoneError, PermanentError, UserError
-from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift_cli.common import JsonOption, emit, no_nan, open_database
 
 _THREADS = 16
 
@@ -62,7 +63,13 @@ def download(
 
 def clean(
     older_than_days: Annotated[
-        float, typer.Option(help="Only snapshots that failed at least so many days ago.", min=0)
+        float,
+        typer.Option(
+            min=0,
+            max=36_500,
+            callback=no_nan,
+            help="Only snapshots that failed at least so many days ago.",
+        ),
     ] = 7.0,
     apply: Annotated[bool, typer.Option("--apply", help="Delete; otherwise only list.")] = False,
     as_json: JsonOption = False,
@@ -102,15 +109,17 @@ def fetch_all(pieces: Sequence[Piece], folder: Path) -> tuple[int, list[str]]:
     """Fetch what is not there; how many were fetched, and the paths of those that are gone.
 
     Raises PermanentError for bytes that are not the ones listed, UserError for a path that would
-    leave ``folder``.
+    leave ``folder`` or cannot be written.
     """
     root = folder.resolve()
+    with _writing(root):
+        root.mkdir(parents=True, exist_ok=True)
 
     def one(piece: Piece) -> bool | None:
         path = (root / piece.path).resolve()
         if not path.is_relative_to(root):
             raise UserError(f"{piece.path!r} would leave {folder}")
-        if piece.sha256 and path.is_file() and _sha256(path.read_bytes()) == piece.sha256:
+        if _is_there(piece, path):
             return False
         try:
             content = piece.fetch()
@@ -118,16 +127,35 @@ def fetch_all(pieces: Sequence[Piece], folder: Path) -> tuple[int, list[str]]:
             return None
         if piece.sha256 and _sha256(content) != piece.sha256:
             raise PermanentError("checksum_mismatch", piece.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")  # a killed download leaves no half image
-        part.write_bytes(content)
-        part.replace(path)
+        _store(path, content)
         return True
 
     with ThreadPoolExecutor(_THREADS) as threads:
         results = list(threads.map(one, pieces))
     gone = [piece.path for piece, result in zip(pieces, results, strict=True) if result is None]
     return sum(result is True for result in results), gone
+
+
+def _is_there(piece: Piece, path: Path) -> bool:
+    with _writing(path):
+        return bool(piece.sha256 and path.is_file() and _sha256(path.read_bytes()) == piece.sha256)
+
+
+def _store(path: Path, content: bytes) -> None:
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")  # a killed download leaves no half image
+        part.write_bytes(content)
+        part.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise what the file system refuses as UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def _pieces(snapshots: Snapshots, snapshot: Snapshot, objects: S3Objects) -> list[Piece]:

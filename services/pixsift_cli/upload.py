@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pixsift.adapters.uploads import FolderUploads, S3Location, files_below, is_same, too_large
+from pixsift.config import BucketSettings
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.progress import progress
@@ -39,6 +40,7 @@ def upload(
 ) -> None:
     """Upload a folder; run it again after an interruption and it goes on where it stopped."""
     target = S3Location.parse(location)
+    _refuse_own_bucket(target.bucket)
     files = list(files_below(folder))
     if not files:
         raise UserError(f"{folder} holds no files: name the folder with the images")
@@ -51,6 +53,15 @@ def upload(
     )
     if report.failed:
         raise typer.Exit(1)
+
+
+def _refuse_own_bucket(bucket: str) -> None:
+    own = BucketSettings()
+    if bucket in (own.derived_bucket, own.curated_bucket):
+        raise UserError(
+            f"s3://{bucket} is a bucket that pixsift writes to, where nothing is judged: name a "
+            "source of a collection (pixsift collection show)"
+        )
 
 
 def upload_files(

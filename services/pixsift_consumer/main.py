@@ -14,7 +14,7 @@ from pixsift.adapters.postgres import Database
 from pixsift.adapters.s3 import S3Objects
 from pixsift.adapters.search import new_search
 from pixsift.adapters.sqs import SqsQueue
-from pixsift.config import ConsumerSettings, read_settings
+from pixsift.config import ConsumerSettings
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry, make_logger
@@ -28,7 +28,7 @@ def main() -> None:
     """Run the consumer; exit 2 for a wrong setting, 3 for a dependency that does not answer."""
     logger = make_logger("pixsift-consumer")
     try:
-        settings = read_settings(ConsumerSettings)
+        settings = ConsumerSettings()
         logger.setLevel(settings.log_level.upper())
         forbid_inspection()
         run(settings, logger)

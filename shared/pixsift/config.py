@@ -5,7 +5,7 @@ that no code knows LocalStack. Only ``main`` modules read settings; a function t
 threshold takes a float.
 """
 
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,20 +14,17 @@ from pixsift.errors import UserError
 
 
 class _Settings(BaseSettings):
+    """Raises UserError naming the first wrong variable, so that no caller can forget to."""
+
     model_config = SettingsConfigDict(env_prefix="PIXSIFT_", frozen=True, extra="ignore")
 
-
-SettingsT = TypeVar("SettingsT", bound=BaseSettings)
-
-
-def read_settings(settings: type[SettingsT]) -> SettingsT:
-    """The settings from the environment. Raises UserError naming the first wrong variable."""
-    try:
-        return settings()
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        variable = "PIXSIFT_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise UserError(f"{variable}={first['input']!r}: {first['msg']}") from exc
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            variable = "PIXSIFT_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise UserError(f"{variable}={first['input']!r}: {first['msg']}") from exc
 
 
 class DatabaseSettings(_Settings):
@@ -131,7 +128,11 @@ class LocalSettings(_Settings):
 class LoggingSettings(_Settings):
     """What a process tells about itself."""
 
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: str = Field(
+        default="INFO",
+        pattern=r"(?i)^(DEBUG|INFO|WARNING|ERROR)$",
+        description="DEBUG, INFO, WARNING or ERROR",
+    )
 
 
 class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, LoggingSettings):

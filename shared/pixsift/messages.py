@@ -109,6 +109,12 @@ class Export(_Message):
     mode: Literal["copy", "reference"] = "copy"
     formats: list[Literal["parquet", "webdataset"]] = ["parquet"]
 
+    @model_validator(mode="after")
+    def _references_hold_no_bytes(self) -> "Export":
+        if self.mode == "reference" and "webdataset" in self.formats:
+            raise ValueError("format 'webdataset' holds the bytes that mode 'reference' leaves out")
+        return self
+
 
 class SnapshotRequest(_Message):
     """Ask for a snapshot: the same model for SQS, CLI and HTTP."""

@@ -7,17 +7,22 @@ code here knows an emulator.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    InvalidConfigError,
+    InvalidRegionError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+    ProfileNotFound,
     ProxyConnectionError,
     SSLError,
 )
@@ -28,6 +33,7 @@ from pixsift.errors import (
     ObjectGoneError,
     PermanentError,
     TransientError,
+    UserError,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ _UNREACHABLE = (
     EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError,
     NoCredentialsError, PartialCredentialsError,
 )  # fmt: skip
+_MISCONFIGURED = (ConfigParseError, InvalidConfigError, InvalidRegionError, ProfileNotFound)
 _THROTTLED = frozenset({
     "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestThrottled",
     "TooManyRequestsException", "KMS.ThrottlingException", "RequestTimeout",
@@ -62,20 +69,28 @@ _GONE = {
 
 def s3_client(*, connections: int = 32, read_timeout_seconds: int = 20) -> "S3Client":
     """A thread-safe S3 client; ``connections`` bounds its pool."""
-    return boto3.client(
-        "s3",
-        config=_config(
-            connections,
-            read_timeout=read_timeout_seconds,
-            request_checksum_calculation="when_required",
-        ),
+    config = _config(
+        connections,
+        read_timeout=read_timeout_seconds,
+        request_checksum_calculation="when_required",
     )
+    with client_errors("S3 client"):
+        client = boto3.client("s3", config=config)
+        _read_port(client.meta.endpoint_url)
+    return client
 
 
 def sqs_client(*, connections: int = 8) -> "SQSClient":
     """A thread-safe SQS client; its read timeout outlives the longest long poll (20 s)."""
-    with aws_errors("SQS client"):
-        return boto3.client("sqs", config=_config(connections, read_timeout=30))
+    with client_errors("SQS client"):
+        client = boto3.client("sqs", config=_config(connections, read_timeout=30))
+        _read_port(client.meta.endpoint_url)
+    return client
+
+
+def _read_port(endpoint: str) -> None:
+    """ValueError for a port that is no number; boto3 looks at it only when it signs a call."""
+    _ = urlsplit(endpoint).port
 
 
 def _config(connections: int, **more: Any) -> Config:
@@ -89,6 +104,18 @@ def _config(connections: int, **more: Any) -> Config:
 
 
 @contextmanager
+def client_errors(what: str) -> Iterator[None]:
+    """``aws_errors`` around the making of a client, where ValueError tells of a wrong variable."""
+    try:
+        with aws_errors(what):
+            yield
+    except ValueError as error:
+        raise UserError(
+            f"{what}: {error}: check the AWS_ variables; AWS_ENDPOINT_URL starts with http"
+        ) from error
+
+
+@contextmanager
 def aws_errors(what: str) -> Iterator[None]:
     """Raise what botocore raised inside as pixsift's own errors; ``what`` names the call."""
     try:
@@ -99,6 +126,8 @@ def aws_errors(what: str) -> Iterator[None]:
         raise DependencyDownError(
             f"{what}: no region: set AWS_DEFAULT_REGION, or start the local loop: pixsift up"
         ) from error
+    except _MISCONFIGURED as error:
+        raise UserError(f"{what}: {error}: check the AWS_ variables") from error
     except _UNREACHABLE as error:
         raise DependencyDownError(f"{what}: {error}") from error
     except BotoCoreError as error:

@@ -8,6 +8,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pixsift.adapters.aws import client_errors
 from pixsift.errors import DependencyDownError, UserError
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def deploy(
 
     Raises UserError when the deployment fails or a resource type was skipped silently.
     """
-    cloudformation = client or boto3.client("cloudformation", config=_CONFIG)
+    with client_errors("CloudFormation client"):
+        cloudformation = client or boto3.client("cloudformation", config=_CONFIG)
     try:
         changed = _create_or_update(cloudformation, template, stack, parameters or {})
         if changed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from pixsift.adapters.aws import aws_errors
+from pixsift.adapters.aws import aws_errors, client_errors
 from pixsift.errors import TransientError
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ class EventBus:
 
     def __init__(self, name: str = "default", *, client: "EventBridgeClient | None" = None) -> None:
         self._name = name
-        self._client = client or boto3.client("events")
+        with client_errors("EventBridge client"):
+            self._client = client or boto3.client("events")
 
     def announce(self, detail_type: str, detail: dict[str, Any]) -> None:
         """Put one event. Raises TransientError or DependencyDownError when it was not taken."""

@@ -10,8 +10,8 @@ from importlib.resources import files
 
 import psycopg
 
-from pixsift.adapters.postgres import readable_url
-from pixsift.errors import DependencyDownError, UserError
+from pixsift.adapters.postgres import readable_url, translated
+from pixsift.errors import UserError
 
 _LOCK_KEY = 0x70697873_69667431  # "pixsift1"
 _UP, _DOWN = "-- migrate:up", "-- migrate:down"
@@ -47,50 +47,50 @@ def migrate(database_url: str) -> list[str]:
     """Bring the database up to date; returns the names of the migrations that were applied.
 
     Raises UserError for a changed migration or too old a pgvector, DependencyDownError when the
-    database does not answer.
+    database does not answer or the role lacks a right.
     """
-    try:
-        with psycopg.connect(readable_url(database_url), autocommit=True) as connection:
-            # A session lock: it outlives the per-file transactions and dies with the connection.
-            connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
-            _check_pgvector(connection)
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS schema_migrations ("
-                "version text PRIMARY KEY, checksum text NOT NULL,"
-                " applied_at timestamptz NOT NULL DEFAULT now())"
-            )
-            return [m.name for m in migrations() if _apply(connection, m)]
-    except psycopg.OperationalError as exc:
-        raise DependencyDownError(f"PostgreSQL does not answer: {exc}".strip()) from exc
+    with (
+        translated(),
+        psycopg.connect(readable_url(database_url), autocommit=True) as connection,
+    ):
+        # A session lock: it outlives the per-file transactions and dies with the connection.
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        _check_pgvector(connection)
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations ("
+            "version text PRIMARY KEY, checksum text NOT NULL,"
+            " applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        return [m.name for m in migrations() if _apply(connection, m)]
 
 
 def pending(database_url: str) -> list[str]:
     """Names of the migrations that have not been applied yet."""
-    try:
-        with psycopg.connect(readable_url(database_url), autocommit=True) as connection:
-            row = connection.execute("SELECT to_regclass('schema_migrations')").fetchone()
-            if row is None or row[0] is None:
-                return [m.name for m in migrations()]
-            rows = connection.execute("SELECT version FROM schema_migrations").fetchall()
-    except psycopg.OperationalError as exc:
-        raise DependencyDownError(f"PostgreSQL does not answer: {exc}".strip()) from exc
+    with (
+        translated(),
+        psycopg.connect(readable_url(database_url), autocommit=True) as connection,
+    ):
+        row = connection.execute("SELECT to_regclass('schema_migrations')").fetchone()
+        if row is None or row[0] is None:
+            return [m.name for m in migrations()]
+        rows = connection.execute("SELECT version FROM schema_migrations").fetchall()
     applied = {row[0] for row in rows}
     return [m.name for m in migrations() if m.version not in applied]
 
 
 def server_versions(database_url: str) -> tuple[str, str]:
     """Of PostgreSQL and of its pgvector. Raises UserError for too old or no pgvector."""
-    try:
-        with psycopg.connect(
+    with (
+        translated(),
+        psycopg.connect(
             readable_url(database_url), autocommit=True, connect_timeout=5
-        ) as connection:
-            _check_pgvector(connection)
-            row = connection.execute(
-                "SELECT current_setting('server_version'), default_version"
-                " FROM pg_available_extensions WHERE name = 'vector'"
-            ).fetchone()
-    except psycopg.OperationalError as exc:
-        raise DependencyDownError(f"PostgreSQL does not answer: {exc}".strip()) from exc
+        ) as connection,
+    ):
+        _check_pgvector(connection)
+        row = connection.execute(
+            "SELECT current_setting('server_version'), default_version"
+            " FROM pg_available_extensions WHERE name = 'vector'"
+        ).fetchone()
     return ("", "") if row is None else (row[0], row[1])
 
 

@@ -45,6 +45,13 @@ _TRANSIENT = ("40001", "40P01", "55P03", "57014", "25P03")
 _DOWN = ("08", "53", "57P", "58", "25006", "28", "3D000")
 """Connection, resources (disk, connections), shutdown, system, read-only after a failover, login,
 no such database."""
+_REMEDIES = {
+    "42501": "grant that right to the role of PIXSIFT_DATABASE_URL",
+    "42P01": "run pixsift migrate",
+    "42703": "run pixsift migrate",
+}
+"""Refused, no such table, no such column: no mistake in a request, but in what is deployed, which
+somebody will mend."""
 
 
 @contextmanager
@@ -57,6 +64,9 @@ def translated() -> Iterator[None]:
     except psycopg.Error as exc:
         state = exc.sqlstate or ""
         text = str(exc).strip()
+        if state in _REMEDIES:
+            first = text.split("\n", 1)[0]
+            raise DependencyDownError(f"PostgreSQL {state}: {first}: {_REMEDIES[state]}") from exc
         if state in _TRANSIENT:
             raise TransientError(f"PostgreSQL {state}: {text}") from exc
         if state.startswith(_DOWN) or (not state and isinstance(exc, psycopg.OperationalError)):

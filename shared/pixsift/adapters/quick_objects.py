@@ -17,6 +17,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from pixsift.adapters.aws import client_errors
 from pixsift.core.identity import ObjectVersion
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ class QuickObjects:
     def __init__(self, client: "S3Client", *, clock: Callable[[], float] = time.monotonic) -> None:
         """client: where endpoint and region are taken from; credentials are those of boto3."""
         self._clock = clock
-        session = boto3.Session()
-        self._has_credentials = session.get_credentials() is not None
+        with client_errors("S3 credentials"):
+            session = boto3.Session()
+            self._has_credentials = session.get_credentials() is not None
         if self._has_credentials:
             self._credentials = Boto3CredentialProvider(session)
         self._options = _options(client.meta.endpoint_url, client.meta.region_name)

@@ -23,6 +23,8 @@ MAX_PARTS = 10_000
 DEFAULT_PART_BYTES = GIB
 RESERVED_NAMES = frozenset({"metadata.parquet", "metadata.csv", "metadata.jsonl"})
 """Names that ImageFolder reads as metadata; an image of that name must not shadow ours."""
+_HASHED = "_hashed"
+"""The folder of keys that cannot be kept; a source's own folder of that name is one of them."""
 
 ETAG_VERSION = "etag:"
 """Prefix of the version id of an object in a bucket without versioning."""
@@ -91,17 +93,31 @@ def destination_keys(
 ) -> list[str]:
     """Where each (object version, split) goes: ``data/<split>/<source key>``, all different.
 
-    Where two chosen versions share a key, the later one in the list carries its version id before
-    the extension. Keys that would be too long under ``prefix``, or that are no plain relative
-    path (``../x``, ``a//b``), are replaced by their hash: nobody's download may leave its folder.
+    Where two chosen versions share a key, or one's key is a folder of the other's (``a`` and
+    ``a/b``, which no file system holds), the later one in the list carries its version id before
+    the extension. Keys for which that is not enough or would be too long under ``prefix``, or that
+    are no plain relative path (``../x``, ``a//b``), are replaced by their hash: nobody's download
+    may leave its folder.
     """
-    taken: set[str] = set()
+    files: set[str] = set()
+    folders: set[str] = set()
     keys = []
     for source, split in sources:
-        key = next(key for key in _candidates(source, split, prefix) if key not in taken)
-        taken.add(key)
+        files |= {f"data/{split}/{name}" for name in RESERVED_NAMES}
+        key = next(
+            key
+            for key in _candidates(source, split, prefix)
+            if key not in files and key not in folders and files.isdisjoint(_folders(key))
+        )
+        files.add(key)
+        folders.update(_folders(key))
         keys.append(key)
     return keys
+
+
+def _folders(key: str) -> list[str]:
+    parts = key.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def _candidates(source: ObjectVersion, split: str, prefix: str) -> Iterator[str]:
@@ -109,10 +125,8 @@ def _candidates(source: ObjectVersion, split: str, prefix: str) -> Iterator[str]
     stem, extension = posixpath.splitext(source.key)
     version = re.sub(r"[^A-Za-z0-9._-]", "-", source.version_id)
     digest = hashlib.sha256(f"{source.bucket}\n{source.key}\n{source.version_id}".encode())
-    hashed = f"_hashed/{digest.hexdigest()}"
+    hashed = f"{_HASHED}/{digest.hexdigest()}"
     names = [source.key, f"{stem}.{version}{extension}"]
-    if source.key in RESERVED_NAMES:
-        del names[0]
     if not _is_plain_path(source.key):
         names = []
     for name in names:
@@ -122,4 +136,7 @@ def _candidates(source: ObjectVersion, split: str, prefix: str) -> Iterator[str]
 
 
 def _is_plain_path(key: str) -> bool:
-    return all(part not in ("", ".", "..") for part in key.split("/")) and "\0" not in key
+    parts = key.split("/")
+    return all(part not in ("", ".", "..") for part in parts) and (
+        "\0" not in key and parts[0] != _HASHED
+    )

@@ -1,11 +1,14 @@
 """Identity of object versions, and the order of writes to one key."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 UNVERSIONED = "etag:"
 """Prefix of the version id of an object in a bucket without versioning."""
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+"""What boto3 takes for a name: old buckets have capitals and "_", which new ones may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class S3Uri:
         bucket, _, key = rest.partition("/")
         if rest == text or not bucket:
             raise ValueError("is no S3 URI: write s3://bucket/key")
+        if not _BUCKET.fullmatch(bucket):
+            raise ValueError(f"is no S3 URI: no bucket is called {bucket!r}")
         # Only the last one counts: a key may contain the very same text.
         key, found, version_id = key.rpartition("?versionId=") if "?versionId=" in key else (
             key, "", "")  # fmt: skip

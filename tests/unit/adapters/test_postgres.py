@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
-from pixsift.adapters.migrate import pending
+from pixsift.adapters.migrate import migrate, pending
 from pixsift.adapters.postgres import Database, translated
 from pixsift.errors import DependencyDownError, PixsiftError, TransientError, UserError
 
@@ -62,6 +63,34 @@ def test_database__says_what_is_missing(postgres: EmbeddedPostgres) -> None:
         _sleep(database)
 
 
+def test_database__a_database_without_the_schema_asks_for_migrate(
+    postgres: EmbeddedPostgres,
+) -> None:
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE bare")
+    with psycopg.connect(postgres.url("bare"), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+    with Database(postgres.url("bare")) as database:
+        for statement in ("SELECT 1 FROM collection", "SELECT newer FROM pg_class"):
+            with pytest.raises(DependencyDownError, match=r"^[^\n]+: run pixsift migrate$"):
+                _run(database, statement)
+
+
+def test_database__a_role_without_rights_is_told_which_one(
+    postgres: EmbeddedPostgres, database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute("CREATE ROLE guest LOGIN")
+    as_guest = make_conninfo(database_url, user="guest")
+    with Database(as_guest) as database, pytest.raises(DependencyDownError, match=r"table.*grant"):
+        _run(database, "SELECT 1 FROM collection")
+    with pytest.raises(DependencyDownError, match=r"schema_migrations.*grant"):
+        pending(as_guest)
+    with pytest.raises(DependencyDownError, match=r"schema public.*grant"):
+        migrate(as_guest)
+
+
 def test_database__killed_connections_are_replaced(database_url: str) -> None:
     with Database(database_url, max_connections=3) as database:
         with ThreadPoolExecutor(3) as pool:
@@ -78,5 +107,9 @@ def test_database__killed_connections_are_replaced(database_url: str) -> None:
 
 
 def _sleep(database: Database) -> None:
+    _run(database, "SELECT pg_sleep(0.05)")
+
+
+def _run(database: Database, statement: str) -> None:
     with database.connection() as connection:
-        connection.execute("SELECT pg_sleep(0.05)")
+        connection.execute(statement.encode())

@@ -81,3 +81,15 @@ def test_calibrate__a_broken_picture_is_named(tmp_path: Path) -> None:
     (images / "z.jpg").write_bytes(b"\xff\xd8\xff nothing")
     with pytest.raises(UserError, match=r"z\.jpg"):
         run("--model", "stub", "--images", images)
+
+
+@pytest.mark.parametrize("option", ["--out", "--chart"])
+def test_calibrate__a_file_that_cannot_be_written_is_told_before_measuring(
+    tmp_path: Path, option: str
+) -> None:
+    # The folder of images is absent, too, and would be complained of next.
+    result = CliRunner().invoke(
+        app, ["calibrate", "--images", str(tmp_path / "no"), option, str(tmp_path / "no" / "x")]
+    )
+    assert isinstance(result.exception, UserError)
+    assert "cannot write" in str(result.exception)

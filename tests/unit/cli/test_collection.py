@@ -73,6 +73,7 @@ def test_create__settings_are_stored(made: dict[str, Any], run: Run) -> None:
     [
         (["create", "x"], "--source"),
         (["create", "x", "--source", "raw/site"], "s3://bucket/key"),
+        (["create", "x", "--source", "s3://No Such Bucket!!/"], "no bucket is called"),
         (["create", "x", "--source", "s3://raw", "--epsilon", "3"], "between 0 and 2"),
         (["create", "x", "--source", "s3://raw", "--epsilon", "0.1", "--key-pattern", "("],
          "regular expression"),
@@ -239,3 +240,33 @@ def test_whatif_and_redecide__tell_the_same(
     done = json.loads(run("redecide", "yard", "--epsilon", "0.001", "--json")[1])
     assert (done["generation"], done["kept"]) == (2, 2)
     assert run("whatif", "yard", "--epsilon", "7")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["explain", "s3://b/\udcff"],
+        ["collection", "show", "\udcff"],
+        ["collection", "create", "x", "--source", "s3://b/\udcff"],
+        ["collection", "create", "x", "--source", "s3://b", "--quality-policy", '{"a":' * 100_000],
+        ["reconcile", "--older-than", "1e300"],
+        ["reconcile", "--older-than", "nan"],
+    ],
+)
+def test_command__what_nobody_can_read_is_a_users_mistake(run: Run, arguments: list[str]) -> None:
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert len(err) < 2000
+
+
+def test_explain__control_characters_of_a_key_do_not_reach_the_terminal(
+    made: dict[str, Any], run: Run, database_url: str
+) -> None:
+    key = "site-a/\x1b[2J.jpg"
+    with ledger_of(database_url) as ledger:
+        ledger.commit(ledger.collection("yard"), [finding(key, "rejected", "blurred")])
+    status, out, err = run("explain", f"s3://raw/{key}")
+    assert status == 0, err
+    assert "\x1b" not in out
+    assert "site-a/\\x1b[2J.jpg" in out
+    assert "\x1b" not in run("explain", f"s3://raw/{key}x")[2]

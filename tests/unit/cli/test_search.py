@@ -118,3 +118,10 @@ def test_search__another_model_is_refused(
     result = CliRunner().invoke(app, ["search", "--image", str(kept[0])])
     assert isinstance(result.exception, UserError)
     assert "another embedding space" in str(result.exception)
+
+
+def test_embed_files__one_that_cannot_be_read_is_left_out(photos: list[Path]) -> None:
+    gone = photos[0].with_name("gone.png")
+    _, embedded, failures = embed_files([*photos[:2], gone], StubEmbedder())
+    assert embedded == photos[:2]
+    assert failures == {str(gone): "unreadable: No such file or directory"}

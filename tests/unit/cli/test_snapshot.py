@@ -180,3 +180,47 @@ def test_fetch_all__never_leaves_the_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="would leave"):
         fetch_all([Piece("../x", "", lambda: b"x")], tmp_path / "in")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list", "--limit", "-1"),
+        ("list", "--limit", "99999999999999999999"),
+        ("clean", "--older-than-days", "1e300"),
+        ("clean", "--older-than-days", "nan"),
+        ("show", "\udcff"),
+    ],
+)
+def test_snapshot__what_the_ledger_cannot_hold_is_a_users_mistake(
+    world: World, run: Run, arguments: tuple[str, ...]
+) -> None:
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert "Traceback" not in err
+
+
+def test_snapshot__a_target_that_is_no_folder_is_told_before_anything_is_fetched(
+    tmp_path: Path,
+) -> None:
+    def fetch() -> bytes:
+        raise AssertionError("was fetched")
+
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for folder in (file, file / "below"):
+        with pytest.raises(UserError, match="cannot write"):
+            fetch_all([Piece("a.jpg", "", fetch)], folder)
+
+
+def test_snapshot__a_file_in_the_place_of_a_folder_is_a_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("mine")
+    with pytest.raises(UserError, match=r"cannot write .*data/a\.jpg"):
+        fetch_all([Piece("data/a.jpg", "", lambda: b"x")], tmp_path)
+
+
+def test_build_request__a_file_nested_without_end_is_a_users_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    file.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="--file"):
+        build_request(file, {})

@@ -132,3 +132,14 @@ def test_upload__a_bucket_name_s3_would_never_allow_is_the_users_mistake(
     assert isinstance(error, UserError)
     assert "check the bucket" in str(error)
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("bucket", ["pixsift-derived", "pixsift-curated"])
+def test_upload__into_a_bucket_that_pixsift_writes_to_is_refused(
+    s3: Any, folder: Path, bucket: str
+) -> None:
+    s3.create_bucket(Bucket=bucket)
+    result = run(str(folder), f"s3://{bucket}/robot-1")
+    assert isinstance(result.exception, UserError)
+    assert "nothing is judged" in str(result.exception)
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)

@@ -1,6 +1,7 @@
 """Copy plans: destinations are unique and stable, part ranges cover the object exactly once."""
 
 from itertools import pairwise
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from pixsift.core.copyplan import (
     GIB,
     MAX_KEY_BYTES,
     MAX_PARTS,
+    RESERVED_NAMES,
     CopyItem,
     destination_keys,
     needs_parts,
@@ -21,9 +23,12 @@ _KEYS = st.text(min_size=1, max_size=300).filter(lambda key: 0 < len(key.encode(
 _VERSIONS = st.builds(
     ObjectVersion,
     bucket=st.sampled_from(["raw", "other"]),
-    key=st.one_of(st.sampled_from(["a.jpg", "b/a.jpg", "a.v1.jpg", "metadata.parquet"]), _KEYS),
+    key=st.one_of(st.sampled_from([
+        "a.jpg", "b/a.jpg", "a.v1.jpg", "metadata.parquet", "b", "b/a.jpg/c", "b.v1", "b.v1/d",
+        "metadata.csv/a.jpg", "_hashed", "_hashed/a.jpg",
+    ]), _KEYS),
     version_id=st.sampled_from(["v1", "v2", "null", "etag:abc", "etag-abc"]),
-)
+)  # fmt: skip
 
 
 @given(
@@ -71,8 +76,12 @@ def test_destination_keys__differ_are_short_enough_and_repeat(
     assert len(set(keys)) == len(sources)
     assert all(len((prefix + key).encode()) <= MAX_KEY_BYTES for key in keys)
     assert keys == destination_keys(sources, prefix=prefix)
+    ours = {f"data/{split}/{name}" for split in ("train", "val") for name in RESERVED_NAMES}
+    files = ours.union(keys)
+    assert len(files) == len(ours) + len(keys)
     for (_, split), key in zip(sources, keys, strict=True):
         assert key.startswith(f"data/{split}/")
+        assert files.isdisjoint(str(folder) for folder in PurePosixPath(key).parents)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +100,9 @@ def test_destination_keys__differ_are_short_enough_and_repeat(
          ["data/train/a.jpg", "data/train/a.etag-f00.jpg"]),
         # an image that calls itself metadata must not shadow ours
         ([("raw", "metadata.parquet", "v1")], ["data/train/metadata.v1.parquet"]),
+        # a key that is the folder of an earlier one carries its version id
+        ([("raw", "k/a/b.jpg", "v1"), ("raw", "k/a", "v2")],
+         ["data/train/k/a/b.jpg", "data/train/k/a.v2"]),
     ],
 )  # fmt: skip
 def test_destination_keys__examples(
@@ -104,6 +116,13 @@ def test_destination_keys__never_leave_the_folder(key: str) -> None:
     (destination,) = destination_keys([(ObjectVersion("raw", key, "v1"), "train")])
     assert destination.startswith("data/train/_hashed/")
     assert ".." not in destination
+
+
+def test_destination_keys__below_an_earlier_key_falls_back_to_a_hash() -> None:
+    sources = [ObjectVersion("raw", key, "v1") for key in ("k/a", "k/a/b.jpg")]
+    keys = destination_keys([(version, "train") for version in sources])
+    assert keys[0] == "data/train/k/a"
+    assert keys[1].startswith("data/train/_hashed/")
 
 
 def test_destination_keys__a_third_clash_falls_back_to_a_hash() -> None:

@@ -61,6 +61,13 @@ def test_parse_request__numbers_the_ledger_cannot_hold_are_refused(wild: dict[st
     assert isinstance(parse_request(json.dumps(request(**wild))), InvalidRequest)
 
 
+def test_parse_request__a_reference_with_the_bytes_after_all_is_refused() -> None:
+    formats = ["parquet", "webdataset"]
+    found = parse_request(json.dumps(request(export={"mode": "reference", "formats": formats})))
+    assert isinstance(found, InvalidRequest)
+    assert "webdataset" in found.reason
+
+
 def test_spec_hash__is_of_what_decides_the_list() -> None:
     base = spec_hash(parsed(request()))
     assert spec_hash(parsed(request(request_id="other", at_seq=5))) == base
