@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pixsift.errors import UserError
+from pixsift_cli import demo
 from pixsift_cli.local_loop import LocalLoop, exports, read_record, speak_to, use_running_loop
 from pixsift_cli.main import app
 
@@ -68,3 +69,13 @@ def test_demo__a_folder_without_photos_is_told_before_anything_starts(tmp_path: 
     error = CliRunner().invoke(app, ["demo", "--images", str(tmp_path)]).exception
     assert isinstance(error, UserError)
     assert "no photos there" in str(error)
+
+
+def test_demo__says_which_of_too_many_photos_it_takes(tmp_path: Path) -> None:
+    for number in range(demo._MOST_PHOTOS + 1):
+        (tmp_path / f"{number:04}.jpg").touch()
+    said: list[str] = []
+    photos = demo._photos(tmp_path, said.append)
+    assert photos is not None
+    assert (len(photos), photos[-1].name) == (600, "0599.jpg")
+    assert said == ["of 601 photos, the first 600 by name are taken"]
