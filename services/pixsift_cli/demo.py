@@ -4,7 +4,6 @@ Everything is the real thing, each part a process of its own: LocalStack, Postgr
 and the curator. Whatever happens, Ctrl-C included, all that was started is stopped again.
 """
 
-import fcntl
 import shutil
 import signal
 import sys
@@ -21,6 +20,7 @@ from uuid import uuid4
 
 import typer
 
+from pixsift.adapters.localstack import check_installed
 from pixsift.adapters.outcomes import ObjectOutcome, Outcomes, tally
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.simulated_camera import load_scenes, photos_in
@@ -39,11 +39,11 @@ from pixsift_cli.local_loop import (
     Say,
     localstack_venv,
     read_record,
-    state_folder,
     stop_record,
 )
 from pixsift_cli.robots import Plan, Upload, plan_photos, plan_scenes
 from pixsift_cli.snapshot import wait_for
+from pixsift_cli.state_folder import claim, only_one, state_folder
 
 _STANDSTILL_SECONDS = 120.0
 """A message whose consumer died comes back after 60 s."""
@@ -85,8 +85,11 @@ def demo(
     """Three simulated robots upload, pixsift curates, a snapshot appears; the ledger is checked."""
     view = DemoView(quiet=as_json)
     photos = _photos(images, view.say)
+    check_installed(localstack_venv())
+    claim(state_folder())
     state = state_folder().absolute() / "demo"
-    with _only_one(state), _stopped_by_signals(), ThreadPoolExecutor(1) as pool:
+    with only_one(state.parent, "demo"), _stopped_by_signals(), ThreadPoolExecutor(1) as pool:
+        _clear(state)
         plan = pool.submit(_plan, photos, frames)
         report = _run(state, plan, view, k=k)
     emit(asdict(report), as_json, "")
@@ -135,6 +138,16 @@ def _run(state: Path, future: "Future[Plan]", view: DemoView, *, k: int) -> Demo
             loop.stop()
             shutil.rmtree(loop.postgres_folder, ignore_errors=True)
             shutil.rmtree(state / "localstack", ignore_errors=True)
+
+
+def _clear(state: Path) -> None:
+    """Remove the last demo's results, and what a killed one left running."""
+    record = read_record(state)
+    if record is not None:
+        stop_record(record)
+        shutil.rmtree(record.postgres, ignore_errors=True)
+    if state.exists():
+        shutil.rmtree(state)
 
 
 class _Demo:
@@ -278,23 +291,6 @@ class _Demo:
         missing = sum(1 for r in rows if r.outcome == "kept" and r.thumbnail_key not in thumbnails)
         if missing:
             report.complaints.append(f"{missing} kept images have no thumbnail")
-
-
-@contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    """One demo per state folder; what a killed one left behind is cleared away first."""
-    state.mkdir(parents=True, exist_ok=True)
-    with (state.parent / "demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise UserError(f"a demo is running in {state}: wait for it, or stop it") from exc
-        record = read_record(state)
-        if record is not None:
-            stop_record(record)
-            shutil.rmtree(record.postgres, ignore_errors=True)
-        shutil.rmtree(state)
-        yield
 
 
 @contextmanager

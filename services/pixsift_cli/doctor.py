@@ -17,7 +17,8 @@ from pixsift.adapters.uploads import FolderUploads
 from pixsift.config import BucketSettings, DatabaseSettings, ModelSettings, QueueSettings
 from pixsift.errors import PixsiftError
 from pixsift_cli.common import JsonOption, emit
-from pixsift_cli.local_loop import localstack_venv, read_record, state_folder
+from pixsift_cli.local_loop import localstack_venv, read_record
+from pixsift_cli.state_folder import state_folder
 
 State = Literal["ok", "wrong", "note"]
 """A note is worth knowing, and stops nothing."""

@@ -23,6 +23,7 @@ from pixsift.adapters.migrate import migrate
 from pixsift.adapters.processes import ProcessRecord, ask_to_stop, finish, spawn, stop
 from pixsift.config import LocalSettings
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift_cli.state_folder import cannot_be_used, state_folder
 
 Say = Callable[[str], None]
 SERVICES = {"pixsift-consumer": "pixsift_consumer.main", "pixsift-curator": "pixsift_curator.main"}
@@ -206,7 +207,9 @@ def read_record(state: Path) -> LoopRecord | None:
         return LoopRecord.from_json(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as exc:
+    except OSError as exc:
+        raise cannot_be_used(state, exc) from exc
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise UserError(f"{path} cannot be read ({exc}): delete it") from exc
 
 
@@ -234,11 +237,6 @@ def use_running_loop() -> None:
             speak_to(record.environment)
     except PixsiftError:
         return  # up, down and doctor tell about it
-
-
-def state_folder() -> Path:
-    """Where the local loop keeps what it knows."""
-    return Path(LocalSettings().state_dir)
 
 
 def localstack_venv() -> Path:

@@ -49,7 +49,7 @@ class LocalStack:
 
     def __init__(self, venv: Path, root: Path, *, port: int | None = None) -> None:
         """venv: where ``localstack/requirements.txt`` is installed. port: None picks a free one."""
-        self._python = venv.absolute() / "bin" / "python"
+        self._venv = venv.absolute()
         self.root = root.absolute()
         self._log = self.root / "localstack.log"
         self._port = port
@@ -57,14 +57,11 @@ class LocalStack:
 
     def start(self) -> LocalStackPlace:
         """Start it and wait until it answers. Raises UserError without its environment."""
-        if not self._python.exists():
-            raise UserError(
-                f"LocalStack is not installed: {self._python} is missing; {how_to_install()}"
-            )
+        check_installed(self._venv)
         self.root.mkdir(parents=True, exist_ok=True)
         port = self._port or free_port()
         self._process = spawn(
-            "localstack", [str(self._python), "-m", "localstack.runtime.main"],
+            "localstack", [str(_python(self._venv)), "-m", "localstack.runtime.main"],
             environment=_environment(self.root, port), log=self._log, cwd=self.root,
         )  # fmt: skip
         place = LocalStackPlace(port, self._process)
@@ -104,6 +101,13 @@ class LocalStack:
             time.sleep(0.1)
 
 
+def check_installed(venv: Path) -> None:
+    """Raises UserError with the remedy when LocalStack's environment is missing."""
+    python = _python(venv)
+    if not python.exists():
+        raise UserError(f"LocalStack is not installed: {python} is missing; {how_to_install()}")
+
+
 def how_to_install() -> str:
     """The commands that make LocalStack's environment, in a checkout or without one."""
     pins = files("pixsift").joinpath("localstack", "requirements.txt")
@@ -141,6 +145,10 @@ def is_port_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _python(venv: Path) -> Path:
+    return venv / "bin" / "python"
 
 
 def _environment(root: Path, port: int) -> dict[str, str]:

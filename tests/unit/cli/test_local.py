@@ -15,6 +15,7 @@ from pixsift.errors import UserError
 from pixsift_cli import local, local_loop
 from pixsift_cli.local_loop import LoopRecord, read_record
 from pixsift_cli.main import app
+from pixsift_cli.state_folder import only_one
 
 ALL = ("localstack", "pixsift-consumer", "pixsift-curator")
 ENVIRONMENT = {"AWS_ENDPOINT_URL": "http://localhost:1", "PIXSIFT_DATABASE_URL": "postgresql://x"}
@@ -129,11 +130,21 @@ def test_up__refuses_when_images_or_ledger_would_go(
     assert loop.is_untouched()
 
 
-def test_up__leaves_a_start_that_has_not_finished_alone(loop: Loop) -> None:
+def test_up__leaves_a_start_that_was_cut_short_alone(loop: Loop) -> None:
     loop.write(names=ALL[:2])
     error = up().exception
     assert isinstance(error, UserError)
-    assert "has not finished" in str(error)
+    assert "was cut short" in str(error)
+    assert loop.is_untouched()
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_up_and_down__wait_for_an_up_at_work(loop: Loop, command: str) -> None:
+    loop.write(names=ALL[:1])
+    with only_one(loop.state, "up"):
+        error = CliRunner().invoke(app, [command]).exception
+    assert isinstance(error, UserError)
+    assert "a pixsift up is at work" in str(error)
     assert loop.is_untouched()
 
 
