@@ -18,6 +18,7 @@ from pixsift_cli.local_loop import (
     restart_services,
     stop_record,
 )
+from pixsift_cli.local_services import wait_until_ready
 from pixsift_cli.state_folder import claim, only_one, state_folder
 
 
@@ -59,7 +60,7 @@ def _start() -> LoopRecord:
         loop.start_infrastructure(_say)
         collection = ensure_default_collection(loop.database_url, loop.stack.raw_bucket)
         _say(f"collection {collection.name!r} judges what lands there")
-        loop.start_services(_say)
+        wait_until_ready(loop.start_services(_say), _say)
     except BaseException:
         loop.stop()
         raise
