@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.embedded_postgres import EmbeddedPostgres, can_hold_socket
 from pixsift.adapters.events_stack import EventsStack, deploy_events_stack
 from pixsift.adapters.localstack import DEFAULT_PORT, STOP_SECONDS, LocalStack, is_port_free
 from pixsift.adapters.migrate import migrate
@@ -32,8 +32,6 @@ from pixsift_cli.local_services import (
 from pixsift_cli.state_folder import cannot_be_used, state_folder
 
 Say = Callable[[str], None]
-_LONGEST_SOCKET_FOLDER = 80
-"""Bytes; a Unix socket's whole path may have 107 (unix(7)), PostgreSQL's part of it included."""
 _OTHER_AWS = frozenset({
     "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT",
@@ -281,7 +279,7 @@ def _postgres_folder(state: Path) -> Path:
     folder = state / "postgres"
     parents = [parent for parent in folder.parents if parent.exists()]
     barred = os.geteuid() == 0 and not all(p.stat().st_mode & 0o001 for p in parents)
-    if len(os.fsencode(folder)) <= _LONGEST_SOCKET_FOLDER and not barred:
+    if can_hold_socket(folder) and not barred:
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:10]
     return Path(tempfile.gettempdir()) / f"pixsift-{os.geteuid()}-{digest}"

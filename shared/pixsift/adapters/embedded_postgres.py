@@ -8,6 +8,7 @@ beside the data, rather than opening somebody's home folder to everyone.
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from importlib.util import find_spec
@@ -17,8 +18,10 @@ from types import TracebackType
 from pixsift.errors import DependencyDownError, UserError
 
 _RELAXED = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-_SOCKET_PATH_LIMIT = 100
-"""sockaddr_un holds 107 bytes; PostgreSQL appends ``/.s.PGSQL.5432``."""
+_LONGEST_ROOT = 86
+"""Characters; sockaddr_un holds 107 bytes, and PostgreSQL appends ``/.s.PGSQL.5432``."""
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
+"""It goes through a shell, a comma-separated list and a URL: none of them reads these otherwise."""
 
 
 class EmbeddedPostgres:
@@ -39,8 +42,11 @@ class EmbeddedPostgres:
             **({} if durable else _RELAXED),
             **(settings or {}),
         }
-        if len(str(root)) + len("/.s.PGSQL.5432") > _SOCKET_PATH_LIMIT:
-            raise UserError(f"the PostgreSQL folder {root} is too long a path for a socket name")
+        if not can_hold_socket(root):
+            raise UserError(
+                f"the PostgreSQL folder {root} cannot hold its socket: use a shorter path of "
+                "letters, digits and _ . / -"
+            )
 
     def url(self, database: str = "pixsift") -> str:
         """A libpq URI for processes of this machine."""
@@ -126,6 +132,11 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             account = pwd.getpwnam("nobody")
             os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def can_hold_socket(root: Path) -> bool:
+    """Whether a server may live in ``root``: by the length and the characters of its path."""
+    return len(str(root)) <= _LONGEST_ROOT and _PLAIN_PATH.fullmatch(str(root)) is not None
 
 
 def _unprivileged_user() -> tuple[int | None, int | None, list[int] | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pixsift.adapters.embedded_postgres import EmbeddedPostgres
 from pixsift.errors import UserError
 from pixsift_cli import demo
 from pixsift_cli.local_loop import LocalLoop, exports, read_record, speak_to, use_running_loop
@@ -23,6 +24,16 @@ def test_postgres_folder__of_a_long_path_is_elsewhere_and_its_own(tmp_path: Path
     second = LocalLoop(tmp_path / ("y" * 90), venv=tmp_path).postgres_folder
     assert first != second
     assert len(str(first)) < 80 and tmp_path not in first.parents
+
+
+@pytest.mark.parametrize("name", ["my photos", "a,b", "50%", "Gänge", "it's"])
+def test_postgres_folder__of_a_path_that_others_would_misread_is_elsewhere(
+    tmp_path: Path, name: str
+) -> None:
+    folder = LocalLoop(tmp_path / name, venv=tmp_path).postgres_folder
+    assert tmp_path not in folder.parents
+    with pytest.raises(UserError, match="shorter path of letters, digits"):
+        EmbeddedPostgres(tmp_path / name)
 
 
 def test_read_record__nothing_or_rubbish(tmp_path: Path) -> None:
