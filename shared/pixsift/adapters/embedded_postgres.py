@@ -15,6 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
+import psycopg
+from psycopg.sql import SQL, Identifier
+
 from pixsift.errors import DependencyDownError, UserError
 
 _RELAXED = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -53,19 +56,18 @@ class EmbeddedPostgres:
         return f"postgresql://postgres@/{database}?host={self.root}"
 
     def start(self) -> None:
-        """Create the cluster on first use, start it, and make the database ``pixsift``."""
+        """Create the cluster on first use, start it, and make the database ``pixsift``.
+
+        A start that was cut short at any point is made up for by the next one.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         self._own(self.root)
-        fresh = not (self._data / "PG_VERSION").exists()
-        if fresh:
-            self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust",
-                      "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")  # fmt: skip
+        if not self._data.exists():
+            self._create_cluster()
         options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
         self._run("pg_ctl", "-D", str(self._data), "-l", str(self._log), "-w", "-t", "30",
                   "-o", options, "start")  # fmt: skip
-        if fresh:
-            self._run("psql", "-h", str(self.root), "-U", "postgres", "-qc",
-                      "CREATE DATABASE pixsift")  # fmt: skip
+        self._create_database("pixsift")
 
     def stop(self, *, mode: str = "fast") -> None:
         """Stop the server; ``mode`` is pg_ctl's: smart, fast or immediate (as a crash)."""
@@ -88,6 +90,23 @@ class EmbeddedPostgres:
         tb: TracebackType | None,
     ) -> None:
         self.stop(mode="immediate" if self._settings.get("fsync") == "off" else "fast")
+
+    def _create_cluster(self) -> None:
+        # Made beside: a folder called ``data`` is a whole cluster.
+        beside = self.root / "data.new"
+        shutil.rmtree(beside, ignore_errors=True)
+        self._run("initdb", "-D", str(beside), "-U", "postgres", "-A", "trust",
+                  "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")  # fmt: skip
+        beside.rename(self._data)
+
+    def _create_database(self, name: str) -> None:
+        try:
+            with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+                known = "SELECT FROM pg_database WHERE datname = %s"
+                if connection.execute(known, (name,)).fetchone() is None:
+                    connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        except psycopg.Error as exc:
+            raise DependencyDownError(f"embedded PostgreSQL: {exc}".strip()) from exc
 
     def _run(self, program: str, *arguments: str) -> None:
         result = self._execute(program, *arguments)
