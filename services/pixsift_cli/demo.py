@@ -5,17 +5,13 @@ and the curator. Whatever happens, Ctrl-C included, all that was started is stop
 """
 
 import shutil
-import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 import typer
@@ -42,6 +38,7 @@ from pixsift_cli.local_loop import (
     stop_record,
 )
 from pixsift_cli.robots import Plan, Upload, plan_photos, plan_scenes
+from pixsift_cli.signals import stopped_by_signals, uninterrupted
 from pixsift_cli.snapshot import wait_for
 from pixsift_cli.state_folder import claim, only_one, state_folder
 
@@ -88,7 +85,7 @@ def demo(
     check_installed(localstack_venv())
     claim(state_folder())
     state = state_folder().absolute() / "demo"
-    with only_one(state.parent, "demo"), _stopped_by_signals(), ThreadPoolExecutor(1) as pool:
+    with only_one(state.parent, "demo"), stopped_by_signals(), ThreadPoolExecutor(1) as pool:
         _clear(state)
         plan = pool.submit(_plan, photos, frames)
         report = _run(state, plan, view, k=k)
@@ -134,7 +131,7 @@ def _run(state: Path, future: "Future[Plan]", view: DemoView, *, k: int) -> Demo
         return report
     finally:
         view.say("stopping what was started")
-        with _uninterrupted():
+        with uninterrupted():
             loop.stop()
             shutil.rmtree(loop.postgres_folder, ignore_errors=True)
             shutil.rmtree(state / "localstack", ignore_errors=True)
@@ -291,35 +288,3 @@ class _Demo:
         missing = sum(1 for r in rows if r.outcome == "kept" and r.thumbnail_key not in thumbnails)
         if missing:
             report.complaints.append(f"{missing} kept images have no thumbnail")
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """A terminal that closes, or a polite kill, ends the demo as Ctrl-C does."""
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    known: dict[int, Any] = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.stderr.write("pixsift: interrupted; everything that was started is stopped\n")
-        raise typer.Exit(130) from None
-    finally:
-        for number, handler in known.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not cut the stopping short."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    known: dict[int, Any] = {n: signal.signal(n, signal.SIG_IGN) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in known.items():
-            signal.signal(number, handler)

@@ -19,6 +19,7 @@ from pixsift_cli.local_loop import (
     stop_record,
 )
 from pixsift_cli.local_services import wait_until_ready
+from pixsift_cli.signals import stopped_by_signals, uninterrupted
 from pixsift_cli.state_folder import claim, only_one, state_folder
 
 
@@ -38,7 +39,11 @@ def up(as_json: JsonOption = False) -> None:
         claim(state)
     with only_one(state, "up"):
         record = read_record(state)
-        record = _start() if record is None else _mend(record)
+        if record is None:
+            with stopped_by_signals():
+                record = _start()
+        else:
+            record = _mend(record)
     facts = {"environment": record.environment, "state": str(state)}
     emit(facts, as_json, _how_to_use(record))
 
@@ -62,7 +67,8 @@ def _start() -> LoopRecord:
         _say(f"collection {collection.name!r} judges what lands there")
         wait_until_ready(loop.start_services(_say), _say)
     except BaseException:
-        loop.stop()
+        with uninterrupted():
+            loop.stop()
         raise
     record = read_record(loop.state)
     if record is None:

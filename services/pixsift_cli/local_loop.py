@@ -105,8 +105,7 @@ class LocalLoop:
         """
         self.state.mkdir(parents=True, exist_ok=True)
         port = DEFAULT_PORT if self._prefer_default_port and is_port_free(DEFAULT_PORT) else None
-        place = LocalStack(self._venv, self.state / "localstack", port=port).start()
-        self._note(place.process)
+        place = LocalStack(self._venv, self.state / "localstack", port=port).start(self._note)
         say(f"LocalStack answers on {place.endpoint}")
         _private_folder(self._postgres.root)
         self._postgres.start()
@@ -242,7 +241,8 @@ def use_running_loop() -> None:
         return
     try:
         record = read_record(state_folder())
-        if record is not None and record.processes and record.processes[0].is_alive():
+        # Without an environment its start is at work, or was cut short: nothing answers there yet.
+        if record is not None and record.environment and record.processes[0].is_alive():
             speak_to(record.environment)
     except PixsiftError:
         return  # up, down and doctor tell about it

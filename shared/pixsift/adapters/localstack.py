@@ -10,6 +10,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -55,8 +56,11 @@ class LocalStack:
         self._port = port
         self._process: ProcessRecord | None = None
 
-    def start(self) -> LocalStackPlace:
-        """Start it and wait until it answers. Raises UserError without its environment."""
+    def start(self, note: Callable[[ProcessRecord], None] | None = None) -> LocalStackPlace:
+        """Start it and wait until it answers. Raises UserError without its environment.
+
+        note: told of the process before the wait, so that it can be stopped whatever happens.
+        """
         check_installed(self._venv)
         self.root.mkdir(parents=True, exist_ok=True)
         port = self._port or free_port()
@@ -66,6 +70,8 @@ class LocalStack:
         )  # fmt: skip
         place = LocalStackPlace(port, self._process)
         try:
+            if note is not None:
+                note(self._process)
             self._wait_until_ready(place)
         except BaseException:
             self.stop()

@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -167,6 +171,38 @@ def test_up__leaves_a_start_that_was_cut_short_alone(loop: Loop) -> None:
     assert isinstance(error, UserError)
     assert "was cut short" in str(error)
     assert loop.is_untouched()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_up__interrupted_while_localstack_starts_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexec sleep 60\n")  # a LocalStack that never answers
+    python.chmod(0o755)
+    state = tmp_path / "state"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PIXSIFT_"))}
+    environment = {
+        "PIXSIFT_STATE_DIR": str(state),
+        "PIXSIFT_LOCALSTACK_VENV": str(tmp_path / "venv"),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", "from pixsift_cli.main import main; main()", "up"],
+        env={**kept, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE, text=True,
+    ) as command:  # fmt: skip
+        while (record := read_record(state)) is None:
+            assert command.poll() is None
+            time.sleep(0.02)
+        assert [process.name for process in record.processes] == ["localstack"]
+        assert record.dead_processes() == []
+        command.send_signal(number)
+        _, errors = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert errors == "pixsift: interrupted; everything that was started is stopped\n"
+    assert len(record.dead_processes()) == 1
+    assert read_record(state) is None
 
 
 @pytest.mark.parametrize("command", ["up", "down"])

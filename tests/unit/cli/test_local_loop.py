@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.processes import ProcessRecord
 from pixsift.errors import UserError
 from pixsift_cli import demo
 from pixsift_cli.local_loop import LocalLoop, exports, read_record, speak_to, use_running_loop
@@ -70,6 +71,19 @@ def test_use_running_loop__an_environment_that_chooses_is_left_alone(
     monkeypatch.setattr(os, "environ", dict(environment))
     use_running_loop()
     assert os.environ["FOUND"] == "1"
+
+
+def test_use_running_loop__a_loop_that_is_being_started_leads_nowhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    process = {"name": "localstack", "pid": 1, "started": "", "log": ""}
+    record = {"postgres": "x", "processes": [process], "environment": {}}
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    monkeypatch.setattr(ProcessRecord, "is_alive", lambda _process: True)
+    environment = {"PIXSIFT_STATE_DIR": str(tmp_path), "AWS_PROFILE": "work"}
+    monkeypatch.setattr(os, "environ", dict(environment))
+    use_running_loop()
+    assert os.environ == environment
 
 
 def test_exports__survive_a_shell() -> None:
