@@ -15,7 +15,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/ready .venv-localstack/ready  ## robots upload, pixsift curates, a snapshot appears (IMAGES=dir for your photos)
-	$(BIN)/pixsift demo $(if $(IMAGES),--images $(IMAGES))
+	$(BIN)/pixsift demo $(if $(IMAGES),--images "$(IMAGES)")
 
 test: .venv/ready .venv-localstack/ready  ## run the tests (under 10 minutes on 2 cores)
 	$(BIN)/pytest -m "not full and not long" -n 2 --dist loadfile

@@ -4,23 +4,19 @@ Everything is the real thing, each part a process of its own: LocalStack, Postgr
 and the curator. Whatever happens, Ctrl-C included, all that was started is stopped again.
 """
 
-import fcntl
 import shutil
-import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 import typer
 
+from pixsift.adapters.localstack import check_installed
 from pixsift.adapters.outcomes import ObjectOutcome, Outcomes, tally
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.simulated_camera import load_scenes, photos_in
@@ -33,18 +29,21 @@ from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.contact_sheet import contact_sheet
 from pixsift_cli.default_collection import DEFAULT_COLLECTION, ensure_default_collection
 from pixsift_cli.demo_check import check_ledger, check_snapshot, is_complete
-from pixsift_cli.demo_view import DemoView, Standing, summary
+from pixsift_cli.demo_view import DemoView, Standing, Standstill, summary
 from pixsift_cli.local_loop import (
     LocalLoop,
+    Say,
     localstack_venv,
     read_record,
-    state_folder,
     stop_record,
 )
 from pixsift_cli.robots import Plan, Upload, plan_photos, plan_scenes
+from pixsift_cli.signals import stopped_by_signals, uninterrupted
 from pixsift_cli.snapshot import wait_for
+from pixsift_cli.state_folder import claim, only_one, state_folder
 
-_DECIDED_WITHIN_SECONDS = 240.0
+_STANDSTILL_SECONDS = 120.0
+"""A message whose consumer died comes back after 60 s."""
 _PUBLISHED_WITHIN_SECONDS = 60.0
 _UPLOADS_PER_SECOND = 20.0
 """Of one robot, at most: fast enough for a demo, slow enough to watch."""
@@ -81,10 +80,13 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Three simulated robots upload, pixsift curates, a snapshot appears; the ledger is checked."""
-    photos = _photos(images)
-    state = state_folder().absolute() / "demo"
     view = DemoView(quiet=as_json)
-    with _only_one(state), _stopped_by_signals(), ThreadPoolExecutor(1) as pool:
+    photos = _photos(images, view.say)
+    check_installed(localstack_venv())
+    claim(state_folder())
+    state = state_folder().absolute() / "demo"
+    with only_one(state.parent, "demo"), stopped_by_signals(), ThreadPoolExecutor(1) as pool:
+        _clear(state)
         plan = pool.submit(_plan, photos, frames)
         report = _run(state, plan, view, k=k)
     emit(asdict(report), as_json, "")
@@ -96,14 +98,16 @@ def demo(
         raise typer.Exit(1)
 
 
-def _photos(images: Path | None) -> Sequence[Path] | None:
+def _photos(images: Path | None, say: Say) -> Sequence[Path] | None:
     """The user's photos, if any were asked for; a wrong folder is told before anything starts."""
     if images is None:
         return None
-    photos = photos_in(images)[:_MOST_PHOTOS]
+    photos = photos_in(images)
     if not photos:
         raise UserError(f"--images {images}: no photos there: name a folder with some")
-    return photos
+    if len(photos) > _MOST_PHOTOS:
+        say(f"of {len(photos)} photos, the first {_MOST_PHOTOS} by name are taken")
+    return photos[:_MOST_PHOTOS]
 
 
 def _plan(photos: Sequence[Path] | None, frames: int) -> Plan:
@@ -127,10 +131,20 @@ def _run(state: Path, future: "Future[Plan]", view: DemoView, *, k: int) -> Demo
         return report
     finally:
         view.say("stopping what was started")
-        with _uninterrupted():
+        with uninterrupted():
             loop.stop()
             shutil.rmtree(loop.postgres_folder, ignore_errors=True)
             shutil.rmtree(state / "localstack", ignore_errors=True)
+
+
+def _clear(state: Path) -> None:
+    """Remove the last demo's results, and what a killed one left running."""
+    record = read_record(state)
+    if record is not None:
+        stop_record(record)
+        shutil.rmtree(record.postgres, ignore_errors=True)
+    if state.exists():
+        shutil.rmtree(state)
 
 
 class _Demo:
@@ -146,24 +160,29 @@ class _Demo:
 
     def run(self, *, epsilon: float, k: int) -> DemoReport:
         """All of it; what is wrong is in the report."""
-        late = self._upload_and_watch()
+        self._upload_and_watch()
         rows = self._outcomes.current(DEFAULT_COLLECTION)
-        report = DemoReport(
-            uploaded=len(self._sent), ignored=self._plan.count("sidecar"), complaints=late
-        )
+        report = DemoReport(uploaded=len(self._sent), ignored=self._plan.count("sidecar"))
         for (outcome, reason), count in self._outcomes.counts(DEFAULT_COLLECTION).items():
             report.outcomes.setdefault(outcome, {})[reason] = count
         report.complaints += check_ledger(self._plan, self._sent, rows, epsilon=epsilon)
 
-        snapshot = self._request_snapshot(k)
-        report.complaints += self._bring_home(snapshot, rows, report, k=k)
-        self._write_contact_sheet(rows, snapshot, report)
+        kept = sum(1 for row in rows if row.outcome == "kept")
+        if kept:
+            snapshot = self._request_snapshot(min(k, kept))
+            report.complaints += self._bring_home(snapshot, rows, report, k=k)
+        else:
+            self._view.say("nothing was kept, so there is nothing for a snapshot")
+        self._write_contact_sheet(rows, report)
         return report
 
-    def _upload_and_watch(self) -> list[str]:
-        """Until every object is decided; complains when that takes too long."""
+    def _upload_and_watch(self) -> None:
+        """Until every object is decided, or nothing happens any more and the queue is empty.
+
+        Raises DependencyDownError when nothing happens although messages or uploads wait.
+        """
         ingest = SqsQueue(self._loop.stack.ingest_queue)
-        deadline = time.monotonic() + _DECIDED_WITHIN_SECONDS
+        standstill = Standstill(_STANDSTILL_SECONDS)
         stop = threading.Event()
         with self._view.live() as show, ThreadPoolExecutor(len(self._plan.by_robot)) as robots:
             drives = [
@@ -171,15 +190,16 @@ class _Demo:
                 for uploads in self._plan.by_robot.values()
             ]
             try:
-                while not self._settled(drives, ingest, show):
+                while not self._is_settled(standing := self._standing(drives, ingest), drives):
+                    show(standing)
                     self._loop.check_services()
-                    if time.monotonic() > deadline:
-                        late = "the ingest queue was not drained in {:.0f} s"
-                        return [late.format(_DECIDED_WITHIN_SECONDS)]
+                    if standstill.is_reached(standing, now=time.monotonic()):
+                        self._check_nothing_waits(standing)
+                        break  # whoever checks the ledger names what lacks
                     time.sleep(0.4)
+                show(standing)
             finally:
                 stop.set()
-        return []
 
     def _drive(self, uploads: list[Upload], stop: threading.Event) -> None:
         """One robot's way."""
@@ -191,18 +211,25 @@ class _Demo:
             if upload.kind == "deleted":
                 self._uploads.delete(bucket, upload.key)
 
-    def _settled(
-        self, drives: "list[Future[None]]", ingest: SqsQueue, show: Callable[[Standing], None]
-    ) -> bool:
-        """Whether everything was sent and decided, and the queue is empty."""
+    def _standing(self, drives: "list[Future[None]]", ingest: SqsQueue) -> Standing:
         for drive in drives:
             if drive.done():
                 drive.result()  # a failed upload ends the demo with its own words
         counts = self._outcomes.counts(DEFAULT_COLLECTION)
-        visible, in_flight = ingest.depth()
-        show(Standing(self._plan.count(), len(self._sent), visible + in_flight, tally(counts)))
+        return Standing(self._plan.count(), len(self._sent), sum(ingest.depth()), tally(counts))
+
+    def _check_nothing_waits(self, standing: Standing) -> None:
+        """Of a standstill: is the ledger as it will ever be, or are the services stuck?"""
+        if standing.backlog or standing.uploaded < standing.planned:
+            raise DependencyDownError(
+                f"nothing has happened for {_STANDSTILL_SECONDS:.0f} s: {standing.line()}; "
+                f"what the services say is in {self._loop.state}/*.log"
+            )
+
+    def _is_settled(self, standing: Standing, drives: "list[Future[None]]") -> bool:
+        """Whether everything was sent and decided, and the queue is empty."""
         sent = all(drive.done() for drive in drives)
-        return sent and is_complete(self._plan, counts) and visible + in_flight == 0
+        return sent and is_complete(self._plan, standing.outcomes) and standing.backlog == 0
 
     def _request_snapshot(self, k: int) -> Snapshot:
         """Asked for as any program would: one message to the queue."""
@@ -237,22 +264,20 @@ class _Demo:
             complaints.append("snapshot.json is missing")
         return complaints
 
-    def _write_contact_sheet(
-        self, rows: list[ObjectOutcome], snapshot: Snapshot, report: DemoReport
-    ) -> None:
+    def _write_contact_sheet(self, rows: list[ObjectOutcome], report: DemoReport) -> None:
         folder = self._loop.state / "thumbnails"
         bucket = self._loop.stack.derived_bucket
         self._uploads.download(S3Location(bucket, "thumbnails/"), folder)
         thumbnails = {
             f"thumbnails/{path.name}": f"thumbnails/{path.name}" for path in folder.glob("*.webp")
         }
-        items = self._outcomes.snapshot_objects(snapshot.snapshot_id)
+        items = self._outcomes.snapshot_objects(report.snapshot_id) if report.snapshot_id else []
         page = contact_sheet(
             rows,
             title="What pixsift made of three robots' images",
             facts=[
                 f"{len(rows)} objects judged, {report.ignored} sidecars ignored",
-                f"snapshot {snapshot.location}, {len(items)} images",
+                f"snapshot {report.snapshot_location or '(none)'}, {len(items)} images",
             ],
             thumbnails=thumbnails,
             chosen=frozenset(item.object_id for item in items),
@@ -263,52 +288,3 @@ class _Demo:
         missing = sum(1 for r in rows if r.outcome == "kept" and r.thumbnail_key not in thumbnails)
         if missing:
             report.complaints.append(f"{missing} kept images have no thumbnail")
-
-
-@contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    """One demo per state folder; what a killed one left behind is cleared away first."""
-    state.mkdir(parents=True, exist_ok=True)
-    with (state.parent / "demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise UserError(f"a demo is running in {state}: wait for it, or stop it") from exc
-        record = read_record(state)
-        if record is not None:
-            stop_record(record)
-            shutil.rmtree(record.postgres, ignore_errors=True)
-        shutil.rmtree(state)
-        yield
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """A terminal that closes, or a polite kill, ends the demo as Ctrl-C does."""
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    known: dict[int, Any] = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.stderr.write("pixsift: interrupted; everything that was started is stopped\n")
-        raise typer.Exit(130) from None
-    finally:
-        for number, handler in known.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not cut the stopping short."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    known: dict[int, Any] = {n: signal.signal(n, signal.SIG_IGN) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in known.items():
-            signal.signal(number, handler)

@@ -55,10 +55,10 @@ def check_snapshot(
     return complaints
 
 
-def is_complete(plan: Plan, counts: Mapping[tuple[str, str], int]) -> bool:
-    """Whether every object has an outcome and every deleted one is gone."""
-    gone = sum(count for (outcome, _), count in counts.items() if outcome == "gone")
-    return sum(counts.values()) >= plan.judged and gone >= plan.count("deleted")
+def is_complete(plan: Plan, outcomes: Mapping[str, int]) -> bool:
+    """Whether every object has an outcome and every deleted one is gone; outcome -> objects."""
+    is_judged = sum(outcomes.values()) >= plan.judged
+    return is_judged and outcomes.get("gone", 0) >= plan.count("deleted")
 
 
 def _each_has_one_outcome(plan: Plan, sent: Sent, rows: Sequence[ObjectOutcome]) -> list[str]:

@@ -42,6 +42,21 @@ class Standing:
         )
 
 
+class Standstill:
+    """Tells a demo in which nothing happens from one on a slow machine."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last: Standing | None = None
+        self._since = 0.0
+
+    def is_reached(self, standing: Standing, *, now: float) -> bool:
+        """Whether the last change is ``seconds`` ago. now: seconds of any steady clock."""
+        if standing != self._last:
+            self._last, self._since = standing, now
+        return now - self._since >= self._seconds
+
+
 class DemoView:
     """Writes to stderr, so that stdout is the result's alone."""
 

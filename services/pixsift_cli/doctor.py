@@ -3,8 +3,6 @@
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
 import typer
@@ -12,12 +10,14 @@ import typer
 from pixsift.adapters.decode import seccomp_available
 from pixsift.adapters.localstack import how_to_install
 from pixsift.adapters.migrate import pending, server_versions
+from pixsift.adapters.models import STUB, check_model
 from pixsift.adapters.sqs import SqsQueue
 from pixsift.adapters.uploads import FolderUploads
 from pixsift.config import BucketSettings, DatabaseSettings, ModelSettings, QueueSettings
 from pixsift.errors import PixsiftError
 from pixsift_cli.common import JsonOption, emit
-from pixsift_cli.local_loop import localstack_venv, read_record, state_folder
+from pixsift_cli.local_loop import localstack_venv, read_record
+from pixsift_cli.state_folder import state_folder
 
 State = Literal["ok", "wrong", "note"]
 """A note is worth knowing, and stops nothing."""
@@ -66,19 +66,16 @@ def _python() -> Finding:
 
 
 def _model() -> Finding:
-    name = ModelSettings().model
-    if name == "stub":
+    settings = ModelSettings()
+    name = settings.model
+    if name == STUB:
         return Finding("model", "note", "stub: for measurements, it knows nothing of images",
                        "unset PIXSIFT_MODEL, or name a real model")  # fmt: skip
-    missing = [m for m in ("torch", "efficientnet_lite_pytorch") if find_spec(m) is None]
-    if missing:
-        return Finding("model", "wrong", f"{name} needs {', '.join(missing)}",
-                       "pip install 'pixsift[cpu]', or [gpu] on a machine with CUDA")  # fmt: skip
-    if name != "efficientnet-lite0" and Path(name).is_dir():
-        weights = list(Path(name).glob("*.safetensors"))
-        if not weights:
-            return Finding("model", "wrong", f"{name} holds no safetensors",
-                           "save the model as safetensors, with save_pretrained")  # fmt: skip
+    try:
+        check_model(name, revision=settings.model_revision)
+    except PixsiftError as error:
+        return Finding("model", "wrong", str(error),
+                       "PIXSIFT_MODEL names the model; docs/models.md tells which")  # fmt: skip
     return Finding("model", "ok", name)
 
 
@@ -102,7 +99,7 @@ def _loop() -> Finding:
     try:
         record = read_record(state_folder())
     except PixsiftError as error:
-        return Finding("local loop", "wrong", str(error), "pixsift down, then pixsift up")
+        return Finding("local loop", "wrong", str(error), "mend that, then pixsift up")
     if record is None:
         return Finding("local loop", "note", "not running", "pixsift up (not needed against AWS)")
     dead = [

@@ -1,5 +1,6 @@
 """``pixsift up`` and ``pixsift down``: the local loop, left running between commands."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from pixsift_cli.local_loop import (
     localstack_venv,
     read_record,
     restart_services,
-    state_folder,
     stop_record,
 )
+from pixsift_cli.local_services import wait_until_ready
+from pixsift_cli.signals import stopped_by_signals, uninterrupted
+from pixsift_cli.state_folder import claim, only_one, state_folder
 
 
 def register(app: typer.Typer) -> None:
@@ -31,16 +34,27 @@ def up(as_json: JsonOption = False) -> None:
 
     Of a loop that runs already, only a service that died is started again.
     """
-    record = read_record(state_folder())
-    record = _start() if record is None else _mend(record)
-    facts = {"environment": record.environment, "state": str(state_folder())}
+    state = state_folder()
+    if read_record(state) is None:
+        claim(state)
+    with only_one(state, "up"):
+        record = read_record(state)
+        if record is None:
+            with stopped_by_signals():
+                record = _start()
+        else:
+            record = _mend(record)
+    facts = {"environment": record.environment, "state": str(state)}
     emit(facts, as_json, _how_to_use(record))
 
 
 def down(as_json: JsonOption = False) -> None:
     """Stop the local loop, and forget its ledger: LocalStack forgets its objects likewise."""
-    record = read_record(state_folder())
-    stopped = _stop(record) if record is not None else []
+    stopped = []
+    if read_record(state_folder()) is not None:
+        with only_one(state_folder(), "up"):
+            record = read_record(state_folder())
+            stopped = _stop(record) if record is not None else []
     text = f"stopped {', '.join(stopped)}" if stopped else "nothing was running"
     emit({"stopped": stopped}, as_json, text)
 
@@ -51,9 +65,10 @@ def _start() -> LoopRecord:
         loop.start_infrastructure(_say)
         collection = ensure_default_collection(loop.database_url, loop.stack.raw_bucket)
         _say(f"collection {collection.name!r} judges what lands there")
-        loop.start_services(_say)
+        wait_until_ready(loop.start_services(_say), _say)
     except BaseException:
-        loop.stop()
+        with uninterrupted():
+            loop.stop()
         raise
     record = read_record(loop.state)
     if record is None:
@@ -65,8 +80,8 @@ def _mend(record: LoopRecord) -> LoopRecord:
     """Never at the price of images or ledger: whoever wants to lose them says ``down``."""
     if not record.is_complete():
         raise UserError(
-            "the local loop's start has not finished, or was cut short: wait for it; or "
-            "pixsift down, which deletes the loop's images and ledger, and then pixsift up"
+            "the local loop's start was cut short: pixsift down, which deletes the loop's "
+            "images and ledger, and then pixsift up"
         )
     dead = record.dead_stores()
     if dead:
@@ -92,9 +107,10 @@ def _say(line: str) -> None:
 
 def _how_to_use(record: LoopRecord) -> str:
     endpoint = record.environment["AWS_ENDPOINT_URL"]
+    lines = state_folder() / "env"
     return (
         f"{exports(record.environment)}"
-        f"# the same lines are in {state_folder() / 'env'}; use them with: . {state_folder()}/env\n"
+        f"# the same lines are in {lines}; use them with: . {shlex.quote(str(lines))}\n"
         f"# aws --endpoint-url {endpoint} s3 cp photo.jpg s3://pixsift-raw/robot-1/cam/photo.jpg\n"
         "# pixsift status; pixsift down stops everything"
     )

@@ -16,20 +16,22 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.embedded_postgres import EmbeddedPostgres, can_hold_socket
 from pixsift.adapters.events_stack import EventsStack, deploy_events_stack
 from pixsift.adapters.localstack import DEFAULT_PORT, STOP_SECONDS, LocalStack, is_port_free
 from pixsift.adapters.migrate import migrate
-from pixsift.adapters.processes import ProcessRecord, ask_to_stop, finish, spawn, stop
+from pixsift.adapters.processes import ProcessRecord, ask_to_stop, finish, stop
 from pixsift.config import LocalSettings
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift_cli.local_services import (
+    SERVICES,
+    StartedService,
+    start_service,
+    wait_until_ready,
+)
+from pixsift_cli.state_folder import cannot_be_used, state_folder
 
 Say = Callable[[str], None]
-SERVICES = {"pixsift-consumer": "pixsift_consumer.main", "pixsift-curator": "pixsift_curator.main"}
-_LONGEST_SOCKET_FOLDER = 80
-"""Bytes; a Unix socket's whole path may have 107 (unix(7)), PostgreSQL's part of it included."""
-_QUICK_TO_STOP = {"PIXSIFT_POLL_SECONDS": "2", "PIXSIFT_REQUEST_POLL_SECONDS": "2"}
-"""A service ends when its long poll does; nobody at a keyboard waits twenty seconds for that."""
 _OTHER_AWS = frozenset({
     "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT",
@@ -103,8 +105,7 @@ class LocalLoop:
         """
         self.state.mkdir(parents=True, exist_ok=True)
         port = DEFAULT_PORT if self._prefer_default_port and is_port_free(DEFAULT_PORT) else None
-        place = LocalStack(self._venv, self.state / "localstack", port=port).start()
-        self._note(place.process)
+        place = LocalStack(self._venv, self.state / "localstack", port=port).start(self._note)
         say(f"LocalStack answers on {place.endpoint}")
         _private_folder(self._postgres.root)
         self._postgres.start()
@@ -115,16 +116,19 @@ class LocalLoop:
         self._speak_to(self.stack.environment())
         say(f"the events stack is deployed: upload to s3://{self.stack.raw_bucket}/")
 
-    def start_services(self, say: Say) -> None:
-        """The consumer and the curator, as processes of their own."""
+    def start_services(self, say: Say) -> list[StartedService]:
+        """The consumer and the curator, as processes of their own; nobody has waited for them."""
         self._settings = {
             name: value for name, value in os.environ.items()
             if name.startswith("PIXSIFT_") and name not in self.environment
         }  # fmt: skip
+        services = []
         for name in SERVICES:
-            process = _start_service(name, self.state, self._record())
-            self._note(process)
-            say(f"{name} runs, its log is {_short(Path(process.log))}")
+            service = _start_service(name, self.state, self._record())
+            self._note(service.process)
+            services.append(service)
+            say(f"{name} starts, its log is {_short(Path(service.process.log))}")
+        return services
 
     def check_services(self) -> None:
         """Raises DependencyDownError with the end of its log when a process died."""
@@ -167,16 +171,21 @@ def restart_services(state: Path, record: LoopRecord, say: Say) -> LoopRecord:
     """Start the services that died again, and nothing else; returns what runs then.
 
     Their settings are those they had, save those which the environment now sets otherwise.
+    Raises DependencyDownError with the last words of one that ends at once.
     """
     state = state.absolute()
+    services = []
     for dead in record.dead_processes():
         if dead.name in SERVICES:
             speak_to(record.environment)
-            process = _start_service(dead.name, state, record)
-            processes = (process if known == dead else known for known in record.processes)
+            service = _start_service(dead.name, state, record)
+            processes = (service.process if p == dead else p for p in record.processes)
             record = replace(record, processes=tuple(processes))
             _write_record(state, record)
-            say(f"{dead.name} had ended and runs again, its log is {_short(Path(process.log))}")
+            services.append(service)
+            log = _short(Path(service.process.log))
+            say(f"{dead.name} had ended and is started again, its log is {log}")
+    wait_until_ready(services, say)
     return record
 
 
@@ -206,7 +215,9 @@ def read_record(state: Path) -> LoopRecord | None:
         return LoopRecord.from_json(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as exc:
+    except OSError as exc:
+        raise cannot_be_used(state, exc) from exc
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise UserError(f"{path} cannot be read ({exc}): delete it") from exc
 
 
@@ -230,15 +241,11 @@ def use_running_loop() -> None:
         return
     try:
         record = read_record(state_folder())
-        if record is not None and record.processes and record.processes[0].is_alive():
+        # Without an environment its start is at work, or was cut short: nothing answers there yet.
+        if record is not None and record.environment and record.processes[0].is_alive():
             speak_to(record.environment)
     except PixsiftError:
         return  # up, down and doctor tell about it
-
-
-def state_folder() -> Path:
-    """Where the local loop keeps what it knows."""
-    return Path(LocalSettings().state_dir)
 
 
 def localstack_venv() -> Path:
@@ -272,18 +279,14 @@ def _postgres_folder(state: Path) -> Path:
     folder = state / "postgres"
     parents = [parent for parent in folder.parents if parent.exists()]
     barred = os.geteuid() == 0 and not all(p.stat().st_mode & 0o001 for p in parents)
-    if len(os.fsencode(folder)) <= _LONGEST_SOCKET_FOLDER and not barred:
+    if can_hold_socket(folder) and not barred:
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:10]
     return Path(tempfile.gettempdir()) / f"pixsift-{os.geteuid()}-{digest}"
 
 
-def _start_service(name: str, state: Path, record: LoopRecord) -> ProcessRecord:
-    return spawn(
-        name, [sys.executable, "-c", f"from {SERVICES[name]} import main; main()"],
-        environment={**_QUICK_TO_STOP, **record.settings, **os.environ, **record.environment},
-        log=state / f"{name}.log", cwd=state,
-    )  # fmt: skip
+def _start_service(name: str, state: Path, record: LoopRecord) -> StartedService:
+    return start_service(name, state, {**record.settings, **os.environ, **record.environment})
 
 
 def _write_record(state: Path, record: LoopRecord) -> None:

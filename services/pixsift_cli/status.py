@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from pixsift.adapters.ledger import Ledger
@@ -19,6 +18,8 @@ from pixsift.errors import PixsiftError
 from pixsift_cli.common import JsonOption, emit, open_database
 
 Facts = dict[str, Any]
+Queues = Mapping[str, SqsQueue | str]
+"""By its name here; or why this shell's AWS settings lead to none."""
 
 
 def register(app: typer.Typer) -> None:
@@ -38,12 +39,12 @@ def status(
         if as_json:
             emit(facts, True, "")
         elif not watch:
-            Console().print(_screen(facts))
+            Console().print(_screen(facts), soft_wrap=True)
         else:
             _watch(database, queues, facts, every)
 
 
-def _watch(database: Database, queues: Mapping[str, SqsQueue], facts: Facts, every: float) -> None:
+def _watch(database: Database, queues: Queues, facts: Facts, every: float) -> None:
     try:
         with Live(_screen(facts), auto_refresh=False) as live:
             while True:
@@ -53,7 +54,7 @@ def _watch(database: Database, queues: Mapping[str, SqsQueue], facts: Facts, eve
         return
 
 
-def _facts(database: Database, queues: Mapping[str, SqsQueue]) -> Facts:
+def _facts(database: Database, queues: Queues) -> Facts:
     overview = Overview(database)
     collections = [
         {
@@ -72,24 +73,27 @@ def _facts(database: Database, queues: Mapping[str, SqsQueue]) -> Facts:
     }
 
 
-def _queues() -> dict[str, SqsQueue]:
+def _queues() -> Queues:
     settings = QueueSettings()
     names = {
         "ingest": settings.ingest_queue,
         "ingest_dlq": settings.ingest_dlq,
         "snapshot_requests": settings.snapshot_queue,
     }
-    queues = {}
-    for name, queue in names.items():
-        try:
-            queues[name] = SqsQueue(queue)
-        except ValueError:  # botocore: no region or a malformed endpoint; told as unreachable
-            continue
-    return queues
+    return {name: _queue(name_or_url) for name, name_or_url in names.items()}
 
 
-def _depth(queue: SqsQueue) -> Facts:
+def _queue(name_or_url: str) -> SqsQueue | str:
+    try:
+        return SqsQueue(name_or_url)
+    except (PixsiftError, ValueError) as error:  # ValueError: botocore's, for an endpoint
+        return str(error)
+
+
+def _depth(queue: SqsQueue | str) -> Facts:
     """The ledger's half of the picture is worth showing even when the queues do not answer."""
+    if isinstance(queue, str):
+        return {"waiting": None, "in_flight": None, "error": queue}
     try:
         waiting, in_flight = queue.depth()
     except PixsiftError as error:
@@ -98,22 +102,29 @@ def _depth(queue: SqsQueue) -> Facts:
 
 
 def _screen(facts: Facts) -> Group:
-    table = Table("collection", "generation", "seq", *OUTCOMES, "last minute", "newest")
+    """Lines rather than a table: a narrow terminal breaks them, and cuts no figure."""
+    lines: list[str] = []
     for row in facts["collections"]:
-        newest = row["newest_decision"]
-        table.add_row(
-            row["name"], str(row["generation"]), str(row["seq"]),
-            *(str(row["outcomes"][outcome]) for outcome in OUTCOMES),
-            str(row["decisions_last_minute"]), f"{newest:%H:%M:%S}" if newest else "-",
-        )  # fmt: skip
-    parts: list[Table | Text] = [table]
-    if not facts["collections"]:
-        parts = [Text("no collections yet: pixsift collection create NAME --source s3://bucket/")]
-    for name, depth in facts["queues"].items():
-        parts.append(Text(f"{name:<18} {_told(depth)}"))
-    for row in facts["anomalies"]:
-        parts.append(Text(f"{'anomaly':<18} {row['messages']} x {row['reason']}"))
-    return Group(*parts)
+        lines += _collection_lines(row)
+    if not lines:
+        lines = ["no collections yet: pixsift collection create NAME --source s3://bucket/"]
+    lines += [_line(name, _told(depth)) for name, depth in facts["queues"].items()]
+    lines += [_line("anomaly", f"{a['messages']} x {a['reason']}") for a in facts["anomalies"]]
+    return Group(*(Text(line) for line in lines))
+
+
+def _collection_lines(row: Facts) -> list[str]:
+    newest = row["newest_decision"]
+    pace = f", the newest at {newest:%H:%M:%S}" if newest else ""
+    return [
+        _line(row["name"], f"generation {row['generation']}, seq {row['seq']}"),
+        _line("", ", ".join(f"{row['outcomes'][outcome]} {outcome}" for outcome in OUTCOMES)),
+        _line("", f"{row['decisions_last_minute']} decided in the last minute{pace}"),
+    ]
+
+
+def _line(about: str, told: str) -> str:
+    return f"{about:<18} {told}"
 
 
 def _told(depth: Facts) -> str:

@@ -33,7 +33,7 @@ class DatabaseSettings(_Settings):
     database_url: SecretStr = Field(
         default=SecretStr(""),
         description="libpq URI of the ledger's PostgreSQL, the writer endpoint; "
-        "empty means the local loop's embedded server",
+        "services need it; commands without it use the loop that pixsift up left running",
     )
 
 
@@ -117,7 +117,8 @@ class LocalSettings(_Settings):
     """The local loop: pixsift up, down and demo."""
 
     state_dir: str = Field(
-        default=".pixsift", description="folder of the local loop: what runs, logs, results"
+        default=".pixsift",
+        description="folder of the local loop, of its own: what runs, logs, results",
     )
     localstack_venv: str = Field(
         default=".venv-localstack",

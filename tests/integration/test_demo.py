@@ -58,7 +58,8 @@ def finished(process: "subprocess.Popen[str]") -> tuple[str, str]:
 
 
 def test_demo__the_ledger_agrees_with_what_the_robots_sent(state: Path) -> None:
-    process = pixsift(state, "demo", "--frames", str(FRAMES), "--k", "8", "--json")
+    # More images are asked for than so few frames can give: all that was kept is due.
+    process = pixsift(state, "demo", "--frames", str(FRAMES), "--k", "500", "--json")
     output, errors = finished(process)
     assert process.returncode == 0, errors
 
@@ -76,10 +77,11 @@ def test_demo__the_ledger_agrees_with_what_the_robots_sent(state: Path) -> None:
     # Every scene is kept at least once; no copy is kept beside its original.
     assert SCENES <= outcomes["kept"] <= sound - ROBOTS * COPIES
 
-    assert report["snapshot_images"] == 8
-    assert len(list(Path(report["snapshot_folder"]).glob("data/*/robot-*/**/*.jpg"))) == 8
+    kept = outcomes["kept"]
+    assert report["snapshot_images"] == kept
+    assert len(list(Path(report["snapshot_folder"]).glob("data/*/robot-*/**/*.jpg"))) == kept
     page = Path(report["contact_sheet"]).read_text("utf-8")
-    assert page.count("in the snapshot") == 8
+    assert page.count("in the snapshot") == kept
     assert "rejected: truncated" in page
     assert read_record(state / "demo") is None, "something was left running"
 
@@ -101,6 +103,7 @@ def test_up__curates_what_is_uploaded_by_hand_until_down(state: Path, tmp_path: 
     up = pixsift(state, "up", "--json", PIXSIFT_MODEL="stub")
     output, errors = finished(up)
     assert up.returncode == 0, errors
+    assert "has not said that it works" not in errors
     environment = json.loads(output)["environment"]
     photos = tmp_path / "photos"
     photos.mkdir()

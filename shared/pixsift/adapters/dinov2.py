@@ -90,12 +90,7 @@ def locate(name: str, revision: str) -> Path:
     """The folder with config and weights, downloaded when ``name`` is a pinned repository."""
     if Path(name).is_dir():
         return Path(name)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UserError(f"model {name!r} is neither a folder nor a hub repository (owner/name)")
-    if not _COMMIT.fullmatch(revision):
-        raise UserError(
-            f"model {name} is not pinned: set PIXSIFT_MODEL_REVISION to the commit (40 hex digits)"
-        )
+    check_pinned(name, revision)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -106,6 +101,16 @@ def locate(name: str, revision: str) -> Path:
             f"cannot get {name}@{revision[:12]} from the hub: {error}; "
             "or set PIXSIFT_MODEL to a local folder with config.json and safetensors"
         ) from error
+
+
+def check_pinned(name: str, revision: str) -> None:
+    """Raises UserError unless ``name`` is a repository's and ``revision`` a whole commit id."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UserError(f"model {name!r} is neither a folder nor a hub repository (owner/name)")
+    if not _COMMIT.fullmatch(revision):
+        raise UserError(
+            f"model {name} is not pinned: set PIXSIFT_MODEL_REVISION to the commit (40 hex digits)"
+        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

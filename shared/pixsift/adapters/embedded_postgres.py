@@ -8,17 +8,23 @@ beside the data, rather than opening somebody's home folder to everyone.
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
+import psycopg
+from psycopg.sql import SQL, Identifier
+
 from pixsift.errors import DependencyDownError, UserError
 
 _RELAXED = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-_SOCKET_PATH_LIMIT = 100
-"""sockaddr_un holds 107 bytes; PostgreSQL appends ``/.s.PGSQL.5432``."""
+_LONGEST_ROOT = 86
+"""Characters; sockaddr_un holds 107 bytes, and PostgreSQL appends ``/.s.PGSQL.5432``."""
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
+"""It goes through a shell, a comma-separated list and a URL: none of them reads these otherwise."""
 
 
 class EmbeddedPostgres:
@@ -39,27 +45,29 @@ class EmbeddedPostgres:
             **({} if durable else _RELAXED),
             **(settings or {}),
         }
-        if len(str(root)) + len("/.s.PGSQL.5432") > _SOCKET_PATH_LIMIT:
-            raise UserError(f"the PostgreSQL folder {root} is too long a path for a socket name")
+        if not can_hold_socket(root):
+            raise UserError(
+                f"the PostgreSQL folder {root} cannot hold its socket: use a shorter path of "
+                "letters, digits and _ . / -"
+            )
 
     def url(self, database: str = "pixsift") -> str:
         """A libpq URI for processes of this machine."""
         return f"postgresql://postgres@/{database}?host={self.root}"
 
     def start(self) -> None:
-        """Create the cluster on first use, start it, and make the database ``pixsift``."""
+        """Create the cluster on first use, start it, and make the database ``pixsift``.
+
+        A start that was cut short at any point is made up for by the next one.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         self._own(self.root)
-        fresh = not (self._data / "PG_VERSION").exists()
-        if fresh:
-            self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust",
-                      "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")  # fmt: skip
+        if not self._data.exists():
+            self._create_cluster()
         options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
         self._run("pg_ctl", "-D", str(self._data), "-l", str(self._log), "-w", "-t", "30",
                   "-o", options, "start")  # fmt: skip
-        if fresh:
-            self._run("psql", "-h", str(self.root), "-U", "postgres", "-qc",
-                      "CREATE DATABASE pixsift")  # fmt: skip
+        self._create_database("pixsift")
 
     def stop(self, *, mode: str = "fast") -> None:
         """Stop the server; ``mode`` is pg_ctl's: smart, fast or immediate (as a crash)."""
@@ -82,6 +90,23 @@ class EmbeddedPostgres:
         tb: TracebackType | None,
     ) -> None:
         self.stop(mode="immediate" if self._settings.get("fsync") == "off" else "fast")
+
+    def _create_cluster(self) -> None:
+        # Made beside: a folder called ``data`` is a whole cluster.
+        beside = self.root / "data.new"
+        shutil.rmtree(beside, ignore_errors=True)
+        self._run("initdb", "-D", str(beside), "-U", "postgres", "-A", "trust",
+                  "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")  # fmt: skip
+        beside.rename(self._data)
+
+    def _create_database(self, name: str) -> None:
+        try:
+            with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+                known = "SELECT FROM pg_database WHERE datname = %s"
+                if connection.execute(known, (name,)).fetchone() is None:
+                    connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        except psycopg.Error as exc:
+            raise DependencyDownError(f"embedded PostgreSQL: {exc}".strip()) from exc
 
     def _run(self, program: str, *arguments: str) -> None:
         result = self._execute(program, *arguments)
@@ -126,6 +151,11 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             account = pwd.getpwnam("nobody")
             os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def can_hold_socket(root: Path) -> bool:
+    """Whether a server may live in ``root``: by the length and the characters of its path."""
+    return len(str(root)) <= _LONGEST_ROOT and _PLAIN_PATH.fullmatch(str(root)) is not None
 
 
 def _unprivileged_user() -> tuple[int | None, int | None, list[int] | None]:

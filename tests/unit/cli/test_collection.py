@@ -1,6 +1,7 @@
 """``pixsift collection``, ``status``, ``explain``, ``whatif`` and ``redecide`` on a real ledger."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,40 @@ def test_status__tells_what_the_queues_cannot(
     assert facts["queues"]["ingest"]["waiting"] is None
     assert facts["queues"]["ingest"]["error"]
     assert "does not answer" in run("status")[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"AWS_REGION": None, "AWS_DEFAULT_REGION": None}, "no region"),
+        ({"AWS_ENDPOINT_URL": "localhost:4566"}, "endpoint"),
+    ],
+)
+def test_status__shows_the_ledger_whatever_the_shells_aws_is(
+    made: dict[str, Any],
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, str | None],
+    told: str,
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    for name, value in change.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    status, out, _ = run("status", "--json")
+    assert status == 0
+    facts = json.loads(out)
+    assert facts["collections"][0]["name"] == "yard"
+    assert [told in queue["error"] for queue in facts["queues"].values()] == [True] * 3
+
+
+def test_status__cuts_nothing_on_a_narrow_terminal(
+    made: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    _, out, _ = run("status")
+    assert out.splitlines()[0] == "yard               generation 1, seq 0"
+    assert "0 kept, 0 duplicate, 0 rejected, 0 gone, 0 failed" in out
+    assert "…" not in out
 
 
 def test_status__watch_refreshes_until_interrupted(

@@ -8,6 +8,7 @@ import pytest
 
 from pixsift.adapters.outcomes import ObjectOutcome, SnapshotObject
 from pixsift_cli.demo_check import check_ledger, check_snapshot, is_complete
+from pixsift_cli.demo_view import Standing, Standstill
 from pixsift_cli.robots import Plan, Upload
 
 PLAN = Plan({
@@ -109,15 +110,25 @@ def test_check_snapshot__names_what_is_wrong(
 @pytest.mark.parametrize(
     ("change", "complete"),
     [
-        (lambda counts: None, True),
-        (lambda counts: counts.pop(("gone", "deleted")), False),
-        (lambda counts: counts.update({("gone", "deleted"): 0, ("kept", "new"): 2}), False),
+        (lambda outcomes: None, True),
+        (lambda outcomes: outcomes.pop("gone"), False),
+        (lambda outcomes: outcomes.update(gone=0, kept=2), False),
     ],
 )
 def test_is_complete__waits_for_the_deleted_to_be_gone(
-    change: Callable[[dict[tuple[str, str], int]], object], complete: bool
+    change: Callable[[dict[str, int]], object], complete: bool
 ) -> None:
-    counts = {("kept", "new"): 1, ("duplicate", "near"): 2, ("rejected", "dark"): 1,
-              ("gone", "deleted"): 1}  # fmt: skip
-    change(counts)
-    assert is_complete(PLAN, counts) is complete
+    outcomes = {"kept": 1, "duplicate": 2, "rejected": 1, "gone": 1}
+    change(outcomes)
+    assert is_complete(PLAN, outcomes) is complete
+
+
+def test_standstill__every_change_gives_new_time() -> None:
+    standstill = Standstill(120)
+    standing = Standing(planned=5, uploaded=1, backlog=1, outcomes={})
+    assert not standstill.is_reached(standing, now=1000)
+    assert not standstill.is_reached(standing, now=1119)
+    decided = replace(standing, outcomes={"kept": 1})
+    assert not standstill.is_reached(decided, now=1120)
+    assert not standstill.is_reached(decided, now=1239)
+    assert standstill.is_reached(decided, now=1240)

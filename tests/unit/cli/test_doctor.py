@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,63 @@ def test_doctor__of_the_loop_only_a_dead_service_can_be_started_again(
     status, findings = examine()
     assert status == 1
     assert findings["local loop"]["remedy"].startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("model", "files", "detail"),
+    [
+        ("dinov3-typo", {}, "unknown model 'dinov3-typo'"),
+        ("no/such/folder", {}, "neither a folder nor a hub repository"),
+        ("facebook/dinov2-base", {}, "set PIXSIFT_MODEL_REVISION"),
+        ("here", {"weights.bin": ""}, "no readable config.json"),
+        ("here", {"config.json": '{"model_type": "llama"}'}, "is no DINOv2 model"),
+        ("here", {"config.json": '{"model_type": "dinov2"}'}, "holds no safetensors"),
+    ],
+)
+def test_doctor__a_model_that_no_service_could_load_is_wrong(
+    machine: pytest.MonkeyPatch, tmp_path: Path, model: str, files: dict[str, str], detail: str
+) -> None:
+    machine.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    for name, content in files.items():
+        (tmp_path / "here" / name).write_text(content)
+    machine.setenv("PIXSIFT_MODEL", model)
+    status, findings = examine()
+    assert status == 1
+    assert findings["model"]["state"] == "wrong"
+    assert detail in findings["model"]["detail"]
+
+
+def test_doctor__a_model_that_may_load_is_well(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "dinov2"}')
+    (tmp_path / "model.safetensors").touch()
+    machine.setenv("PIXSIFT_MODEL", str(tmp_path))
+    assert examine()[1]["model"]["state"] == "ok"
+    machine.setenv("PIXSIFT_MODEL", "facebook/dinov2-base")
+    machine.setenv("PIXSIFT_MODEL_REVISION", "a" * 40)
+    assert examine()[1]["model"]["state"] == "ok"
+
+
+def test_doctor__names_the_packages_of_the_model_that_is_set(
+    machine: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine.setattr(
+        "pixsift.adapters.models.find_spec",
+        lambda name: None if name == "transformers" else find_spec(name),
+    )
+    assert examine()[1]["model"]["state"] == "ok"
+    machine.setenv("PIXSIFT_MODEL", str(tmp_path))
+    assert f"{tmp_path} needs transformers: pip install" in examine()[1]["model"]["detail"]
+
+
+def test_doctor__a_record_that_cannot_be_read_is_to_be_deleted(
+    machine: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "loop.json").write_text("{")
+    finding = examine()[1]["local loop"]
+    assert finding["state"] == "wrong"
+    assert finding["detail"].endswith("delete it")
+    assert "pixsift down" not in finding["remedy"]
 
 
 def test_doctor__for_people_every_wrong_line_has_its_remedy_below(

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pixsift.adapters.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.processes import ProcessRecord
 from pixsift.errors import UserError
+from pixsift_cli import demo
 from pixsift_cli.local_loop import LocalLoop, exports, read_record, speak_to, use_running_loop
 from pixsift_cli.main import app
 
@@ -22,6 +25,16 @@ def test_postgres_folder__of_a_long_path_is_elsewhere_and_its_own(tmp_path: Path
     second = LocalLoop(tmp_path / ("y" * 90), venv=tmp_path).postgres_folder
     assert first != second
     assert len(str(first)) < 80 and tmp_path not in first.parents
+
+
+@pytest.mark.parametrize("name", ["my photos", "a,b", "50%", "Gänge", "it's"])
+def test_postgres_folder__of_a_path_that_others_would_misread_is_elsewhere(
+    tmp_path: Path, name: str
+) -> None:
+    folder = LocalLoop(tmp_path / name, venv=tmp_path).postgres_folder
+    assert tmp_path not in folder.parents
+    with pytest.raises(UserError, match="shorter path of letters, digits"):
+        EmbeddedPostgres(tmp_path / name)
 
 
 def test_read_record__nothing_or_rubbish(tmp_path: Path) -> None:
@@ -60,6 +73,19 @@ def test_use_running_loop__an_environment_that_chooses_is_left_alone(
     assert os.environ["FOUND"] == "1"
 
 
+def test_use_running_loop__a_loop_that_is_being_started_leads_nowhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    process = {"name": "localstack", "pid": 1, "started": "", "log": ""}
+    record = {"postgres": "x", "processes": [process], "environment": {}}
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    monkeypatch.setattr(ProcessRecord, "is_alive", lambda _process: True)
+    environment = {"PIXSIFT_STATE_DIR": str(tmp_path), "AWS_PROFILE": "work"}
+    monkeypatch.setattr(os, "environ", dict(environment))
+    use_running_loop()
+    assert os.environ == environment
+
+
 def test_exports__survive_a_shell() -> None:
     assert exports({"A": "b c'd"}) == "export A='b c'\"'\"'d'\n"
 
@@ -68,3 +94,13 @@ def test_demo__a_folder_without_photos_is_told_before_anything_starts(tmp_path: 
     error = CliRunner().invoke(app, ["demo", "--images", str(tmp_path)]).exception
     assert isinstance(error, UserError)
     assert "no photos there" in str(error)
+
+
+def test_demo__says_which_of_too_many_photos_it_takes(tmp_path: Path) -> None:
+    for number in range(demo._MOST_PHOTOS + 1):
+        (tmp_path / f"{number:04}.jpg").touch()
+    said: list[str] = []
+    photos = demo._photos(tmp_path, said.append)
+    assert photos is not None
+    assert (len(photos), photos[-1].name) == (600, "0599.jpg")
+    assert said == ["of 601 photos, the first 600 by name are taken"]

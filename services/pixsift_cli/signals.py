@@ -1,0 +1,45 @@
+"""Signals to a command that starts processes: it ends in order, and stopping is not cut short."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import typer
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """A terminal that closes, or a polite kill, ends the command as Ctrl-C does.
+
+    Whoever starts something inside stops it again on KeyboardInterrupt.
+    """
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    # Ignored is a choice, of nohup's for one.
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    known: dict[int, Any] = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("pixsift: interrupted; everything that was started is stopped\n")
+        raise typer.Exit(130) from None
+    finally:
+        for number, handler in known.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not cut the stopping short."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    known: dict[int, Any] = {n: signal.signal(n, signal.SIG_IGN) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in known.items():
+            signal.signal(number, handler)

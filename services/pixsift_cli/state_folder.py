@@ -1,0 +1,57 @@
+"""The folder of the local loop: whose it is, and who may work in it now.
+
+pixsift deletes parts of it and overwrites others, so it takes only a folder of its own: one that
+it made, or found empty. A note in it says so to people and to the next command.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pixsift.config import LocalSettings
+from pixsift.errors import UserError
+
+_NOTE = "made-by-pixsift.txt"
+
+
+def state_folder() -> Path:
+    """Where the local loop keeps what it knows."""
+    return Path(LocalSettings().state_dir)
+
+
+def claim(folder: Path) -> None:
+    """Make ``folder`` pixsift's own. Raises UserError where other things are, or nothing can be."""
+    note = folder / _NOTE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not note.exists() and any(folder.iterdir()):
+            raise UserError(
+                f"{folder} holds things that are not pixsift's, which deletes what it finds in "
+                "its folder: set PIXSIFT_STATE_DIR to a new folder, or empty this one"
+            )
+        note.write_text("pixsift made this folder and deletes what is in it.\n", "utf-8")
+    except OSError as exc:
+        raise cannot_be_used(folder, exc) from exc
+
+
+@contextmanager
+def only_one(folder: Path, what: str) -> Iterator[None]:
+    """Hold the folder's lock for ``what``. Raises UserError while another process holds it."""
+    try:
+        lock = (folder / f"{what}.lock").open("w")
+    except OSError as exc:
+        raise cannot_be_used(folder, exc) from exc
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise UserError(
+                f"a pixsift {what} is at work in {folder}: wait for it, or stop it with Ctrl-C"
+            ) from exc
+        yield
+
+
+def cannot_be_used(folder: Path, why: OSError) -> UserError:
+    """What to say when the operating system refuses the folder."""
+    return UserError(f"{folder} cannot be used ({why}): set PIXSIFT_STATE_DIR to another folder")
