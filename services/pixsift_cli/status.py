@@ -86,7 +86,7 @@ def _queues() -> Queues:
 def _queue(name_or_url: str) -> SqsQueue | str:
     try:
         return SqsQueue(name_or_url)
-    except (PixsiftError, ValueError) as error:  # ValueError: botocore's, for an endpoint
+    except PixsiftError as error:
         return str(error)
 
 
