@@ -12,7 +12,6 @@ from pixsift.adapters.decode_formats import RefusedError
 BACKGROUND: Final = (255, 255, 255)
 """What transparent pixels are composited on; a plain convert would expose hidden colors."""
 MAX_PROFILE_BYTES: Final = 4 * 2**20
-GRAY_BAND_SHARE: Final = 1 / 16
 
 _PROFILE_MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _TRANSPOSE: Final = {
@@ -47,24 +46,6 @@ def to_srgb(
     if profile and image.mode not in ("CMYK", "L"):
         return _managed(plain, profile, flags) or plain
     return plain
-
-
-def has_gray_band(image: Image.Image) -> bool:
-    """Whether the bottom is the even mid-gray that a JPEG decoder puts where data are missing.
-
-    image: as it lies in the file, before any turning. One that is gray all over is no such case.
-    """
-    width, height = image.size
-    rows = max(8, round(height * GRAY_BAND_SHARE))
-    if height < 2 * rows or image.mode not in ("RGB", "L"):
-        return False
-    bottom = image.crop((0, height - rows, width, height))
-    return _mid_gray(bottom) and not _mid_gray(image)
-
-
-def _mid_gray(image: Image.Image) -> bool:
-    extrema = np.array(image.getextrema())
-    return bool(extrema.min() >= 127 and extrema.max() <= 129)
 
 
 def _from_deep(image: Image.Image) -> Image.Image:

@@ -16,11 +16,12 @@ from typing import Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pixsift.adapters.decode_color import has_gray_band, to_srgb, transposed
+from pixsift.adapters.decode_coded import coded_picture
+from pixsift.adapters.decode_color import to_srgb, transposed
 from pixsift.adapters.decode_formats import (
     RefusedError,
     check_png,
-    coded_picture,
+    gray_band,
     jpeg_factor,
     jpeg_pixels,
     read_exif,
@@ -91,10 +92,8 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
     if exif.orientation >= 5:
         width, height = height, width
     pixels = np.asarray(upright) if at_hand is None or upright is not raw else at_hand
-    if image_format == "JPEG" and has_gray_band(raw):
-        raise RefusedError("corrupt", "gray band at the bottom: the end of the file was missing")
-    coded = _coded_size(blob, image_format, width * height)
-    metrics = coded | quality.measure(
+    of_file = _jpeg_metrics(blob, raw, width * height) if image_format == "JPEG" else {}
+    metrics = of_file | quality.measure(
         pixels, luma=np.asarray(upright.convert("L")), scale=1.0 / factor
     )
     model_input = np.asarray(
@@ -149,11 +148,7 @@ def _load(
         image.load()
         return image, None, 1
     factor = jpeg_factor(image.width, image.height, input_side)
-    if image.mode in ("RGB", "L"):
-        return *jpeg_pixels(image, blob, factor, flags), factor
-    image.draft(None, (image.width // factor, image.height // factor))
-    image.load()
-    return image, None, factor
+    return *jpeg_pixels(image, blob, factor, flags), factor
 
 
 def _beyond_pixels(blob: bytes, raw: Image.Image, factor: int) -> bytes:
@@ -168,11 +163,13 @@ def _beyond_pixels(blob: bytes, raw: Image.Image, factor: int) -> bytes:
     return hashlib.sha256(coded_picture(blob)).digest()
 
 
-def _coded_size(blob: bytes, image_format: str, pixels: int) -> dict[str, float]:
-    """What full-resolution detail costs the encoder, without a look at a full-resolution pixel."""
-    if image_format != "JPEG":
-        return {}
-    return {"bits_per_pixel": len(coded_picture(blob)) * 8 / pixels}
+def _jpeg_metrics(blob: bytes, raw: Image.Image, pixels: int) -> dict[str, float]:
+    """What the file tells beside its upright pixels. pixels: of the picture at full size."""
+    return {
+        # what full-resolution detail costs the encoder, without a look at a full-resolution pixel
+        "bits_per_pixel": len(coded_picture(blob)) * 8 / pixels,
+        "gray_band": gray_band(raw),
+    }
 
 
 def _deep_color(raw: Image.Image, blob: bytes) -> bool:

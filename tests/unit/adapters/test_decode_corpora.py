@@ -1,10 +1,12 @@
 """Real collections of valid and broken files: each is decoded or refused, never more than that."""
 
+import io
 import random
 import resource
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pixsift.adapters.decode import DecodeLimits, DecoderPool
 from pixsift.adapters.decode_recipe import decode_image
@@ -62,14 +64,25 @@ def test_corpora__the_corrupt_and_the_svg_are_refused(results: dict[str, DecodeR
         assert isinstance(results[f"copies/ukbench/{name}"], DecodeFailure)
 
 
-def test_corpora__most_silent_corruption_is_noticed(real_images: Path) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_corpora__most_silent_corruption_is_noticed(real_images: Path, mode: str) -> None:
     """Five bytes overwritten: Pillow alone raises for about one in twenty."""
     rng = random.Random(11)
     paths = sorted((real_images / "photos" / "clothing").rglob("*.jpg"))[:40]
+    blobs = [_in_mode(path, mode) for path in paths]
     refused = 0
     for number in range(120):
-        data = bytearray(paths[number % len(paths)].read_bytes())
+        data = bytearray(blobs[number % len(blobs)])
         for _ in range(5):
             data[rng.randrange(len(data))] = rng.randrange(256)
         refused += isinstance(decode_image(bytes(data), 64, LIMITS), DecodeFailure)
     assert refused >= 0.6 * 120
+
+
+def _in_mode(path: Path, mode: str) -> bytes:
+    with Image.open(path) as image:
+        if image.mode == mode:
+            return path.read_bytes()
+        out = io.BytesIO()
+        image.convert(mode).save(out, "JPEG", quality=90)
+    return out.getvalue()
