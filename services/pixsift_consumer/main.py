@@ -111,6 +111,7 @@ def _verify(settings: ConsumerSettings, adapters: Adapters) -> None:
     adapters.queue.depth()
     adapters.dlq.depth()
     adapters.objects.check_bucket(settings.derived_bucket)
+    adapters.decoder.ping()
 
 
 def _give_up(logger: Logger, error: PixsiftError, status: int) -> None:
