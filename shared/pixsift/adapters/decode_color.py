@@ -27,39 +27,64 @@ def transposed(image: Image.Image, orientation: int) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def to_srgb(
-    image: Image.Image, profile: bytes | None, transparent: bool, flags: list[str]
-) -> Image.Image:
+def to_srgb(image: Image.Image, bits: int, flags: list[str]) -> Image.Image:
     """RGB of 8 bits. Raises RefusedError for depths that have no agreed white.
 
-    profile: the embedded ICC profile. transparent: a color or palette entry is see-through.
+    image: as Pillow read it; its ``info`` holds the ICC profile and what is transparent.
+    bits: per channel in the file, of which Pillow may hand us fewer.
     """
+    profile, key = image.info.get("icc_profile"), image.info.get("transparency")
+    image = _without_key(image, key, bits, flags)
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep(image).convert("RGB")
+        image = _from_deep(image, bits)
     if image.mode in ("CMYK", "L") and profile:
         managed = _managed(image, profile, flags)
         if managed is not None:
             return managed
     if image.mode == "LAB":
         return _from_lab(image)
-    plain = _composited(image, transparent, flags)
+    plain = _composited(image, image.mode == "P" and key is not None, flags)
     if profile and image.mode not in ("CMYK", "L"):
         return _managed(plain, profile, flags) or plain
     return plain
 
 
-def _from_deep(image: Image.Image) -> Image.Image:
-    """Sixteen bits to eight by the high byte; a plain convert would clip at 255."""
+def _without_key(image: Image.Image, key: object, bits: int, flags: list[str]) -> Image.Image:
+    """With white where a pixel has the one color that stands for transparent (PNG's tRNS).
+
+    Pillow compares its own 8 bits with the key as it is in the file. Gray of 16 bits is compared
+    in full; color of 16 bits by its high bytes, for Pillow hands us no more.
+    """
+    if not isinstance(key, int | tuple) or image.mode not in ("1", "L", "I;16", "RGB"):
+        return image
+    values = np.array(image.convert("L") if image.mode == "1" else image)
+    most, white = 2**bits - 1, np.iinfo(values.dtype).max
+    sought = np.array(key) & most
+    if white < most:
+        sought >>= bits - 8
+    elif white > most:
+        sought = sought * white // most
+    transparent = (values == sought).reshape(*values.shape[:2], -1).all(axis=-1)
+    if not transparent.any():
+        return image
+    flags.append("alpha")
+    values[transparent] = white
+    return Image.fromarray(values)
+
+
+def _from_deep(image: Image.Image, bits: int) -> Image.Image:
+    """More than eight bits to the highest eight; a plain convert would clip at 255."""
     values = np.asarray(image)
     if image.mode == "F" and values.min() >= 0.0 and values.max() <= 1.0:
         return Image.fromarray(np.round(values * 255).astype(np.uint8))
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise RefusedError("unsupported_mode", f"{image.mode} beyond 16 bits")
-    return Image.fromarray((values.astype(np.int64) >> 8).astype(np.uint8))
+    spare = bits - 8 if 8 < bits < 16 else 8  # TIFF knows 12 bits; 32 count as 16
+    return Image.fromarray((values.astype(np.int64) >> spare).astype(np.uint8))
 
 
 def _composited(image: Image.Image, transparent: bool, flags: list[str]) -> Image.Image:
-    """RGB over ``BACKGROUND``."""
+    """RGB over ``BACKGROUND``. transparent: an entry of the palette is see-through."""
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or transparent
     if not has_alpha:
         return image if image.mode == "RGB" else image.convert("RGB")

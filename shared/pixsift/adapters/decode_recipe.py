@@ -81,10 +81,8 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
         mode, frames = image.mode, 2 if getattr(image, "is_animated", False) else 1
         raw, at_hand, factor = _load(image, blob, image_format, input_side, flags)
         exif = read_exif(image, flags)  # after the pixels: a PNG may carry it behind them
-        upright = transposed(
-            to_srgb(raw, image.info.get("icc_profile"), "transparency" in image.info, flags),
-            exif.orientation,
-        )
+        bits = _bits_per_channel(raw, blob)
+        upright = transposed(to_srgb(raw, bits, flags), exif.orientation)
     if frames > 1:
         flags.append("first_frame")
     if told:
@@ -158,7 +156,8 @@ def _beyond_pixels(blob: bytes, raw: Image.Image, factor: int) -> bytes:
     or a deeper PNG or TIFF we have seen less than the file holds, and two pictures must not merge
     on that: there the coded picture data (without metadata) counts too.
     """
-    if factor == 1 and not (raw.mode.startswith(("I", "F")) or _deep_color(raw, blob)):
+    deep = raw.mode.startswith(("I", "F")) or _bits_per_channel(raw, blob) > 8
+    if factor == 1 and not deep:
         return b""
     return hashlib.sha256(coded_picture(blob)).digest()
 
@@ -172,12 +171,11 @@ def _jpeg_metrics(blob: bytes, raw: Image.Image, pixels: int) -> dict[str, float
     }
 
 
-def _deep_color(raw: Image.Image, blob: bytes) -> bool:
-    """Whether the file has more than 8 bits per channel, of which Pillow hands us 8."""
+def _bits_per_channel(raw: Image.Image, blob: bytes) -> int:
+    """In the file; of more than 8 Pillow often hands us 8."""
     if raw.format == "PNG":
-        return blob[24:25] == b"\x10"  # bit depth in IHDR
-    depths = getattr(raw, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
-    return bool(max(depths) > 8)
+        return blob[24]  # bit depth in IHDR
+    return int(max(getattr(raw, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))))
 
 
 _BITS_PER_SAMPLE: Final = 258
