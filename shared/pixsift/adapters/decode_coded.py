@@ -1,6 +1,8 @@
 """The coded picture: the bytes of a file that decide its pixels, without its metadata."""
 
+import re
 import struct
+from typing import Final
 
 
 def coded_picture(blob: bytes) -> bytes:
@@ -12,20 +14,33 @@ def coded_picture(blob: bytes) -> bytes:
     return blob
 
 
+_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""The end of entropy-coded data: neither a stuffed zero nor a restart."""
+_START_OF_SCAN: Final = 0xDA
+_END_OF_IMAGE: Final = 0xD9
+
+
 def _jpeg_segments(blob: bytes) -> list[bytes]:
-    """Everything but APPn and comments; from the first scan on, all of it."""
+    """Everything up to the end of the image but APPn and comments."""
     parts: list[bytes] = []
     at = 2
-    while at + 4 <= len(blob) and blob[at] == 0xFF:
+    while at + 2 <= len(blob) and blob[at] == 0xFF:
         marker = blob[at + 1]
-        if marker == 0xDA:  # start of scan
-            return [*parts, blob[at:]]
-        size = 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # a filler
+            at += 1
+            continue
+        if marker == _END_OF_IMAGE:  # what follows is another file's business
+            return parts
+        end = at + 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
+        if marker == _START_OF_SCAN:
+            following = _MARKER.search(blob, end)
+            end = following.start() if following else len(blob)
         is_adobe = marker == 0xEE  # says how the color channels are meant
         if is_adobe or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
-            parts.append(blob[at : at + size])
-        at += size
-    return [blob]  # a layout we do not follow: only equal files are equal
+            parts.append(blob[at:end])
+        at = end
+    # Cut behind a scan, or a layout that we do not follow: then only equal files are equal.
+    return parts if at == len(blob) else [blob]
 
 
 def _png_critical_chunks(blob: bytes) -> list[bytes]:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFilter, ImageOps
 
 from pixsift.adapters.decode import DecoderPool
-from pixsift.adapters.decode_coded import coded_picture
 from pixsift.adapters.decode_formats import jpeg_factor
 from pixsift.adapters.decode_recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodedImage, DecodeFailure
@@ -84,12 +83,6 @@ def test_decode__scaled_jpeg_ignores_metadata_but_not_detail() -> None:
     speck = large.copy()
     speck.putpixel((3, 3), (255, 0, 255))  # may vanish at 1/8, yet is another picture
     assert decoded(encoded(speck, "JPEG", quality=95)).pixel_sha256 != decoded(plain).pixel_sha256
-
-
-def test_coded_picture__follows_the_segments() -> None:
-    blob = encoded(scene(), "JPEG", comment=b"x" * 100)
-    assert b"x" * 100 not in coded_picture(blob)
-    assert coded_picture(blob[:30]) == blob[:30]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
