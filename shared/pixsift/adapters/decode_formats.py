@@ -21,7 +21,7 @@ from pixsift.core.images import Pixels
 
 MARGIN: Final = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 only while its shorter side stays at least this many times
-the model's input: 51 to 53 dB to full decode, where a margin of 1 gives 41 to 45."""
+the model's input: 53 dB to full decode at least, where a margin of 1 gives 41 to 45."""
 MOST_GRAY_BAND: Final = 1 / 16
 """A taller gray band at the bottom, beside a decoder's warning, says that data are missing."""
 
