@@ -96,10 +96,11 @@ def gray_band(image: Image.Image) -> float:
     image: as it lies in the file, before any turning. 0 where the top is the same gray: that is a
     frame around the picture, or a picture of nothing else.
     """
-    pixels = np.asarray(image)
-    if not _mid_gray(pixels[-1:])[0] or _mid_gray(pixels[:1])[0]:
+    width, height = image.size
+    first, last = image.crop((0, 0, width, 1)), image.crop((0, height - 1, width, height))
+    if not _mid_gray(last)[0] or _mid_gray(first)[0]:  # nearly always, and for next to nothing
         return 0.0
-    return float(np.argmin(_mid_gray(pixels)[::-1])) / image.height
+    return float(np.argmin(_mid_gray(image)[::-1])) / height
 
 
 def check_png(blob: bytes) -> None:
@@ -147,9 +148,9 @@ def _iso(taken: object) -> str | None:
         return None
 
 
-def _mid_gray(rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _mid_gray(image: Image.Image) -> NDArray[np.bool_]:
     """Which rows hold nothing but 127 to 129."""
-    above = rows.reshape(len(rows), -1) - np.uint8(127)  # wraps around below
+    above = np.asarray(image).reshape(image.height, -1) - np.uint8(127)  # wraps around below
     even: NDArray[np.bool_] = above.max(axis=1) <= 2
     return even
 
