@@ -1,8 +1,9 @@
 """Any mode to upright 8-bit sRGB: depth, palette, alpha, CMYK, profiles, orientation."""
 
 import io
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -27,13 +28,15 @@ def transposed(image: Image.Image, orientation: int) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def to_srgb(image: Image.Image, bits: int, flags: list[str]) -> Image.Image:
+def to_srgb(
+    image: Image.Image, info: Mapping[Any, Any], bits: int, flags: list[str]
+) -> Image.Image:
     """RGB of 8 bits. Raises RefusedError for depths that have no agreed white.
 
-    image: as Pillow read it; its ``info`` holds the ICC profile and what is transparent.
+    info: as Pillow read it from the file: the ICC profile, and what is transparent.
     bits: per channel in the file, of which Pillow may hand us fewer.
     """
-    profile, key = image.info.get("icc_profile"), image.info.get("transparency")
+    profile, key = info.get("icc_profile"), info.get("transparency")
     image = _without_key(image, key, bits, flags)
     if image.mode.startswith("I") or image.mode == "F":
         image = _from_deep(image, bits)

@@ -82,7 +82,7 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
         raw, at_hand, factor = _load(image, blob, image_format, input_side, flags)
         exif = read_exif(image, flags)  # after the pixels: a PNG may carry it behind them
         bits = _bits_per_channel(raw, blob)
-        upright = transposed(to_srgb(raw, bits, flags), exif.orientation)
+        upright = transposed(to_srgb(raw, image.info, bits, flags), exif.orientation)
     if frames > 1:
         flags.append("first_frame")
     if told:

@@ -163,10 +163,11 @@ def test_decode__ycck_jpeg_equals_pillow() -> None:
     assert np.array_equal(decoded(blob).model_input, expected)
 
 
-def test_decode__icc_profile_to_srgb() -> None:
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_decode__icc_profile_to_srgb(image_format: str) -> None:
     profile = _swapped_channels_profile()
     image = Image.new("RGB", (40, 40), (255, 0, 0))
-    result = decoded(encoded(image, "PNG", icc_profile=profile))
+    result = decoded(encoded(image, image_format, icc_profile=profile))
     assert "icc_applied" in result.facts.flags
     assert result.model_input[0, 0].argmax() == 1  # its "red" is our green
 
