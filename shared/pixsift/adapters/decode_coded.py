@@ -30,7 +30,7 @@ def _jpeg_segments(blob: bytes) -> list[bytes]:
             at += 1
             continue
         if marker == _END_OF_IMAGE:  # what follows is another file's business
-            return parts
+            return [*parts, blob[at : at + 2]]
         end = at + 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
         if marker == _START_OF_SCAN:
             following = _MARKER.search(blob, end)
