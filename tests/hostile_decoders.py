@@ -32,12 +32,17 @@ def misbehave(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodeResul
     if word == "exit":
         os._exit(3)
     if word == "balloon":
-        hoard = []
-        while True:
-            hoard.append(np.empty(2**26, np.uint8))  # asked for, never touched: quick anywhere
+        return balloon(blob, input_side, limits)
     if word.startswith("try:"):
         return DecodeFailure("tried", _attempt(word[4:]))
     return decode_image(blob, input_side, limits)
+
+
+def balloon(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodeResult:
+    """Take memory until there is none."""
+    hoard = []
+    while True:
+        hoard.append(np.empty(2**26, np.uint8))  # asked for, never touched: quick anywhere
 
 
 def _attempt(name: str) -> str:

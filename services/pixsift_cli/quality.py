@@ -1,6 +1,7 @@
 """``pixsift quality`` for a local folder, ``pixsift cameras`` for a collection's cameras."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,7 +50,7 @@ def quality(
     rules = read_policy(policy)
     limits = DecodeLimits(formats=_EVERY_FORMAT) if all_formats else DecodeLimits()
     check_writable(csv, html)
-    judged = list(judge_folder(folder, rules, limits, workers))
+    judged = list(judge_folder(folder, rules, limits, workers, thumbnails=html is not None))
     if csv is not None:
         write_text(csv, to_csv(judged))
     if html is not None:
@@ -103,9 +104,17 @@ def read_policy(text: str) -> QualityPolicy:
 
 
 def judge_folder(
-    folder: Path, policy: QualityPolicy, limits: DecodeLimits, workers: int = 2
+    folder: Path,
+    policy: QualityPolicy,
+    limits: DecodeLimits,
+    workers: int = 2,
+    *,
+    thumbnails: bool = False,
 ) -> Iterator[Judged]:
-    """Every file below ``folder``, in order of name. Raises UserError when there is none."""
+    """Every file below ``folder``, in order of name. Raises UserError when there is none.
+
+    thumbnails: keep them, some 10 kB each; else a folder of any size fits into memory.
+    """
     paths = image_files(folder)
     with DecoderPool(224, workers=workers, limits=limits) as pool:
         for batch in _batches(paths):
@@ -113,7 +122,8 @@ def judge_folder(
             results = iter(pool.decode([blob for blob in found if isinstance(blob, bytes)]))
             for path, blob in zip(batch, found, strict=True):
                 name = path.relative_to(folder).as_posix()
-                yield _judged(name, next(results) if isinstance(blob, bytes) else blob, policy)
+                row = _judged(name, next(results) if isinstance(blob, bytes) else blob, policy)
+                yield row if thumbnails else replace(row, thumbnail_webp=b"")
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -65,6 +65,7 @@ class Consumer:
                 "PostgreSQL": adapters.ledger.ping,
                 "SQS": adapters.queue.depth,
                 "S3": access.probe,
+                "decoder": adapters.decoder.ping,
             },
             logger=logger,
             telemetry=telemetry,

@@ -39,7 +39,8 @@ class Loop:
         turned: Callable[[], None] = lambda: None,
     ) -> None:
         """give_up_after: a message of the slow lane received more often than this ended the process
-        every time, and is not tried again. turned: called once per turn, for the health check.
+        every time, and is not tried again. turned: called once per turn and per message that is
+        processed alone, for the health check.
         """
         self._inbox = inbox
         self._slow_lane = slow_lane
@@ -102,6 +103,7 @@ class Loop:
         self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
     ) -> None:
         """What ended an attempt before may end this one too: nobody else is to share its fate."""
+        self._turned()
         if delivery.last_chance and delivery.message.receive_count > self._give_up_after:
             arrivals = self._intake.give_up(delivery, arrivals)
             if not arrivals:

@@ -6,7 +6,13 @@ from contextlib import ExitStack
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.decode import DecodeLimits, DecoderPool, forbid_inspection, recipe_id
+from pixsift.adapters.decode import (
+    DecodeLimits,
+    DecoderPool,
+    forbid_inspection,
+    recipe_id,
+    seccomp_available,
+)
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.migrate import pending
 from pixsift.adapters.models import load_embedder
@@ -31,11 +37,20 @@ def main() -> None:
         settings = ConsumerSettings()
         logger.setLevel(settings.log_level.upper())
         forbid_inspection()
+        warn_if_unconfined(logger)
         run(settings, logger)
     except UserError as error:
         _give_up(logger, error, 2)
     except DependencyDownError as error:
         _give_up(logger, error, 3)
+
+
+def warn_if_unconfined(logger: Logger) -> None:
+    """Whoever reads the log should know that one of the decoder's locks is missing here."""
+    if not seccomp_available():
+        logger.warning(
+            "no libseccomp: the decoder's processes may make any system call; see docs/decoding.md"
+        )
 
 
 def run(settings: ConsumerSettings, logger: Logger) -> None:
@@ -111,6 +126,7 @@ def _verify(settings: ConsumerSettings, adapters: Adapters) -> None:
     adapters.queue.depth()
     adapters.dlq.depth()
     adapters.objects.check_bucket(settings.derived_bucket)
+    adapters.decoder.ping()
 
 
 def _give_up(logger: Logger, error: PixsiftError, status: int) -> None:

@@ -31,6 +31,8 @@ class Decoder(Protocol):
 
     def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]: ...
 
+    def ping(self) -> None: ...
+
 
 class Fetch:
     """Ask S3: the bytes of a created version, or what a removal really removed."""

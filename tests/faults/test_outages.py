@@ -17,6 +17,7 @@ from faults.stub_aws import Fault, StubAws
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.migrate import migrate
 from pixsift.core.images import DecodeResult
+from pixsift.errors import DependencyDownError
 
 
 @pytest.fixture
@@ -113,6 +114,34 @@ def test_consumer__poison_harms_nobody_and_ends_as_failed(aws: StubAws, database
         assert found == {("kept", "new"): 19, ("failed", "internal_error"): 1}
     assert set(decoder.batches[1:]) == {1}, "after the first failure it is processed alone"
     assert not aws.dlq.messages
+
+
+class DeadDecoder(PlainDecoder):
+    """Down until somebody has asked three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probes = 0
+
+    def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
+        if self.probes < 3:
+            raise DependencyDownError("the decoder's host process was lost twice")
+        return super().decode(blobs)
+
+    def ping(self) -> None:
+        self.probes += 1
+        if self.probes < 3:
+            raise DependencyDownError("still lost")
+
+
+def test_consumer__a_dead_decoder_stops_receiving(aws: StubAws, database_url: str) -> None:
+    """It says nothing about the images: none ends as failed."""
+    aws.raw.put("a.jpg", jpeg(1))
+    decoder = DeadDecoder()
+    with running(aws, database_url, decoder=decoder) as consumer:
+        consumer.wait_until_drained()
+        assert list(consumer.outcomes().values()) == [("kept", "new")]
+    assert decoder.probes == 3 and aws.ingest.most_received == 2
 
 
 def test_consumer__what_ended_the_process_every_time_is_given_up(

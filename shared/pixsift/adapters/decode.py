@@ -3,15 +3,17 @@
 ``DecoderPool`` starts one host process (``decode_host``) with an empty environment; the host runs
 the children (``decode_child``), which decode by one recipe (``decode_recipe``). A crash, hang or
 balloon costs its own image only: after two tries it is an outcome. When the host itself is lost,
-it is started again and the images are asked once more.
+or does not answer in time, it is started again and the images are asked once more; a second loss
+says that the decoder is down.
 """
 
+import base64
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import IO, Self
 
@@ -20,13 +22,18 @@ from pixsift.adapters.decode_child import Decode, forbid_inspection, seccomp_ava
 from pixsift.adapters.decode_host import HostConfig, widen_pipe, write_config
 from pixsift.adapters.decode_recipe import DecodeLimits, decode_image, recipe_id
 from pixsift.core.images import DecodeFailure, DecodeResult
-from pixsift.errors import TransientError
+from pixsift.errors import DependencyDownError, TransientError
 
 __all__ = ["DecodeLimits", "DecoderPool", "forbid_inspection", "recipe_id", "seccomp_available"]
 
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """All that the decoder's processes ever see: constants, nothing of ours."""
 _START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_TINY_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+"""One black pixel."""
 
 
 class DecoderPool:
@@ -57,7 +64,8 @@ class DecoderPool:
     def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
         """Decode ``blobs``; results in the same order. Blocks.
 
-        Raises TransientError when the decoder's processes cannot be kept alive.
+        Raises DependencyDownError when the decoder's processes cannot be kept alive, and
+        TransientError after ``close``.
         """
         if not blobs:
             return []
@@ -66,7 +74,13 @@ class DecoderPool:
             payloads = host.ask(blobs, self._patience(len(blobs)))
             if payloads is not None:
                 return [self._unpack(payload) for payload in payloads]
-        raise TransientError("the decoder's host process died twice")
+        raise DependencyDownError("the decoder's host process was lost twice")
+
+    def ping(self) -> None:
+        """Decode one pixel. Raises DependencyDownError unless a child lives to answer."""
+        (result,) = self.decode([_TINY_PNG])
+        if isinstance(result, DecodeFailure) and result.reason.startswith("decoder_"):
+            raise DependencyDownError(f"the decoder: {result.reason}: {result.detail}")
 
     def close(self) -> None:
         """Stop all processes; waits for them."""
@@ -122,32 +136,40 @@ class _Host:
         self._reader.start()
 
     def ask(self, blobs: Sequence[bytes], timeout: float) -> list[bytes] | None:
-        """Replies for ``blobs``, or None when the host was lost on the way."""
+        """Replies for ``blobs``, or None when the host was lost on the way.
+
+        timeout: seconds until a host that does not read or does not answer counts as lost.
+        """
         future: Future[list[bytes] | None] = Future()
         with self._lock:
             if not self.alive:
                 return None
             number = next(self._numbers)
             self._pending[number] = future
-        self._send(number, blobs)
-        try:
-            payloads = future.result(timeout)
-        except TimeoutError:
-            self._lose()
-            return None
+        with self._lost_after(timeout):
+            self._send(number, blobs)
+            payloads = future.result()
         return payloads if payloads is not None and len(payloads) == len(blobs) else None
 
     def stop(self) -> None:
-        """End the host and, through it, the children."""
-        with suppress(OSError):  # it may have gone already
-            self._requests.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        """End the host and, through it, the children; by force where it does not end itself."""
+        with self._lost_after(_STOP_SECONDS):
+            with suppress(OSError):  # it may have gone already
+                self._requests.close()
             self._process.wait()
         self._reader.join(10)
         self._replies.close()
+
+    @contextmanager
+    def _lost_after(self, seconds: float) -> Iterator[None]:
+        """Kill the host when the block lasts longer: a write to a full pipe knows no timeout."""
+        timer = threading.Timer(seconds, self._lose)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _send(self, number: int, parts: Sequence[bytes]) -> None:
         with self._write_lock:

@@ -3,7 +3,7 @@
 By the time it sees a byte of an upload it cannot open files or sockets, start programs, signal or
 inspect other processes, nor grow beyond its memory. It was started with an empty environment. What
 it takes: on Linux with libseccomp an allow-list of system calls; elsewhere only the limits hold
-(``pixsift doctor`` and ``DecoderPool.isolation`` tell).
+(``pixsift doctor`` and a warning of the consumer tell).
 """
 
 import ctypes
@@ -163,7 +163,7 @@ def _decode_one(function: Decode, blob: bytes, input_side: int, limits: DecodeLi
 
 
 def _limit_memory(memory_bytes: int) -> None:
-    """Address space on top of what the interpreter already maps."""
+    """Address space in all, what the interpreter maps already included."""
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 

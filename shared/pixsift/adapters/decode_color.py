@@ -1,8 +1,9 @@
 """Any mode to upright 8-bit sRGB: depth, palette, alpha, CMYK, profiles, orientation."""
 
 import io
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -12,7 +13,6 @@ from pixsift.adapters.decode_formats import RefusedError
 BACKGROUND: Final = (255, 255, 255)
 """What transparent pixels are composited on; a plain convert would expose hidden colors."""
 MAX_PROFILE_BYTES: Final = 4 * 2**20
-GRAY_BAND_SHARE: Final = 1 / 16
 
 _PROFILE_MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _TRANSPOSE: Final = {
@@ -29,56 +29,65 @@ def transposed(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def to_srgb(
-    image: Image.Image, profile: bytes | None, transparent: bool, flags: list[str]
+    image: Image.Image, info: Mapping[Any, Any], bits: int, flags: list[str]
 ) -> Image.Image:
     """RGB of 8 bits. Raises RefusedError for depths that have no agreed white.
 
-    profile: the embedded ICC profile. transparent: a color or palette entry is see-through.
+    info: as Pillow read it from the file: the ICC profile, and what is transparent.
+    bits: per channel in the file, of which Pillow may hand us fewer.
     """
+    profile, key = info.get("icc_profile"), info.get("transparency")
+    image = _without_key(image, key, bits, flags)
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep(image).convert("RGB")
+        image = _from_deep(image, bits)
     if image.mode in ("CMYK", "L") and profile:
         managed = _managed(image, profile, flags)
         if managed is not None:
             return managed
     if image.mode == "LAB":
         return _from_lab(image)
-    plain = _composited(image, transparent, flags)
+    plain = _composited(image, image.mode == "P" and key is not None, flags)
     if profile and image.mode not in ("CMYK", "L"):
         return _managed(plain, profile, flags) or plain
     return plain
 
 
-def has_gray_band(image: Image.Image) -> bool:
-    """Whether the bottom is the even mid-gray that a JPEG decoder puts where data are missing.
+def _without_key(image: Image.Image, key: object, bits: int, flags: list[str]) -> Image.Image:
+    """With white where a pixel has the one color that stands for transparent (PNG's tRNS).
 
-    image: as it lies in the file, before any turning. One that is gray all over is no such case.
+    Pillow compares its own 8 bits with the key as it is in the file. Gray of 16 bits is compared
+    in full; color of 16 bits by its high bytes, for Pillow hands us no more.
     """
-    width, height = image.size
-    rows = max(8, round(height * GRAY_BAND_SHARE))
-    if height < 2 * rows or image.mode not in ("RGB", "L"):
-        return False
-    bottom = image.crop((0, height - rows, width, height))
-    return _mid_gray(bottom) and not _mid_gray(image)
+    if not isinstance(key, int | tuple) or image.mode not in ("1", "L", "I;16", "RGB"):
+        return image
+    values = np.array(image.convert("L") if image.mode == "1" else image)
+    most, white = 2**bits - 1, np.iinfo(values.dtype).max
+    sought = np.array(key) & most
+    if white < most:
+        sought >>= bits - 8
+    elif white > most:
+        sought = sought * white // most
+    transparent = (values == sought).reshape(*values.shape[:2], -1).all(axis=-1)
+    if not transparent.any():
+        return image
+    flags.append("alpha")
+    values[transparent] = white
+    return Image.fromarray(values)
 
 
-def _mid_gray(image: Image.Image) -> bool:
-    extrema = np.array(image.getextrema())
-    return bool(extrema.min() >= 127 and extrema.max() <= 129)
-
-
-def _from_deep(image: Image.Image) -> Image.Image:
-    """Sixteen bits to eight by the high byte; a plain convert would clip at 255."""
+def _from_deep(image: Image.Image, bits: int) -> Image.Image:
+    """More than eight bits to the highest eight; a plain convert would clip at 255."""
     values = np.asarray(image)
     if image.mode == "F" and values.min() >= 0.0 and values.max() <= 1.0:
         return Image.fromarray(np.round(values * 255).astype(np.uint8))
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise RefusedError("unsupported_mode", f"{image.mode} beyond 16 bits")
-    return Image.fromarray((values.astype(np.int64) >> 8).astype(np.uint8))
+    spare = bits - 8 if 8 < bits < 16 else 8  # TIFF knows 12 bits; 32 count as 16
+    return Image.fromarray((values.astype(np.int64) >> spare).astype(np.uint8))
 
 
 def _composited(image: Image.Image, transparent: bool, flags: list[str]) -> Image.Image:
-    """RGB over ``BACKGROUND``."""
+    """RGB over ``BACKGROUND``. transparent: an entry of the palette is see-through."""
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or transparent
     if not has_alpha:
         return image if image.mode == "RGB" else image.convert("RGB")

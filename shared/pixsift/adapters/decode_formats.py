@@ -1,4 +1,4 @@
-"""File formats as the recipe sees them: signatures, JPEG pixels, EXIF, the coded picture.
+"""File formats as the recipe sees them: signatures, JPEG pixels, PNG checksums, EXIF.
 
 JPEG pixels come from simplejpeg, the same libjpeg-turbo as Pillow's with equal pixels (a test
 compares them), because it tells what Pillow keeps to itself: the decoder's warnings. Of 600 JPEGs
@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 from PIL import Image
 
 from pixsift.core.images import Pixels
 
 MARGIN: Final = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 only while its shorter side stays at least this many times
-the model's input: 51 to 53 dB to full decode, where a margin of 1 gives 41 to 45."""
+the model's input: 53 dB to full decode at least, where a margin of 1 gives 41 to 45."""
+MOST_GRAY_BAND: Final = 1 / 16
+"""A taller gray band at the bottom, beside a decoder's warning, says that data are missing."""
 
 SIGNATURES: Final = (
     ("JPEG", b"\xff\xd8\xff"), ("PNG", b"\x89PNG\r\n\x1a\n"), ("GIF", b"GIF8"), ("BMP", b"BM"),
@@ -61,7 +65,7 @@ def jpeg_factor(width: int, height: int, input_side: int) -> int:
 def jpeg_pixels(
     image: Image.Image, blob: bytes, factor: int, flags: list[str]
 ) -> tuple[Image.Image, Pixels | None]:
-    """Decode a gray or color JPEG at 1/factor. Raises RefusedError for what warns of corruption.
+    """Decode a JPEG at 1/factor. Raises RefusedError for what warns of corruption.
 
     image: the same file, opened by Pillow but not loaded; it steps in where simplejpeg does not
     know the file's subsampling, and where the warning is only about padding.
@@ -69,26 +73,34 @@ def jpeg_pixels(
     """
     try:
         pixels = simplejpeg.decode_jpeg(
-            blob, "GRAY" if image.mode == "L" else "RGB", min_factor=factor, strict=True,
+            blob, _COLOR_SPACES[image.mode], min_factor=factor, strict=True,
             min_height=-(-image.height // factor), min_width=-(-image.width // factor),
         )  # fmt: skip
     except ValueError as error:
         _judge_warning(str(error), blob, flags)
         image.draft(None, (image.width // factor, image.height // factor))
         image.load()
+        if gray_band(image) > MOST_GRAY_BAND:
+            raise RefusedError("corrupt", f"gray at the bottom, and: {error}") from error
         return image, None
     if image.mode == "L":
         return Image.fromarray(pixels[..., 0].copy()), None
+    if image.mode == "CMYK":  # stored inverted, as Adobe does; Pillow turns it around as well
+        return Image.frombytes("CMYK", pixels.shape[1::-1], (255 - pixels).tobytes()), None
     return Image.fromarray(pixels), pixels
 
 
-def coded_picture(blob: bytes) -> bytes:
-    """The bytes that decide the pixels: a JPEG or PNG without metadata, other files whole."""
-    if blob.startswith(b"\xff\xd8"):
-        return b"".join(_jpeg_segments(blob))
-    if blob.startswith(b"\x89PNG"):
-        return b"".join(_png_critical_chunks(blob))
-    return blob
+def gray_band(image: Image.Image) -> float:
+    """Share of rows, from the bottom up, in the even mid-gray that stands for missing JPEG data.
+
+    image: as it lies in the file, before any turning. 0 where the top is the same gray: that is a
+    frame around the picture, or a picture of nothing else.
+    """
+    width, height = image.size
+    first, last = image.crop((0, 0, width, 1)), image.crop((0, height - 1, width, height))
+    if not _mid_gray(last)[0] or _mid_gray(first)[0]:  # nearly always, and for next to nothing
+        return 0.0
+    return float(np.argmin(_mid_gray(image)[::-1])) / height
 
 
 def check_png(blob: bytes) -> None:
@@ -122,6 +134,7 @@ def read_exif(image: Image.Image, flags: list[str]) -> Exif:
     return Exif(orientation, _iso(taken))
 
 
+_COLOR_SPACES: Final = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _ORIENTATION: Final = 0x0112
 _EXIF_IFD: Final = 0x8769
 _DATE_ORIGINAL: Final = 0x9003
@@ -133,6 +146,13 @@ def _iso(taken: object) -> str | None:
         return datetime.strptime(str(taken).rstrip("\x00 "), "%Y:%m:%d %H:%M:%S").isoformat()
     except ValueError:
         return None
+
+
+def _mid_gray(image: Image.Image) -> NDArray[np.bool_]:
+    """Which rows hold nothing but 127 to 129."""
+    above = np.asarray(image).reshape(image.height, -1) - np.uint8(127)  # wraps around below
+    even: NDArray[np.bool_] = above.max(axis=1) <= 2
+    return even
 
 
 def _judge_warning(message: str, blob: bytes, flags: list[str]) -> None:
@@ -150,32 +170,3 @@ def _padded(blob: bytes, length: int) -> bool:
     """Whether nothing but zeros lies before the last end-of-image marker, as some cameras do."""
     end = blob.rfind(b"\xff\xd9")
     return not blob[max(0, end - length) : end].strip(b"\x00")
-
-
-def _jpeg_segments(blob: bytes) -> list[bytes]:
-    """Everything but APPn and comments; from the first scan on, all of it."""
-    parts: list[bytes] = []
-    at = 2
-    while at + 4 <= len(blob) and blob[at] == 0xFF:
-        marker = blob[at + 1]
-        if marker == 0xDA:  # start of scan
-            return [*parts, blob[at:]]
-        size = 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
-        is_adobe = marker == 0xEE  # says how the color channels are meant
-        if is_adobe or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
-            parts.append(blob[at : at + size])
-        at += size
-    return [blob]  # a layout we do not follow: only equal files are equal
-
-
-def _png_critical_chunks(blob: bytes) -> list[bytes]:
-    """Critical chunks and transparency, with their types."""
-    parts: list[bytes] = []
-    at = 8
-    while at + 12 <= len(blob):
-        (size,) = struct.unpack_from(">I", blob, at)
-        kind = blob[at + 4 : at + 8]
-        if kind[:1].isupper() or kind == b"tRNS":
-            parts.append(blob[at : at + 8 + size])
-        at += 12 + size
-    return parts

@@ -16,11 +16,12 @@ from typing import Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pixsift.adapters.decode_color import has_gray_band, to_srgb, transposed
+from pixsift.adapters.decode_coded import coded_picture
+from pixsift.adapters.decode_color import to_srgb, transposed
 from pixsift.adapters.decode_formats import (
     RefusedError,
     check_png,
-    coded_picture,
+    gray_band,
     jpeg_factor,
     jpeg_pixels,
     read_exif,
@@ -80,10 +81,8 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
         mode, frames = image.mode, 2 if getattr(image, "is_animated", False) else 1
         raw, at_hand, factor = _load(image, blob, image_format, input_side, flags)
         exif = read_exif(image, flags)  # after the pixels: a PNG may carry it behind them
-        upright = transposed(
-            to_srgb(raw, image.info.get("icc_profile"), "transparency" in image.info, flags),
-            exif.orientation,
-        )
+        bits = _bits_per_channel(raw, blob)
+        upright = transposed(to_srgb(raw, image.info, bits, flags), exif.orientation)
     if frames > 1:
         flags.append("first_frame")
     if told:
@@ -91,10 +90,8 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
     if exif.orientation >= 5:
         width, height = height, width
     pixels = np.asarray(upright) if at_hand is None or upright is not raw else at_hand
-    if image_format == "JPEG" and has_gray_band(raw):
-        raise RefusedError("corrupt", "gray band at the bottom: the end of the file was missing")
-    coded = _coded_size(blob, image_format, width * height)
-    metrics = coded | quality.measure(
+    of_file = _jpeg_metrics(blob, raw, width * height) if image_format == "JPEG" else {}
+    metrics = of_file | quality.measure(
         pixels, luma=np.asarray(upright.convert("L")), scale=1.0 / factor
     )
     model_input = np.asarray(
@@ -149,11 +146,7 @@ def _load(
         image.load()
         return image, None, 1
     factor = jpeg_factor(image.width, image.height, input_side)
-    if image.mode in ("RGB", "L"):
-        return *jpeg_pixels(image, blob, factor, flags), factor
-    image.draft(None, (image.width // factor, image.height // factor))
-    image.load()
-    return image, None, factor
+    return *jpeg_pixels(image, blob, factor, flags), factor
 
 
 def _beyond_pixels(blob: bytes, raw: Image.Image, factor: int) -> bytes:
@@ -163,24 +156,26 @@ def _beyond_pixels(blob: bytes, raw: Image.Image, factor: int) -> bytes:
     or a deeper PNG or TIFF we have seen less than the file holds, and two pictures must not merge
     on that: there the coded picture data (without metadata) counts too.
     """
-    if factor == 1 and not (raw.mode.startswith(("I", "F")) or _deep_color(raw, blob)):
+    deep = raw.mode.startswith(("I", "F")) or _bits_per_channel(raw, blob) > 8
+    if factor == 1 and not deep:
         return b""
     return hashlib.sha256(coded_picture(blob)).digest()
 
 
-def _coded_size(blob: bytes, image_format: str, pixels: int) -> dict[str, float]:
-    """What full-resolution detail costs the encoder, without a look at a full-resolution pixel."""
-    if image_format != "JPEG":
-        return {}
-    return {"bits_per_pixel": len(coded_picture(blob)) * 8 / pixels}
+def _jpeg_metrics(blob: bytes, raw: Image.Image, pixels: int) -> dict[str, float]:
+    """What the file tells beside its upright pixels. pixels: of the picture at full size."""
+    return {
+        # what full-resolution detail costs the encoder, without a look at a full-resolution pixel
+        "bits_per_pixel": len(coded_picture(blob)) * 8 / pixels,
+        "gray_band": gray_band(raw),
+    }
 
 
-def _deep_color(raw: Image.Image, blob: bytes) -> bool:
-    """Whether the file has more than 8 bits per channel, of which Pillow hands us 8."""
+def _bits_per_channel(raw: Image.Image, blob: bytes) -> int:
+    """In the file; of more than 8 Pillow often hands us 8."""
     if raw.format == "PNG":
-        return blob[24:25] == b"\x10"  # bit depth in IHDR
-    depths = getattr(raw, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
-    return bool(max(depths) > 8)
+        return blob[24]  # bit depth in IHDR
+    return int(max(getattr(raw, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))))
 
 
 _BITS_PER_SAMPLE: Final = 258

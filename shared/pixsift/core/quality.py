@@ -49,6 +49,7 @@ METRICS: Final[Mapping[str, str]] = {
     "shorter_side": "of the file's picture, pixels",
     "aspect": "longer side over shorter",
     "bits_per_pixel": "coded size of a JPEG over its full-resolution pixels; falls with any blur",
+    "gray_band": "share of a JPEG's rows, from the bottom up, in a decoder's gray for missing data",
     "scale": "factor at which a JPEG was decoded: 1, 0.5, 0.25 or 0.125",
 }
 
@@ -82,6 +83,7 @@ DEFAULT_CHECKS: Final[Mapping[str, Check]] = {
     "low_detail": Check("bits_per_pixel", "off", minimum=0.5),
     "gray": Check("colorfulness", "off", minimum=1.0),
     "dead_channel": Check("channel_balance", "flag", minimum=0.02),
+    "gray_band": Check("gray_band", "flag", maximum=1 / 16),
     "odd_size": Check("shorter_side", "flag", minimum=32),
     "odd_aspect": Check("aspect", "flag", maximum=5.0),
 }

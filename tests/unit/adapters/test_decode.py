@@ -9,20 +9,21 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from hostile_decoders import misbehave
-from pixsift.adapters import decode_wire
+from hostile_decoders import balloon, misbehave
+from pixsift.adapters import decode, decode_wire
 from pixsift.adapters.decode import DecodeLimits, DecoderPool, recipe_id, seccomp_available
 from pixsift.adapters.decode_child import Decode
 from pixsift.adapters.decode_host import chunk
 from pixsift.adapters.decode_recipe import decode_image
 from pixsift.core.images import DecodedImage, DecodeFailure, DecodeResult
-from pixsift.errors import TransientError
+from pixsift.errors import DependencyDownError, TransientError
 
 LIMITS = DecodeLimits(wall_seconds=2.0, memory_bytes=1 << 29)
 
@@ -106,31 +107,73 @@ def test_decode__child_has_no_environment(
 
 
 def test_decode__a_lost_host_is_started_again() -> None:
+    before = hosts()
     with DecoderPool(32, limits=LIMITS, workers=1) as pool:
         pool.decode([picture()])
-        for pid in children_of(os.getpid()):
-            if "decode_host" in command_of(pid):
-                os.kill(pid, signal.SIGKILL)
+        (lost,) = hosts() - before
+        os.kill(lost, signal.SIGKILL)
         (result,) = pool.decode([picture()])
         assert isinstance(result, DecodedImage)
+        assert len(hosts() - before - {lost}) == 1
 
 
-def test_decode__a_host_that_never_lives_is_transient() -> None:
+def test_decode__a_host_that_never_lives_is_an_outage() -> None:
+    with DecoderPool(32, limits=LIMITS, workers=1, decoder=not_importable()) as pool:
+        with pytest.raises(DependencyDownError):
+            pool.decode([picture()])
+        with pytest.raises(DependencyDownError):
+            pool.ping()
+
+
+def test_ping__a_child_must_live_not_know_the_format(pool: DecoderPool) -> None:
+    pool.ping()
+    with DecoderPool(32, limits=replace(LIMITS, formats=("WEBP",)), workers=1) as picky:
+        picky.ping()
     with (
-        DecoderPool(32, limits=LIMITS, workers=1, decoder=not_importable()) as pool,
-        pytest.raises(TransientError),
+        DecoderPool(32, limits=LIMITS, workers=1, decoder=balloon) as ill,
+        pytest.raises(DependencyDownError, match="decoder_memory"),
     ):
-        pool.decode([picture()])
+        ill.ping()
+
+
+def test_decode__a_host_that_stops_reading_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a pipe holds: the write blocks, and would for ever."""
+    before = hosts()
+    with DecoderPool(32, limits=LIMITS, workers=1) as pool:
+        pool.ping()
+        (stopped,) = hosts() - before
+        os.kill(stopped, signal.SIGSTOP)
+        monkeypatch.setattr(pool, "_patience", lambda images: 0.2)
+        with pytest.raises(DependencyDownError):  # nor does its successor start that fast
+            pool.decode([bytes(5 * 2**20)])
+        assert not command_of(stopped)
+
+
+def test_close__ends_a_host_that_stops_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = hosts()
+    pool = DecoderPool(32, limits=LIMITS, workers=1)
+    pool.ping()
+    (stopped,) = hosts() - before
+    os.kill(stopped, signal.SIGSTOP)
+    monkeypatch.setattr(decode, "_STOP_SECONDS", 0.2)
+    with ThreadPoolExecutor(1) as threads:
+        blocked = threads.submit(pool.decode, [bytes(5 * 2**20)])
+        pool.close()
+        with pytest.raises((DependencyDownError, TransientError)):
+            blocked.result()
+    assert not hosts() - before
 
 
 def test_close__ends_every_process_and_refuses_more() -> None:
+    before = hosts()
     pool = DecoderPool(32, limits=LIMITS, workers=2)
     pool.decode([picture()])
-    family = [pid for pid in descendants(os.getpid()) if "multiprocessing" in command_of(pid)]
+    (host,) = hosts() - before
+    family = [pid for pid in descendants(host) if "multiprocessing" in command_of(pid)]
     assert len(family) >= 2
     pool.close()
+    assert end_soon(family)
     pool.close()
-    assert not [pid for pid in family if "multiprocessing" in command_of(pid)]
     with pytest.raises(TransientError):
         pool.decode([picture()])
 
@@ -155,10 +198,7 @@ def test_decode__killed_parent_leaves_no_process_behind() -> None:
         family = descendants(parent.pid)
         assert len(family) >= 3
         parent.kill()
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and any(command_of(pid) for pid in family):
-        time.sleep(0.1)
-    assert not [command_of(pid) for pid in family if command_of(pid)]
+    assert end_soon(family)
 
 
 def test_decode__many_threads_share_one_pool(pool: DecoderPool) -> None:
@@ -221,18 +261,34 @@ def not_importable() -> Decode:
     return inner
 
 
+def hosts() -> set[int]:
+    return {pid for pid in children_of(os.getpid()) if "decode_host" in command_of(pid)}
+
+
 def children_of(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task")
-    try:
-        texts = [(task / "children").read_text() for task in tasks.iterdir()]
-    except OSError:
-        return []
-    return [int(child) for text in texts for child in text.split()]
+    """By every process's own word: the kernel's list of children skips some while others end."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == pid:
+                found.append(int(process.name))
+    return found
 
 
 def descendants(pid: int) -> list[int]:
     found = children_of(pid)
     return found + [grand for child in found for grand in descendants(child)]
+
+
+def end_soon(family: list[int]) -> bool:
+    """Whether all of them end: the last ones notice a moment later that the others have gone."""
+    deadline = time.monotonic() + 15
+    while any(command_of(pid) for pid in family):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def command_of(pid: int) -> str:

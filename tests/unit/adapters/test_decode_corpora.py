@@ -1,10 +1,14 @@
 """Real collections of valid and broken files: each is decoded or refused, never more than that."""
 
+import hashlib
+import io
 import random
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from pixsift.adapters.decode import DecodeLimits, DecoderPool
 from pixsift.adapters.decode_recipe import decode_image
@@ -57,19 +61,70 @@ def test_corpora__png_conformance(results: dict[str, DecodeResult]) -> None:
     assert valid - accepted <= {"cicp_pq.png", "issue#430.png"}
 
 
-def test_corpora__the_corrupt_and_the_svg_are_refused(results: dict[str, DecodeResult]) -> None:
-    for name in ("ukbench09268_corrupt.jpg",):
-        assert isinstance(results[f"copies/ukbench/{name}"], DecodeFailure)
+def test_corpora__content_decides_not_the_name(results: dict[str, DecodeResult]) -> None:
+    """The corrupt file has lost its signature; the "SVG" is a JPEG by another name."""
+    corrupt = results["copies/ukbench/ukbench09268_corrupt.jpg"]
+    assert isinstance(corrupt, DecodeFailure) and corrupt.reason == "not_an_image"
+    named_svg = results["copies/ukbench/ukbench09380.svg"]
+    assert isinstance(named_svg, DecodedImage) and named_svg.facts.format == "JPEG"
 
 
-def test_corpora__most_silent_corruption_is_noticed(real_images: Path) -> None:
+@pytest.mark.parametrize("kind", ["Landscape", "Portrait"])
+def test_corpora__every_orientation_comes_out_upright(
+    results: dict[str, DecodeResult], real_images: Path, kind: str
+) -> None:
+    """One picture, saved anew for each EXIF orientation: upright all look alike, but their pixels
+    are not equal, and only equal ones may share a hash."""
+    names = [f"orientation/{kind}_{orientation}.jpg" for orientation in range(9)]
+    images = [result for name in names if isinstance(result := results[name], DecodedImage)]
+    assert {(image.facts.width, image.facts.height) for image in images} == {
+        (1800, 1200) if kind == "Landscape" else (1200, 1800)
+    }
+    first = images[0].model_input.astype(float)
+    assert max(np.abs(first - image.model_input).mean() for image in images) <= 2
+    pixels = {_upright(real_images / name) for name in names}
+    assert len({image.pixel_sha256 for image in images}) == len(pixels) == 9
+
+
+def test_corpora__the_pixel_hash_tells_copies_from_edits(results: dict[str, DecodeResult]) -> None:
+    """Blurred, sharpened, shrunk, squared, turned, flipped, colored, saved again: all others."""
+    names: dict[bytes, list[str]] = {}
+    for name, result in results.items():
+        if name.startswith("copies") and isinstance(result, DecodedImage):
+            names.setdefault(result.pixel_sha256, []).append(Path(name).name)
+    assert len(names) > 40
+    assert sorted(sorted(group) for group in names.values() if len(group) > 1) == [
+        ["L.png", "LA.png"],  # an alpha channel in which nothing is transparent
+        ["aaa-orig.jpg", "bridge-1-original.jpg", "original.jpg"],
+        [f"ukbench09380.{name}" for name in ("bmp", "jpeg", "jpg", "png", "svg")],
+    ]  # the last two are equal byte by byte
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_corpora__most_silent_corruption_is_noticed(real_images: Path, mode: str) -> None:
     """Five bytes overwritten: Pillow alone raises for about one in twenty."""
     rng = random.Random(11)
     paths = sorted((real_images / "photos" / "clothing").rglob("*.jpg"))[:40]
+    blobs = [_in_mode(path, mode) for path in paths]
     refused = 0
     for number in range(120):
-        data = bytearray(paths[number % len(paths)].read_bytes())
+        data = bytearray(blobs[number % len(blobs)])
         for _ in range(5):
             data[rng.randrange(len(data))] = rng.randrange(256)
         refused += isinstance(decode_image(bytes(data), 64, LIMITS), DecodeFailure)
     assert refused >= 0.6 * 120
+
+
+def _upright(path: Path) -> bytes:
+    """By Pillow, at full size."""
+    with Image.open(path) as image:
+        return hashlib.sha256(ImageOps.exif_transpose(image).convert("RGB").tobytes()).digest()
+
+
+def _in_mode(path: Path, mode: str) -> bytes:
+    with Image.open(path) as image:
+        if image.mode == mode:
+            return path.read_bytes()
+        out = io.BytesIO()
+        image.convert(mode).save(out, "JPEG", quality=90)
+    return out.getvalue()

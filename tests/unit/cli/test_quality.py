@@ -15,7 +15,10 @@ import pytest
 from PIL import Image
 
 from ledger_world import image, ledger_of, new_collection, unit
+from pixsift.adapters.decode import DecodeLimits
+from pixsift.core.quality import QualityPolicy
 from pixsift_cli import main as cli
+from pixsift_cli.quality import judge_folder
 from pixsift_cli.quality_report import safe_cell
 
 Run = Callable[..., tuple[int, str, str]]
@@ -50,6 +53,12 @@ def folder(tmp_path: Path) -> Path:
     (root / "notes.txt").write_text("not an image")
     (root / ".hidden").write_text("ignored")
     return root
+
+
+def test_judge_folder__keeps_thumbnails_only_when_asked(folder: Path) -> None:
+    for wanted in (False, True):
+        rows = judge_folder(folder, QualityPolicy(), DecodeLimits(), thumbnails=wanted)
+        assert any(row.thumbnail_webp for row in rows) == wanted
 
 
 def test_quality__json_tells_every_file(run: Run, folder: Path) -> None:
