@@ -39,8 +39,9 @@ class Scene:
             **more,
         }
 
-    def consumer(self, **more: str) -> ConsumerProcess:
-        return ConsumerProcess(self.environment(**more), log=self.folder / "consumer.log")
+    def consumer(self, module: str = "pixsift_consumer.main", **more: str) -> ConsumerProcess:
+        log = self.folder / "consumer.log"
+        return ConsumerProcess(self.environment(**more), log=log, module=module)
 
     def put(self, group: str, body: bytes, outcome: str) -> None:
         """Upload one object of a group; its outcome is ``outcome``, but for who is first."""

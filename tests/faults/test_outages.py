@@ -9,14 +9,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from faults.consumer_process import wait_until
+from faults.consumer_process import outcomes, wait_until
 from faults.harness import PlainDecoder, running
 from faults.images import jpeg
+from faults.lethal_consumer import LETHAL
 from faults.scene import Scene, scene
-from faults.stub_aws import Fault, StubAws
+from faults.stub_aws import RAW, Fault, StubAws
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.migrate import migrate
 from pixsift.core.images import DecodeResult
+from pixsift.messages import Backfill, BackfillObject
 
 
 @pytest.fixture
@@ -113,6 +115,69 @@ def test_consumer__poison_harms_nobody_and_ends_as_failed(aws: StubAws, database
         assert found == {("kept", "new"): 19, ("failed", "internal_error"): 1}
     assert set(decoder.batches[1:]) == {1}, "after the first failure it is processed alone"
     assert not aws.dlq.messages
+
+
+def send_as_one(aws: StubAws, bodies: Sequence[bytes]) -> None:
+    """Upload objects ``0.jpg``, ``1.jpg``, ... and speak of all of them in one message."""
+    notify, aws.raw.notify = aws.raw.notify, lambda body: None
+    objects = [
+        BackfillObject(key=f"{n}.jpg", version_id=aws.raw.put(f"{n}.jpg", body).version_id)
+        for n, body in enumerate(bodies)
+    ]
+    aws.raw.notify = notify
+    aws.ingest.send(Backfill(bucket=RAW, objects=objects).model_dump_json(by_alias=True))
+
+
+def test_consumer__poison_in_a_message_of_many_harms_nobody(
+    aws: StubAws, database_url: str
+) -> None:
+    poison = jpeg(999)
+    send_as_one(aws, [poison if number == 7 else jpeg(number) for number in range(20)])
+    with running(aws, database_url, decoder=PoisonDecoder(poison)) as consumer:
+        consumer.wait_until_drained(seconds=120)
+        found = Counter(consumer.outcomes().values())
+        assert found == {("kept", "new"): 19, ("failed", "internal_error"): 1}
+
+
+def test_consumer__a_message_of_many_that_reaches_the_dlq_is_judged_object_by_object(
+    aws: StubAws, database_url: str
+) -> None:
+    """As after an outage in which nothing of it was ever tried."""
+    send_as_one(aws, [jpeg(number) for number in range(20)])
+    [message] = aws.ingest.messages.values()
+    message.receive_count = 50
+    with running(aws, database_url) as consumer:
+        consumer.wait_until_drained()
+        assert Counter(consumer.outcomes().values()) == {("kept", "new"): 20}
+        assert consumer.telemetry.total("messages_split") == 1
+
+
+@pytest.mark.full
+def test_consumer__what_ends_the_process_harms_nobody_in_its_message(
+    database_url: str, tmp_path: Path
+) -> None:
+    with scene(database_url, tmp_path, max_receive_count=2) as place:
+        files = [LETHAL if number == 7 else jpeg(number) for number in range(20)]
+        send_as_one(place.aws, files)
+        while len(outcomes(database_url)) < 19:
+            die(place)
+        left = [*place.aws.ingest.messages.values(), *place.aws.dlq.messages.values()]
+        for message in left:  # the killer, and decided ones that were not acknowledged yet
+            message.receive_count = 50  # as after many more such ends
+        with place.consumer("faults.lethal_consumer"):
+            wait_until(lambda: place.aws.is_drained, seconds=90, what=place.report)
+        found = Counter(outcomes(database_url).values())
+        assert found == {("kept", "new"): 19, ("failed", "ended_the_process"): 1}
+
+
+def die(place: Scene) -> None:
+    """Run a consumer until it meets what ends it, or the others have their outcomes."""
+    with place.consumer("faults.lethal_consumer") as consumer:
+        wait_until(
+            lambda: consumer.process.poll() or len(outcomes(place.database_url)) == 19,
+            seconds=90,
+            what=place.report,
+        )
 
 
 def test_consumer__what_ended_the_process_every_time_is_given_up(
