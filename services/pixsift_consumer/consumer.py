@@ -15,6 +15,7 @@ from pixsift.config import ConsumerSettings
 from pixsift.errors import PixsiftError
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry
+from pixsift.worker import CLOSING_SECONDS
 from pixsift_consumer.dependencies import Dependencies, SourceAccess
 from pixsift_consumer.faults import FaultPoints
 from pixsift_consumer.inbox import Inbox
@@ -155,6 +156,7 @@ class Consumer:
                 self._flush_acks(everything=self.pipeline.in_flight == 0)
                 if turn % _METRICS_EVERY == 0:
                     self._observe()
+            self._flush_acks(everything=True)
 
         thread = threading.Thread(target=keep_house, name="housekeeping", daemon=True)
         thread.start()
@@ -162,8 +164,7 @@ class Consumer:
             yield
         finally:
             done.set()
-            thread.join()
-            self._flush_acks(everything=True)
+            thread.join(CLOSING_SECONDS)  # what is not acknowledged finds its outcome next time
             self._telemetry.flush()
 
     def _flush_acks(self, *, everything: bool) -> None:

@@ -148,10 +148,11 @@ class Pipeline:
         with self._changed:
             left = list(self._deliveries)
             self._deliveries.clear()
-        for delivery in left:
-            self._logger.warning("given back unfinished",
-                                 extra={"message_id": delivery.message.message_id})  # fmt: skip
-            delivery.inbox.release([delivery.message], at_once=True)
+        if left:
+            told = [delivery.message.message_id for delivery in left]
+            self._logger.warning("given back unfinished", extra={"messages": told})
+        for inbox in {delivery.inbox for delivery in left}:
+            inbox.release([d.message for d in left if d.inbox is inbox], at_once=True)
         self._telemetry.count("released", len(left))
         for stage in self._stages:
             stage.queue.close()

@@ -256,6 +256,17 @@ def test_consumer__sigterm_finishes_or_gives_back(database_url: str, tmp_path: P
         place.settle()
 
 
+def test_consumer__sigterm_does_not_wait_for_a_queue_that_stalls(
+    database_url: str, tmp_path: Path
+) -> None:
+    with scene(database_url, tmp_path) as place:
+        stalled = Fault("ReceiveMessage", stall_seconds=60)
+        place.aws.faults.append(stalled)
+        with place.consumer() as consumer:
+            wait_until(lambda: stalled.hits, seconds=90, what=place.report)
+            assert consumer.stop(seconds=10) == 0  # a poll of one second, and three of grace
+
+
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL of the test's own, durable: it is going to crash."""
