@@ -25,8 +25,9 @@ from pixsift_consumer.pipeline import Limits, Pipeline
 from pixsift_consumer.stages import Commit, Decode, Decoder, Embed, Fetch, Thumbnails
 
 _HOUSEKEEPING_SECONDS = 0.2
-_SLOW_LANE_ATTEMPTS = 3
-"""A message's receive count goes on in the DLQ (SQS API reference, ApproximateReceiveCount)."""
+SLOW_LANE_RECEIVES = 10
+"""A message's receive count goes on in the DLQ (SQS API reference, ApproximateReceiveCount), and
+people who look at it there, here or in the console, spend some: more than a few are allowed."""
 _METRICS_EVERY = 50
 """Turns of the housekeeping between two EMF documents: ten seconds."""
 
@@ -86,7 +87,7 @@ class Consumer:
             telemetry=telemetry,
             poll_seconds=settings.poll_seconds,
             slow_lane_every_seconds=settings.slow_lane_every_seconds,
-            give_up_after=(adapters.queue.max_receive_count() or 10) + _SLOW_LANE_ATTEMPTS,
+            give_up_after=(adapters.queue.max_receive_count() or 10) + SLOW_LANE_RECEIVES,
             turned=_toucher(settings.health_file),
         )
 

@@ -40,11 +40,12 @@ class Loop:
         telemetry: Telemetry,
         poll_seconds: int = 8,
         slow_lane_every_seconds: float = 10.0,
-        give_up_after: int = 13,
+        give_up_after: int = 20,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
-        """give_up_after: a message of the slow lane received more often than this ended the process
-        every time, and is not tried again. turned: called once per turn, for the health check.
+        """give_up_after: a message of the slow lane received more often than this is taken to have
+        ended the process every time, and is not tried again. turned: called once per turn, for the
+        health check.
         """
         self._inbox = inbox
         self._slow_lane = slow_lane

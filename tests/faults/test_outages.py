@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -15,10 +16,13 @@ from faults.images import jpeg
 from faults.lethal_consumer import LETHAL
 from faults.scene import Scene, scene
 from faults.stub_aws import RAW, Fault, StubAws
+from pixsift.adapters.dlq import DeadLetters
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.migrate import migrate
+from pixsift.adapters.sqs import SqsQueue
 from pixsift.core.images import DecodeResult
 from pixsift.messages import Backfill, BackfillObject
+from pixsift_consumer.consumer import SLOW_LANE_RECEIVES
 
 
 @pytest.fixture
@@ -186,12 +190,28 @@ def test_consumer__what_ended_the_process_every_time_is_given_up(
     """Otherwise one message in the slow lane would end the process for ever."""
     version = aws.raw.put("killer.jpg", jpeg(1))
     [message] = aws.ingest.messages.values()
-    message.receive_count = 6  # two receives of the queue, three of the slow lane, and one more
+    message.receive_count = 2 + SLOW_LANE_RECEIVES  # the next receive is one too many
     with running(aws, database_url) as consumer:
         consumer.wait_until_drained()
         found = {f"killer.jpg@{version.version_id}": ("failed", "ended_the_process")}
         assert consumer.outcomes() == found
         assert consumer.decoder.decoded == 0 and aws.calls["GetObject"] == 0
+
+
+def test_consumer__looks_at_the_dlq_do_not_condemn_what_waits_there(
+    aws: StubAws, database_url: str
+) -> None:
+    aws.raw.put("healthy.jpg", jpeg(1))
+    [message] = aws.ingest.messages.values()
+    message.receive_count = 2
+    assert aws.ingest.receive(1, 0) == [] and aws.dlq.messages  # its last move
+    with patch.dict("os.environ", aws.environment()):
+        letters = DeadLetters(SqsQueue("pixsift-ingest-dlq"), SqsQueue("pixsift-ingest"))
+        for _ in range(5):
+            letters.peek(20)
+    with running(aws, database_url) as consumer:
+        consumer.wait_until_drained()
+        assert list(consumer.outcomes().values()) == [("kept", "new")]
 
 
 def test_consumer__a_removal_that_can_never_be_confirmed_becomes_an_anomaly(
@@ -200,7 +220,7 @@ def test_consumer__a_removal_that_can_never_be_confirmed_becomes_an_anomaly(
     aws.faults.append(Fault("ListObjectVersions", 400, "InvalidArgument"))
     aws.raw.delete("a.jpg")
     [message] = aws.ingest.messages.values()
-    message.receive_count = 6
+    message.receive_count = 2 + SLOW_LANE_RECEIVES
     with running(aws, database_url) as consumer:
         consumer.wait_until_drained()
         with psycopg.connect(database_url) as connection:
