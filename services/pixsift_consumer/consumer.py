@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +133,7 @@ class Consumer:
             faults=self._faults,
             logger=self._logger,
             telemetry=telemetry,
+            progressed=_toucher(settings.health_file),
         )
 
     def _make_inbox(self, queue: SqsQueue, *, last_chance: bool) -> Inbox:
@@ -187,4 +188,8 @@ class Consumer:
 
 
 def _toucher(path: str) -> Callable[[], None]:
-    return Path(path).touch if path else lambda: None
+    def touch() -> None:
+        with suppress(OSError):  # the health check says so: a heartbeat that is missing or old
+            Path(path).touch()
+
+    return touch if path else lambda: None

@@ -82,7 +82,9 @@ class Pipeline:
         faults: FaultPoints,
         logger: Logger,
         telemetry: Telemetry,
+        progressed: Callable[[], None] = lambda: None,
     ) -> None:
+        """progressed: called whenever an arrival has come to its end, for the health check."""
         self._fetch_one = fetch
         self._thumbnails = thumbnails
         self._commit_batch = commit
@@ -91,6 +93,7 @@ class Pipeline:
         self._faults = faults
         self._logger = logger
         self._telemetry = telemetry
+        self._progressed = progressed
         self.budget = ByteBudget(limits.max_bytes)
         wait = limits.batch_wait_seconds
         self._fetch = _Stage("fetch", self._run_fetch, limits.fetch_threads, 1, 0)
@@ -268,6 +271,7 @@ class Pipeline:
             if finished:
                 self._deliveries.discard(delivery)
             self._changed.notify_all()
+        self._progressed()
 
     def _settle_message(self, delivery: Delivery) -> None:
         message = delivery.message

@@ -228,6 +228,6 @@ class ConsumerSettings(
     )
     health_file: str = Field(
         default="",
-        description="file touched every turn of the loop, for a health check by its age; "
-        "empty means none",
+        description="file touched every turn of the loop and whenever an object is done, for a "
+        "health check by its age; empty means none",
     )

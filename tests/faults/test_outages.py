@@ -1,5 +1,6 @@
 """What fails, and what must not fail with it: refusals, outages, poison, shutdown, memory."""
 
+import os
 import tempfile
 import time
 from collections import Counter
@@ -238,6 +239,31 @@ def test_consumer__memory_is_bounded_by_bytes(aws: StubAws, database_url: str) -
         assert len(consumer.outcomes()) == 41
         budget = consumer.consumer.pipeline.budget
         assert budget.peak <= 2_300_000, "the large one alone"
+
+
+def test_consumer__its_heart_beats_within_a_message_of_many(
+    aws: StubAws, database_url: str, tmp_path: Path
+) -> None:
+    """A turn of the loop lasts as long as its messages; a healthy consumer is not to be killed."""
+    heart = tmp_path / "alive"
+
+    class Watching(PlainDecoder):
+        beats: float = -1.0
+
+        def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
+            if self.decoded == 1:
+                os.utime(heart, (0, 0))
+            if self.decoded == 3:
+                self.beats = heart.stat().st_mtime
+            return super().decode(blobs)
+
+    decoder = Watching()
+    send_as_one(aws, [jpeg(number) for number in range(5)])
+    with running(
+        aws, database_url, decoder=decoder, max_in_flight=1, health_file=str(heart)
+    ) as consumer:
+        consumer.wait_until_drained()
+    assert decoder.beats > 0
 
 
 def test_consumer__too_large_is_rejected_unread(aws: StubAws, database_url: str) -> None:
