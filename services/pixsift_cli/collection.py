@@ -109,7 +109,14 @@ def create(
             calibration=threshold.calibration,
         )
         facts = Overview(database).settings(collection)
-    emit(facts, as_json, f"created collection {name}\n{_settings_text(facts)}")
+    told = f"created collection {name}\n{_settings_text(facts)}\n{_what_was_before(rules)}"
+    emit(facts, as_json, told)
+
+
+def _what_was_before(rules: Sequence[SourceRule]) -> str:
+    """What the new collection does not see by itself."""
+    commands = "".join(f"\n  pixsift backfill s3://{rule.bucket}/{rule.prefix}" for rule in rules)
+    return f"Consumers know it within ten seconds; what arrives before that needs:{commands}"
 
 
 def change(

@@ -23,10 +23,19 @@ def register(app: typer.Typer) -> None:
 
 
 def list_all(
+    *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many each.")] = 20,
+    messages: Annotated[
+        bool,
+        typer.Option(
+            "--messages",
+            help="Look into the waiting messages, too. SQS counts each look as a receive, and a "
+            "message received too often is given up untried: look a few times at most.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List messages in the DLQ, failed objects with their reason, and anomalies."""
+    """List failed objects with their reason, anomalies, and how many messages the DLQ holds."""
     settings = QueueSettings()
     letters = DeadLetters(SqsQueue(settings.ingest_dlq), SqsQueue(settings.ingest_queue))
     with open_database() as database:
@@ -34,7 +43,11 @@ def list_all(
         failed, anomalies = reconciler.failed(), reconciler.anomalies(limit)
     waiting, in_flight = letters.depth()
     facts: dict[str, Any] = {
-        "dlq": {"waiting": waiting, "in_flight": in_flight, "messages": letters.peek(limit)},
+        "dlq": {
+            "waiting": waiting,
+            "in_flight": in_flight,
+            "messages": letters.peek(limit) if messages else [],
+        },
         "failed": failed[:limit],
         "failed_total": len(failed),
         "anomalies": [

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pixsift.config import ConsumerSettings
 from pixsift.errors import PixsiftError
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry
+from pixsift.worker import CLOSING_SECONDS
 from pixsift_consumer.dependencies import Dependencies, SourceAccess
 from pixsift_consumer.faults import FaultPoints
 from pixsift_consumer.inbox import Inbox
@@ -24,8 +25,9 @@ from pixsift_consumer.pipeline import Limits, Pipeline
 from pixsift_consumer.stages import Commit, Decode, Decoder, Embed, Fetch, Thumbnails
 
 _HOUSEKEEPING_SECONDS = 0.2
-_SLOW_LANE_ATTEMPTS = 3
-"""A message's receive count goes on in the DLQ (SQS API reference, ApproximateReceiveCount)."""
+SLOW_LANE_RECEIVES = 10
+"""A message's receive count goes on in the DLQ (SQS API reference, ApproximateReceiveCount), and
+people who look at it there, here or in the console, spend some: more than a few are allowed."""
 _METRICS_EVERY = 50
 """Turns of the housekeeping between two EMF documents: ten seconds."""
 
@@ -86,7 +88,7 @@ class Consumer:
             telemetry=telemetry,
             poll_seconds=settings.poll_seconds,
             slow_lane_every_seconds=settings.slow_lane_every_seconds,
-            give_up_after=(adapters.queue.max_receive_count() or 10) + _SLOW_LANE_ATTEMPTS,
+            give_up_after=(adapters.queue.max_receive_count() or 10) + SLOW_LANE_RECEIVES,
             turned=_toucher(settings.health_file),
         )
 
@@ -132,6 +134,7 @@ class Consumer:
             faults=self._faults,
             logger=self._logger,
             telemetry=telemetry,
+            progressed=_toucher(settings.health_file),
         )
 
     def _make_inbox(self, queue: SqsQueue, *, last_chance: bool) -> Inbox:
@@ -156,6 +159,7 @@ class Consumer:
                 self._flush_acks(everything=self.pipeline.in_flight == 0)
                 if turn % _METRICS_EVERY == 0:
                     self._observe()
+            self._flush_acks(everything=True)
 
         thread = threading.Thread(target=keep_house, name="housekeeping", daemon=True)
         thread.start()
@@ -163,8 +167,7 @@ class Consumer:
             yield
         finally:
             done.set()
-            thread.join()
-            self._flush_acks(everything=True)
+            thread.join(CLOSING_SECONDS)  # what is not acknowledged finds its outcome next time
             self._telemetry.flush()
 
     def _flush_acks(self, *, everything: bool) -> None:
@@ -186,4 +189,8 @@ class Consumer:
 
 
 def _toucher(path: str) -> Callable[[], None]:
-    return Path(path).touch if path else lambda: None
+    def touch() -> None:
+        with suppress(OSError):  # the health check says so: a heartbeat that is missing or old
+            Path(path).touch()
+
+    return touch if path else lambda: None

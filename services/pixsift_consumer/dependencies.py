@@ -88,27 +88,30 @@ class SourceAccess:
         self._give_up_after = give_up_after_seconds
         self._clock = clock
         self._canaries: deque[ObjectVersion] = deque(maxlen=_CANARIES)
-        self._refused: tuple[ObjectVersion, float] | None = None
+        self._refused: tuple[Probe, float] | None = None
 
     def succeeded(self, version: ObjectVersion) -> None:
         """Remember a version that S3 has just handed out."""
         self._canaries.append(version)
 
-    def refused(self, version: ObjectVersion, error: AccessDeniedError) -> PixsiftError:
-        """What the refusal of ``version`` means: its own trouble (TransientError), or an outage."""
+    def refused(self, again: Probe, error: AccessDeniedError) -> PixsiftError:
+        """What a refusal means: the object's own trouble (TransientError), or an outage.
+
+        again: makes the refused call once more; raises AccessDeniedError while it is refused.
+        """
         if self._a_canary_answers():
             return TransientError(f"access_denied: {error}")
         if self._refused is None:
-            self._refused = (version, self._clock())
+            self._refused = (again, self._clock())
         return error
 
     def probe(self) -> None:
         """Raise the refusal while it stands."""
         if self._refused is None or self._a_canary_answers():
             return
-        version, since = self._refused
+        again, since = self._refused
         try:
-            self._objects.head(version.bucket, version.key, version=version)
+            again()
         except AccessDeniedError:
             if self._canaries or self._clock() - since < self._give_up_after:
                 raise

@@ -1,8 +1,9 @@
 """The container's health command: was the heartbeat file touched lately?
 
 ``python -m pixsift_consumer.health`` exits 0 or 1. Standard library only, as it starts every half
-minute beside the consumer. A consumer that waits for a dependency touches the file as well: it is
-alive, and killing it would not bring the dependency back.
+minute beside the consumer. The file is touched every turn of the loop, and whenever an object is
+done, since a turn may hold a thousand. A consumer that waits for a dependency touches it as well:
+it is alive, and killing it would not bring the dependency back.
 """
 
 import os

@@ -80,7 +80,7 @@ class Intake:
         inbox.ack([delivery.message for delivery, arrivals in todo if not arrivals])
         return [(delivery, arrivals) for delivery, arrivals in todo if arrivals]
 
-    def give_up(self, delivery: Delivery, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    def give_up(self, delivery: Delivery, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
         """Settle what never came to an end: as ``failed``, or, without a version, as an anomaly.
 
         Returns the arrivals that still need their outcome written.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from aws_lambda_powertools import Logger
 
 from pixsift.adapters.sqs import MAX_BATCH, Message
+from pixsift.core.events import notification_of
 from pixsift.errors import DependencyDownError, PixsiftError
 from pixsift.telemetry import Telemetry
 from pixsift_consumer.arrivals import Arrival, Delivery
@@ -19,7 +20,11 @@ from pixsift_consumer.pipeline import Pipeline
 
 
 class Loop:
-    """Runs until it is told to stop. Messages that were received before are processed alone."""
+    """Runs until it is told to stop.
+
+    What was received before is processed alone: a message of one object with nothing else in the
+    pipeline; a message of many is sent again as one message per object.
+    """
 
     def __init__(
         self,
@@ -35,12 +40,12 @@ class Loop:
         telemetry: Telemetry,
         poll_seconds: int = 8,
         slow_lane_every_seconds: float = 10.0,
-        give_up_after: int = 13,
+        give_up_after: int = 20,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
-        """give_up_after: a message of the slow lane received more often than this ended the process
-        every time, and is not tried again. turned: called once per turn and per message that is
-        processed alone, for the health check.
+        """give_up_after: a message of the slow lane received more often than this is taken to have
+        ended the process every time, and is not tried again. turned: called once per turn, for the
+        health check.
         """
         self._inbox = inbox
         self._slow_lane = slow_lane
@@ -64,11 +69,10 @@ class Loop:
             try:
                 if self._dependencies.are_up(stop) and self._has_work(stop):
                     self._turn(stop)
-            except DependencyDownError as error:
-                self._dependencies.report(error)
             except PixsiftError as error:
-                self._logger.warning("a turn failed", extra={"error": str(error)})
-                stop.wait(1.0)
+                self._report(error)
+                if not self._dependencies.are_down:
+                    stop.wait(1.0)
 
     def _turn(self, stop: threading.Event) -> None:
         self._process(self._inbox, self._inbox.receive(MAX_BATCH, wait_seconds=self._poll()), stop)
@@ -97,20 +101,48 @@ class Loop:
         # and should not spend the receives of the same neighbors every time.
         for delivery, arrivals in sorted(deliveries, key=_suspicion):
             if delivery in again:
-                self._process_alone(delivery, arrivals, stop)
+                self._process_again(delivery, arrivals, stop)
 
-    def _process_alone(
+    def _process_again(
         self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
     ) -> None:
         """What ended an attempt before may end this one too: nobody else is to share its fate."""
-        self._turned()
+        try:
+            todo = arrivals if stop.is_set() else self._still_to_try(delivery, arrivals)
+        except PixsiftError as error:
+            outage = isinstance(error, DependencyDownError)
+            delivery.inbox.release([delivery.message], outage=outage)
+            self._report(error)
+            return
+        if todo:
+            self._pipeline.drain(stop)
+            self._pipeline.submit(delivery, todo, stop)
+            self._pipeline.drain(stop)
+
+    def _still_to_try(self, delivery: Delivery, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+        """Nothing, where the message is settled by a split, or given up without a version."""
+        if len(arrivals) > 1:
+            self._split(delivery, arrivals)
+            return []
         if delivery.last_chance and delivery.message.receive_count > self._give_up_after:
-            arrivals = self._intake.give_up(delivery, arrivals)
-            if not arrivals:
-                return
-        self._pipeline.drain(stop)
-        self._pipeline.submit(delivery, arrivals, stop)
-        self._pipeline.drain(stop)
+            return self._intake.give_up(delivery, arrivals)
+        return arrivals
+
+    def _split(self, delivery: Delivery, arrivals: Sequence[Arrival]) -> None:
+        """A message each for what is undecided: receives are counted, and spent, per object.
+
+        Sent before the old one is acknowledged; interrupted in between, both are delivered, and
+        the later delivery finds its outcome.
+        """
+        self._telemetry.count("messages_split")
+        self._inbox.queue.send(notification_of(arrival.event) for arrival in arrivals)
+        delivery.inbox.ack([delivery.message])
+
+    def _report(self, error: PixsiftError) -> None:
+        if isinstance(error, DependencyDownError):
+            self._dependencies.report(error)
+        else:
+            self._logger.warning("a turn failed", extra={"error": str(error)})
 
     def _poll(self) -> int:
         """A long poll, but shorter while the slow lane is due soon."""

@@ -73,8 +73,8 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
         adapters = Adapters(
             ledger=Ledger(database, search=search, pause=points.passed),
             objects=S3Objects(connections=settings.fetch_threads + 8, quick=True),
-            queue=SqsQueue(settings.ingest_queue),
-            dlq=SqsQueue(settings.ingest_dlq),
+            queue=SqsQueue(settings.ingest_queue, longest_poll_seconds=settings.poll_seconds),
+            dlq=SqsQueue(settings.ingest_dlq, longest_poll_seconds=0),
             decoder=stack.enter_context(decoder),
             embedder=embedder,
         )

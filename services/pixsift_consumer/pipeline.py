@@ -82,7 +82,9 @@ class Pipeline:
         faults: FaultPoints,
         logger: Logger,
         telemetry: Telemetry,
+        progressed: Callable[[], None] = lambda: None,
     ) -> None:
+        """progressed: called whenever an arrival has come to its end, for the health check."""
         self._fetch_one = fetch
         self._thumbnails = thumbnails
         self._commit_batch = commit
@@ -91,6 +93,7 @@ class Pipeline:
         self._faults = faults
         self._logger = logger
         self._telemetry = telemetry
+        self._progressed = progressed
         self.budget = ByteBudget(limits.max_bytes)
         wait = limits.batch_wait_seconds
         self._fetch = _Stage("fetch", self._run_fetch, limits.fetch_threads, 1, 0)
@@ -148,10 +151,11 @@ class Pipeline:
         with self._changed:
             left = list(self._deliveries)
             self._deliveries.clear()
-        for delivery in left:
-            self._logger.warning("given back unfinished",
-                                 extra={"message_id": delivery.message.message_id})  # fmt: skip
-            delivery.inbox.release([delivery.message], at_once=True)
+        if left:
+            told = [delivery.message.message_id for delivery in left]
+            self._logger.warning("given back unfinished", extra={"messages": told})
+        for inbox in {delivery.inbox for delivery in left}:
+            inbox.release([d.message for d in left if d.inbox is inbox], at_once=True)
         self._telemetry.count("released", len(left))
         for stage in self._stages:
             stage.queue.close()
@@ -267,6 +271,7 @@ class Pipeline:
             if finished:
                 self._deliveries.discard(delivery)
             self._changed.notify_all()
+        self._progressed()
 
     def _settle_message(self, delivery: Delivery) -> None:
         message = delivery.message

@@ -54,20 +54,32 @@ class Fetch:
 
     def run(self, arrival: Arrival, reserve: Callable[[int], None]) -> None:
         """Fill in version and bytes, or the finding."""
+        try:
+            self._run(arrival, reserve)
+        except AccessDeniedError as error:
+            self._telemetry.count("access_denied")
+            raise self._access.refused(lambda: self._ask_again(arrival), error) from error
+
+    def _run(self, arrival: Arrival, reserve: Callable[[int], None]) -> None:
         if isinstance(arrival.event, ObjectRemoved):
             arrival.others = list(self._removed(arrival.event))
             return
-        version = arrival.version or self._resolve(arrival, arrival.event)
+        arrival.version = version = arrival.version or self._resolve(arrival.event)
         if version is None:
             return
-        arrival.version = version
         try:
             self._fetch(arrival, version, reserve)
-        except AccessDeniedError as error:
-            self._telemetry.count("access_denied")
-            raise self._access.refused(version, error) from error
         except PermanentError as error:
             arrival.finding = findings.from_error(arrival, version, error)
+
+    def _ask_again(self, arrival: Arrival) -> None:
+        """What S3 refused, without a body. Raises AccessDeniedError while it does."""
+        if (version := arrival.version) is not None:
+            self._objects.head(version.bucket, version.key, version=version)
+        elif isinstance(arrival.event, ObjectRemoved):
+            self._no_longer(arrival.event)
+        else:
+            self._resolve(arrival.event)
 
     def _fetch(
         self, arrival: Arrival, version: ObjectVersion, reserve: Callable[[int], None]
@@ -87,7 +99,7 @@ class Fetch:
             raise PermanentError("empty")
         arrival.content_sha256 = hashlib.sha256(fetched.body).digest()
 
-    def _resolve(self, arrival: Arrival, event: ObjectCreated) -> ObjectVersion | None:
+    def _resolve(self, event: ObjectCreated) -> ObjectVersion | None:
         """An event without version id and ETag means whatever is at the key now."""
         head = self._objects.head(event.bucket, event.key)
         identity = version_id_of(head.version_id, head.etag) if head else None

@@ -47,7 +47,7 @@ def serve(settings: CuratorSettings) -> None:
     if not url:
         raise UserError("no ledger: set PIXSIFT_DATABASE_URL")
     telemetry = Telemetry("pixsift-curator")
-    queue = SqsQueue(settings.snapshot_queue)
+    queue = SqsQueue(settings.snapshot_queue, longest_poll_seconds=settings.request_poll_seconds)
     objects = S3Objects()
     # One connection for the work, one for the lease. A pool of millions takes its time to read.
     with (

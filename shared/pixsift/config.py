@@ -185,7 +185,8 @@ class ConsumerSettings(
         default=6.0,
         ge=0,
         description="after SIGTERM: how long to finish what is in hand before it is given back, "
-        "seconds; with the poll and five more for closing, the whole stop stays below 20",
+        "seconds; with the poll and five more for closing, the whole stop stays below 20, "
+        "or below 30 while SQS does not answer",
     )
     message_deadline_seconds: float = Field(
         default=600.0,
@@ -229,6 +230,6 @@ class ConsumerSettings(
     )
     health_file: str = Field(
         default="",
-        description="file touched every turn of the loop, for a health check by its age; "
-        "empty means none",
+        description="file touched every turn of the loop and whenever an object is done, for a "
+        "health check by its age; empty means none",
     )

@@ -34,6 +34,7 @@ METRICS = {
     for metric in (
         Metric("received", "Count", "messages received from the queue"),
         Metric("received_again", "Count", "messages among them that had been received before"),
+        Metric("messages_split", "Count", "messages of many objects sent again as one per object"),
         Metric("redelivered", "Count", "object versions that already had their outcome"),
         Metric("anomalies", "Count", "messages, or records in them, that were no object events"),
         Metric("ignored", "Count", "objects that the source rules of every collection leave out"),

@@ -17,6 +17,8 @@ from pixsift.adapters.sqs import MAX_BATCH, Message, SqsQueue
 from pixsift.errors import PixsiftError
 
 Clock = Callable[[], float]
+CLOSING_SECONDS = 5.0
+"""How long a stop waits for a call that is under way in a thread beside the loop."""
 _MAX_BACKOFF_SECONDS = 300
 
 
@@ -57,7 +59,7 @@ def backoff_seconds(receive_count: int, jitter: float) -> int:
 class VisibilityHeartbeat:
     """Keeps the messages in hand hidden while they are worked on, until a deadline per message.
 
-    A message is extended when two thirds of its hidden time have passed, ten per call. After
+    A message is extended once a third of its hidden time has passed, ten per call. After
     ``deadline_seconds`` in hand it is left to come back by itself: whatever holds it is stuck.
     """
 
@@ -91,7 +93,7 @@ class VisibilityHeartbeat:
         tb: TracebackType | None,
     ) -> None:
         self._wake.set()
-        self._thread.join()
+        self._thread.join(CLOSING_SECONDS)
 
     def watch(self, messages: Sequence[Message]) -> None:
         """Begin to keep ``messages`` hidden; their time runs since they were received."""

@@ -18,12 +18,18 @@ ROOT = Path(__file__).resolve().parents[2]
 class ConsumerProcess:
     """``pixsift-consumer`` as a process of its own; a context manager that leaves none behind."""
 
-    def __init__(self, environment: Mapping[str, str], *, log: Path | None = None) -> None:
-        folders = os.pathsep.join(str(ROOT / name) for name in ("shared", "services"))
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        log: Path | None = None,
+        module: str = "pixsift_consumer.main",
+    ) -> None:
+        folders = os.pathsep.join(str(ROOT / name) for name in ("shared", "services", "tests"))
         self._log = log
         self._stream = log.open("ab") if log else None
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pixsift_consumer.main"],
+            [sys.executable, "-m", module],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": folders, "OMP_NUM_THREADS": "1",
                  "PIXSIFT_MODEL": "stub", **environment},
             stdout=self._stream or subprocess.DEVNULL,

@@ -9,6 +9,7 @@ from pathlib import Path
 from faults.consumer_process import ConsumerProcess, outcomes, wait_until
 from faults.images import jpeg, truncated
 from faults.stub_aws import RAW, StubAws
+from invariants import violations
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.models import load_embedder
 from pixsift.adapters.postgres import Database
@@ -39,8 +40,9 @@ class Scene:
             **more,
         }
 
-    def consumer(self, **more: str) -> ConsumerProcess:
-        return ConsumerProcess(self.environment(**more), log=self.folder / "consumer.log")
+    def consumer(self, module: str = "pixsift_consumer.main", **more: str) -> ConsumerProcess:
+        log = self.folder / "consumer.log"
+        return ConsumerProcess(self.environment(**more), log=log, module=module)
 
     def put(self, group: str, body: bytes, outcome: str) -> None:
         """Upload one object of a group; its outcome is ``outcome``, but for who is first."""
@@ -69,11 +71,12 @@ class Scene:
         return result
 
     def settle(self, *, seconds: float = 180.0) -> None:
-        """Let an undisturbed consumer finish, then compare the ledger with what was sent."""
+        """Let an undisturbed consumer finish: all is judged as it was sent, no promise broken."""
         with self.consumer() as consumer:
             wait_until(lambda: self.aws.is_drained, seconds=seconds, what=self.report)
             assert consumer.stop() == 0, consumer.log_text()
         assert self.found() == self.expected
+        assert violations(self.database_url, "test") == []
 
     def report(self) -> str:
         """Where things stand, for a failed test."""

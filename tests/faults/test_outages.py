@@ -1,23 +1,30 @@
 """What fails, and what must not fail with it: refusals, outages, poison, shutdown, memory."""
 
+import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import psycopg
 import pytest
 
-from faults.consumer_process import wait_until
+from faults.consumer_process import outcomes, wait_until
 from faults.harness import PlainDecoder, running
 from faults.images import jpeg
+from faults.lethal_consumer import LETHAL
 from faults.scene import Scene, scene
-from faults.stub_aws import Fault, StubAws
+from faults.stub_aws import RAW, Fault, StubAws
+from pixsift.adapters.dlq import DeadLetters
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.migrate import migrate
+from pixsift.adapters.sqs import SqsQueue
 from pixsift.core.images import DecodeResult
 from pixsift.errors import DependencyDownError
+from pixsift.messages import Backfill, BackfillObject
+from pixsift_consumer.consumer import SLOW_LANE_RECEIVES
 
 
 @pytest.fixture
@@ -144,18 +151,97 @@ def test_consumer__a_dead_decoder_stops_receiving(aws: StubAws, database_url: st
     assert decoder.probes == 3 and aws.ingest.most_received == 2
 
 
+def send_as_one(aws: StubAws, bodies: Sequence[bytes]) -> None:
+    """Upload objects ``0.jpg``, ``1.jpg``, ... and speak of all of them in one message."""
+    notify, aws.raw.notify = aws.raw.notify, lambda body: None
+    objects = [
+        BackfillObject(key=f"{n}.jpg", version_id=aws.raw.put(f"{n}.jpg", body).version_id)
+        for n, body in enumerate(bodies)
+    ]
+    aws.raw.notify = notify
+    aws.ingest.send(Backfill(bucket=RAW, objects=objects).model_dump_json(by_alias=True))
+
+
+def test_consumer__poison_in_a_message_of_many_harms_nobody(
+    aws: StubAws, database_url: str
+) -> None:
+    poison = jpeg(999)
+    send_as_one(aws, [poison if number == 7 else jpeg(number) for number in range(20)])
+    with running(aws, database_url, decoder=PoisonDecoder(poison)) as consumer:
+        consumer.wait_until_drained(seconds=120)
+        found = Counter(consumer.outcomes().values())
+        assert found == {("kept", "new"): 19, ("failed", "internal_error"): 1}
+
+
+def test_consumer__a_message_of_many_that_reaches_the_dlq_is_judged_object_by_object(
+    aws: StubAws, database_url: str
+) -> None:
+    """As after an outage in which nothing of it was ever tried."""
+    send_as_one(aws, [jpeg(number) for number in range(20)])
+    [message] = aws.ingest.messages.values()
+    message.receive_count = 50
+    with running(aws, database_url) as consumer:
+        consumer.wait_until_drained()
+        assert Counter(consumer.outcomes().values()) == {("kept", "new"): 20}
+        assert consumer.telemetry.total("messages_split") == 1
+
+
+@pytest.mark.full
+def test_consumer__what_ends_the_process_harms_nobody_in_its_message(
+    database_url: str, tmp_path: Path
+) -> None:
+    with scene(database_url, tmp_path, max_receive_count=2) as place:
+        files = [LETHAL if number == 7 else jpeg(number) for number in range(20)]
+        send_as_one(place.aws, files)
+        while len(outcomes(database_url)) < 19:
+            die(place)
+        left = [*place.aws.ingest.messages.values(), *place.aws.dlq.messages.values()]
+        for message in left:  # the killer, and decided ones that were not acknowledged yet
+            message.receive_count = 50  # as after many more such ends
+        with place.consumer("faults.lethal_consumer"):
+            wait_until(lambda: place.aws.is_drained, seconds=90, what=place.report)
+        found = Counter(outcomes(database_url).values())
+        assert found == {("kept", "new"): 19, ("failed", "ended_the_process"): 1}
+
+
+def die(place: Scene) -> None:
+    """Run a consumer until it meets what ends it, or the others have their outcomes."""
+    with place.consumer("faults.lethal_consumer") as consumer:
+        wait_until(
+            lambda: consumer.process.poll() or len(outcomes(place.database_url)) == 19,
+            seconds=90,
+            what=place.report,
+        )
+
+
 def test_consumer__what_ended_the_process_every_time_is_given_up(
     aws: StubAws, database_url: str
 ) -> None:
     """Otherwise one message in the slow lane would end the process for ever."""
     version = aws.raw.put("killer.jpg", jpeg(1))
     [message] = aws.ingest.messages.values()
-    message.receive_count = 6  # two receives of the queue, three of the slow lane, and one more
+    message.receive_count = 2 + SLOW_LANE_RECEIVES  # the next receive is one too many
     with running(aws, database_url) as consumer:
         consumer.wait_until_drained()
         found = {f"killer.jpg@{version.version_id}": ("failed", "ended_the_process")}
         assert consumer.outcomes() == found
         assert consumer.decoder.decoded == 0 and aws.calls["GetObject"] == 0
+
+
+def test_consumer__looks_at_the_dlq_do_not_condemn_what_waits_there(
+    aws: StubAws, database_url: str
+) -> None:
+    aws.raw.put("healthy.jpg", jpeg(1))
+    [message] = aws.ingest.messages.values()
+    message.receive_count = 2
+    assert aws.ingest.receive(1, 0) == [] and aws.dlq.messages  # its last move
+    with patch.dict("os.environ", aws.environment()):
+        letters = DeadLetters(SqsQueue("pixsift-ingest-dlq"), SqsQueue("pixsift-ingest"))
+        for _ in range(5):
+            letters.peek(20)
+    with running(aws, database_url) as consumer:
+        consumer.wait_until_drained()
+        assert list(consumer.outcomes().values()) == [("kept", "new")]
 
 
 def test_consumer__a_removal_that_can_never_be_confirmed_becomes_an_anomaly(
@@ -164,7 +250,7 @@ def test_consumer__a_removal_that_can_never_be_confirmed_becomes_an_anomaly(
     aws.faults.append(Fault("ListObjectVersions", 400, "InvalidArgument"))
     aws.raw.delete("a.jpg")
     [message] = aws.ingest.messages.values()
-    message.receive_count = 6
+    message.receive_count = 2 + SLOW_LANE_RECEIVES
     with running(aws, database_url) as consumer:
         consumer.wait_until_drained()
         with psycopg.connect(database_url) as connection:
@@ -182,6 +268,31 @@ def test_consumer__memory_is_bounded_by_bytes(aws: StubAws, database_url: str) -
         assert len(consumer.outcomes()) == 41
         budget = consumer.consumer.pipeline.budget
         assert budget.peak <= 2_300_000, "the large one alone"
+
+
+def test_consumer__its_heart_beats_within_a_message_of_many(
+    aws: StubAws, database_url: str, tmp_path: Path
+) -> None:
+    """A turn of the loop lasts as long as its messages; a healthy consumer is not to be killed."""
+    heart = tmp_path / "alive"
+
+    class Watching(PlainDecoder):
+        beats: float = -1.0
+
+        def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
+            if self.decoded == 1:
+                os.utime(heart, (0, 0))
+            if self.decoded == 3:
+                self.beats = heart.stat().st_mtime
+            return super().decode(blobs)
+
+    decoder = Watching()
+    send_as_one(aws, [jpeg(number) for number in range(5)])
+    with running(
+        aws, database_url, decoder=decoder, max_in_flight=1, health_file=str(heart)
+    ) as consumer:
+        consumer.wait_until_drained()
+    assert decoder.beats > 0
 
 
 def test_consumer__too_large_is_rejected_unread(aws: StubAws, database_url: str) -> None:
@@ -218,6 +329,17 @@ def test_consumer__sigterm_finishes_or_gives_back(database_url: str, tmp_path: P
         waiting, hidden = place.aws.ingest.depth()
         assert waiting > 0 and hidden == 0, "what was not finished is there for others at once"
         place.settle()
+
+
+def test_consumer__sigterm_does_not_wait_for_a_queue_that_stalls(
+    database_url: str, tmp_path: Path
+) -> None:
+    with scene(database_url, tmp_path) as place:
+        stalled = Fault("ReceiveMessage", stall_seconds=60)
+        place.aws.faults.append(stalled)
+        with place.consumer() as consumer:
+            wait_until(lambda: stalled.hits, seconds=90, what=place.report)
+            assert consumer.stop(seconds=10) == 0  # a poll of one second, and three of grace
 
 
 @pytest.fixture

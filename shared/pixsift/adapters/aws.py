@@ -80,10 +80,13 @@ def s3_client(*, connections: int = 32, read_timeout_seconds: int = 20) -> "S3Cl
     return client
 
 
-def sqs_client(*, connections: int = 8) -> "SQSClient":
-    """A thread-safe SQS client; its read timeout outlives the longest long poll (20 s)."""
+def sqs_client(
+    *, connections: int = 8, read_timeout_seconds: float = 4.0, attempts: int = 2
+) -> "SQSClient":
+    """A thread-safe SQS client; by default one that a stop need not wait for very long."""
+    config = _config(connections, attempts, connect_timeout=3, read_timeout=read_timeout_seconds)
     with client_errors("SQS client"):
-        client = boto3.client("sqs", config=_config(connections, read_timeout=30))
+        client = boto3.client("sqs", config=config)
         _read_port(client.meta.endpoint_url)
     return client
 
@@ -93,12 +96,12 @@ def _read_port(endpoint: str) -> None:
     _ = urlsplit(endpoint).port
 
 
-def _config(connections: int, **more: Any) -> Config:
+def _config(connections: int, attempts: int = 3, **more: Any) -> Config:
     # Standard retries cover throttling and cut connections before the first byte of a body.
     defaults: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 20}
     return Config(
         max_pool_connections=connections,
-        retries={"mode": "standard", "total_max_attempts": 3},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         **(defaults | more),
     )
 

@@ -21,7 +21,10 @@ class DeadLetters:
         return self._dlq.depth()
 
     def peek(self, limit: int) -> list[dict[str, Any]]:
-        """What up to ``limit`` messages speak of; they are given back at once."""
+        """What up to ``limit`` messages speak of; they are given back at once.
+
+        Spends a receive of each, of the few the slow lane has before it gives up.
+        """
         seen: dict[str, Message] = {}
         while len(seen) < limit:
             batch = self._receive(min(MAX_BATCH, limit - len(seen)), _PEEK_SECONDS)

@@ -21,6 +21,9 @@ MAX_BATCH = 10
 MAX_BATCH_BYTES = 1_048_576
 """Sum of the bodies of one SendMessageBatch (1 MiB since 2025; same page)."""
 MAX_VISIBILITY_SECONDS = 43_200
+LONGEST_POLL_SECONDS = 20
+_POLL_GRACE_SECONDS = 3.0
+"""How much later than its long poll an answer may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,18 @@ class Message:
 class SqsQueue:
     """A queue by name or URL."""
 
-    def __init__(self, name_or_url: str, *, client: "SQSClient | None" = None) -> None:
+    def __init__(
+        self,
+        name_or_url: str,
+        *,
+        client: "SQSClient | None" = None,
+        longest_poll_seconds: int = LONGEST_POLL_SECONDS,
+    ) -> None:
+        """longest_poll_seconds: a receive that takes noticeably longer has failed."""
         self._name = name_or_url
         self._client = client or sqs_client()
+        self._given = client
+        self._longest_poll = longest_poll_seconds
         self.calls = 0
         """Requests made so far, for the cost per image."""
 
@@ -50,6 +62,13 @@ class SqsQueue:
     def name(self) -> str:
         """The last part of the URL."""
         return self._name.rsplit("/", 1)[-1]
+
+    @cached_property
+    def _receiver(self) -> "SQSClient":
+        # Not tried again by the SDK: what a lost answer brought is hidden, and a stop waits.
+        return self._given or sqs_client(
+            read_timeout_seconds=self._longest_poll + _POLL_GRACE_SECONDS, attempts=1
+        )
 
     @cached_property
     def url(self) -> str:
@@ -73,7 +92,7 @@ class SqsQueue:
             more["VisibilityTimeout"] = visibility_timeout_seconds
         with aws_errors(f"receive from {self.name}"):
             self.calls += 1
-            answer = self._client.receive_message(
+            answer = self._receiver.receive_message(
                 QueueUrl=self.url,
                 MaxNumberOfMessages=max(1, min(max_messages, MAX_BATCH)),
                 WaitTimeSeconds=wait_seconds,

@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from pydantic import ValidationError
 
@@ -78,6 +78,26 @@ def parse_notification(body: str) -> ParsedMessage:
         return ParsedMessage(anomaly=str(anomaly))
     except (ValueError, RecursionError):
         return ParsedMessage(anomaly="not_json")
+
+
+def notification_of(event: ObjectEvent) -> str:
+    """The body of a message that speaks of ``event`` alone, as S3 would have sent it."""
+    if isinstance(event, ObjectCreated):
+        name, size = "ObjectCreated:Put", event.size_bytes
+    else:
+        kind = "LifecycleExpiration" if event.expired else "ObjectRemoved"
+        name = f"{kind}:{'DeleteMarkerCreated' if event.delete_marker else 'Delete'}"
+        size = None
+    entity = {
+        "key": quote_plus(event.key), "versionId": event.version_id, "eTag": event.etag,
+        "size": size, "sequencer": event.sequencer,
+    }  # fmt: skip
+    told = {name: value for name, value in entity.items() if value is not None}
+    record = {
+        "eventVersion": "2.1", "eventName": name,
+        "s3": {"bucket": {"name": event.bucket}, "object": told},
+    }  # fmt: skip
+    return json.dumps({"Records": [record]})
 
 
 def _parse(document: Any, *, depth: int) -> ParsedMessage:

@@ -56,6 +56,14 @@ def made(run: Run) -> dict[str, Any]:
     return facts
 
 
+def test_create__says_how_to_judge_what_is_there_already(run: Run) -> None:
+    out = run(
+        "collection", "create", "yard", "--source", "s3://raw/a/", "--source", "s3://more",
+        "--epsilon", "0.05", "--second-look", "off",
+    )[1]  # fmt: skip
+    assert "pixsift backfill s3://raw/a/\n" in out and "pixsift backfill s3://more/" in out
+
+
 def test_create__settings_are_stored(made: dict[str, Any], run: Run) -> None:
     assert made["sources"] == [
         {"bucket": "raw", "prefix": "site-a/", "include": [], "exclude": ["*.json"]}

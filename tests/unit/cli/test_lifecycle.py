@@ -129,10 +129,13 @@ def test_dlq__list_and_redrive(run: Run) -> None:
     client = boto3.client("sqs")
     url = client.get_queue_url(QueueName="pixsift-ingest-dlq")["QueueUrl"]
     client.send_message(QueueUrl=url, MessageBody="rubbish")
-    status, out, _ = run("dlq", "list")
-    assert status == 0
-    assert "DLQ: 1 waiting" in out and "no object event (not_json)" in out
+    for _ in range(3):
+        status, out, _ = run("dlq", "list")
+        assert status == 0
+        assert "DLQ: 1 waiting" in out and "not_json" not in out
     assert "timeout  s3://raw/f.jpg" in out
+    out = run("dlq", "list", "--messages")[1]
+    assert "received 1 x  no object event (not_json)" in out, "a list without it spends no receive"
     out = run("dlq", "redrive", "--failed")[1]
     assert "1 messages back in the ingest queue; 1 failed objects sent once more" in out
     assert (waiting("pixsift-ingest-dlq"), waiting("pixsift-ingest")) == (0, 2)

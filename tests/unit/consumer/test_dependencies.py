@@ -9,7 +9,7 @@ from pixsift.errors import AccessDeniedError, DependencyDownError, TransientErro
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift_consumer.dependencies import Dependencies, SourceAccess
 
-ONE, TWO = ObjectVersion("b", "one", "v1"), ObjectVersion("b", "two", "v2")
+ONE = ObjectVersion("b", "one", "v1")
 REFUSAL = AccessDeniedError("403")
 
 
@@ -72,6 +72,10 @@ class Bucket:
         return None
 
 
+def refused() -> None:
+    raise REFUSAL
+
+
 def access(bucket: Bucket, clock: Any = lambda: 0.0) -> SourceAccess:
     return SourceAccess(cast(S3Objects, bucket), clock=clock)
 
@@ -79,7 +83,7 @@ def access(bucket: Bucket, clock: Any = lambda: 0.0) -> SourceAccess:
 def test_refused__one_object_while_another_still_answers() -> None:
     judge = access(Bucket(ONE))
     judge.succeeded(ONE)
-    meaning = judge.refused(TWO, REFUSAL)
+    meaning = judge.refused(refused, REFUSAL)
     assert isinstance(meaning, TransientError) and "access_denied" in str(meaning)
     judge.probe()  # and receiving goes on
 
@@ -88,7 +92,7 @@ def test_refused__everything_is_an_outage_until_something_answers() -> None:
     bucket = Bucket()
     judge = access(bucket)
     judge.succeeded(ONE)
-    assert judge.refused(TWO, REFUSAL) is REFUSAL
+    assert judge.refused(refused, REFUSAL) is REFUSAL
     assert raises_refusal(judge)
     bucket.readable.add(ONE)
     assert not raises_refusal(judge)
@@ -97,7 +101,7 @@ def test_refused__everything_is_an_outage_until_something_answers() -> None:
 def test_refused__without_a_canary_the_object_itself_is_asked_for_a_while() -> None:
     now = [0.0]
     judge = access(Bucket(), clock=lambda: now[0])
-    assert judge.refused(ONE, REFUSAL) is REFUSAL
+    assert judge.refused(refused, REFUSAL) is REFUSAL
     assert raises_refusal(judge)
     now[0] = 301.0
     assert not raises_refusal(judge), "another object may fare better"

@@ -3,9 +3,13 @@
 from typing import Any
 from unittest.mock import Mock
 
-from pixsift.core.events import ObjectRemoved
+import pytest
+
+from pixsift.core.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from pixsift.core.identity import ListedVersion, ObjectVersion
+from pixsift.errors import AccessDeniedError, TransientError
 from pixsift_consumer.arrivals import Arrival
+from pixsift_consumer.dependencies import SourceAccess
 from pixsift_consumer.stages import Fetch
 
 
@@ -34,3 +38,36 @@ def test_removed__with_versioning_suspended_the_marker_takes_the_place_of_the_ob
 def test_removed__an_object_that_is_still_there_stays() -> None:
     there = ListedVersion("null", etag="a")
     assert gone_after_a_marker([there], ["etag:a"]) == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ObjectRemoved("raw", "k", "v1"),  # HEAD of the version
+        ObjectRemoved("raw", "k", delete_marker=True),  # LIST
+        ObjectRemoved("raw", "k"),  # HEAD of the key
+        ObjectCreated("raw", "k"),  # HEAD for the version
+    ],
+)
+def test_fetch__a_refusal_is_judged_whatever_was_asked(event: ObjectEvent) -> None:
+    """While a canary answers it is the object's own affair, and receiving goes on."""
+    objects, anything = Mock(), Mock()
+    canary = ObjectVersion("raw", "canary", "v")
+
+    def head(bucket: str, key: str, *, version: ObjectVersion | None = None) -> None:
+        if version != canary:
+            raise AccessDeniedError("403")
+
+    objects.head.side_effect = head
+    objects.list_versions.side_effect = AccessDeniedError("403")
+    access = SourceAccess(objects)
+    fetch = Fetch(objects, anything, access, max_object_bytes=1, telemetry=anything)
+    arrival = Arrival(anything, event, [])
+    with pytest.raises(AccessDeniedError):
+        fetch.run(arrival, Mock())
+    with pytest.raises(AccessDeniedError):
+        access.probe()  # the very call is asked again before anything is received
+    access.succeeded(canary)
+    with pytest.raises(TransientError, match="access_denied"):
+        fetch.run(arrival, Mock())
+    access.probe()

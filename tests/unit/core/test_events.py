@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -15,6 +16,7 @@ from pixsift.core.events import (
     ObjectEvent,
     ObjectRemoved,
     ParsedMessage,
+    notification_of,
     parse_notification,
 )
 
@@ -172,6 +174,24 @@ def test_keys__survive_every_encoding_once(key: str) -> None:
     for encoded in (quote_plus(key), quote_plus(key, safe="/"), quote(key), quote(key, safe="")):
         [record] = parse_notification(body(s3_event(encoded))).records
         assert record.key == key
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(
+    KEYS,
+    st.sampled_from([
+        ObjectCreated(BUCKET, "k"),
+        ObjectCreated(BUCKET, "k", "v1", "e1", 0, "0055AED6"),
+        ObjectRemoved(BUCKET, "k"),
+        ObjectRemoved(BUCKET, "k", "v1", "e1", "0055AED6"),
+        ObjectRemoved(BUCKET, "k", delete_marker=True),
+        ObjectRemoved(BUCKET, "k", "v1", expired=True),
+        ObjectRemoved(BUCKET, "k", "v1", delete_marker=True, expired=True),
+    ]),
+)  # fmt: skip
+def test_notification_of__is_read_as_the_same_event(key: str, event: ObjectEvent) -> None:
+    event = replace(event, key=key)
+    assert parse_notification(notification_of(event)) == ParsedMessage(records=(event,))
 
 
 JSON = st.recursive(
