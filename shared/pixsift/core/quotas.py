@@ -41,6 +41,11 @@ def allocate(
         full |= over
 
 
+def room(sizes: Mapping[str, int], cap: int | None) -> int:
+    """Most images that groups of these sizes give, ``cap`` each at most."""
+    return sum(min(size, cap or size) for size in sizes.values())
+
+
 def _weights(
     sizes: Mapping[str, int], k: int, share: Share, counts: Mapping[str, int]
 ) -> dict[str, Fraction]:

@@ -15,7 +15,7 @@ from pixsift.core.clusters import cluster
 from pixsift.core.kcenter import k_center_greedy
 from pixsift.core.outliers import most_isolated
 from pixsift.core.pool import ObjectIds, Pool, column_of
-from pixsift.core.quotas import Share, allocate
+from pixsift.core.quotas import allocate, room
 from pixsift.core.rows import Float64s, Indices, RowSource
 from pixsift.core.similar import most_similar
 from pixsift.errors import UserError
@@ -52,29 +52,34 @@ class _Picks:
 
 
 def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> Selection:
-    """Choose ``request.k`` images.
+    """Choose ``request.k`` images, or with ``at_most`` all there are when there are fewer.
 
     preselected: object ids chosen earlier; never chosen again, nor their neighbors by k-center.
     They must have rows in the pool, eligible or not.
     Raises UserError for whatever cannot be done.
     """
     check(pool)
-    anchors = np.sort(pool.indices_of(list(preselected)))
-    candidates = _candidates(pool, request, anchors)
+    anchors = _anchors(pool, preselected)
     facts: dict[str, object] = {"eligible": int(pool.eligible.sum()), "erased": pool.erased}
+    candidates = _candidates(pool, request, anchors, facts)
     candidates = _capped(candidates, request, facts)
     candidates, outliers = _trimmed(pool, candidates, request)
     facts |= {"candidates": candidates.size, "preselected": anchors.size,
               "outliers": outliers.size}  # fmt: skip
     k = candidates.size if request.strategy == "all" else request.k or 0
-    if k > candidates.size:
+    if k > candidates.size and not request.at_most:
+        capped = f", max_pool is {request.max_pool}" if "capped_from" in facts else ""
         raise UserError(
             f"cannot choose {k} of {candidates.size} candidates "
             f"({facts['eligible']} in the pool, {anchors.size} preselected, "
-            f"{outliers.size} trimmed as outliers)"
+            f"{facts['excluded']} excluded{capped}, {outliers.size} trimmed as outliers)"
         )
-    picks = _choose(pool, request, candidates, anchors, k)
-    assert picks.indices.size == k == np.unique(picks.indices).size  # noqa: S101
+    picks = _choose(pool, request, candidates, anchors, min(k, candidates.size))
+    chosen = picks.indices.size
+    assert chosen == np.unique(picks.indices).size  # noqa: S101
+    assert chosen == k or (request.at_most and chosen < k)  # noqa: S101
+    if chosen < k:
+        facts["fewer"] = f"all {chosen} there are, where {k} were asked for at most"
     return Selection(
         object_ids=pool.object_ids[picks.indices],
         indices=picks.indices,
@@ -83,8 +88,14 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
         outliers=pool.object_ids[outliers],
         candidates=candidates,
         anchors=anchors,
-        report={**facts, "strategy": request.strategy, "k": k, "seed": request.seed, **picks.facts},
-    )
+        report={
+            **facts,
+            "strategy": request.strategy,
+            "k": chosen,
+            "seed": request.seed,
+            **picks.facts,
+        },
+    )  # fmt: skip
 
 
 def check(pool: Pool) -> None:
@@ -103,16 +114,26 @@ def check(pool: Pool) -> None:
         raise UserError(f"{broken.size} embeddings hold no finite numbers, e.g. object {shown}")
 
 
-def _candidates(pool: Pool, request: Select, anchors: Indices) -> Indices:
+def _anchors(pool: Pool, preselected: Sequence[int]) -> Indices:
+    try:
+        return np.sort(pool.indices_of(list(preselected)))
+    except UserError as exc:
+        raise UserError(
+            f"preselected: {exc}; a snapshot of another embedding space cannot be grown from"
+        ) from exc
+
+
+def _candidates(pool: Pool, request: Select, anchors: Indices, facts: dict[str, object]) -> Indices:
     open_ = pool.eligible.copy()
     open_[anchors] = False
-    excluded = [i for uri in request.exclude for i in _object_ids(pool, uri)]
-    open_[np.isin(pool.object_ids, excluded)] = False
-    found = np.flatnonzero(open_)
+    named = [i for uri in request.exclude for i in _object_ids(pool, uri)]
+    excluded = open_ & np.isin(pool.object_ids, named)
+    found = np.flatnonzero(open_ & ~excluded)
+    facts["excluded"] = int(excluded.sum())
     if not found.size:
         raise UserError(
             f"nothing left to choose: {pool.eligible.sum()} images in the pool, "
-            f"{anchors.size} preselected, {len(excluded)} excluded"
+            f"{anchors.size} preselected, {facts['excluded']} excluded"
         )
     return found
 
@@ -144,7 +165,8 @@ def _trimmed(pool: Pool, candidates: Indices, request: Select) -> tuple[Indices,
 
 
 def _choose(pool: Pool, request: Select, candidates: Indices, anchors: Indices, k: int) -> _Picks:
-    strategy = request.strategy
+    # With a quota, the strategy says how to choose inside of each stratum.
+    strategy = "stratified" if request.quota is not None else request.strategy
     match strategy:
         case "k_center":
             return _k_center(pool.rows, candidates, anchors, k, request.seed)
@@ -195,6 +217,8 @@ def _similar(pool: Pool, request: Select, candidates: Indices, k: int) -> _Picks
     near = pool.indices_of([i for uri in request.similar_to for i in _object_ids(pool, uri)])
     far = pool.indices_of([i for uri in request.dissimilar_to for i in _object_ids(pool, uri)])
     others = np.setdiff1d(candidates, np.concatenate([near, far]))
+    if request.at_most:
+        k = min(k, others.size)
     if k > others.size:
         raise UserError(f"cannot choose {k} of {others.size} candidates besides the targets")
     best, scores = most_similar(
@@ -219,12 +243,11 @@ def _stratified(
         raise UserError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
     column = column_of(pool.facts, quota.by)
     groups = column.strata(candidates)
-    share: Share = quota.share
-    counts = allocate(
-        {n: g.size for n, g in groups.items()}, k,
-        share=share, counts=quota.counts, cap=quota.cap,
-    )  # fmt: skip
-    return _inside_groups(pool, request, groups, anchors, counts, inside=quota.inside)
+    sizes = {name: group.size for name, group in groups.items()}
+    if request.at_most:
+        k = min(k, room(sizes, quota.cap))
+    counts = allocate(sizes, k, share=quota.share, counts=quota.counts, cap=quota.cap)
+    return _inside_groups(pool, request, groups, anchors, counts, inside=request.inside)
 
 
 def _inside_groups(

@@ -93,6 +93,32 @@ def test_select__stratified_meets_its_quotas() -> None:
     assert count(share="explicit", counts={"a": 1, "c": 19}) == {"a": 14, "c": 6}
 
 
+@pytest.mark.parametrize("inside", ["k_center", "balanced", "random"])
+def test_select__a_quota_makes_any_strategy_choose_inside_of_strata(inside: Any) -> None:
+    stratified = Select(k=20, strategy="stratified", quota=Quota(by="robot", inside=inside))
+    chosen = select(POOL, Select(k=20, strategy=inside, quota=Quota(by="robot")))
+    assert chosen.object_ids.tolist() == select(POOL, stratified).object_ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [
+        (Select(k=500, at_most=True), 100),
+        (Select(k=500, at_most=True, max_pool=30), 30),
+        (Select(k=500, at_most=True, strategy="balanced", clusters=3), 100),
+        (Select(k=500, at_most=True, strategy="random"), 100),
+        (Select(k=500, at_most=True, strategy="similar", similar_to=["s3://raw/t"]), 99),
+        (Select(k=500, at_most=True, quota=Quota(by="robot", cap=10)), 30),
+    ],
+)
+def test_select__at_most_takes_all_there_are_and_says_so(asked: Select, count: int) -> None:
+    chosen = select(named(), asked)
+    assert chosen.indices.size == count == chosen.report["k"]
+    told = f"all {count} there are, where 500 were asked for at most"
+    assert chosen.report["fewer"] == told
+    assert "fewer" not in select(named(), asked.model_copy(update={"k": count})).report
+
+
 def test_select__a_value_named_like_the_missing_loses_no_image() -> None:
     pool = make_pool(unit_rows(6, 4), {"robot": ["(missing)", None, "a", "(missing)", None, "a"]})
     chosen = select(pool, Select(strategy="stratified", k=6, quota=Quota(by="robot")))
@@ -179,6 +205,8 @@ def test_cluster__finds_what_is_there() -> None:
     [
         (Select(k=101), r"cannot choose 101 of 100 candidates \(100 in the pool"),
         (Select(k=96, trim_outliers=0.1), "10 trimmed as outliers"),
+        (Select(k=50, max_pool=30), "cannot choose 50 of 30 candidates .* max_pool is 30"),
+        (Select(k=100, exclude=["s3://raw/x"]), "0 preselected, 1 excluded, 0 trimmed"),
         (Select(k=5, exclude=["s3://raw/?"]), r"does not know s3://raw/\?"),
         (Select(k=5, strategy="similar", similar_to=["s3://raw/no"]), "does not know s3://raw/no"),
         (Select(k=5, strategy="stratified", quota=Quota(by="site")), "unknown attribute 'site'"),
@@ -190,7 +218,7 @@ def test_cluster__finds_what_is_there() -> None:
 )
 def test_select__refuses_with_numbers(asked: Select, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        select(POOL, asked)
+        select(named(), asked)
 
 
 @pytest.mark.parametrize("strategy", ["k_center", "random", "all"])
@@ -211,7 +239,7 @@ def test_select__refuses_broken_pools(strategy: Strategy) -> None:
         select(empty, asked)
     with pytest.raises(UserError, match="nothing left to choose: 2 images in the pool, 2 presel"):
         select(make_pool(unit_rows(2, 4)), asked, preselected=[100, 101])
-    with pytest.raises(UserError, match="1 objects have no embedding in this pool"):
+    with pytest.raises(UserError, match=r"1 objects have no embedding in this pool.* of another"):
         select(make_pool(unit_rows(5, 4)), asked, preselected=[99])
 
 
