@@ -4,6 +4,7 @@ S3's own notifications are not here: they are other people's messages and get th
 of ``pixsift.core.events``.
 """
 
+import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,16 @@ Strategy = Literal["k_center", "balanced", "stratified", "similar", "random", "a
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def why_not_storable(raw: Any) -> str | None:
+    """What keeps the ledger's text and jsonb from holding this JSON value; None: they can."""
+    try:
+        stored = json.dumps(raw, ensure_ascii=False, allow_nan=False)  # jsonb has no NaN
+        stored.encode()  # half a surrogate pair is no text to a database
+    except (ValueError, RecursionError):
+        return "cannot be stored"
+    return "holds a NUL character" if "\\u0000" in stored else None
 
 
 class Range(_Message):

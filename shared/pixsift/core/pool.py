@@ -110,7 +110,8 @@ def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
         # An image without the metric passes no bound.
         low = -np.inf if bounds.min is None else bounds.min
         high = np.inf if bounds.max is None else bounds.max
-        keep &= (values >= np.float32(low)) & (values <= np.float32(high))
+        with np.errstate(over="ignore"):  # a bound beyond float32 is infinite: none passes it
+            keep &= (values >= np.float32(low)) & (values <= np.float32(high))
     if where.captured_after is not None:
         keep &= facts.captured_at >= in_utc(where.captured_after).timestamp()
     if where.captured_before is not None:

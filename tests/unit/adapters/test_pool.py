@@ -96,6 +96,8 @@ def test_load_pool__refuses(database_url: str, tmp_path: Path) -> None:
         load(ledger, tmp_path, Where(quality={"blur": Range(min=0)}))
     with pytest.raises(UserError, match="no image passes the filter: 3 are kept"):
         load(ledger, tmp_path, Where(attributes={"robot": ["r9"]}))
+    with pytest.raises(UserError, match="no image passes the filter: 3 are kept"):
+        load(ledger, tmp_path, Where(quality={"sharpness": Range(min=1e300)}))
     with pytest.raises(UserError, match="does not know s3://raw/absent"):
         load(ledger, tmp_path, request=Select(k=1, exclude=["s3://raw/absent"]))
     with pytest.raises(UserError, match="is no S3 URI"):
