@@ -16,7 +16,7 @@ from pixsift.core.kcenter import k_center_greedy
 from pixsift.core.outliers import most_isolated
 from pixsift.core.pool import ObjectIds, Pool, column_of
 from pixsift.core.quotas import allocate, room
-from pixsift.core.rows import Float64s, Indices, RowSource
+from pixsift.core.rows import NO_INDICES, Float64s, Indices, RowSource
 from pixsift.core.similar import most_similar
 from pixsift.errors import UserError
 from pixsift.messages import Select
@@ -186,14 +186,27 @@ def _choose(pool: Pool, request: Select, candidates: Indices, anchors: Indices, 
 def _k_center(rows: RowSource, candidates: Indices, anchors: Indices, k: int, seed: int) -> _Picks:
     # Anchors are centers; rows that are neither candidates nor anchors need no covering.
     together = np.union1d(candidates, anchors)
-    source = rows if together.size == rows.count else rows.subset(together)
+    return _walked(rows, together, k, seed, preselected=np.searchsorted(together, anchors))
+
+
+def _walked(
+    rows: RowSource,
+    members: Indices,
+    k: int,
+    seed: int,
+    *,
+    preselected: Indices = NO_INDICES,
+    away: RowSource | None = None,
+) -> _Picks:
+    """k-center among members; preselected are some of these, ``away`` is none of them."""
     if not k:
-        return _Picks(np.empty(0, np.intp), [])
+        return _Picks(NO_INDICES, [])
+    source = rows if members.size == rows.count else rows.subset(members)
     start = None
-    if not anchors.size:
-        start = int(np.random.default_rng([seed, 0x7374]).integers(together.size))
-    walk = k_center_greedy(source, k, preselected=np.searchsorted(together, anchors), start=start)
-    picked = together[walk.centers[anchors.size :]]
+    if not preselected.size and away is None:
+        start = int(np.random.default_rng([seed, 0x7374]).integers(members.size))
+    walk = k_center_greedy(source, k, preselected=preselected, outside=away, start=start)
+    picked = members[walk.centers[preselected.size :]]
     before = [walk.start_radius, *walk.radii[:-1]]
     reasons = [
         "start, picked by the seed" if np.isinf(far) else f"farthest from all chosen: {far:.4f}"
@@ -260,13 +273,15 @@ def _inside_groups(
     inside: str,
 ) -> _Picks:
     """Choose in each group by itself, but away from every anchor, whatever group that is of."""
+    # As rows of each group, they would be measured against each other in every group.
+    away = pool.rows.subset(anchors) if anchors.size else None
     parts: dict[str, _Picks] = {}
     for name, members in groups.items():
         k = counts[name]
         if not k:
             continue
         if inside == "k_center":
-            parts[name] = _k_center(pool.rows, members, anchors, k, request.seed)
+            parts[name] = _walked(pool.rows, members, k, request.seed, away=away)
         elif inside == "balanced":
             parts[name] = _balanced(pool, request, members, anchors, k)
         else:

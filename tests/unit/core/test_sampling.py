@@ -11,7 +11,7 @@ from pixsift.core.clusters import cluster
 from pixsift.core.coverage import compare
 from pixsift.core.outliers import most_isolated
 from pixsift.core.pool import Pool
-from pixsift.core.rows import ArrayRows
+from pixsift.core.rows import ArrayRows, Float32s, Float64s, Indices, RowSource
 from pixsift.core.sampling import select
 from pixsift.errors import UserError
 from pixsift.messages import Quota, Select, Strategy
@@ -132,6 +132,29 @@ def test_select__strata_keep_away_from_what_other_strata_chose_before() -> None:
     asked = Select(strategy="stratified", k=18, quota=Quota(by="robot"))
     chosen = [i for i in select(pool, asked, preselected=[102]).object_ids if i >= 110]
     assert 115 not in chosen[:-1]  # last of its stratum, or left out
+
+
+def test_select__the_preselected_are_rows_of_no_stratum() -> None:
+    """Else the work grows with strata x preselected²: a minute where a tenth of a second does."""
+
+    class Counted(ArrayRows):
+        pairs = 0
+
+        def lower(self, nearest: Float32s, centers: Float64s) -> None:
+            Counted.pairs += nearest.size * len(centers)
+            super().lower(nearest, centers)
+
+        def subset(self, indices: Indices) -> RowSource:
+            return Counted(self.gather(indices))
+
+    n, before = 600, 300
+    pool = make_pool(unit_rows(n, 8), {"robot": [f"r{i % 20}" for i in range(n)]})
+    asked = Select(k=40, quota=Quota(by="robot"))
+    ids = pool.object_ids[:before].tolist()
+    expected = select(pool, asked, preselected=ids).object_ids.tolist()
+    counted = replace(pool, rows=Counted(unit_rows(n, 8)))
+    assert select(counted, asked, preselected=ids).object_ids.tolist() == expected
+    assert Counted.pairs <= (n - before) * (before + 40)
 
 
 def test_select__tells_which_strata_ran_short() -> None:
