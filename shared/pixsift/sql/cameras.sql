@@ -16,7 +16,7 @@ SELECT 's3://' || o.bucket || '/' || o.key || '?versionId=' || o.version_id,
        SELECT a.attributes ->> %(attribute)s AS camera
          FROM attribute a
         WHERE a.collection_id = d.collection_id AND a.object_id = d.object_id
-          AND a.valid_to_seq IS NULL AND a.attributes ->> %(attribute)s IS NOT NULL
+          AND a.valid_to_seq IS NULL AND a.attributes ? %(attribute)s
         ORDER BY array_position(ARRAY['sidecar', 'metadata', 'key', 'exif'], a.source)
         LIMIT 1) named ON true
  WHERE c.name = %(collection)s AND d.valid_to_seq IS NULL
