@@ -244,7 +244,8 @@ def _balanced(pool: Pool, request: Select, candidates: Indices, anchors: Indices
     count = min(request.clusters or max(2, round(k**0.5)), candidates.size)
     labels = cluster(pool.rows.subset(candidates), count, seed=request.seed)
     groups = {f"cluster {n:05d}": candidates[labels == n] for n in np.unique(labels)}
-    quota = allocate({n: g.size for n, g in groups.items()}, k, share=request.cluster_share)
+    sizes = {name: group.size for name, group in groups.items()}
+    quota = allocate(sizes, k, share=request.cluster_share, seed=request.seed)
     return _inside_groups(pool, request, groups, anchors, quota, inside="k_center")
 
 
@@ -259,7 +260,9 @@ def _stratified(
     sizes = {name: group.size for name, group in groups.items()}
     if request.at_most:
         k = min(k, room(sizes, quota.cap))
-    counts = allocate(sizes, k, share=quota.share, counts=quota.counts, cap=quota.cap)
+    counts = allocate(
+        sizes, k, share=quota.share, counts=quota.counts, cap=quota.cap, seed=request.seed
+    )
     return _inside_groups(pool, request, groups, anchors, counts, inside=request.inside)
 
 

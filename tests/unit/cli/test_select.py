@@ -67,12 +67,12 @@ def test_select__json_and_picture(ledger: LedgerOfRows, run: Run, tmp_path: Path
     }))  # fmt: skip
     page = tmp_path / "page.html"
     status, out, _ = run(
-        "select", str(request), "--k", "16", "--dry-run", "--json", "--picture", str(page)
+        "select", str(request), "--k", "18", "--dry-run", "--json", "--picture", str(page)
     )
     assert status == 0
     facts = json.loads(out)
-    assert len(facts["images"]) == 16 == facts["k"]
-    assert facts["coverage"]["selection"]["strata"] == {EVIL: 6, "r1": 5, "r2": 5}
+    assert len(facts["images"]) == 18 == facts["k"]
+    assert facts["coverage"]["selection"]["strata"] == {EVIL: 6, "r1": 6, "r2": 6}
     assert facts["images"][0]["uri"].startswith("s3://raw/")
     assert set(facts["splits"]) == {"train", "val", "test"}
     text = page.read_text("utf-8")
