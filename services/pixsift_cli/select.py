@@ -70,7 +70,8 @@ def _report(
     database: Database, request: SnapshotRequest, report_by: str | None, picture: Path | None
 ) -> tuple[dict[str, Any], str]:
     point = pool_point(database, request.collection, request.at_seq)
-    chosen_before = _chosen_before(Snapshots(database), request.select.preselected_snapshot)
+    earlier = request.select.preselected_snapshot
+    chosen_before = [] if earlier is None else Snapshots(database).grown_from(earlier)
     with tempfile.TemporaryDirectory(prefix="pixsift-") as folder:
         pool = load_pool(
             database, point.collection_id, point.generation, point.at_seq, request.where,
@@ -104,17 +105,6 @@ def _report(
     return facts, text + (f"\n\npicture: {picture}" if picture else "")
 
 
-def _chosen_before(snapshots: Snapshots, text: str | None) -> list[int]:
-    if text is None:
-        return []
-    found = snapshots.find(text)
-    if not found:
-        raise UserError(f"there is no snapshot {text!r}: pixsift snapshot list")
-    if len(found) > 1:  # as the curator would
-        raise UserError(f"{len(found)} snapshots are named {text!r}; give an id, e.g. {found[0]}")
-    return snapshots.object_ids(found[0])
-
-
 def _draw(
     path: Path, request: SnapshotRequest, pool: Pool, selection: Selection, compared: Comparison
 ) -> None:
@@ -145,7 +135,7 @@ def _text(facts: dict[str, Any], compared: Comparison) -> str:
     for name in ("preselected", "outliers", "erased"):
         if facts[name]:
             console.print(f"{name}: {facts[name]}")
-    for name in ("fewer", "cap_effect"):
+    for name in ("fewer", "cap_effect", "trim_effect"):
         if name in facts:
             console.print(str(facts[name]), highlight=False)
     console.print(_coverage_table(compared))

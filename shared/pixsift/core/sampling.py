@@ -63,7 +63,7 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
     facts: dict[str, object] = {"eligible": int(pool.eligible.sum()), "erased": pool.erased}
     candidates = _candidates(pool, request, anchors, facts)
     candidates = _capped(candidates, request, facts)
-    candidates, outliers = _trimmed(pool, candidates, request)
+    candidates, outliers = _trimmed(pool, candidates, request, facts)
     facts |= {"candidates": candidates.size, "preselected": anchors.size,
               "outliers": outliers.size}  # fmt: skip
     k = candidates.size if request.strategy == "all" else request.k or 0
@@ -156,8 +156,15 @@ def _capped(candidates: Indices, request: Select, facts: dict[str, object]) -> I
     return np.sort(rng.choice(candidates, request.max_pool, replace=False))
 
 
-def _trimmed(pool: Pool, candidates: Indices, request: Select) -> tuple[Indices, Indices]:
+def _trimmed(
+    pool: Pool, candidates: Indices, request: Select, facts: dict[str, object]
+) -> tuple[Indices, Indices]:
     count = int(request.trim_outliers * candidates.size)
+    if request.trim_outliers and not count:
+        facts["trim_effect"] = (
+            f"trim_outliers {request.trim_outliers:g} of {candidates.size} candidates is less than "
+            "one image: none was left out"
+        )
     if not count:
         return candidates, np.empty(0, np.intp)
     lost = most_isolated(pool.rows.subset(candidates), count, seed=request.seed)

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -128,7 +129,14 @@ def test_selection_changes__options_become_fields() -> None:
 def test_select__refuses_a_name_of_several_snapshots(
     ledger: LedgerOfRows, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pixsift.adapters.snapshots.Snapshots.find", lambda *_: ["s2", "s1"])
+    snapshots = "pixsift.adapters.snapshots.Snapshots"
+    monkeypatch.setattr(f"{snapshots}.find", lambda *_: ["s3", "s2", "s1"])
+    monkeypatch.setattr(
+        f"{snapshots}.get",
+        lambda _, name: SimpleNamespace(
+            snapshot_id=name, state="failed" if name == "s3" else "published"
+        ),
+    )
     status, _, err = run(
         "select", "--dry-run", "--collection", "shop", "--k", "5", "--preselected", "set"
     )

@@ -210,6 +210,12 @@ def test_select__outliers_are_left_out_and_listed() -> None:
     assert not {105, 150} & set(trimmed.object_ids)
 
 
+def test_select__a_share_of_less_than_one_outlier_says_so() -> None:
+    report = select(POOL, Select(k=3, trim_outliers=0.009)).report
+    assert "0.009 of 100 candidates is less than one image" in str(report["trim_effect"])
+    assert "trim_effect" not in select(POOL, Select(k=3)).report
+
+
 def test_most_isolated__pairs_count_as_isolated_for_every_seed() -> None:
     rows = unit_rows(200, 16, seed=3, centers=2).astype(np.float32)
     rows[[7, 8]] = -rows.mean(axis=0) * 4

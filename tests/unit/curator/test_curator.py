@@ -186,6 +186,15 @@ def test_serve__grows_from_an_earlier_snapshot(world: World) -> None:
     assert not first & second
 
 
+def test_serve__grows_from_no_snapshot_that_failed(world: World) -> None:
+    world.serve(request())
+    with world.database.connection() as connection:
+        connection.execute("UPDATE snapshot SET state = 'failed', error = 'no room'")
+    grown = {"strategy": "k_center", "k": 4, "preselected_snapshot": "set"}
+    world.serve(request(request_id="r2", name="more", select=grown))
+    assert "snapshot 'set' failed and was never published: no room" in refusal(world, "r2")
+
+
 def test_serve__grows_from_a_snapshot_with_an_erased_image(world: World) -> None:
     world.serve(request())
     with world.database.connection() as connection:
