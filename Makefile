@@ -39,6 +39,9 @@ format: .venv/ready  ## let ruff put the code in order
 bench: .venv/ready  ## measure beside peers; figures go to bench-results/
 	$(BIN)/python tests/bench/run.py
 
+bench-million: .venv/ready  ## k-center with a million rows as well: minutes more, 2 GB of memory
+	$(BIN)/python tests/bench/run.py kcenter -- million
+
 synth: .venv/ready  ## synthesize the CloudFormation templates with CDK
 	$(BIN)/python infra/app.py
 
@@ -51,4 +54,4 @@ down: .venv/ready  ## stop what `make up` started
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.PHONY: demo test test-full test-kills check format bench synth up down help
+.PHONY: demo test test-full test-kills check format bench bench-million synth up down help

@@ -127,8 +127,8 @@ class LedgerOfRows:
         )
         connection.execute(
             "INSERT INTO decision (collection_id, generation, object_id, outcome, reason,"
-            " valid_from_seq) VALUES (%s, 1, %s, 'kept', 'new', %s)",
-            (self.collection_id, object_id, self.seq),
+            " pixel_sha256, valid_from_seq) VALUES (%s, 1, %s, 'kept', 'new', %s, %s)",
+            (self.collection_id, object_id, digest, self.seq),
         )
         connection.execute(
             "INSERT INTO representative VALUES (%s, 1, %s, %s, %s, %s, %s)",

@@ -13,7 +13,7 @@ from constructs import Construct
 from pixsift_infra.ingest import Bucket, QueueWithDlq, allow_sending
 
 SCHEDULED_IMAGES = 1000
-"""Images in a scheduled snapshot, at most: the curator takes all there are when there are fewer."""
+"""Images in a scheduled snapshot, at most."""
 
 
 class EventsStack(Stack):
@@ -98,5 +98,5 @@ def scheduled_request(collection: str) -> dict[str, object]:
         "request_id": events.EventField.event_id,
         "collection": collection,
         "name": "scheduled",
-        "select": {"strategy": "k_center", "k": SCHEDULED_IMAGES},
+        "select": {"strategy": "k_center", "k": SCHEDULED_IMAGES, "at_most": True},
     }

@@ -22,8 +22,9 @@ from pixsift.core.splits import assign
 from pixsift.errors import UserError
 from pixsift.messages import SnapshotRequest
 from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift_cli.selection_options import Changes, with_selection_options
 from pixsift_cli.selection_page import selection_page, ways
-from pixsift_cli.snapshot import attribute_conditions, build_request, split_shares
+from pixsift_cli.snapshot import build_request
 
 _MAP_POINTS = 3000
 
@@ -33,55 +34,13 @@ def register(app: typer.Typer) -> None:
     app.command(name="select")(choose)
 
 
+@with_selection_options
 def choose(
     file: Annotated[
         Path | None, typer.Argument(help="JSON of a snapshot request; options change its fields.")
     ] = None,
     *,
-    collection: Annotated[str | None, typer.Option(help="Collection to choose from.")] = None,
-    k: Annotated[int | None, typer.Option("--k", "-k", help="How many images.")] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(help="k_center, balanced, stratified, similar, random or all."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the selection.")] = None,
-    by: Annotated[str | None, typer.Option(help="Attribute to stratify by.")] = None,
-    share: Annotated[
-        str | None, typer.Option(help="Of the strata: equal, proportional or explicit.")
-    ] = None,
-    cap: Annotated[int | None, typer.Option(help="Most images per stratum.")] = None,
-    clusters: Annotated[int | None, typer.Option(help="Of 'balanced'; default: root of k.")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="attribute=value; may be repeated.")
-    ] = None,
-    prefix: Annotated[str | None, typer.Option(help="Only keys that begin so.")] = None,
-    similar_to: Annotated[
-        list[str] | None, typer.Option(help="s3:// URI of a target of 'similar'; may be repeated.")
-    ] = None,
-    dissimilar_to: Annotated[
-        list[str] | None, typer.Option(help="s3:// URI of a counterexample; may be repeated.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="s3:// URI never to be chosen; may be repeated.")
-    ] = None,
-    trim_outliers: Annotated[
-        float | None, typer.Option(help="Share of the most isolated images to leave out.")
-    ] = None,
-    max_pool: Annotated[
-        int | None, typer.Option(help="Choose from so many images at most, drawn at random.")
-    ] = None,
-    preselected: Annotated[
-        str | None, typer.Option(help="Earlier snapshot to grow from, id or name.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Shares of train, val and test, as 0.8,0.1,0.1.")
-    ] = None,
-    group_by: Annotated[
-        list[str] | None, typer.Option(help="Attribute whose values must not straddle splits.")
-    ] = None,
-    at_seq: Annotated[
-        int | None, typer.Option(help="Point of the collection; default now.")
-    ] = None,
+    changes: Changes,
     report_by: Annotated[
         str | None, typer.Option(help="Attribute to report by; default: --by, else clusters.")
     ] = None,
@@ -99,19 +58,8 @@ def choose(
             "pixsift select only shows what would be chosen: add --dry-run, "
             "or make a snapshot of it with pixsift snapshot request"
         )
-    changes: dict[str, Any] = {
-        "collection": collection, "name": "dry-run", "at_seq": at_seq,
-        "select": {
-            "k": k, "strategy": strategy or (None if file else "k_center"), "seed": seed,
-            "clusters": clusters,
-            "similar_to": similar_to, "dissimilar_to": dissimilar_to, "exclude": exclude,
-            "trim_outliers": trim_outliers, "max_pool": max_pool,
-            "preselected_snapshot": preselected,
-            "quota": {"by": by, "share": share, "cap": cap},
-        },
-        "where": {"prefix": prefix, "attributes": attribute_conditions(where)},
-        "split": {**split_shares(split), "group_by": group_by},
-    }  # fmt: skip
+    changes["name"] = "dry-run"
+    changes["select"]["strategy"] = changes["select"]["strategy"] or (None if file else "k_center")
     request = build_request(file, changes)
     with open_database() as database:
         facts, text = _report(database, request, report_by, picture)
@@ -122,7 +70,8 @@ def _report(
     database: Database, request: SnapshotRequest, report_by: str | None, picture: Path | None
 ) -> tuple[dict[str, Any], str]:
     point = pool_point(database, request.collection, request.at_seq)
-    chosen_before = _chosen_before(Snapshots(database), request.select.preselected_snapshot)
+    earlier = request.select.preselected_snapshot
+    chosen_before = [] if earlier is None else Snapshots(database).grown_from(earlier)
     with tempfile.TemporaryDirectory(prefix="pixsift-") as folder:
         pool = load_pool(
             database, point.collection_id, point.generation, point.at_seq, request.where,
@@ -156,17 +105,6 @@ def _report(
     return facts, text + (f"\n\npicture: {picture}" if picture else "")
 
 
-def _chosen_before(snapshots: Snapshots, text: str | None) -> list[int]:
-    if text is None:
-        return []
-    found = snapshots.find(text)
-    if not found:
-        raise UserError(f"there is no snapshot {text!r}: pixsift snapshot list")
-    if len(found) > 1:  # as the curator would
-        raise UserError(f"{len(found)} snapshots are named {text!r}; give an id, e.g. {found[0]}")
-    return snapshots.object_ids(found[0])
-
-
 def _draw(
     path: Path, request: SnapshotRequest, pool: Pool, selection: Selection, compared: Comparison
 ) -> None:
@@ -197,8 +135,9 @@ def _text(facts: dict[str, Any], compared: Comparison) -> str:
     for name in ("preselected", "outliers", "erased"):
         if facts[name]:
             console.print(f"{name}: {facts[name]}")
-    if "cap_effect" in facts:
-        console.print(str(facts["cap_effect"]), highlight=False)
+    for name in ("fewer", "cap_effect", "trim_effect"):
+        if name in facts:
+            console.print(str(facts[name]), highlight=False)
     console.print(_coverage_table(compared))
     console.print(_strata_table(compared))
     parts = ", ".join(f"{name} {count}" for name, count in facts["splits"].items())

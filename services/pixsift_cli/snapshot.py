@@ -16,9 +16,10 @@ from pixsift.adapters.snapshots import Snapshot, Snapshots
 from pixsift.adapters.sqs import SqsQueue
 from pixsift.config import QueueSettings
 from pixsift.errors import PermanentError, TransientError, UserError
-from pixsift.messages import SnapshotRequest
+from pixsift.messages import SnapshotRequest, why_not_storable
 from pixsift_cli import snapshot_files
 from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift_cli.selection_options import Changes, with_selection_options
 from pixsift_cli.snapshot_files import find
 
 _POLL_SECONDS = 0.5
@@ -34,56 +35,14 @@ def register(root: typer.Typer) -> None:
 
 
 @app.command()
+@with_selection_options
 def request(
     *,
-    collection: Annotated[str | None, typer.Option(help="Collection to choose from.")] = None,
+    changes: Changes,
     name: Annotated[str | None, typer.Option(help="Name of the snapshot, a folder at S3.")] = None,
-    k: Annotated[int | None, typer.Option("--k", "-k", help="How many images.")] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(help="k_center, balanced, stratified, similar, random or all."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the selection.")] = None,
-    by: Annotated[str | None, typer.Option(help="Attribute to stratify by.")] = None,
-    share: Annotated[
-        str | None, typer.Option(help="Of the strata: equal, proportional or explicit.")
-    ] = None,
-    cap: Annotated[int | None, typer.Option(help="Most images per stratum.")] = None,
-    clusters: Annotated[int | None, typer.Option(help="Of 'balanced'; default: root of k.")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="attribute=value; may be repeated.")
-    ] = None,
-    prefix: Annotated[str | None, typer.Option(help="Only keys that begin so.")] = None,
-    similar_to: Annotated[
-        list[str] | None, typer.Option(help="s3:// URI of a target of 'similar'; may be repeated.")
-    ] = None,
-    dissimilar_to: Annotated[
-        list[str] | None, typer.Option(help="s3:// URI of a counterexample; may be repeated.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="s3:// URI never to be chosen; may be repeated.")
-    ] = None,
-    trim_outliers: Annotated[
-        float | None, typer.Option(help="Share of the most isolated images to leave out.")
-    ] = None,
-    max_pool: Annotated[
-        int | None, typer.Option(help="Choose from so many images at most, drawn at random.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Shares of train, val and test, as 0.8,0.1,0.1.")
-    ] = None,
-    group_by: Annotated[
-        list[str] | None, typer.Option(help="Attribute whose values must not straddle splits.")
-    ] = None,
     mode: Annotated[str | None, typer.Option(help="copy, or reference: no bytes.")] = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="parquet, webdataset; may be repeated.")
-    ] = None,
-    at_seq: Annotated[
-        int | None, typer.Option(help="Point of the collection; default now.")
-    ] = None,
-    preselected: Annotated[
-        str | None, typer.Option(help="Earlier snapshot to grow from, id or name.")
     ] = None,
     request_id: Annotated[
         str | None, typer.Option(help="Id of the request: the same id gives the same snapshot.")
@@ -96,18 +55,8 @@ def request(
     as_json: JsonOption = False,
 ) -> None:
     """Send a snapshot request to the curator's queue."""
-    changes: dict[str, Any] = {
-        "collection": collection, "name": name, "at_seq": at_seq, "request_id": request_id,
-        "select": {
-            "k": k, "strategy": strategy, "seed": seed, "similar_to": similar_to,
-            "dissimilar_to": dissimilar_to, "exclude": exclude, "clusters": clusters,
-            "trim_outliers": trim_outliers, "max_pool": max_pool,
-            "preselected_snapshot": preselected, "quota": {"by": by, "share": share, "cap": cap},
-        },
-        "where": {"prefix": prefix, "attributes": attribute_conditions(where)},
-        "split": {**split_shares(split), "group_by": group_by},
-        "export": {"mode": mode, "formats": formats},
-    }  # fmt: skip
+    changes |= {"name": name, "request_id": request_id,
+                "export": {"mode": mode, "formats": formats}}  # fmt: skip
     asked = build_request(file, changes)
     queue = SqsQueue(QueueSettings().snapshot_queue)
     queue.send([asked.model_dump_json(by_alias=True)])
@@ -185,6 +134,9 @@ def build_request(file: Path | None, changes: dict[str, Any]) -> SnapshotRequest
     merged = _merged(given, changes)
     merged.setdefault("request_id", uuid4().hex)
     merged.setdefault("select", {})
+    obstacle = why_not_storable(merged)
+    if obstacle is not None:
+        raise UserError(f"the request {obstacle}")
     try:
         return SnapshotRequest.model_validate(merged)
     except ValidationError as exc:
@@ -269,25 +221,3 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         elif value not in (None, []):
             merged[name] = value
     return merged
-
-
-def attribute_conditions(where: list[str] | None) -> dict[str, list[str]]:
-    """``attribute=value`` conditions as a filter; raises UserError for anything else."""
-    found: dict[str, list[str]] = {}
-    for condition in where or []:
-        name, equals, value = condition.partition("=")
-        if not name or not equals:
-            raise UserError(f"--where {condition!r}: write it as attribute=value")
-        found.setdefault(name, []).append(value)
-    return found
-
-
-def split_shares(split: str | None) -> dict[str, float]:
-    """Three shares as a split; raises UserError for anything else."""
-    if split is None:
-        return {}
-    try:
-        train, val, test = (float(share) for share in split.split(","))
-    except ValueError as exc:
-        raise UserError(f"--split {split!r}: write three shares, as 0.8,0.1,0.1") from exc
-    return {"train": train, "val": val, "test": test}

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pixsift.messages import SnapshotRequest
+from pixsift.messages import SnapshotRequest, why_not_storable
 
 _MAX_REQUEST_ID = 128
 
@@ -32,13 +32,9 @@ def parse_request(body: str) -> SnapshotRequest | InvalidRequest:
         return InvalidRequest("the body is not JSON", None, {})
     if not isinstance(raw, dict):
         return InvalidRequest("the body is no JSON object", None, {})
-    try:
-        stored = json.dumps(raw, ensure_ascii=False, allow_nan=False)  # nor has jsonb a NaN
-        stored.encode()  # half a surrogate pair is no text to a database
-    except ValueError:
-        return InvalidRequest("the body cannot be stored", None, {})
-    if "\\u0000" in stored:  # neither text nor jsonb can hold one
-        return InvalidRequest("the body holds a NUL character", None, {})
+    obstacle = why_not_storable(raw)
+    if obstacle is not None:
+        return InvalidRequest(f"the body {obstacle}", None, {})
     try:
         return SnapshotRequest.model_validate(raw)
     except ValidationError as error:

@@ -75,15 +75,10 @@ class Resolver:
         earlier = request.select.preselected_snapshot
         if earlier is None:
             return []
-        found = self._snapshots.find(earlier)
-        if not found:
-            raise UserError(f"select.preselected_snapshot: there is no snapshot {earlier!r}")
-        if len(found) > 1:
-            raise UserError(
-                f"select.preselected_snapshot: {len(found)} snapshots are named {earlier!r}; "
-                f"give an id, e.g. {found[0]}"
-            )
-        return self._snapshots.object_ids(found[0])
+        try:
+            return self._snapshots.grown_from(earlier)
+        except UserError as exc:
+            raise UserError(f"select.preselected_snapshot: {exc}") from exc
 
     def _items(self, selection: Selection, splits: list[str], prefix: str) -> list[NewItem]:
         object_ids = [int(object_id) for object_id in selection.object_ids]

@@ -4,7 +4,8 @@ S3's own notifications are not here: they are other people's messages and get th
 of ``pixsift.core.events``.
 """
 
-from datetime import datetime
+import json
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -19,11 +20,27 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def why_not_storable(raw: Any) -> str | None:
+    """What keeps the ledger's text and jsonb from holding this JSON value; None: they can."""
+    try:
+        stored = json.dumps(raw, ensure_ascii=False, allow_nan=False)  # jsonb has no NaN
+        stored.encode()  # half a surrogate pair is no text to a database
+    except (ValueError, RecursionError):
+        return "cannot be stored"
+    return "holds a NUL character" if "\\u0000" in stored else None
+
+
 class Range(_Message):
     """A closed interval; either end may be missing."""
 
     min: float | None = None
     max: float | None = None
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> "Range":
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}: nothing lies between")
+        return self
 
 
 class Where(_Message):
@@ -35,15 +52,28 @@ class Where(_Message):
     prefix: str | None = None
     quality: dict[str, Range] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _times_hold_something(self) -> "Where":
+        after, before = self.captured_after, self.captured_before
+        if after is not None and before is not None and in_utc(after) >= in_utc(before):
+            raise ValueError("captured_after is not before captured_before: nothing lies between")
+        return self
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The moment; without an offset it is in UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
 
 class Quota(_Message):
-    """Shares per stratum for ``stratified``."""
+    """Shares per stratum, for ``stratified`` and whatever else can choose inside of strata."""
 
     by: str
     share: Literal["equal", "proportional", "explicit"] = "equal"
-    counts: dict[str, int] = Field(default_factory=dict)
+    counts: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     cap: int | None = Field(default=None, ge=1)
-    inside: Literal["k_center", "balanced", "random"] = "k_center"
+    inside: Literal["k_center", "balanced", "random"] | None = None
+    """How each stratum is chosen from; None: as the strategy says, ``stratified`` by k-center."""
 
     @model_validator(mode="after")
     def _counts_are_used(self) -> "Quota":
@@ -72,6 +102,16 @@ class Select(_Message):
     """Targets of ``similar``: s3:// URIs of images in the ledger."""
     dissimilar_to: list[str] = Field(default_factory=list)
 
+    at_most: bool = False
+    """All there are when there are fewer than k; without it that is refused."""
+
+    @property
+    def inside(self) -> Strategy:
+        """How to choose from the whole pool, or from each stratum of the quota."""
+        if self.strategy != "stratified":
+            return self.strategy
+        return (self.quota.inside if self.quota else None) or "k_center"
+
     @model_validator(mode="after")
     def _strategy_has_what_it_needs(self) -> "Select":
         if self.strategy != "all" and self.k is None:
@@ -80,8 +120,28 @@ class Select(_Message):
             raise ValueError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
         if self.strategy == "similar" and not self.similar_to:
             raise ValueError("strategy 'similar' needs similar_to, a list of s3:// URIs")
-        if self.strategy == "all" and self.k is not None:
-            raise ValueError("strategy 'all' takes every image: leave out k")
+        if self.strategy == "all" and (self.k is not None or self.at_most):
+            raise ValueError("strategy 'all' takes every image: leave out k and at_most")
+        return self
+
+    @model_validator(mode="after")
+    def _strategy_uses_all_of_it(self) -> "Select":
+        """What a strategy would ignore in silence is a mistake of the one who asks."""
+        if self.inside != "balanced" and (self.clusters or self.cluster_share != "equal"):
+            raise ValueError("clusters and cluster_share need strategy 'balanced'")
+        if self.strategy != "similar" and (self.similar_to or self.dissimilar_to):
+            raise ValueError("similar_to and dissimilar_to need strategy 'similar'")
+        if self.quota is None:
+            return self
+        if self.strategy in ("similar", "all"):
+            raise ValueError(f"strategy {self.strategy!r} heeds no quota")
+        if self.quota.inside not in (None, self.inside):
+            raise ValueError(
+                f"quota.inside {self.quota.inside!r} contradicts strategy {self.strategy!r}: "
+                "leave it out, or take 'stratified'"
+            )
+        if self.at_most and self.quota.share == "explicit":
+            raise ValueError("explicit counts add up to k: at_most has no meaning beside them")
         return self
 
 

@@ -2,6 +2,7 @@
 
     python tests/bench/run.py            all of them
     python tests/bench/run.py kcenter    those whose name contains "kcenter"
+    python tests/bench/run.py kcenter -- million    what follows goes to each of them
 
 Peers live in ``.venv-bench`` so that the product never inherits their dependencies; benchmarks
 find its interpreter in ``PIXSIFT_BENCH_PEERS`` and leave a peer out, saying so, where it is unset.
@@ -20,7 +21,9 @@ PEERS = ROOT / ".venv-bench"
 
 def main() -> int:
     """Run the chosen benchmarks; the exit status is 1 if one of them failed."""
-    wanted = sys.argv[1:]
+    arguments = sys.argv[1:]
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    wanted, passed_on = arguments[:cut], arguments[cut + 1 :]
     scripts = [
         script
         for script in sorted(HERE.glob("bench_*.py"))
@@ -33,7 +36,9 @@ def main() -> int:
     failures = [
         script.stem
         for script in scripts
-        if subprocess.run([sys.executable, str(script)], env=environment, check=False).returncode
+        if subprocess.run(
+            [sys.executable, str(script), *passed_on], env=environment, check=False
+        ).returncode
     ]
     for name in failures:
         print(f"FAILED {name}", file=sys.stderr)  # noqa: T201

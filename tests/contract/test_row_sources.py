@@ -121,7 +121,9 @@ def test_rows__passes_stay_within_the_error_bound(seed: int, scale: float, width
         nearest = np.full(40, np.inf, np.float32)
         source.lower(nearest, rows[:5])
         truth = np.min([squared_distances(rows, center) for center in rows[:5]], axis=0)
-        assert np.abs(nearest - truth).max() <= error_bound(source)
+        assert np.abs(nearest - truth).max() <= error_bound(
+            source.dimension, source.summary.largest_norm
+        )
 
 
 def test_spill_rows__reads_what_was_written_and_closes(tmp_path: Path) -> None:
@@ -174,7 +176,9 @@ def test_rows__many_centers_in_one_pass(make: Make) -> None:
     far = unit_rows(9000, 4, seed=10).astype(np.float64)
     source.lower(nearest, far)
     truth = [squared_distances(far, row).min() for row in rows.astype(np.float64)]
-    assert np.abs(nearest - truth).max() <= 2 * error_bound(source)
+    assert np.abs(nearest - truth).max() <= 2 * error_bound(
+        source.dimension, source.summary.largest_norm
+    )
 
 
 def test_subset__must_ascend() -> None:

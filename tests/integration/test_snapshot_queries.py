@@ -1,6 +1,7 @@
 """The queries of an export stay in reach on a large snapshot with a past."""
 
 import time
+from hashlib import sha256
 
 import psycopg
 
@@ -25,6 +26,13 @@ INSERT INTO decision (collection_id, generation, object_id, outcome, reason,
                       representative_object_id, distance, valid_from_seq, valid_to_seq)
   SELECT 1, 1, {n} + n, 'duplicate', 'near', n, 0.01, 2, NULLIF(n % 3, 0) + 6
     FROM generate_series(1, {n}) n;
+UPDATE attribute SET attributes = attributes || '{{"robot": null}}'
+ WHERE source = 'sidecar' AND object_id = 3;
+INSERT INTO decision (collection_id, generation, object_id, outcome, reason, pixel_sha256,
+                      valid_from_seq)
+  SELECT 1, 1, n, 'kept', 'new', sha256(('s' || n)::bytea), 1 FROM generate_series(1, {n}) n;
+INSERT INTO embedding
+  SELECT 's', sha256(('s' || n)::bytea), '[1,0,0,0]' FROM generate_series(1, {n}) n;
 INSERT INTO snapshot (snapshot_id, collection_id, generation, request_id, name, request, spec_hash,
                       seed, at_seq, state)
   VALUES ('x', 1, 1, 'r', 'n', '{{}}', 'h', 0, 7, 'copying');
@@ -43,6 +51,8 @@ def test_manifest_rows__a_large_snapshot_is_read_in_seconds(database_url: str) -
     assert len(rows) == IMAGES
     assert rows[0].attributes == {"robot": "r1", "site": "north"}
     assert rows[1].attributes == {"robot": "r2"}
+    assert rows[2].attributes == {"site": "north"}  # a sidecar took the robot away
+    assert rows[0].pixel_sha256 == sha256(b"s1").hexdigest()  # by the recipe of its space
     # Valid at 7: those that were never closed (n % 3 = 0) and those closed at 8, not at 7.
     assert [row.duplicates for row in rows[:3]] == [0, 1, 1]
     assert seconds < 15  # a scan of the attributes per image would be far beyond

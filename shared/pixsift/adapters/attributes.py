@@ -119,9 +119,10 @@ def _write(
         raise UserError(f"collection {collection.name!r} is gone")
     seq = int(locked[0])
     answers = connection.execute(_SQL["sidecar_open"], {**names, "object_ids": list(said)})
-    before: dict[int, dict[str, str]] = dict(answers.fetchall())
+    before: dict[int, dict[str, str | None]] = dict(answers.fetchall())
+    # None is kept: it stands above what key, metadata and EXIF say.
     after = {
-        object_id: _merged({} if replace else before.get(object_id, {}), row.attributes)
+        object_id: {**({} if replace else before.get(object_id, {})), **row.attributes}
         for object_id, row in said.items()
     }
     changed = [i for i, attributes in after.items() if attributes != before.get(i, {})]
@@ -136,8 +137,3 @@ def _write(
         for statement in ("close_attributes", "insert_attributes", "bump_seq"):
             connection.execute(_LEDGER[statement], columns)
     return len(changed), seq + bool(changed)
-
-
-def _merged(before: dict[str, str], said: dict[str, str | None]) -> dict[str, str]:
-    merged = {**before, **said}
-    return {name: value for name, value in merged.items() if value is not None}

@@ -76,6 +76,9 @@ def load_pool(
     """
     with database.connection() as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        # Facts become columns and columns a filter without the server hearing of it: seconds, at
+        # a million images, and a session that is idle in a transaction is cut off sooner.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         scope = _scope(connection, collection_id, generation, at_seq)
         facts, erased = _facts(connection, scope, where.prefix)
         chosen = facts.subset(np.flatnonzero(matching(facts, where)))

@@ -107,9 +107,9 @@ def manifest_row(row: dict[str, Any], duplicates: int) -> ManifestRow:
     """From ``manifest_rows``; duplicates: how many it stands for."""
     facts = row["image_facts"] or {}
     by_source = row["attributes"] or {}
-    attributes: dict[str, str] = {}
+    attributes: dict[str, str | None] = {}
     for source in _ATTRIBUTE_SOURCES:
-        attributes |= {name: str(value) for name, value in by_source.get(source, {}).items()}
+        attributes |= by_source.get(source, {})
     return ManifestRow(
         rank=row["rank"],
         split=row["split"],
@@ -126,6 +126,6 @@ def manifest_row(row: dict[str, Any], duplicates: int) -> ManifestRow:
         reason=row["reason"],
         covering_radius=row["covering_radius"],
         duplicates=duplicates,
-        attributes=attributes,
+        attributes={n: str(value) for n, value in attributes.items() if value is not None},
         quality=row["quality"] or {},
     )

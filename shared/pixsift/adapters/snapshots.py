@@ -24,7 +24,7 @@ from pixsift.adapters.snapshot_rows import (
 from pixsift.core.copyplan import CopyItem
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import DuplicateRow, ManifestRow
-from pixsift.errors import TransientError
+from pixsift.errors import TransientError, UserError
 from pixsift.sql import statements
 
 __all__ = ["LeaseLostError", "NewItem", "Snapshot", "SnapshotFile", "Snapshots", "TakenRequest",
@@ -125,6 +125,24 @@ class Snapshots:
         """The chosen objects that have not been erased since, by rank."""
         rows = self._rows("snapshot_object_ids", snapshot_id=snapshot_id)
         return [int(row["object_id"]) for row in rows]
+
+    def grown_from(self, text: str) -> list[int]:
+        """The object ids of the one snapshot of this id, request id or name, to grow from it.
+
+        Raises UserError when there is none or several, or when it failed.
+        """
+        found = [self.get(snapshot_id) for snapshot_id in self.find(text)]
+        sound = [snapshot for snapshot in found if snapshot.state != "failed"]
+        if not found:
+            raise UserError(f"there is no snapshot {text!r}: pixsift snapshot list")
+        if not sound:
+            raise UserError(f"snapshot {text!r} failed and was never published: {found[0].error}")
+        if len(sound) > 1:
+            raise UserError(
+                f"{len(sound)} snapshots are named {text!r}; give an id, e.g. "
+                f"{sound[0].snapshot_id}"
+            )
+        return self.object_ids(sound[0].snapshot_id)
 
     # -- looking ----------------------------------------------------------------------------
 

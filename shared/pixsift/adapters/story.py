@@ -153,7 +153,7 @@ def _merged(rows: Sequence[Facts], collection: str) -> Facts:
     for row in rows:
         if row["collection"] == collection:
             merged.update(row["attributes"])
-    return merged
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def _uri(row: Facts) -> str:

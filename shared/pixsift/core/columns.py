@@ -62,8 +62,9 @@ class AttributeColumns:
             cells.codes.append(code)
 
     def finish(self, count: int) -> dict[str, Column]:
-        """One column per attribute, values in order."""
-        return {name: _column(cells, count) for name, cells in self._cells.items()}
+        """One column per attribute, values in order; none where every value was taken away."""
+        columns = {name: _column(cells, count) for name, cells in self._cells.items()}
+        return {name: column for name, column in columns.items() if (column.codes >= 0).any()}
 
 
 def _column(cells: _Words, count: int) -> Column:

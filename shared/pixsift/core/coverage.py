@@ -4,14 +4,13 @@ A figure alone says nothing: a random choice covers a dull pool well too. So eve
 the selection, a random choice and one that is random within strata, measured alike.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from pixsift.core.clusters import cluster
 from pixsift.core.kcenter import CENTERS_PER_PASS
-from pixsift.core.pool import Pool, column_of
+from pixsift.core.pool import Column, Pool, column_of
 from pixsift.core.quotas import allocate
 from pixsift.core.rows import Float32s, Indices, RowSource
 from pixsift.core.sampling import Selection
@@ -101,7 +100,8 @@ def compare(pool: Pool, selection: Selection, *, by: str | None, seed: int) -> C
         raise UserError("nothing was chosen: there is nothing to measure")
     strata = _strata(pool, candidates, by, seed)
     rng = np.random.default_rng([seed, 0x636F])
-    shares = allocate({name: ids.size for name, ids in strata.items()}, k, share="proportional")
+    sizes = {name: int(ids.size) for name, ids in strata.items()}
+    shares = allocate(sizes, k, share="proportional", seed=seed)
     stratified = np.concatenate(
         [rng.permutation(ids)[: shares[name]] for name, ids in strata.items()]
     )
@@ -114,11 +114,14 @@ def compare(pool: Pool, selection: Selection, *, by: str | None, seed: int) -> C
     measured = candidates
     if candidates.size > most:
         measured = np.sort(rng.choice(candidates, most, replace=False))
+    codes = np.full(pool.rows.count, -1, np.int32)
+    for code, ids in enumerate(strata.values()):
+        codes[ids] = code
+    labels = Column(codes, tuple(strata))
     found = {
-        name: _measure(pool.rows, measured, chosen, selection.anchors, strata)
+        name: _measure(pool.rows, measured, chosen, selection.anchors, labels)
         for name, chosen in choices.items()
     }
-    sizes = {name: int(ids.size) for name, ids in strata.items()}
     return Comparison(by or "clusters", sizes, int(measured.size), **found)
 
 
@@ -135,25 +138,23 @@ def _measure(
     measured: Indices,
     chosen: Indices,
     anchors: Indices,
-    strata: Mapping[str, Indices],
+    strata: Column,
 ) -> Coverage:
     source = rows.subset(measured)
     nearest: Float32s = np.full(measured.size, np.inf, np.float32)
-    label_of = {int(index): name for name, ids in strata.items() for index in ids}
     _lower(source, nearest, rows, anchors)
-    curve, seen, start = [], set(), 0
+    counts = np.zeros(len(strata.values), np.intp)
+    curve, start = [], 0
     for stop in _prefixes(chosen.size):
         part = chosen[start:stop]
         _lower(source, nearest, rows, part)
         nearest[np.isin(measured, part)] = 0  # float32 leaves a speck there
-        seen |= {label_of[int(index)] for index in part}
+        counts += np.bincount(strata.codes[part], minlength=counts.size)
         distances = np.sqrt(nearest.astype(np.float64))
-        curve.append(CurvePoint(stop, float(distances.max()), float(distances.mean()), len(seen)))
+        seen = int(np.count_nonzero(counts))
+        curve.append(CurvePoint(stop, float(distances.max()), float(distances.mean()), seen))
         start = stop
-    counts = dict.fromkeys(strata, 0)
-    for index in chosen:
-        counts[label_of[int(index)]] += 1
-    return Coverage(tuple(curve), counts)
+    return Coverage(tuple(curve), dict(zip(strata.values, counts.tolist(), strict=True)))
 
 
 def _lower(source: RowSource, nearest: Float32s, rows: RowSource, centers: Indices) -> None:

@@ -30,8 +30,10 @@ ends. Thus BLAS, thread count and where the rows lie have no say.
 The measured m of a row stays valid by being lowered with each further pick, and only centers
 within 2e of the float32 minimum can be its nearest, so few pairs are ever measured.
 
-Memory beyond the rows: 20 bytes a row (8 more while candidates are drawn), one block, and the B x B
-distances.
+Centers may lie outside the rows (``outside``): they are measured like all others, and never picked.
+
+Memory beyond the rows: 20 bytes a row (8 more while candidates are drawn), one block, the B x B
+distances, and the centers in float32, 4 bytes x D for each of the P + k.
 """
 
 from collections.abc import Sequence
@@ -52,8 +54,9 @@ from pixsift.core.rows import (
 
 _FEWEST, _MOST = 64, 4096
 """Bounds of B, the number of candidates of a pass."""
-CENTERS_PER_PASS = 16_384
-"""Most centers of one pass: their float64 rows would fill memory (a large preselected set)."""
+CENTERS_PER_PASS = 4096
+"""Most centers of one pass: their float64 rows would fill memory (a large preselected set). Beyond
+some hundred, the products take longer than the reading."""
 _PAIRS = 1 << 21
 """Numbers gathered at once when pairs are measured in float64: 16 MB."""
 _AHEAD = 64
@@ -93,47 +96,55 @@ def k_center_greedy(
     k: int,
     *,
     preselected: Sequence[int] | Indices = (),
+    outside: RowSource | None = None,
     start: int | None = None,
     largest_batch: int | None = None,
 ) -> Traversal:
     """Choose ``k`` further centers by exact farthest-first traversal.
 
-    embeddings: (N, D) array or row source. ``start`` is the first pick when nothing is
-    preselected; None takes the row farthest from the mean. ``largest_batch`` bounds the candidates
+    embeddings: (N, D) array or row source. outside: (M, D) centers that are none of the rows, from
+    which picks keep away as from the preselected. ``start`` is the first pick when there are no
+    centers; None takes the row farthest from the mean. ``largest_batch`` bounds the candidates
     of a pass and never changes the picks.
-    Raises ValueError if P + k > N, an index repeats or is out of range, or a row is not finite.
+    Raises ValueError if P + k > N, D is 0, an index repeats or is out of range, or a row is not
+    finite.
     """
     rows = ArrayRows(embeddings) if isinstance(embeddings, np.ndarray) else embeddings
     anchors = np.asarray(preselected, dtype=np.intp)
-    _check(rows, k, anchors, start)
-    walk = _Walk(rows, capacity=anchors.size + k)
-    if anchors.size:
-        walk.choose(anchors)
-        walk.apply()
-    elif k:
+    _check(rows, k, anchors, start, outside)
+    walk = _Walk(rows, outside, capacity=anchors.size + k)
+    walk.choose(anchors)
+    walk.apply()
+    alone = not walk.known
+    if alone and k:
         walk.choose(np.array([walk.farthest_from_mean() if start is None else start]))
         walk.apply()
-    values = [] if anchors.size or not k else [np.inf]
+    values = [np.inf] if alone and k else []
     _traverse(walk, anchors.size + k, values, largest_batch or _MOST)
     after = walk.farthest()
-    curve = np.sqrt(np.array([*values, after])) if walk.chosen else np.array([np.inf])
+    curve = np.sqrt(np.array([*values, after])) if walk.known else np.array([np.inf])
     return Traversal(walk.centers.copy(), curve[1:], float(curve[0]), walk.passes)
 
 
-def _check(rows: RowSource, k: int, preselected: Indices, start: int | None) -> None:
+def _check(
+    rows: RowSource, k: int, preselected: Indices, start: int | None, outside: RowSource | None
+) -> None:
     n = rows.count
+    if not rows.dimension:
+        raise ValueError("the rows have no dimensions: all are alike")
     if k < 0 or preselected.size + k > n:
         raise ValueError(f"cannot choose {k} beside {preselected.size} preselected of {n} rows")
     if np.unique(preselected).size != preselected.size:
         raise ValueError("a preselected index repeats")
     if preselected.size and not (preselected.min() >= 0 and preselected.max() < n):
         raise ValueError(f"a preselected index lies outside 0..{n - 1}")
-    if start is not None and (preselected.size or not 0 <= start < n):
-        raise ValueError("start needs an index within the rows, and nothing preselected")
-    broken = rows.summary.broken
-    if broken.size:
-        shown = ", ".join(map(str, broken[:5]))
-        raise ValueError(f"{broken.size} rows are not finite (or beyond float32), e.g. {shown}")
+    if start is not None and (preselected.size or outside or not 0 <= start < n):
+        raise ValueError("start needs an index within the rows, and nothing preselected or outside")
+    for source in (rows, outside) if outside else (rows,):
+        broken = source.summary.broken
+        if broken.size:
+            shown = ", ".join(map(str, broken[:5]))
+            raise ValueError(f"{broken.size} rows are not finite (or beyond float32), e.g. {shown}")
 
 
 def _traverse(walk: "_Walk", goal: int, values: list[float], largest: int) -> None:
@@ -163,7 +174,7 @@ def _speculate(
     """
     error = walk.error
     exact_rows = walk.rows.take(ids)
-    between = _products(exact_rows, exact_rows)
+    between = _products(exact_rows, exact_rows, _halves(exact_rows))
     nearest = walk.nearest[ids]
     measured = np.zeros(ids.size, dtype=bool)
     values = np.full(ids.size, np.inf)
@@ -207,20 +218,31 @@ def _worth_measuring(nearest: Float32s, measured: NDArray[np.bool_], band: Indic
 class _Walk:
     """The chosen set and every row's distance to it."""
 
-    def __init__(self, rows: RowSource, *, capacity: int) -> None:
-        n = rows.count
+    def __init__(self, rows: RowSource, outside: RowSource | None, *, capacity: int) -> None:
+        n, base = rows.count, outside.count if outside else 0
         self.rows = rows
-        self.error = np.float32(error_bound(rows) * (1 + 2.0**-20))
+        norm = max(source.summary.largest_norm for source in (rows, outside) if source)
+        self.error = np.float32(error_bound(rows.dimension, norm) * (1 + 2.0**-20))
         self.nearest: Float32s = np.full(n, np.inf, np.float32)
         """m (squared) in float32, within ``error``; minus infinity for the chosen."""
         self._exact = np.full(n, np.inf)
         """m (squared) in float64 over the first ``_upto`` centers; infinity where unmeasured."""
         self._upto = np.zeros(n, np.int32)
+        self._outside = outside
+        self._base = base
+        """Centers outside the rows: the first in every count of centers known."""
         self._centers = np.empty(capacity, np.intp)
-        self._center_rows = np.empty((capacity, rows.dimension), np.float32)
-        self.chosen = 0
+        self._center_rows = np.empty((base + capacity, rows.dimension), np.float32)
+        self._center_halves: Float32s = np.empty(base + capacity, np.float32)
+        self.known = 0
         self._applied = 0
         self.passes = 1  # the summary
+        self._learn(base)
+
+    @property
+    def chosen(self) -> int:
+        """Centers that are rows."""
+        return self.known - self._base
 
     @property
     def centers(self) -> Indices:
@@ -228,20 +250,37 @@ class _Walk:
 
     def choose(self, indices: Indices) -> None:
         """Add centers; the rows learn of them at the next ``apply``."""
-        stop = self.chosen + indices.size
-        self._centers[self.chosen : stop] = indices
-        self._center_rows[self.chosen : stop] = self.rows.take(indices)
-        self.chosen = stop
+        self._centers[self.chosen : self.chosen + indices.size] = indices
+        self._learn(indices.size)
+
+    def _learn(self, count: int) -> None:
+        while count:
+            part = min(count, CENTERS_PER_PASS)
+            self.known += part
+            places = np.arange(self.known - part, self.known)
+            exact = self._exact_centers(places)
+            self._center_rows[places] = exact
+            self._center_halves[places] = _halves(exact)
+            count -= part
+
+    def _exact_centers(self, places: Indices) -> Float64s:
+        """(M, D) rows of centers by their place among all known."""
+        inside = places >= self._base
+        if self._outside is None or inside.all():
+            return self.rows.take(self._centers[places - self._base])
+        found = np.empty((places.size, self.rows.dimension))
+        found[~inside] = self._outside.take(places[~inside])
+        found[inside] = self.rows.take(self._centers[places[inside] - self._base])
+        return found
 
     def apply(self) -> None:
         """Step 4: one pass, or several for very many preselected."""
-        while self._applied < self.chosen:
-            stop = min(self.chosen, self._applied + CENTERS_PER_PASS)
-            fresh = self._centers[self._applied : stop]
-            self.rows.lower(self.nearest, self.rows.take(fresh))
-            self.nearest[fresh] = -np.inf
+        while self._applied < self.known:
+            stop = min(self.known, self._applied + CENTERS_PER_PASS)
+            self.rows.lower(self.nearest, self._exact_centers(np.arange(self._applied, stop)))
             self._applied = stop
             self.passes += 1
+        self.nearest[self.centers] = -np.inf
 
     def farthest_from_mean(self) -> int:
         """The row farthest from the mean, smallest index among equals; one pass."""
@@ -287,7 +326,7 @@ class _Walk:
 
     def farthest(self) -> float:
         """The largest m (squared), in float64; zero when every row is chosen."""
-        best = self.nearest.max()
+        best = self.nearest.max(initial=-np.inf)
         if not np.isfinite(best):
             return 0.0 if best == -np.inf else np.inf
         return float(self.measure(np.flatnonzero(self.nearest >= best - 2 * self.error)).max())
@@ -296,7 +335,7 @@ class _Walk:
         """Keep what a pass measured: these values hold over all centers chosen so far."""
         known = ids[measured]
         self._exact[known] = values[measured]
-        self._upto[known] = self.chosen
+        self._upto[known] = self.known
 
     def measure(self, ids: Indices, exact_rows: Float64s | None = None) -> Float64s:
         """(M,) m (squared) of unchosen rows over all centers chosen so far, in float64."""
@@ -304,7 +343,7 @@ class _Walk:
         for low in range(0, ids.size, step):
             part = ids[low : low + step]
             # Nothing lies below zero: a duplicate of a center needs no further look.
-            stale = (self._upto[part] < self.chosen) & (self._exact[part] > 0)
+            stale = (self._upto[part] < self.known) & (self._exact[part] > 0)
             if stale.all() and exact_rows is not None and ids.size <= step:
                 self._measure(part, exact_rows)
             elif stale.any():
@@ -316,33 +355,38 @@ class _Walk:
         values = np.minimum(self._exact[ids], np.inf)
         first = int(self._upto[ids].min())
         step = max(64, _PAIRS // max(1, ids.size))
-        for low in range(first, self.chosen, step):
-            high = min(low + step, self.chosen)
-            estimates = _products(exact_rows, self._center_rows[low:high])
+        for low in range(first, self.known, step):
+            high = min(low + step, self.known)
+            estimates = _products(
+                exact_rows, self._center_rows[low:high], self._center_halves[low:high]
+            )
             limits = np.minimum(values, self.nearest[ids].astype(np.float64) + error) + error
             who, which = np.nonzero(estimates <= limits[:, None])
             self._measure_pairs(exact_rows, values, who, which + low)
         self._exact[ids] = values
-        self._upto[ids] = self.chosen
+        self._upto[ids] = self.known
 
     def _measure_pairs(
         self, exact_rows: Float64s, values: Float64s, who: Indices, which: Indices
     ) -> None:
         step = max(1, _PAIRS // max(1, self.rows.dimension))
         for low in range(0, who.size, step):
-            part, centers = who[low : low + step], self._centers[which[low : low + step]]
-            found = np.square(exact_rows[part] - self.rows.take(centers)).sum(axis=1)
+            part, centers = who[low : low + step], self._exact_centers(which[low : low + step])
+            found = np.square(exact_rows[part] - centers).sum(axis=1)
             np.minimum.at(values, part, found)
 
 
-def _products(left: Float64s, right: NDArray[np.floating]) -> Float32s:
-    """(L, R) squared distances in float32, within ``rows.error_bound``."""
-    a, b = left.astype(np.float32), right.astype(np.float32)
-    norms = np.einsum("ij,ij->i", left, left).astype(np.float32)
-    halves = np.einsum("ij,ij->i", right, right, dtype=np.float64) / 2
+def _halves(rows: Float64s) -> Float32s:
+    """(M,) half of each squared norm."""
+    return np.asarray(np.einsum("ij,ij->i", rows, rows) / 2, dtype=np.float32)
+
+
+def _products(left: Float64s, right: NDArray[np.floating], halves: Float32s) -> Float32s:
+    """(L, R) squared distances in float32, within ``rows.error_bound``; halves: of ``right``."""
+    a, b = left.astype(np.float32), right.astype(np.float32, copy=False)
     found = a @ b.T
-    found -= halves.astype(np.float32)
+    found -= halves
     found *= -2
-    found += norms[:, None]
+    found += 2 * _halves(left)[:, None]
     np.maximum(found, 0, out=found)
     return np.asarray(found, dtype=np.float32)

@@ -6,14 +6,13 @@ lets through. A pool is of one embedding space: vectors of different spaces are 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.core.rows import Float32s, Float64s, Indices, RowSource
 from pixsift.errors import UserError
-from pixsift.messages import Where
+from pixsift.messages import Where, in_utc
 
 ObjectIds = NDArray[np.int64]
 MISSING = "(missing)"
@@ -111,11 +110,12 @@ def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
         # An image without the metric passes no bound.
         low = -np.inf if bounds.min is None else bounds.min
         high = np.inf if bounds.max is None else bounds.max
-        keep &= (values >= np.float32(low)) & (values <= np.float32(high))
+        with np.errstate(over="ignore"):  # a bound beyond float32 is infinite: none passes it
+            keep &= (values >= np.float32(low)) & (values <= np.float32(high))
     if where.captured_after is not None:
-        keep &= facts.captured_at >= _seconds(where.captured_after)
+        keep &= facts.captured_at >= in_utc(where.captured_after).timestamp()
     if where.captured_before is not None:
-        keep &= facts.captured_at < _seconds(where.captured_before)
+        keep &= facts.captured_at < in_utc(where.captured_before).timestamp()
     return keep
 
 
@@ -124,10 +124,6 @@ def column_of(facts: Facts, name: str) -> Column:
     if name not in facts.attributes:
         raise UserError(f"unknown attribute {name!r}; there are: {_listed(facts.attributes)}")
     return facts.attributes[name]
-
-
-def _seconds(moment: datetime) -> float:
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _listed(names: Mapping[str, object]) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Literal, assert_never
 
+import numpy as np
+
 from pixsift.errors import UserError
 
 Share = Literal["equal", "sqrt", "proportional", "explicit"]
@@ -16,12 +18,14 @@ def allocate(
     share: Share = "equal",
     counts: Mapping[str, int] | None = None,
     cap: int | None = None,
+    seed: int = 0,
 ) -> dict[str, int]:
     """Split ``k`` over groups of the given sizes; what a full group cannot take goes to the others.
 
     counts: what ``explicit`` asks of each group; groups it leaves out get nothing unless another
-    runs short. Raises UserError when sizes and cap leave room for fewer than k, or counts name an
-    unknown group or do not add up to k.
+    runs short. seed: draws who gets the odd ones where shares tie; by name it would be the first
+    of the alphabet every time. Raises UserError when sizes and cap leave room for fewer than k, or
+    counts name an unknown group or do not add up to k.
     """
     rooms = {name: min(size, cap or size) for name, size in sizes.items()}
     if sum(rooms.values()) < k:
@@ -31,14 +35,21 @@ def allocate(
             f"{sum(rooms.values())}{limit}"
         )
     weights = _weights(sizes, k, share, counts or {})
+    order = np.random.default_rng([seed, 0x7175]).permutation(len(rooms))
+    turns = dict(zip(sorted(rooms), order.tolist(), strict=True))
     full: dict[str, int] = {}
     while True:
         open_ = {name: weights[name] for name in rooms if name not in full}
-        parts = _largest_remainder(open_, k - sum(full.values()))
+        parts = _largest_remainder(open_, k - sum(full.values()), turns)
         over = {name: rooms[name] for name, part in parts.items() if part > rooms[name]}
         if not over:
             return {name: full.get(name, parts.get(name, 0)) for name in rooms}
         full |= over
+
+
+def room(sizes: Mapping[str, int], cap: int | None) -> int:
+    """Most images that groups of these sizes give, ``cap`` each at most."""
+    return sum(min(size, cap or size) for size in sizes.values())
 
 
 def _weights(
@@ -68,8 +79,10 @@ def _check_counts(sizes: Mapping[str, int], k: int, counts: Mapping[str, int]) -
         raise UserError(f"explicit counts add up to {sum(counts.values())}, but k is {k}")
 
 
-def _largest_remainder(weights: Mapping[str, Fraction], total: int) -> dict[str, int]:
-    """Whole parts of ``total`` in proportion to the weights; ties go to the earlier name."""
+def _largest_remainder(
+    weights: Mapping[str, Fraction], total: int, turns: Mapping[str, int]
+) -> dict[str, int]:
+    """Whole parts of ``total`` in proportion to the weights; ties go to the earlier turn."""
     if not weights:
         return {}
     scale = sum(weights.values())
@@ -79,7 +92,7 @@ def _largest_remainder(weights: Mapping[str, Fraction], total: int) -> dict[str,
     exact = {name: weight * total / scale for name, weight in weights.items()}
     parts = {name: int(value) for name, value in exact.items()}
     rest = total - sum(parts.values())
-    by_remainder = sorted(exact, key=lambda name: (parts[name] - exact[name], name))
+    by_remainder = sorted(exact, key=lambda name: (parts[name] - exact[name], turns[name]))
     for name in by_remainder[:rest]:
         parts[name] += 1
     return parts

@@ -20,6 +20,8 @@ Indices = NDArray[np.intp]
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 
+NO_INDICES: Indices = np.empty(0, np.intp)
+
 SUMMARY_ROWS = 4096
 """Rows per partial sum of the mean: the same for every source, so that all agree on its bits."""
 _TILE = 1 << 20
@@ -67,7 +69,7 @@ class RowSource(Protocol):
         """One pass: ``nearest[i] = min(nearest[i], |row i - center|²)`` over all centers.
 
         nearest: (N,) float32, changed in place, each value within ``error_bound`` of the truth.
-        centers: (M, D) rows of this source, or means of such.
+        centers: (M, D) rows of this source or of another, or means of such.
         """
         ...
 
@@ -80,16 +82,16 @@ class RowSource(Protocol):
         ...
 
 
-def error_bound(source: RowSource) -> float:
+def error_bound(dimension: int, largest_norm: float) -> float:
     """How far a squared distance from ``lower`` may be from the float64 one.
 
-    Higham, Accuracy and Stability of Numerical Algorithms, 3.1: a float32 inner product of length
-    D is off by at most gamma(D) |a||b|, whatever the order of its sum. Twice that, plus casts of
-    the operands, two norms and two additions; plus what flushing subnormals to zero may cost.
+    largest_norm: of rows and centers. Higham, Accuracy and Stability of Numerical Algorithms, 3.1:
+    a float32 inner product of length D is off by at most gamma(D) |a||b|, whatever the order of its
+    sum. Twice that, plus casts of the operands, two norms and two additions; plus what flushing
+    subnormals to zero may cost.
     """
-    width = source.dimension
-    scale = (2 * (width + 3) + 16) * _UNIT * 1.05
-    return scale * source.summary.largest_norm**2 + width * 2.0**-124
+    scale = (2 * (dimension + 3) + 16) * _UNIT * 1.05
+    return scale * largest_norm**2 + dimension * 2.0**-124
 
 
 def squared_distances(rows: Float64s, center: Float64s) -> Float64s:

@@ -15,8 +15,8 @@ from pixsift.core.clusters import cluster
 from pixsift.core.kcenter import k_center_greedy
 from pixsift.core.outliers import most_isolated
 from pixsift.core.pool import ObjectIds, Pool, column_of
-from pixsift.core.quotas import Share, allocate
-from pixsift.core.rows import Float64s, Indices, RowSource
+from pixsift.core.quotas import allocate, room
+from pixsift.core.rows import NO_INDICES, Float64s, Indices, RowSource
 from pixsift.core.similar import most_similar
 from pixsift.errors import UserError
 from pixsift.messages import Select
@@ -52,29 +52,34 @@ class _Picks:
 
 
 def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> Selection:
-    """Choose ``request.k`` images.
+    """Choose ``request.k`` images, or with ``at_most`` all there are when there are fewer.
 
     preselected: object ids chosen earlier; never chosen again, nor their neighbors by k-center.
     They must have rows in the pool, eligible or not.
     Raises UserError for whatever cannot be done.
     """
     check(pool)
-    anchors = np.sort(pool.indices_of(list(preselected)))
-    candidates = _candidates(pool, request, anchors)
+    anchors = _anchors(pool, preselected)
     facts: dict[str, object] = {"eligible": int(pool.eligible.sum()), "erased": pool.erased}
+    candidates = _candidates(pool, request, anchors, facts)
     candidates = _capped(candidates, request, facts)
-    candidates, outliers = _trimmed(pool, candidates, request)
+    candidates, outliers = _trimmed(pool, candidates, request, facts)
     facts |= {"candidates": candidates.size, "preselected": anchors.size,
               "outliers": outliers.size}  # fmt: skip
     k = candidates.size if request.strategy == "all" else request.k or 0
-    if k > candidates.size:
+    if k > candidates.size and not request.at_most:
+        capped = f", max_pool is {request.max_pool}" if "capped_from" in facts else ""
         raise UserError(
             f"cannot choose {k} of {candidates.size} candidates "
             f"({facts['eligible']} in the pool, {anchors.size} preselected, "
-            f"{outliers.size} trimmed as outliers)"
+            f"{facts['excluded']} excluded{capped}, {outliers.size} trimmed as outliers)"
         )
-    picks = _choose(pool, request, candidates, anchors, k)
-    assert picks.indices.size == k == np.unique(picks.indices).size  # noqa: S101
+    picks = _choose(pool, request, candidates, anchors, min(k, candidates.size))
+    chosen = picks.indices.size
+    assert chosen == np.unique(picks.indices).size  # noqa: S101
+    assert chosen == k or (request.at_most and chosen < k)  # noqa: S101
+    if chosen < k:
+        facts["fewer"] = f"all {chosen} there are, where {k} were asked for at most"
     return Selection(
         object_ids=pool.object_ids[picks.indices],
         indices=picks.indices,
@@ -83,8 +88,14 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
         outliers=pool.object_ids[outliers],
         candidates=candidates,
         anchors=anchors,
-        report={**facts, "strategy": request.strategy, "k": k, "seed": request.seed, **picks.facts},
-    )
+        report={
+            **facts,
+            "strategy": request.strategy,
+            "k": chosen,
+            "seed": request.seed,
+            **picks.facts,
+        },
+    )  # fmt: skip
 
 
 def check(pool: Pool) -> None:
@@ -103,16 +114,26 @@ def check(pool: Pool) -> None:
         raise UserError(f"{broken.size} embeddings hold no finite numbers, e.g. object {shown}")
 
 
-def _candidates(pool: Pool, request: Select, anchors: Indices) -> Indices:
+def _anchors(pool: Pool, preselected: Sequence[int]) -> Indices:
+    try:
+        return np.sort(pool.indices_of(list(preselected)))
+    except UserError as exc:
+        raise UserError(
+            f"preselected: {exc}; a snapshot of another embedding space cannot be grown from"
+        ) from exc
+
+
+def _candidates(pool: Pool, request: Select, anchors: Indices, facts: dict[str, object]) -> Indices:
     open_ = pool.eligible.copy()
     open_[anchors] = False
-    excluded = [i for uri in request.exclude for i in _object_ids(pool, uri)]
-    open_[np.isin(pool.object_ids, excluded)] = False
-    found = np.flatnonzero(open_)
+    named = [i for uri in request.exclude for i in _object_ids(pool, uri)]
+    excluded = open_ & np.isin(pool.object_ids, named)
+    found = np.flatnonzero(open_ & ~excluded)
+    facts["excluded"] = int(excluded.sum())
     if not found.size:
         raise UserError(
             f"nothing left to choose: {pool.eligible.sum()} images in the pool, "
-            f"{anchors.size} preselected, {len(excluded)} excluded"
+            f"{anchors.size} preselected, {facts['excluded']} excluded"
         )
     return found
 
@@ -135,8 +156,15 @@ def _capped(candidates: Indices, request: Select, facts: dict[str, object]) -> I
     return np.sort(rng.choice(candidates, request.max_pool, replace=False))
 
 
-def _trimmed(pool: Pool, candidates: Indices, request: Select) -> tuple[Indices, Indices]:
+def _trimmed(
+    pool: Pool, candidates: Indices, request: Select, facts: dict[str, object]
+) -> tuple[Indices, Indices]:
     count = int(request.trim_outliers * candidates.size)
+    if request.trim_outliers and not count:
+        facts["trim_effect"] = (
+            f"trim_outliers {request.trim_outliers:g} of {candidates.size} candidates is less than "
+            "one image: none was left out"
+        )
     if not count:
         return candidates, np.empty(0, np.intp)
     lost = most_isolated(pool.rows.subset(candidates), count, seed=request.seed)
@@ -144,7 +172,8 @@ def _trimmed(pool: Pool, candidates: Indices, request: Select) -> tuple[Indices,
 
 
 def _choose(pool: Pool, request: Select, candidates: Indices, anchors: Indices, k: int) -> _Picks:
-    strategy = request.strategy
+    # With a quota, the strategy says how to choose inside of each stratum.
+    strategy = "stratified" if request.quota is not None else request.strategy
     match strategy:
         case "k_center":
             return _k_center(pool.rows, candidates, anchors, k, request.seed)
@@ -164,14 +193,27 @@ def _choose(pool: Pool, request: Select, candidates: Indices, anchors: Indices, 
 def _k_center(rows: RowSource, candidates: Indices, anchors: Indices, k: int, seed: int) -> _Picks:
     # Anchors are centers; rows that are neither candidates nor anchors need no covering.
     together = np.union1d(candidates, anchors)
-    source = rows if together.size == rows.count else rows.subset(together)
+    return _walked(rows, together, k, seed, preselected=np.searchsorted(together, anchors))
+
+
+def _walked(
+    rows: RowSource,
+    members: Indices,
+    k: int,
+    seed: int,
+    *,
+    preselected: Indices = NO_INDICES,
+    away: RowSource | None = None,
+) -> _Picks:
+    """k-center among members; preselected are some of these, ``away`` is none of them."""
     if not k:
-        return _Picks(np.empty(0, np.intp), [])
+        return _Picks(NO_INDICES, [])
+    source = rows if members.size == rows.count else rows.subset(members)
     start = None
-    if not anchors.size:
-        start = int(np.random.default_rng([seed, 0x7374]).integers(together.size))
-    walk = k_center_greedy(source, k, preselected=np.searchsorted(together, anchors), start=start)
-    picked = together[walk.centers[anchors.size :]]
+    if not preselected.size and away is None:
+        start = int(np.random.default_rng([seed, 0x7374]).integers(members.size))
+    walk = k_center_greedy(source, k, preselected=preselected, outside=away, start=start)
+    picked = members[walk.centers[preselected.size :]]
     before = [walk.start_radius, *walk.radii[:-1]]
     reasons = [
         "start, picked by the seed" if np.isinf(far) else f"farthest from all chosen: {far:.4f}"
@@ -195,6 +237,8 @@ def _similar(pool: Pool, request: Select, candidates: Indices, k: int) -> _Picks
     near = pool.indices_of([i for uri in request.similar_to for i in _object_ids(pool, uri)])
     far = pool.indices_of([i for uri in request.dissimilar_to for i in _object_ids(pool, uri)])
     others = np.setdiff1d(candidates, np.concatenate([near, far]))
+    if request.at_most:
+        k = min(k, others.size)
     if k > others.size:
         raise UserError(f"cannot choose {k} of {others.size} candidates besides the targets")
     best, scores = most_similar(
@@ -207,7 +251,8 @@ def _balanced(pool: Pool, request: Select, candidates: Indices, anchors: Indices
     count = min(request.clusters or max(2, round(k**0.5)), candidates.size)
     labels = cluster(pool.rows.subset(candidates), count, seed=request.seed)
     groups = {f"cluster {n:05d}": candidates[labels == n] for n in np.unique(labels)}
-    quota = allocate({n: g.size for n, g in groups.items()}, k, share=request.cluster_share)
+    sizes = {name: group.size for name, group in groups.items()}
+    quota = allocate(sizes, k, share=request.cluster_share, seed=request.seed)
     return _inside_groups(pool, request, groups, anchors, quota, inside="k_center")
 
 
@@ -219,12 +264,13 @@ def _stratified(
         raise UserError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
     column = column_of(pool.facts, quota.by)
     groups = column.strata(candidates)
-    share: Share = quota.share
+    sizes = {name: group.size for name, group in groups.items()}
+    if request.at_most:
+        k = min(k, room(sizes, quota.cap))
     counts = allocate(
-        {n: g.size for n, g in groups.items()}, k,
-        share=share, counts=quota.counts, cap=quota.cap,
-    )  # fmt: skip
-    return _inside_groups(pool, request, groups, anchors, counts, inside=quota.inside)
+        sizes, k, share=quota.share, counts=quota.counts, cap=quota.cap, seed=request.seed
+    )
+    return _inside_groups(pool, request, groups, anchors, counts, inside=request.inside)
 
 
 def _inside_groups(
@@ -237,13 +283,15 @@ def _inside_groups(
     inside: str,
 ) -> _Picks:
     """Choose in each group by itself, but away from every anchor, whatever group that is of."""
+    # As rows of each group, they would be measured against each other in every group.
+    away = pool.rows.subset(anchors) if anchors.size else None
     parts: dict[str, _Picks] = {}
     for name, members in groups.items():
         k = counts[name]
         if not k:
             continue
         if inside == "k_center":
-            parts[name] = _k_center(pool.rows, members, anchors, k, request.seed)
+            parts[name] = _walked(pool.rows, members, k, request.seed, away=away)
         elif inside == "balanced":
             parts[name] = _balanced(pool, request, members, anchors, k)
         else:

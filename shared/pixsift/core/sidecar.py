@@ -2,13 +2,14 @@
 
 A record names an object by ``uri`` (``s3://bucket/key?versionId=...``) or by ``key`` (with
 ``bucket`` and ``version_id`` if wanted); everything else in it is an attribute. An empty CSV cell
-says nothing; a JSON null takes the attribute away. Nothing is guessed: a file that is not clear is
-refused with the place.
+says nothing; a JSON null takes the attribute away, whoever else gave it. Nothing is guessed: a file
+that is not clear (a name that comes twice, an object named in two ways) is refused with the place.
 """
 
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -71,7 +72,8 @@ def _csv(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _json_lines(text: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Only at line feeds: ``splitlines`` would cut at characters that a JSON text may hold.
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield f"line {number}", _parsed(line, f"line {number}: ")
 
@@ -79,9 +81,13 @@ def _json_lines(text: str) -> Iterator[tuple[str, Any]]:
 def _json(text: str) -> Iterator[tuple[str, Any]]:
     found = _parsed(text, "")
     if isinstance(found, dict):
-        for name, attributes in found.items():
+        for name, record in found.items():
             field = "uri" if name.startswith("s3://") else "key"
-            yield repr(name), {field: name, "attributes": attributes}
+            if not isinstance(record, dict):
+                raise UserError(f"{name!r}: attributes must be an object of names and values")
+            if field in record:
+                raise UserError(f"{name!r} names its object again, by {field}")
+            yield repr(name), {field: name, **record}
     elif isinstance(found, list):
         for number, record in enumerate(found, start=1):
             yield f"record {number}", record
@@ -90,8 +96,16 @@ def _json(text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _parsed(text: str, place: str) -> Any:
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(found)
+        if len(record) < len(found):
+            names = [name for name, _ in found]
+            twice = next(name for name in record if names.count(name) > 1)
+            raise UserError(f"{place}{twice!r} comes twice in one object")
+        return record
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=pairs)
     except (ValueError, RecursionError) as exc:
         raise UserError(f"{place}no JSON: {exc}") from exc
 
@@ -104,6 +118,9 @@ def _row(place: str, record: Any) -> SidecarRow:
     if not isinstance(inner, dict):
         raise UserError(f"{place}: attributes must be an object of names and values")
     flat = {n: v for n, v in record.items() if n not in _NAMES and n != "attributes"}
+    twice = sorted(flat.keys() & inner.keys())
+    if twice:
+        raise UserError(f"{place} says {twice[0]!r} twice, by itself and among its attributes")
     attributes = {n: _value(place, n, v) for n, v in {**flat, **inner}.items()}
     if not attributes:
         raise UserError(f"{place} holds no attribute")
@@ -112,6 +129,8 @@ def _row(place: str, record: Any) -> SidecarRow:
     if "uri" not in names:
         return SidecarRow(place, names["key"], names.get("bucket"), names.get("version_id"),
                           attributes)  # fmt: skip
+    if len(names) > 1:
+        raise UserError(f"{place}: a uri holds bucket and version: leave the other names out")
     try:
         uri = S3Uri.parse(names["uri"])
     except ValueError as exc:
@@ -120,6 +139,8 @@ def _row(place: str, record: Any) -> SidecarRow:
 
 
 def _value(place: str, name: str, value: Any) -> str | None:
+    if not name or not _is_clean(name):
+        raise UserError(f"{place} has an attribute without a proper name")
     if value is None:
         return None
     if isinstance(value, bool):
@@ -128,11 +149,14 @@ def _value(place: str, name: str, value: Any) -> str | None:
 
 
 def _text(place: str, name: str, value: Any) -> str:
-    if not name or "\0" in name:
-        raise UserError(f"{place} has an attribute without a proper name")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UserError(f"{place}: {name} must be text or a number, not {type(value).__name__}")
     text = str(value)
-    if "\0" in text or not text.isprintable():
-        raise UserError(f"{place}: {name} holds characters that cannot be printed")
+    if not _is_clean(text):
+        raise UserError(f"{place}: {name} holds control characters")
     return text
+
+
+def _is_clean(text: str) -> bool:
+    """Neither control characters nor half a surrogate pair; spaces and joiners of any kind pass."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)

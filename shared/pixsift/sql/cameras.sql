@@ -7,7 +7,7 @@
 SELECT 's3://' || o.bucket || '/' || o.key || '?versionId=' || o.version_id,
        coalesce(named.camera, ''),
        extract(epoch FROM coalesce(o.captured_at, o.first_seen_at))::float8,
-       o.pixel_sha256,
+       d.pixel_sha256,
        (o.quality ->> 'brightness')::float8
   FROM decision d
   JOIN collection c ON c.collection_id = d.collection_id AND c.generation = d.generation
@@ -16,10 +16,10 @@ SELECT 's3://' || o.bucket || '/' || o.key || '?versionId=' || o.version_id,
        SELECT a.attributes ->> %(attribute)s AS camera
          FROM attribute a
         WHERE a.collection_id = d.collection_id AND a.object_id = d.object_id
-          AND a.valid_to_seq IS NULL AND a.attributes ->> %(attribute)s IS NOT NULL
+          AND a.valid_to_seq IS NULL AND a.attributes ? %(attribute)s
         ORDER BY array_position(ARRAY['sidecar', 'metadata', 'key', 'exif'], a.source)
         LIMIT 1) named ON true
  WHERE c.name = %(collection)s AND d.valid_to_seq IS NULL
    AND d.outcome IN ('kept', 'duplicate', 'rejected')
-   AND o.pixel_sha256 IS NOT NULL AND o.erased_at IS NULL
+   AND d.pixel_sha256 IS NOT NULL AND o.erased_at IS NULL
    AND (%(since)s::timestamptz IS NULL OR coalesce(o.captured_at, o.first_seen_at) >= %(since)s)

@@ -65,10 +65,12 @@ SELECT a.object_id, a.attributes
 
 -- name: pool_anchors
 -- Objects chosen earlier need not be kept any more; only those whose vector still exists count.
-SELECT o.object_id
-  FROM object o JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = o.pixel_sha256
- WHERE o.object_id = ANY (%(object_ids)s)
- ORDER BY o.object_id;
+-- An object has one pixel hash per recipe and its row only the first: decisions know them all.
+SELECT DISTINCT d.object_id
+  FROM decision d
+  JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
+ WHERE d.object_id = ANY (%(object_ids)s)
+ ORDER BY d.object_id;
 
 -- name: pool_named
 -- The objects behind a URI: one version where it is named, else all that we saw of that key.
@@ -80,10 +82,12 @@ SELECT object_id
 
 -- name: pool_embeddings
 -- COPY of a batch, in the order of the ids: half the bytes of text, and nothing is parsed twice.
+-- The hash as in pool_anchors; hashes by other recipes have no vector in this space.
 COPY (
-    SELECT o.object_id, e.embedding
-      FROM object o
-      JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = o.pixel_sha256
-     WHERE o.object_id = ANY (%(object_ids)s::bigint[])
-     ORDER BY o.object_id
+    SELECT v.object_id, e.embedding
+      FROM (SELECT DISTINCT object_id, pixel_sha256
+              FROM decision
+             WHERE object_id = ANY (%(object_ids)s::bigint[])) AS v
+      JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
+     ORDER BY v.object_id
 ) TO STDOUT (FORMAT binary);

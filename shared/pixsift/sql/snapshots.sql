@@ -204,7 +204,17 @@ UPDATE snapshot SET announced_at = now() WHERE snapshot_id = %(snapshot_id)s;
 -- name: manifest_rows
 -- The chosen objects with what was known of them at the snapshot's own point in the history.
 -- Attributes are gathered by one join: a subquery per image would have no index for the past.
-WITH known AS (
+-- An object has one pixel hash per recipe and its row only the first; the one with a vector in the
+-- collection's space is the one this snapshot speaks of.
+WITH hashed AS (
+    SELECT DISTINCT d.object_id, d.pixel_sha256
+      FROM snapshot s
+      JOIN collection c USING (collection_id)
+      JOIN snapshot_item i USING (snapshot_id)
+      JOIN decision d USING (object_id)
+      JOIN embedding e ON e.space_id = c.space_id AND e.pixel_sha256 = d.pixel_sha256
+     WHERE s.snapshot_id = %(snapshot_id)s
+), known AS (
     SELECT i.object_id, jsonb_object_agg(a.source, a.attributes) AS attributes
       FROM snapshot s
       JOIN snapshot_item i USING (snapshot_id)
@@ -216,11 +226,12 @@ WITH known AS (
 )
 SELECT i.rank, i.split, i.destination_key, i.reason, i.covering_radius, i.copy_state, i.checksum,
        o.object_id, o.bucket, o.key, o.version_id, coalesce(o.etag, '') AS etag,
-       coalesce(o.size_bytes, 0) AS size_bytes, o.content_sha256, o.pixel_sha256, o.image_facts,
-       o.quality, o.captured_at, known.attributes
+       coalesce(o.size_bytes, 0) AS size_bytes, o.content_sha256, hashed.pixel_sha256,
+       o.image_facts, o.quality, o.captured_at, known.attributes
   FROM snapshot s
   JOIN snapshot_item i USING (snapshot_id)
   JOIN object o USING (object_id)
+  LEFT JOIN hashed USING (object_id)
   LEFT JOIN known USING (object_id)
  WHERE s.snapshot_id = %(snapshot_id)s
  ORDER BY i.rank;

@@ -6,13 +6,14 @@ import numpy as np
 import psycopg
 import pytest
 
-from ledger_world import image, ledger_of, new_collection, turned
-from pixsift.adapters.pool import load_pool, object_uris, pool_point
+from ledger_world import DIMENSION, image, ledger_of, new_collection, rows, turned
+from pixsift.adapters.pool import _facts, _Scope, load_pool, object_uris, pool_point
 from pixsift.adapters.postgres import Database
 from pixsift.core.pool import Pool
 from pixsift.core.sampling import select
 from pixsift.errors import UserError
 from pixsift.messages import Range, Select, Where
+from pixsift.ports import EmbeddingSpace
 from pools import LedgerOfRows, unit_rows
 
 
@@ -27,11 +28,11 @@ def load(ledger: LedgerOfRows, folder: Path, where: Where | None = None, **more:
 
 def test_load_pool__rows_are_the_stored_halves(database_url: str, tmp_path: Path) -> None:
     ledger = LedgerOfRows(database_url, 24)
-    rows = unit_rows(50, 24)
-    ledger.keep(rows)
+    stored = unit_rows(50, 24)
+    ledger.keep(stored)
     pool = load(ledger, tmp_path)
     assert pool.object_ids.tolist() == ledger.object_ids
-    assert np.array_equal(pool.rows.take(np.arange(50)), rows.astype(np.float64))
+    assert np.array_equal(pool.rows.take(np.arange(50)), stored.astype(np.float64))
     assert list(tmp_path.iterdir()) == []  # the spill file has no name
     chosen = select(pool, Select(k=5))
     held = load(ledger, tmp_path, device="cpu")
@@ -95,6 +96,8 @@ def test_load_pool__refuses(database_url: str, tmp_path: Path) -> None:
         load(ledger, tmp_path, Where(quality={"blur": Range(min=0)}))
     with pytest.raises(UserError, match="no image passes the filter: 3 are kept"):
         load(ledger, tmp_path, Where(attributes={"robot": ["r9"]}))
+    with pytest.raises(UserError, match="no image passes the filter: 3 are kept"):
+        load(ledger, tmp_path, Where(quality={"sharpness": Range(min=1e300)}))
     with pytest.raises(UserError, match="does not know s3://raw/absent"):
         load(ledger, tmp_path, request=Select(k=1, exclude=["s3://raw/absent"]))
     with pytest.raises(UserError, match="is no S3 URI"):
@@ -166,6 +169,47 @@ def test_load_pool__of_what_the_ledger_itself_wrote(database_url: str, tmp_path:
         uris = object_uris(database, pool.object_ids.tolist())
         assert next(iter(uris.values())) == "s3://raw/r1/a.jpg?versionId=v1"
         assert select(pool, Select(k=3)).report["candidates"] == 3
+
+
+def test_load_pool__of_a_second_space_by_another_recipe(database_url: str, tmp_path: Path) -> None:
+    with ledger_of(database_url) as ledger, Database(database_url) as database:
+        first = new_collection(ledger)
+        larger = EmbeddingSpace("stub", "1", "00", "px1-518", "none", DIMENSION)
+        ledger.ensure_space(larger)
+        second = new_collection(ledger, "large", space_id=larger.space_id)
+        for collection, recipe in ((first, "224"), (second, "518")):
+            ledger.commit(
+                collection,
+                [image("a", turned(0), content="a", pixels="a" + recipe),
+                 image("b", turned(80), content="b", pixels="b" + recipe)],
+            )  # fmt: skip
+        ids = [row[0] for row in rows(database_url, "SELECT object_id FROM object ORDER BY 1")]
+        ledger.remove(second, [image("b", turned(80)).version], reason="deleted")
+        for collection, kept in ((first, ids), (second, ids[:1])):
+            point = pool_point(database, collection.name, None)
+            pool = load_pool(
+                database, point.collection_id, point.generation, point.at_seq, Where(),
+                spill_dir=tmp_path, preselected=ids[1:],
+            )  # fmt: skip
+            assert pool.object_ids.tolist() == ids
+            assert pool.object_ids[pool.eligible].tolist() == kept
+            assert np.array_equal(pool.rows.take(np.arange(2))[1], turned(80).astype(np.float64))
+
+
+def test_load_pool__may_think_longer_than_a_session_may_idle(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def spy(connection: psycopg.Connection, scope: _Scope, prefix: str | None) -> object:
+        seen.append(connection.execute("SHOW idle_in_transaction_session_timeout").fetchone())
+        return _facts(connection, scope, prefix)
+
+    ledger = LedgerOfRows(database_url, 4)
+    ledger.keep(unit_rows(2, 4))
+    monkeypatch.setattr("pixsift.adapters.pool._facts", spy)
+    load(ledger, tmp_path)
+    assert seen == [("0",)]
 
 
 def test_load_pool__what_expired_is_remembered_but_not_chosen(

@@ -85,7 +85,8 @@ def test_import__null_and_replace_take_away(ledger: LedgerOfRows, run: Run, tmp_
     ):
         file.write_text(json.dumps(text))
         assert run("import", str(file), "--collection", "shop", *more)[0] == 0
-    assert [labels(ledger, tmp_path, seq)[0] for seq in (6, 7, 8)] == ["cat", "from-key", "tiger"]
+    assert [labels(ledger, tmp_path, seq)[0] for seq in (6, 7, 8)] == ["cat", None, "tiger"]
+    assert labels(ledger, tmp_path, 7)[1] == "from-key"
     assert labels(ledger, tmp_path, 7, "site")[0] == "north"
     with psycopg.connect(ledger.database_url) as connection:
         rows = connection.execute(

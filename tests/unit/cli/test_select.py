@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 
 from pixsift_cli import main as cli
+from pixsift_cli.selection_options import selection_changes
 from pools import LedgerOfRows, unit_rows
 
 Run = Callable[..., tuple[int, str, str]]
@@ -66,12 +68,12 @@ def test_select__json_and_picture(ledger: LedgerOfRows, run: Run, tmp_path: Path
     }))  # fmt: skip
     page = tmp_path / "page.html"
     status, out, _ = run(
-        "select", str(request), "--k", "16", "--dry-run", "--json", "--picture", str(page)
+        "select", str(request), "--k", "18", "--dry-run", "--json", "--picture", str(page)
     )
     assert status == 0
     facts = json.loads(out)
-    assert len(facts["images"]) == 16 == facts["k"]
-    assert facts["coverage"]["selection"]["strata"] == {EVIL: 6, "r1": 5, "r2": 5}
+    assert len(facts["images"]) == 18 == facts["k"]
+    assert facts["coverage"]["selection"]["strata"] == {EVIL: 6, "r1": 6, "r2": 6}
     assert facts["images"][0]["uri"].startswith("s3://raw/")
     assert set(facts["splits"]) == {"train", "val", "test"}
     text = page.read_text("utf-8")
@@ -82,10 +84,59 @@ def test_select__json_and_picture(ledger: LedgerOfRows, run: Run, tmp_path: Path
         ElementTree.fromstring(drawing)  # noqa: S314 - what we wrote ourselves
 
 
+def test_select__explicit_quotas_from_the_command_line(ledger: LedgerOfRows, run: Run) -> None:
+    status, out, err = run(
+        "select", "--dry-run", "--json", "--collection", "shop", "--k", "5", "--by", "robot",
+        "--share", "explicit", "--count", "r1=4", "--count", "r2=1", "--strategy", "random",
+    )  # fmt: skip
+    assert status == 0, err
+    assert json.loads(out)["coverage"]["selection"]["strata"] == {EVIL: 0, "r1": 4, "r2": 1}
+
+
+def test_select__at_most_says_that_there_are_fewer(ledger: LedgerOfRows, run: Run) -> None:
+    status, out, _ = run(
+        "select", "--dry-run", "--collection", "shop", "--k", "500", "--at-most", "--prefix", "r1/"
+    )
+    assert status == 0
+    assert "all 40 there are, where 500 were asked for at most" in out
+
+
+def test_select__refuses_a_request_too_deep_to_read(run: Run, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    status, _, err = run("select", "--dry-run", str(deep))
+    assert (status, "maximum recursion depth" in err) == (2, True)
+
+
+def test_selection_changes__options_become_fields() -> None:
+    changes = selection_changes(
+        at_most=True, by="robot", inside="random", cluster_share="sqrt",
+        quality=["sharpness=0.5:", "brightness=:0.9"], count=["a=b=3"], min_distance=0.1,
+        captured_after="2026-11-01", captured_before="2026-12-01T00:00:00Z",
+    )  # fmt: skip
+    assert changes["select"]["at_most"] is True
+    assert changes["select"]["cluster_share"] == "sqrt"
+    assert changes["select"]["quota"] == {
+        "by": "robot", "share": None, "cap": None, "inside": "random", "counts": {"a=b": "3"},
+    }  # fmt: skip
+    assert changes["where"]["quality"] == {
+        "sharpness": {"min": 0.5, "max": None}, "brightness": {"min": None, "max": 0.9},
+    }  # fmt: skip
+    assert changes["where"]["captured_before"] == "2026-12-01T00:00:00Z"
+    assert changes["split"]["min_distance"] == 0.1
+
+
 def test_select__refuses_a_name_of_several_snapshots(
     ledger: LedgerOfRows, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pixsift.adapters.snapshots.Snapshots.find", lambda *_: ["s2", "s1"])
+    snapshots = "pixsift.adapters.snapshots.Snapshots"
+    monkeypatch.setattr(f"{snapshots}.find", lambda *_: ["s3", "s2", "s1"])
+    monkeypatch.setattr(
+        f"{snapshots}.get",
+        lambda _, name: SimpleNamespace(
+            snapshot_id=name, state="failed" if name == "s3" else "published"
+        ),
+    )
     status, _, err = run(
         "select", "--dry-run", "--collection", "shop", "--k", "5", "--preselected", "set"
     )
@@ -105,6 +156,12 @@ def test_select__refuses_a_name_of_several_snapshots(
          "there is no snapshot 's9'"),
         (["--dry-run", "--collection", "shop", "--k", "5", "--picture", "/none/page.html"],
          "--picture /none/page.html"),
+        (["--dry-run", "--collection", "shop", "--k", "5", "--prefix", "a\0b"], "holds a NUL"),
+        (["--dry-run", "--collection", "shop", "--k", "5", "--prefix", "\ud800"], "be stored"),
+        (["--dry-run", "--collection", "shop", "--k", "5", "--count", "r1"], "stratum=images"),
+        (["--dry-run", "--collection", "shop", "--k", "5", "--quality", "sharpness=:"],
+         "write it as metric=min:max"),
+        (["--dry-run", "--collection", "shop", "--k", "5", "--quality", "x=nan:"], "be stored"),
     ],
 )  # fmt: skip
 def test_select__refuses_in_one_line(

@@ -26,6 +26,7 @@ def test_attribute_columns__later_goes_before_earlier(rows: list[tuple[int, Any]
         for name, value in attributes.items():
             expected[place, name] = None if value is None else str(value)
     columns = table.finish(10)
+    assert set(columns) == {name for (_, name), value in expected.items() if value is not None}
     for name, column in columns.items():
         assert list(column.values) == sorted(column.values)
         assert [column.at(i) for i in range(10)] == [expected.get((i, name)) for i in range(10)]

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pixsift.core.kcenter import k_center_greedy
+from pixsift.core.kcenter import CENTERS_PER_PASS, k_center_greedy
+from pixsift.core.rows import ArrayRows, Float64s, Indices
 from textbook import textbook
 
 Rows = NDArray[np.floating]
@@ -50,6 +51,23 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
     start = None if anchors or draw(st.booleans()) else draw(st.integers(0, n - 1))
     return {"rows": rows, "k": k, "preselected": anchors, "start": start,
             "batch": draw(st.sampled_from([1, 2, 7, 64, 4096]))}  # fmt: skip
+
+
+@settings(max_examples=600, deadline=None)
+@given(problems())
+def test_k_center_greedy__centers_outside_count_like_those_inside(problem: dict[str, Any]) -> None:
+    rows, anchors = problem["rows"], problem["preselected"]
+    others = np.setdiff1d(np.arange(len(rows)), anchors)
+    if not anchors or not others.size:
+        return
+    k = min(problem["k"], others.size)
+    inside = k_center_greedy(rows, k, preselected=anchors)
+    outside = k_center_greedy(
+        rows[others], k, outside=ArrayRows(rows[anchors]), largest_batch=problem["batch"]
+    )
+    assert others[outside.centers].tolist() == inside.centers[len(anchors) :].tolist()
+    assert np.array_equal(outside.radii, inside.radii)
+    assert outside.start_radius == inside.start_radius
 
 
 @settings(max_examples=1500, deadline=None)
@@ -165,3 +183,27 @@ def test_k_center_greedy__refuses_rows_that_are_no_numbers(value: float) -> None
 def test_k_center_greedy__refuses_other_arrays() -> None:
     with pytest.raises(ValueError, match="rows must be"):
         k_center_greedy(np.zeros((3, 3), dtype=np.int64), 1)
+
+
+def test_k_center_greedy__very_many_preselected_are_never_all_in_float64() -> None:
+    class Counted(ArrayRows):
+        most = 0
+
+        def take(self, indices: Indices) -> Float64s:
+            self.most = max(self.most, indices.size)
+            return super().take(indices)
+
+    rows = np.random.default_rng(0).normal(size=(6000, 4)).astype(np.float32)
+    source = Counted(rows)
+    found = k_center_greedy(source, 3, preselected=np.arange(5000))
+    assert source.most <= CENTERS_PER_PASS
+    centers, _ = textbook(rows, 3, preselected=list(range(5000)))
+    assert found.centers[5000:].tolist() == centers[5000:]
+
+
+def test_k_center_greedy__of_nothing() -> None:
+    nothing = k_center_greedy(np.empty((0, 3)), 0)
+    assert (nothing.centers.tolist(), nothing.radii.tolist()) == ([], [])
+    for count in (0, 3):
+        with pytest.raises(ValueError, match="no dimensions"):
+            k_center_greedy(np.empty((count, 0)), 0)

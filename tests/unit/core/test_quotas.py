@@ -38,7 +38,6 @@ def test_allocate__equal_means_equal_where_there_is_room(sizes: dict[str, int], 
 @pytest.mark.parametrize(
     ("sizes", "k", "options", "expected"),
     [
-        ({"a": 10, "b": 10, "c": 10}, 7, {}, {"a": 3, "b": 2, "c": 2}),
         # b runs short: the rest goes to the others
         ({"a": 10, "b": 1, "c": 10}, 9, {}, {"a": 4, "b": 1, "c": 4}),
         ({"a": 90, "b": 10}, 10, {"share": "proportional"}, {"a": 9, "b": 1}),
@@ -54,6 +53,15 @@ def test_allocate__cases(
     sizes: dict[str, int], k: int, options: dict[str, object], expected: dict[str, int]
 ) -> None:
     assert allocate(sizes, k, **options) == expected  # type: ignore[arg-type]
+
+
+def test_allocate__the_seed_says_who_gets_the_odd_ones() -> None:
+    sizes = {f"r{i:04d}": 10 for i in range(1000)}
+    taken = [allocate(sizes, 500, share="proportional", seed=seed) for seed in (1, 1, 2)]
+    assert taken[0] == taken[1] != taken[2]
+    assert all(set(each.values()) == {0, 1} for each in taken)
+    for each in taken:  # about half of any part of the alphabet
+        assert 200 < sum(each[f"r{i:04d}"] for i in range(500)) < 300
 
 
 def test_allocate__refuses() -> None:

@@ -38,6 +38,17 @@ def test_parse_sidecar__object_by_key_or_uri() -> None:
         SidecarRow("'a.jpg'", "a.jpg", None, None, {"n": "3", "ok": "true", "old": None}),
         SidecarRow("'s3://raw/b c.jpg?versionId=v2'", "b c.jpg", "raw", "v2", {"label": "x"}),
     ]
+    named = '{"a.jpg": {"version_id": "v1", "bucket": "raw", "attributes": {"label": "x"}}}'
+    assert parse_sidecar(named, "json")[0].named == ("raw", "a.jpg", "v1")
+
+
+def test_parse_sidecar__spaces_and_joiners_of_any_kind_are_text() -> None:
+    key, label = "a\u00a0b\u3000c.jpg", "\U0001f468\u200d\U0001f469 x\u2028y\u0020"
+    record = {"key": key, label: label}
+    text = json.dumps(record, ensure_ascii=False)
+    for form in ("json", "jsonl"):
+        (row,) = parse_sidecar(f"[{text}]" if form == "json" else text, form)
+        assert (row.key, row.attributes) == (key, {label: label})
 
 
 @pytest.mark.parametrize(
@@ -60,7 +71,17 @@ def test_parse_sidecar__object_by_key_or_uri() -> None:
         ("[" * 100_000, "json", "no JSON"),
         ('{"key": "a", "label": "x"}\n{', "jsonl", "line 2: no JSON"),
         ('[{"key": "a", "label": ["x"]}]', "json", "label must be text or a number, not list"),
-        ('[{"key": "a", "label": "\\u0000"}]', "json", "cannot be printed"),
+        ('[{"key": "a", "label": "\\u0000"}]', "json", "control characters"),
+        ('[{"key": "a", "label": "\\ud800"}]', "json", "control characters"),
+        ('[{"key": "a\\u0085", "label": "x"}]', "json", "control characters"),
+        ('[{"key": "a", "l\\u001b": "x"}]', "json", "without a proper name"),
+        ('[{"key": "a", "l\\ud800": null}]', "json", "without a proper name"),
+        ('{"a": {"label": "x"}, "a": {"label": "y"}}', "json", "'a' comes twice in one object"),
+        ('{"key": "a", "label": "x", "label": "y"}', "jsonl", "line 1: 'label' comes twice"),
+        ('{"key": "a", "label": "x", "attributes": {"label": "y"}}', "jsonl", "says 'label' twice"),
+        ('{"a": {"key": "b", "label": "x"}}', "json", "'a' names its object again, by key"),
+        ('{"s3://raw/a": {"version_id": "v", "label": "x"}}', "json", "leave the other names out"),
+        ('{"a": 3}', "json", "'a': attributes must be an object"),
         ('[{"key": "a", "": "x"}]', "json", "without a proper name"),
         ('[{"key": "a", "attributes": [1]}]', "json", "must be an object"),
         ('[{"key": true, "label": "x"}]', "json", "key must be text"),

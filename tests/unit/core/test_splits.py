@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pixsift.core.dedup import cosine_distance
-from pixsift.core.splits import assign
+from pixsift.core.splits import _deal, assign
 from pixsift.errors import UserError
 from pixsift.messages import Split
 from pools import make_pool, unit_rows
@@ -128,6 +128,37 @@ def test_assign__refuses_only_what_cannot_be(
         return
     assert near(Counter(found))
     assert len(set(zip(groups, found, strict=True))) == len(sizes)
+
+
+THIRDS = Split(train=1 / 3, val=1 / 3, test=1 / 3, group_by=["g"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "split"),
+    [
+        ([5000, 5000, 4000, 4000, 3000, 3000, 3000], THIRDS),
+        # the same, with single images that fill the gaps
+        ([5000, 5000, 4000, 4000, 3000, 3000, 3000, *[1] * 300], THIRDS),
+        ([60_000, 60_000, 40_000, 40_000, 40_000],
+         Split(train=0.5, test=0.5, group_by=["g"])),
+        ([5003, 5001, 4007, 4005, 3003, 3002, 3001, *range(40, 60)], THIRDS),
+    ],
+)  # fmt: skip
+def test_deal__few_large_blocks_are_no_excuse(sizes: list[int], split: Split) -> None:
+    """Dealt out largest first, each of these misses; another way does not."""
+    total = sum(sizes)
+    stops = np.cumsum(sizes)
+    blocks = [list(range(stop - size, stop)) for size, stop in zip(sizes, stops, strict=True)]
+    shares = {name: share for name in ("train", "val", "test")
+              if (share := getattr(split, name)) > 0}  # fmt: skip
+    found = Counter(_deal(blocks, shares, total, seed=0, story=""))
+    assert all(abs(found[name] - share * total) <= 0.05 * total for name, share in shares.items())
+
+
+def test_deal__a_block_too_large_among_many_is_refused_soon() -> None:
+    blocks = [list(range(60_000)), *([i] for i in range(60_000, 100_000))]
+    with pytest.raises(UserError, match="cannot split 100000 images"):
+        _deal(blocks, {"train": 0.4, "val": 0.3, "test": 0.3}, 100_000, seed=0, story="")
 
 
 def test_assign__images_without_the_attribute_stay_together() -> None:

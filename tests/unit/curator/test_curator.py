@@ -17,6 +17,7 @@ import pytest
 from moto import mock_aws
 
 from ledger_world import finding
+from pixsift.adapters.events_stack import events_template
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.snapshots import LeaseLostError
 from pixsift.core.manifest import parse_duplicates, parse_manifest
@@ -183,6 +184,15 @@ def test_serve__grows_from_an_earlier_snapshot(world: World) -> None:
     second = {row.source for row in parse_manifest(world.published("r2")["manifest.parquet"])}
     assert len(second) == 4
     assert not first & second
+
+
+def test_serve__grows_from_no_snapshot_that_failed(world: World) -> None:
+    world.serve(request())
+    with world.database.connection() as connection:
+        connection.execute("UPDATE snapshot SET state = 'failed', error = 'no room'")
+    grown = {"strategy": "k_center", "k": 4, "preselected_snapshot": "set"}
+    world.serve(request(request_id="r2", name="more", select=grown))
+    assert "snapshot 'set' failed and was never published: no room" in refusal(world, "r2")
 
 
 def test_serve__grows_from_a_snapshot_with_an_erased_image(world: World) -> None:
@@ -403,6 +413,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
      "there is no snapshot 'x'"),
     ({"select": {"strategy": "k_center"}}, "invalid_request: select: "),
     ({"select": {"strategy": "all", "k": 3}}, "strategy 'all' takes every image: leave out k"),
+    ({"select": {"k": 1, "clusters": 2}}, "clusters and cluster_share need strategy 'balanced'"),
+    ({"select": {"k": 1, "cluster_share": "sqrt"}}, "clusters and cluster_share need strategy"),
+    ({"select": {"k": 1, "dissimilar_to": ["s3://a/b"]}}, "need strategy 'similar'"),
+    ({"select": {"k": 1, "strategy": "similar", "similar_to": ["s3://a/b"], "quota": {"by": "a"}}},
+     "strategy 'similar' heeds no quota"),
+    ({"select": {"k": 1, "strategy": "random", "quota": {"by": "a", "inside": "balanced"}}},
+     "quota.inside 'balanced' contradicts strategy 'random'"),
+    ({"select": {"k": 1, "quota": {"by": "a", "share": "explicit", "counts": {"b": -1}}}},
+     "select.quota.counts.b: "),
+    ({"select": {"k": 1, "at_most": True, "quota": {"by": "a", "share": "explicit"}}},
+     "explicit counts add up to k"),
+    ({"where": {"quality": {"sharpness": {"min": 2, "max": 1}}}}, "min 2 is above max 1"),
+    ({"where": {"captured_after": "2026-11-02T00:00:00Z", "captured_before": "2026-11-01"}},
+     "captured_after is not before captured_before"),
     ({"select": {"strategy": "random", "k": 1, "seed": 1 << 63}}, "invalid_request: select.seed: "),
     ({"select": {"strategy": "random", "k": 1, "quota": {"by": "a", "counts": {"b": 1}}}},
      "counts need share 'explicit', not 'equal'"),
@@ -423,6 +447,17 @@ def test_serve__what_cannot_be_done_is_recorded_and_told(world: World) -> None:
             assert reason in refusal(world, f"n{number}")
             assert len(world.news.told) == told + 1
     assert not world.exported()
+
+
+def test_serve__the_schedules_own_request_needs_no_thousand_images(world: World) -> None:
+    resources = json.loads(events_template())["Resources"].values()
+    (rule,) = (r["Properties"] for r in resources if r["Type"] == "AWS::Events::Rule")
+    parts = rule["Targets"][0]["InputTransformer"]["InputTemplate"]["Fn::Join"][1]
+    text = "".join(part if isinstance(part, str) else "c" for part in parts)
+    assert world.serve(text.replace("<id>", '"tick-1"')) == "done"
+    snapshot = world.snapshots.get(world.snapshot_id("tick-1"))
+    assert (snapshot.state, snapshot.images) == ("published", 12)
+    assert snapshot.report["fewer"] == "all 12 there are, where 1000 were asked for at most"
 
 
 def test_serve__rubbish_is_kept_as_an_anomaly(world: World) -> None:

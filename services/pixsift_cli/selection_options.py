@@ -1,0 +1,171 @@
+"""The options that ``select`` and ``snapshot request`` share: all that a request can say."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from pixsift.errors import UserError
+
+Changes = dict[str, Any]
+Texts = list[str] | None
+
+
+def with_selection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options below; it gets them as ``changes``, fields of a request."""
+    shared = inspect.signature(selection_changes).parameters.values()
+    signature = inspect.signature(command)
+    own = [each for each in signature.parameters.values() if each.name != "changes"]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        selection = {each.name: given.pop(each.name) for each in shared}
+        command(changes=selection_changes(**selection), **given)
+
+    positional = [each for each in own if each.kind is not each.KEYWORD_ONLY]
+    named = [each for each in own if each.kind is each.KEYWORD_ONLY]
+    # Typer reads both; ``wraps`` alone would show it the command's own.
+    run.__dict__["__signature__"] = signature.replace(parameters=[*positional, *shared, *named])
+    run.__annotations__ = {each.name: each.annotation for each in [*positional, *shared, *named]}
+    return run
+
+
+def selection_changes(
+    *,
+    collection: Annotated[str | None, typer.Option(help="Collection to choose from.")] = None,
+    k: Annotated[int | None, typer.Option("--k", "-k", help="How many images.")] = None,
+    at_most: Annotated[
+        bool, typer.Option("--at-most", help="All there are when there are fewer than k.")
+    ] = False,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="k_center, balanced, stratified, similar, random or all."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the selection.")] = None,
+    by: Annotated[str | None, typer.Option(help="Attribute to stratify by.")] = None,
+    share: Annotated[
+        str | None, typer.Option(help="Of the strata: equal, proportional or explicit.")
+    ] = None,
+    count: Annotated[
+        Texts, typer.Option(help="stratum=images for share 'explicit'; may be repeated.")
+    ] = None,
+    cap: Annotated[int | None, typer.Option(help="Most images per stratum.")] = None,
+    inside: Annotated[
+        str | None, typer.Option(help="Of 'stratified': k_center, balanced or random.")
+    ] = None,
+    clusters: Annotated[int | None, typer.Option(help="Of 'balanced'; default: root of k.")] = None,
+    cluster_share: Annotated[
+        str | None, typer.Option(help="Of the clusters of 'balanced': equal or sqrt.")
+    ] = None,
+    where: Annotated[Texts, typer.Option(help="attribute=value; may be repeated.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Only keys that begin so.")] = None,
+    captured_after: Annotated[
+        str | None, typer.Option(help="Only images of this time (ISO 8601, UTC) or later.")
+    ] = None,
+    captured_before: Annotated[
+        str | None, typer.Option(help="Only images from before this time.")
+    ] = None,
+    quality: Annotated[
+        Texts, typer.Option(help="metric=min:max, either may be missing; may be repeated.")
+    ] = None,
+    similar_to: Annotated[
+        Texts, typer.Option(help="s3:// URI of a target of 'similar'; may be repeated.")
+    ] = None,
+    dissimilar_to: Annotated[
+        Texts, typer.Option(help="s3:// URI of a counterexample; may be repeated.")
+    ] = None,
+    exclude: Annotated[
+        Texts, typer.Option(help="s3:// URI never to be chosen; may be repeated.")
+    ] = None,
+    trim_outliers: Annotated[
+        float | None, typer.Option(help="Share of the most isolated images to leave out.")
+    ] = None,
+    max_pool: Annotated[
+        int | None, typer.Option(help="Choose from so many images at most, drawn at random.")
+    ] = None,
+    preselected: Annotated[
+        str | None, typer.Option(help="Earlier snapshot to grow from, id or name.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Shares of train, val and test, as 0.8,0.1,0.1.")
+    ] = None,
+    group_by: Annotated[
+        Texts, typer.Option(help="Attribute whose values must not straddle splits.")
+    ] = None,
+    min_distance: Annotated[
+        float | None, typer.Option(help="Pairs nearer than this cosine distance share a split.")
+    ] = None,
+    at_seq: Annotated[
+        int | None, typer.Option(help="Point of the collection; default now.")
+    ] = None,
+) -> Changes:
+    """Fields of a snapshot request; None, [] or {} where an option was not given.
+
+    Raises UserError for an option that cannot be read.
+    """
+    return {
+        "collection": collection, "at_seq": at_seq,
+        "select": {
+            "k": k, "at_most": at_most or None, "strategy": strategy, "seed": seed,
+            "clusters": clusters, "cluster_share": cluster_share, "similar_to": similar_to,
+            "dissimilar_to": dissimilar_to, "exclude": exclude, "trim_outliers": trim_outliers,
+            "max_pool": max_pool, "preselected_snapshot": preselected,
+            "quota": {"by": by, "share": share, "cap": cap, "inside": inside,
+                      "counts": _counts(count)},
+        },
+        "where": {
+            "prefix": prefix, "attributes": _attributes(where), "quality": _bounds(quality),
+            "captured_after": captured_after, "captured_before": captured_before,
+        },
+        "split": {**_shares(split), "group_by": group_by, "min_distance": min_distance},
+    }  # fmt: skip
+
+
+def _attributes(where: Texts) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for condition in where or []:
+        name, equals, value = condition.partition("=")
+        if not name or not equals:
+            raise UserError(f"--where {condition!r}: write it as attribute=value")
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _counts(given: Texts) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given or []:
+        # The name of a stratum may hold an equals sign, a number does not.
+        name, equals, images = text.rpartition("=")
+        if not equals or not images.isdecimal() or name in found:
+            raise UserError(f"--count {text!r}: write it as stratum=images, once per stratum")
+        found[name] = images
+    return found
+
+
+def _bounds(given: Texts) -> dict[str, dict[str, float | None]]:
+    found: dict[str, dict[str, float | None]] = {}
+    for text in given or []:
+        name, equals, bounds = text.partition("=")
+        low, colon, high = bounds.partition(":")
+        try:
+            if not (name and equals and colon and (low or high)) or name in found:
+                raise ValueError(text)
+            found[name] = {"min": float(low) if low else None,
+                           "max": float(high) if high else None}  # fmt: skip
+        except ValueError as exc:
+            raise UserError(
+                f"--quality {text!r}: write it as metric=min:max, once per metric"
+            ) from exc
+    return found
+
+
+def _shares(split: str | None) -> dict[str, float]:
+    if split is None:
+        return {}
+    try:
+        train, val, test = (float(share) for share in split.split(","))
+    except ValueError as exc:
+        raise UserError(f"--split {split!r}: write three shares, as 0.8,0.1,0.1") from exc
+    return {"train": train, "val": val, "test": test}
