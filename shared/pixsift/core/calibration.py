@@ -199,6 +199,8 @@ class Calibration:
     recall_by_edit: dict[str, list[float | None]] = field(default_factory=dict)
     per_camera: dict[str, dict[str, Any]] = field(default_factory=dict)
     sequences: list[dict[str, Any]] = field(default_factory=list)
+    recolored: list[dict[str, Any]] = field(default_factory=list)
+    """Share of pictures with turned hues that are taken for copies, by turn."""
 
     def to_json(self) -> dict[str, Any]:
         """What ``from_json`` reads and ``collection create --calibration`` stores."""

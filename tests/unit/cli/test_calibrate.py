@@ -51,6 +51,7 @@ def test_calibrate__writes_what_a_collection_can_store(tmp_path: Path) -> None:
     assert calibration.noise is not None
     assert set(calibration.per_camera) == {"cam1", "cam2"}
     assert [row["gap"] for row in calibration.sequences] == [1, 2]
+    assert [(row["degrees"], row["pairs"]) for row in calibration.recolored] == [(120, 4), (180, 4)]
     assert drawn.read_text().startswith("<svg")
 
 
