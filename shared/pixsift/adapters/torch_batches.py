@@ -45,7 +45,7 @@ class TorchBatches:
 
     forward: Forward
     forward_float32: Callable[[], Forward]
-    """Builds (or returns) the float32 model on the CPU; called only when a row is not finite."""
+    """Builds the float32 model on the CPU; called once, and only when a row is not finite."""
     normalization: Normalization
     side: int
     dimension: int
@@ -54,6 +54,7 @@ class TorchBatches:
     max_batch: int
     _limit: int = field(init=False)
     _clean: int = field(init=False, default=0)
+    _built_float32: Forward | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._limit = self.max_batch
@@ -73,6 +74,26 @@ class TorchBatches:
                 )
         with device_errors():  # a GPU may report a failure at any later call
             return self._finish(images, self._rows(images))
+
+    @property
+    def sizes(self) -> list[int]:
+        """The batch sizes in use, ascending."""
+        return sorted({self._next_size(remaining) for remaining in range(1, self._limit + 1)})
+
+    def warm_up(self) -> None:
+        """Run every batch size once, so that a lazy compiler works now and not in live traffic.
+
+        A size for which there is no memory is left out, like the larger ones. Raises what the
+        forward pass raises.
+        """
+        black = np.zeros((self.side, self.side, 3), np.uint8)
+        for size in self.sizes:
+            try:
+                self._run([black], size).cpu()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                return
 
     def _rows(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """(N, D), not yet of unit length."""
@@ -160,7 +181,8 @@ class TorchBatches:
 
     def _alone_in_float32(self, image: Pixels) -> NDArray[np.float32]:
         pixels = torch.from_numpy(image.copy())[None]
+        self._built_float32 = self._built_float32 or self.forward_float32()
         with torch.inference_mode():
-            row = self.forward_float32()(self._normalize(pixels, torch.float32))
+            row = self._built_float32(self._normalize(pixels, torch.float32))
         result: NDArray[np.float32] = row[0].float().cpu().numpy()
         return result

@@ -164,6 +164,23 @@ def test_embed__a_row_that_is_not_finite_is_saved_by_float32(value: float) -> No
     np.testing.assert_allclose(result.embeddings, expected(4), atol=1e-6)
 
 
+def test_embed__the_float32_model_is_built_once() -> None:
+    built: list[Forward] = []
+    batches = make(_constant(float("nan")))
+    batches.forward_float32 = lambda: built.append(colors) or colors  # type: ignore[func-returns-value]
+    batches.embed(images(5))
+    assert len(built) == 1
+
+
+def test_warm_up__runs_every_size_once_up_to_what_fits() -> None:
+    recorder = Recorder()
+    make(recorder, max_batch=12).warm_up()
+    assert recorder.sizes == [1, 2, 4, 8, 12]
+    small = Recorder(capacity=5)
+    make(small, max_batch=12).warm_up()
+    assert small.sizes == [1, 2, 4, 8]
+
+
 def _constant(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda batch: torch.full((len(batch), 3), value)
 
