@@ -1,6 +1,7 @@
 """``pixsift calibrate``: measure the epsilon of near-duplicates on your own pictures."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -94,6 +95,8 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure precision and recall of near-duplicates against epsilon, and propose one."""
+    for option, file in (("--out", out), ("--chart", chart_file)):
+        _check_target(option, file)
     pool = _pool(images, sequences, edited, camera_pattern)
     settings = ModelSettings()
     embedder = load_embedder(
@@ -128,6 +131,12 @@ def calibrate(
         _print(result, pairs)
 
 
+def _check_target(option: str, file: Path | None) -> None:
+    """Now, not after ten minutes of measuring."""
+    if file is not None and (file.is_dir() or not os.access(file.absolute().parent, os.W_OK)):
+        raise UserError(f"{option} {file}: name a file in a folder that exists and can be written")
+
+
 def _pool(images: Path, sequences: Path | None, edited: int, pattern: str | None) -> _Pool:
     singles = list_pictures(images)
     paths = list(singles)
@@ -155,7 +164,7 @@ def _cameras(paths: Sequence[Path], pattern: str | None) -> list[str]:
     if "camera" not in compiled.groupindex:
         raise UserError("--camera-pattern needs a group: (?P<camera>...)")
     matches = [compiled.search(path.as_posix()) for path in paths]
-    return [match["camera"] if match else "" for match in matches]
+    return [(match["camera"] or "") if match else "" for match in matches]
 
 
 def _measure(embedder: Embedder, pool: _Pool) -> Measured:

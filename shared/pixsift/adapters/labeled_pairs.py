@@ -157,14 +157,14 @@ def label_pairs(
     """
     unit = _unit(measured.rows)
     references = {p: i for i, (p, kind, _) in enumerate(measured.labels) if kind == "reference"}
-    kept: list[tuple[float, bool, bool, str, int, int]] = []
+    kept: list[tuple[float, bool, bool, str, int, int, int]] = []
     for index, (picture, kind, grade) in enumerate(measured.labels):
         if kind in ("reference", RECOLORED) or picture not in references:
             continue
         other = references[picture]
         distance = float(1 - unit[index] @ unit[other])
         agrees = rule.agrees(distance, measured.looks[index], measured.looks[other])
-        kept.append((distance, agrees, True, kind, grade, picture))
+        kept.append((distance, agrees, True, kind, grade, picture, picture))
     far = 0
     pictures = sorted(references)
     rows = unit[[references[p] for p in pictures]]
@@ -180,8 +180,8 @@ def label_pairs(
                 far += 1
                 continue
             agrees = rule.agrees(distance, measured.looks[a], measured.looks[b])
-            kept.append((distance, agrees, False, "distinct", -1, picture))
-    columns = list(zip(*kept, strict=True)) if kept else [()] * 6
+            kept.append((distance, agrees, False, "distinct", -1, picture, other))
+    columns = list(zip(*kept, strict=True)) if kept else [()] * 7
     return LabeledPairs(
         np.array(columns[0], np.float64),
         np.array(columns[1], np.bool_),
@@ -189,6 +189,7 @@ def label_pairs(
         tuple(columns[3]),
         np.array(columns[4], np.intp),
         np.array(columns[5], np.intp),
+        np.array(columns[6], np.intp),
         far_distinct=far,
     )
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from pixsift.core.calibration import Calibration
 from pixsift.errors import UserError
+from pixsift_cli import calibrate
 from pixsift_cli.main import app
 
 
@@ -75,6 +76,21 @@ def test_calibrate__a_camera_pattern_needs_its_group(tmp_path: Path, pattern: st
     with pytest.raises(UserError, match="--camera-pattern"):
         run("--model", "stub", "--images", save_pictures(tmp_path / "i", 1),
             "--camera-pattern", pattern)  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--out", "--chart"])
+@pytest.mark.parametrize("file", ["absent/x.json", "."])
+def test_calibrate__where_it_writes_is_checked_before_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, file: str
+) -> None:
+    monkeypatch.setattr(calibrate, "_measure", lambda *_: pytest.fail("it measured"))
+    with pytest.raises(UserError, match=f"{option} .*folder that exists"):
+        run("--model", "stub", "--images", save_pictures(tmp_path / "i", 1),
+            option, tmp_path / file)  # fmt: skip
+
+
+def test_cameras__a_group_that_took_no_part_is_no_camera() -> None:
+    assert calibrate._cameras([Path("cam1/a"), Path("b")], "(?P<camera>cam.)?") == ["cam1", ""]
 
 
 def test_calibrate__a_broken_picture_is_named(tmp_path: Path) -> None:
