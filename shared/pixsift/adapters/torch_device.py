@@ -19,7 +19,7 @@ from pixsift.errors import DeviceLostError, UserError
 MIN_FIDELITY = 0.999
 """Least cosine between half and full precision, over the probe images."""
 PROBES = 8
-_DEVICE_ERRORS = ("cuda error", "cuda driver error", "cublas", "cudnn")
+_DEVICE_ERRORS = ("cuda error", "cuda driver error", "triton error", "cublas", "cudnn")
 """How torch's messages about a failing GPU start, in lower case; torch.AcceleratorError, which says
 it by its type, exists since 2.8 and not for the libraries on top of CUDA."""
 _NO_MEMORY = ("out of memory", "alloc_failed")
