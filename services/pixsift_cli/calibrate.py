@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pixsift.adapters.decode import DecoderPool
-from pixsift.adapters.graded_edits import EDITS
 from pixsift.adapters.labeled_pairs import (
+    PER_EDITED,
     Frame,
     Laboratory,
     Measured,
@@ -22,6 +22,7 @@ from pixsift.adapters.labeled_pairs import (
     label_pairs,
     list_pictures,
     measure_noise,
+    recolor_report,
 )
 from pixsift.adapters.models import load_embedder
 from pixsift.config import ModelSettings
@@ -113,6 +114,7 @@ def calibrate(
         result,
         noise=measure_noise(embedder, measured.inputs),
         sequences=burst_report(measured, rule, pool.frames, result.epsilon),
+        recolored=recolor_report(measured, rule, result.epsilon),
     )
     if not exceeds_noise(result.epsilon, result.noise or 0.0):
         raise UserError(
@@ -156,11 +158,11 @@ def _cameras(paths: Sequence[Path], pattern: str | None) -> list[str]:
     if "camera" not in compiled.groupindex:
         raise UserError("--camera-pattern needs a group: (?P<camera>...)")
     matches = [compiled.search(path.as_posix()) for path in paths]
-    return [match["camera"] if match else "" for match in matches]
+    return [(match["camera"] or "") if match else "" for match in matches]
 
 
 def _measure(embedder: Embedder, pool: _Pool) -> Measured:
-    total = len(pool.paths) + len(pool.edited) * 3 * len(EDITS)
+    total = len(pool.paths) + len(pool.edited) * PER_EDITED
     with (
         DecoderPool(embedder.input_side) as decoder,
         progress("measuring", total=total) as advance,
@@ -257,6 +259,11 @@ def _print(result: Calibration, pairs: LabeledPairs) -> None:
         console.print(
             f"{row['sequence']}: frames {row['gap']} apart ({row['pairs']} pairs): "
             f"{row['duplicates']:.0%} duplicates, median distance {row['median_distance']:.3f}"
+        )
+    for row in result.recolored:
+        console.print(
+            f"hues turned by {row['degrees']} degrees ({row['pairs']} pictures): "
+            f"{row['duplicates']:.0%} taken for copies, {row['within_epsilon']:.0%} within epsilon"
         )
     for camera, facts in result.per_camera.items():
         console.print(f"camera {camera}: epsilon {facts['epsilon']}")

@@ -13,7 +13,7 @@ from rich.table import Table
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.overview import OUTCOMES, Overview
 from pixsift.config import ModelSettings
-from pixsift.core.calibration import Calibration
+from pixsift.core.calibration import Calibration, noise_warning, vouches_for
 from pixsift.core.collection import ExpiryPolicy
 from pixsift.core.quality import QualityPolicy
 from pixsift.core.second_look import LookRule
@@ -94,6 +94,7 @@ def create(
         raise UserError("a collection needs a source: --source s3://bucket/prefix")
     rules = _rules(source, include, exclude)
     threshold = _threshold(model, epsilon, second_look, calibration)
+    warn_of_noise(threshold.epsilon, threshold.noise)
     with open_database() as database:
         ledger = Ledger(database)
         ledger.ensure_space(threshold.space)
@@ -182,6 +183,14 @@ class _Threshold:
     epsilon: float = 0.0
     second_look: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
+    noise: float | None = None
+    """Of the model, where it was measured."""
+
+
+def warn_of_noise(epsilon: float, noise: float | None) -> None:
+    """A line on standard error where epsilon is too near to the embedder's own noise."""
+    if warning := noise_warning(epsilon, noise):
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def _calibrated(model: str | None, calibration: Path | None) -> _Threshold:
@@ -194,7 +203,7 @@ def _calibrated(model: str | None, calibration: Path | None) -> _Threshold:
     ).space
     found = _read_calibration(calibration, space) if calibration else default_calibration(space)
     summary = found.summary() if found.calibrated else None
-    return _Threshold(space, found.epsilon, found.second_look, summary)
+    return _Threshold(space, found.epsilon, found.second_look, summary, found.noise)
 
 
 def _read_calibration(path: Path, space: EmbeddingSpace) -> Calibration:
@@ -217,8 +226,7 @@ def _threshold(
     if epsilon is not None:
         if not 0 <= epsilon <= 2:
             raise UserError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
-        if epsilon != threshold.epsilon:
-            threshold.epsilon, threshold.calibration = epsilon, None
+        threshold.epsilon = epsilon
     if second_look == "off":
         threshold.second_look = None
     elif second_look is not None:
@@ -227,6 +235,8 @@ def _threshold(
             threshold.second_look = dict(LookRule.from_json(rule).to_json())
         except ValueError as error:
             raise UserError(f"--second-look: {error}") from error
+    if not vouches_for(threshold.calibration, threshold.epsilon, threshold.second_look):
+        threshold.calibration = None
     return threshold
 
 
@@ -299,20 +309,27 @@ def _settings_text(facts: Mapping[str, Any]) -> str:
     ]
     space = facts["space"]
     look = "with a second look" if facts["second_look"] else "embedding alone"
-    measured = (facts["calibration"] or {}).get("epsilon")
-    origin = "calibrated" if measured == facts["epsilon"] else "not calibrated"
-    if measured is not None and measured != facts["epsilon"]:
-        origin += f" (its calibration says {measured:g})"
     lines = {
         "collection": facts["name"],
         "sources": "; ".join(sources),
         "key pattern": facts["key_pattern"] or "none",
         "model": f"{space['name']} ({space['recipe_id']}, {space['dimension']} dimensions, "
         f"space {space['space_id']})",
-        "near-duplicate": f"cosine distance <= {facts['epsilon']:g}, {look}, {origin}",
+        "near-duplicate": f"cosine distance <= {facts['epsilon']:g}, {look}, {_origin(facts)}",
         "quality policy": json.dumps(facts["quality_policy"]) if facts["quality_policy"]
         else "the defaults",
         "on expiry": facts["expiry_policy"],
         "generation": f"{facts['generation']} at seq {facts['seq']}",
     }  # fmt: skip
     return "\n".join(f"{label:<15} {value}" for label, value in lines.items())
+
+
+def _origin(facts: Mapping[str, Any]) -> str:
+    """Whether the rule in force is the one that was measured; after a redecide it may not be."""
+    calibration = facts["calibration"]
+    if vouches_for(calibration, facts["epsilon"], facts["second_look"]):
+        return "calibrated"
+    if calibration is None:
+        return "not calibrated"
+    look = "with a second look" if calibration["second_look"] else "embedding alone"
+    return f"not calibrated (its calibration says {calibration['epsilon']:g}, {look})"

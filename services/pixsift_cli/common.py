@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,8 +56,10 @@ def no_nan(value: float) -> float:
 def check_writable(*paths: Path | None) -> None:
     """Before the work whose result is written there. Raises UserError."""
     for path in paths:
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise UserError(f"cannot write {str(path)!r}: name a file in a folder that exists")
+        if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+            raise UserError(
+                f"cannot write {str(path)!r}: name a file in a folder that exists and is yours"
+            )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ from pixsift.adapters.rejudge import Rejudge
 from pixsift.adapters.sqs import SqsQueue
 from pixsift.config import QueueSettings
 from pixsift.errors import UserError
+from pixsift_cli.collection import warn_of_noise
 from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
 
 Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
@@ -44,8 +45,10 @@ def whatif(
     """Say what another epsilon would change. Nothing is changed, nothing is embedded."""
     _check(epsilon)
     with open_database() as database:
+        collection = Ledger(database).collection(name)
+        warn_of_noise(epsilon, (collection.calibration or {}).get("noise"))
         told = Generations(database).what_if(
-            Ledger(database).collection(name), epsilon=epsilon,
+            collection, epsilon=epsilon,
             second_look=not no_second_look, examples=examples,
         )  # fmt: skip
     emit(asdict(told), as_json, _whatif_text(told))
@@ -58,8 +61,10 @@ def redecide(
     """Decide everything again under another epsilon, and switch to the result."""
     _check(epsilon)
     with open_database() as database, _progress() as report:
+        collection = Ledger(database).collection(name)
+        warn_of_noise(epsilon, (collection.calibration or {}).get("noise"))
         done = Generations(database).redecide(
-            Ledger(database).collection(name), epsilon=epsilon,
+            collection, epsilon=epsilon,
             second_look=not no_second_look, take_over=take_over, progress=report,
         )  # fmt: skip
     emit(asdict(done), as_json, switched_text(done))

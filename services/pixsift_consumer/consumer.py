@@ -93,7 +93,10 @@ class Consumer:
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop``; then finish or give back what is in hand."""
+        """Until ``stop``; then finish or give back what is in hand.
+
+        Raises DeviceLostError, once all is given back, when the accelerator failed on the way.
+        """
         facts = {"model": self._space.model, "space_id": self._space.space_id}
         self._logger.info("started", extra=facts)
         with ExitStack() as stack:
@@ -104,6 +107,8 @@ class Consumer:
             self._logger.info("stopping", extra={"in_flight": self.pipeline.in_flight})
             self.pipeline.finish(self._settings.stop_seconds)
         self._logger.info("stopped")
+        if self.pipeline.lost is not None:
+            raise self.pipeline.lost
 
     def _make_pipeline(
         self, adapters: Adapters, access: SourceAccess, dependencies: Dependencies

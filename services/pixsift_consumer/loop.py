@@ -63,8 +63,8 @@ class Loop:
         self._turned = turned
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop``; the caller then finishes the pipeline."""
-        while not stop.is_set():
+        """Until ``stop``, or until the device is lost; the caller then finishes the pipeline."""
+        while not stop.is_set() and self._pipeline.lost is None:
             self._turned()
             try:
                 if self._dependencies.are_up(stop) and self._has_work(stop):

@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import ExitStack
 
+import numpy as np
 from aws_lambda_powertools import Logger
 
 from pixsift.adapters.decode import (
@@ -21,7 +22,7 @@ from pixsift.adapters.s3 import S3Objects
 from pixsift.adapters.search import new_search
 from pixsift.adapters.sqs import SqsQueue
 from pixsift.config import ConsumerSettings
-from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift.errors import DependencyDownError, DeviceLostError, PixsiftError, UserError
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift.worker import StopSignal
@@ -31,7 +32,11 @@ from pixsift_consumer.faults import FaultPoints
 
 
 def main() -> None:
-    """Run the consumer; exit 2 for a wrong setting, 3 for a dependency that does not answer."""
+    """Run the consumer.
+
+    Exit 2 for a wrong setting, 3 for a dependency that does not answer, 4 for an accelerator that
+    failed, at start or later.
+    """
     logger = make_logger("pixsift-consumer")
     try:
         settings = ConsumerSettings()
@@ -41,6 +46,8 @@ def main() -> None:
         run(settings, logger)
     except UserError as error:
         _give_up(logger, error, 2)
+    except DeviceLostError as error:
+        _give_up(logger, error, 4)
     except DependencyDownError as error:
         _give_up(logger, error, 3)
 
@@ -127,6 +134,18 @@ def _verify(settings: ConsumerSettings, adapters: Adapters) -> None:
     adapters.dlq.depth()
     adapters.objects.check_bucket(settings.derived_bucket)
     adapters.decoder.ping()
+    _try_model(adapters.embedder)
+
+
+def _try_model(embedder: Embedder) -> None:
+    """One image through the model: what fails on every image must not wait for the first one."""
+    ramp = np.arange(embedder.input_side**2 * 3, dtype=np.uint32) % 251
+    image = ramp.astype(np.uint8).reshape(embedder.input_side, embedder.input_side, 3)
+    if failures := embedder.embed([image]).failures:
+        raise UserError(
+            f"model {embedder.space.model} makes no vector of a test image ({failures[0]}): "
+            "are its weights sound? set PIXSIFT_MODEL to another copy"
+        )
 
 
 def _give_up(logger: Logger, error: PixsiftError, status: int) -> None:

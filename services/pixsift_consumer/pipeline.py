@@ -9,8 +9,9 @@ body is read, and keeps a fixed remainder from decoding to commit.
 
 An error in a stage concerns its batch only, and is sorted by the reaction it asks for: permanent
 ones are findings already, transient ones send the message back, an outage closes the gate in
-front of receiving as well. Anything else is a bug: logged with its traceback, and the message goes
-back, alone from then on, until the slow lane records ``failed``.
+front of receiving as well, and a lost device (``lost``) ends the process, since waiting mends
+none. Anything else is a bug: logged with its traceback, and the message goes back, alone from then
+on, until the slow lane records ``failed``.
 """
 
 import threading
@@ -22,7 +23,7 @@ from aws_lambda_powertools import Logger
 
 from pixsift.core.events import ObjectCreated
 from pixsift.core.identity import ObjectVersion, version_id_of
-from pixsift.errors import DependencyDownError, PixsiftError
+from pixsift.errors import DependencyDownError, DeviceLostError, PixsiftError
 from pixsift.telemetry import Telemetry
 from pixsift_consumer import findings
 from pixsift_consumer.arrivals import Arrival, Delivery
@@ -107,12 +108,18 @@ class Pipeline:
         self._changed = threading.Condition()
         self._in_flight = 0
         self._deliveries: set[Delivery] = set()
+        self._lost: DeviceLostError | None = None
         self._start()
 
     @property
     def in_flight(self) -> int:
         """Arrivals inside."""
         return self._in_flight
+
+    @property
+    def lost(self) -> DeviceLostError | None:
+        """What took the accelerator away; from then on everything is given back."""
+        return self._lost
 
     def submit(
         self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
@@ -229,7 +236,9 @@ class Pipeline:
     # How an arrival ends.
 
     def _stage_failed(self, stage: _Stage, batch: Sequence[Arrival], error: Exception) -> None:
-        if isinstance(error, DependencyDownError):
+        if isinstance(error, DeviceLostError):
+            self._lost = self._lost or error  # said once, by whom it ends
+        elif isinstance(error, DependencyDownError):
             self._dependencies.report(error)
         elif isinstance(error, PixsiftError):
             self._logger.warning("to be tried again",

@@ -18,6 +18,7 @@ from pixsift import __version__
 from pixsift.adapters.s3 import S3Objects
 from pixsift.adapters.s3_stream import StreamWriter
 from pixsift.adapters.snapshots import LeaseLostError, Snapshot, SnapshotFile, Snapshots
+from pixsift.core.calibration import vouches_for
 from pixsift.core.copyplan import CopyItem
 from pixsift.core.descriptor import (
     SNAPSHOT_FILE,
@@ -291,7 +292,8 @@ def _identity(snapshot: Snapshot) -> dict[str, Any]:
         "created_at": snapshot.created_at.isoformat(),
         "space_id": snapshot.space_id,
         "epsilon": snapshot.epsilon,
-        "epsilon_calibrated": snapshot.calibration is not None,
+        "epsilon_calibrated": snapshot.epsilon is not None
+        and vouches_for(snapshot.calibration, snapshot.epsilon, snapshot.second_look),
         "pixsift": __version__,
     }
 

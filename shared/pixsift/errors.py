@@ -4,7 +4,8 @@
     ├── PermanentError         record the outcome and its reason, acknowledge
     ├── TransientError         release the message with a delay, try again
     ├── DependencyDownError    stop receiving until the dependency answers again
-    │   └── AccessDeniedError  refused: this one object, or everything? never "gone"
+    │   ├── AccessDeniedError  refused: this one object, or everything? never "gone"
+    │   └── DeviceLostError    give everything back and end the process: only a new one can go on
     └── UserError              the person at the keyboard can mend it: one line, with the remedy
 
 Adapters translate what their library raises, with ``raise ... from exc``; nothing above them
@@ -40,6 +41,11 @@ class DependencyDownError(PixsiftError):
 class AccessDeniedError(DependencyDownError):
     """S3 refuses an object (403, a disabled key, a skewed clock). Never the same as gone: without
     the permission to list, S3 answers 403 for missing keys as well."""
+
+
+class DeviceLostError(DependencyDownError):
+    """The accelerator fails, or has no room for one image. Says nothing about any image; a CUDA
+    context that has failed once never works again, so waiting in this process is no use."""
 
 
 class UserError(PixsiftError):

@@ -8,6 +8,7 @@ apart for the embedding are never counted against it.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ from pixsift.adapters.labeled_pairs import (
     frames_of,
     label_pairs,
     list_pictures,
+    recolor_report,
 )
 from pixsift.adapters.models import load_embedder
 from pixsift.core.calibration import CurvePoint, curve
-from pixsift.core.second_look import LookRule, compare, look_signals
+from pixsift.core.second_look import ANY_CHROMA, LookRule, compare, look_signals
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 EDITED, SEQUENCE_GAP, PRECISION = 40, 200, 0.99
 EPSILONS = tuple(0.005 * step for step in range(1, round(NEAR / 0.005) + 1))
+EVERYTHING = LookRule(bias=1e9, max_hash_bits=64, max_chroma=ANY_CHROMA)
 HASH_BITS = (0, 2, 4, 6, 8, 10, 12, 14)
 
 
@@ -48,7 +51,7 @@ def main() -> dict[str, Any]:
     costs = _costs(measured)
     figures = {"rules": rows, "costs": costs, "shipped_epsilon": shipped.epsilon}
     text = table(
-        ("rule", "strictness", "precision", "recall", "wrong pairs"),
+        ("rule", "strictness", "precision", "recall", "wrong pairs", "recolored taken for copies"),
         [list(row.values()) for row in rows],
     )
     publish("thresholds", figures, text + "\n\n" + table(("cost", "ms"), list(costs.items())))
@@ -63,27 +66,42 @@ def _measure(laboratory: Laboratory, paths: list[Path]) -> Measured:
 
 
 def _rules(measured: Measured, frames: list[Frame | None], shipped: float) -> list[dict[str, Any]]:
-    looked = label_pairs(measured, LookRule(), frames=frames, sequence_gap=SEQUENCE_GAP)
+    rule = LookRule()
+    looked = label_pairs(measured, rule, frames=frames, sequence_gap=SEQUENCE_GAP)
+    alone, both = (_best(curve(looked, EPSILONS, second_look=look)) for look in (False, True))
     rows = [
-        _row("embedding alone", "epsilon", _best(curve(looked, EPSILONS, second_look=False))),
-        _row(
-            "embedding + second look", "epsilon", _best(curve(looked, EPSILONS, second_look=True))
-        ),
-        _row("the same, as shipped", "epsilon", curve(looked, [shipped], second_look=True)[0]),
+        _row("embedding alone", "epsilon", alone) | _recolored(measured, EVERYTHING, alone),
+        _row("embedding + second look", "epsilon", both) | _recolored(measured, rule, both),
     ]
+    chosen = curve(looked, [shipped], second_look=True)[0]
+    rows.append(
+        _row("the same, as shipped", "epsilon", chosen) | _recolored(measured, rule, chosen)
+    )
     by_bits = []
     for bits in HASH_BITS:
-        rule = LookRule(bias=1e9, max_hash_bits=bits)  # the hash alone
+        rule = replace(EVERYTHING, max_hash_bits=bits)  # the hash alone
         pairs = label_pairs(measured, rule, frames=frames, sequence_gap=SEQUENCE_GAP)
         point = curve(pairs, [NEAR], second_look=True)[0]
         by_bits.append((bits, point))
         if bits == 10:
-            rows.append(_row("hash alone, imagededup's default", "10 bits", point))
+            rows.append(
+                _row("hash alone, imagededup's default", "10 bits", point)
+                | _recolored(measured, rule, point)
+            )
     sound = [(point.recall, bits, point) for bits, point in by_bits if point.precision >= PRECISION]
     if sound:
         _, bits, point = max(sound, key=lambda entry: entry[:2])
-        rows.append(_row("hash alone, at its best", f"{bits} bits", point))
+        rows.append(
+            _row("hash alone, at its best", f"{bits} bits", point)
+            | _recolored(measured, replace(EVERYTHING, max_hash_bits=bits), point)
+        )
     return rows
+
+
+def _recolored(measured: Measured, rule: LookRule, point: CurvePoint) -> dict[str, str]:
+    """Pictures with turned hues that the rule takes for copies."""
+    report = recolor_report(measured, rule, point.epsilon)
+    return {"recolored": ", ".join(f"{row['duplicates']:.0%}" for row in report)}
 
 
 def _best(points: list[CurvePoint]) -> CurvePoint:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from unittest.mock import patch
 
@@ -19,6 +19,7 @@ from pixsift.adapters.sqs import SqsQueue
 from pixsift.config import ConsumerSettings
 from pixsift.core.images import DecodeResult
 from pixsift.core.sources import SourceRule
+from pixsift.errors import PixsiftError
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift_consumer.consumer import Adapters, Consumer
@@ -50,6 +51,8 @@ class Harness:
     decoder: PlainDecoder
     telemetry: Telemetry
     stop: threading.Event
+    ended_by: list[PixsiftError] = field(default_factory=list)
+    """What made the consumer end by itself."""
 
     def outcomes(self, collection: str = "test") -> dict[str, tuple[str, str]]:
         return outcomes(self.database_url, collection)
@@ -115,10 +118,18 @@ def running(
             logger=logger,
             telemetry=telemetry,
         )
-        thread = threading.Thread(target=consumer.run, args=(stop,), name="consumer")
+        harness = Harness(aws, ledger, database_url, consumer, decoder, telemetry, stop)
+
+        def run() -> None:
+            try:
+                consumer.run(stop)
+            except PixsiftError as error:
+                harness.ended_by.append(error)
+
+        thread = threading.Thread(target=run, name="consumer")
         thread.start()
         try:
-            yield Harness(aws, ledger, database_url, consumer, decoder, telemetry, stop)
+            yield harness
         finally:
             stop.set()
             thread.join(30)

@@ -20,10 +20,12 @@ from faults.stub_aws import RAW, Fault, StubAws
 from pixsift.adapters.dlq import DeadLetters
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.migrate import migrate
+from pixsift.adapters.models import load_embedder
 from pixsift.adapters.sqs import SqsQueue
-from pixsift.core.images import DecodeResult
-from pixsift.errors import DependencyDownError
+from pixsift.core.images import DecodeResult, Pixels
+from pixsift.errors import DependencyDownError, DeviceLostError
 from pixsift.messages import Backfill, BackfillObject
+from pixsift.ports import EmbeddingResult
 from pixsift_consumer.consumer import SLOW_LANE_RECEIVES
 
 
@@ -65,6 +67,41 @@ def test_consumer__a_refusal_of_everything_stops_receiving(aws: StubAws, databas
         aws.faults.clear()
         consumer.wait_until_drained(seconds=90)
         assert Counter(consumer.outcomes().values()) == {("kept", "new"): 13}
+
+
+class LostDevice:
+    """A model whose GPU falls off the bus after the first image."""
+
+    def __init__(self) -> None:
+        self._sound = load_embedder("stub")
+        self.space, self.input_side = self._sound.space, self._sound.input_side
+        self.batch_size = 4
+        self._embedded = 0
+
+    def embed(self, images: Sequence[Pixels]) -> EmbeddingResult:
+        self._embedded += 1
+        if self._embedded > 1:
+            raise DeviceLostError("the device fails: CUDA error: unspecified launch failure")
+        return self._sound.embed(images)
+
+
+@pytest.mark.parametrize("receives", [2, 0], ids=["first lane", "slow lane"])
+def test_consumer__a_lost_device_ends_it_and_no_image_pays(
+    receives: int, database_url: str
+) -> None:
+    """Also in the slow lane, where other errors become ``failed``."""
+    with (
+        StubAws(max_receive_count=receives) as aws,
+        running(aws, database_url, embedder=LostDevice()) as consumer,
+    ):
+        aws.raw.put("first.jpg", jpeg(1))
+        consumer.wait_until_drained()
+        for number in range(4):
+            aws.raw.put(f"{number}.jpg", jpeg(10 + number))
+        consumer.wait(lambda: consumer.ended_by)
+        assert isinstance(consumer.ended_by[0], DeviceLostError)
+        assert list(consumer.outcomes().values()) == [("kept", "new")]
+        assert len(aws.ingest.messages) + len(aws.dlq.messages) == 4
 
 
 def test_consumer__throttling_cuts_and_stalls_are_tried_again(

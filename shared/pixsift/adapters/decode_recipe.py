@@ -81,7 +81,7 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
         mode, frames = image.mode, 2 if getattr(image, "is_animated", False) else 1
         raw, at_hand, factor = _load(image, blob, image_format, input_side, flags)
         exif = read_exif(image, flags)  # after the pixels: a PNG may carry it behind them
-        bits = _bits_per_channel(raw, blob)
+        bits = bits_per_channel(raw, blob)
         upright = transposed(to_srgb(raw, image.info, bits, flags), exif.orientation)
     if frames > 1:
         flags.append("first_frame")
@@ -156,7 +156,7 @@ def _beyond_pixels(blob: bytes, raw: Image.Image, factor: int) -> bytes:
     or a deeper PNG or TIFF we have seen less than the file holds, and two pictures must not merge
     on that: there the coded picture data (without metadata) counts too.
     """
-    deep = raw.mode.startswith(("I", "F")) or _bits_per_channel(raw, blob) > 8
+    deep = raw.mode.startswith(("I", "F")) or bits_per_channel(raw, blob) > 8
     if factor == 1 and not deep:
         return b""
     return hashlib.sha256(coded_picture(blob)).digest()
@@ -171,7 +171,7 @@ def _jpeg_metrics(blob: bytes, raw: Image.Image, pixels: int) -> dict[str, float
     }
 
 
-def _bits_per_channel(raw: Image.Image, blob: bytes) -> int:
+def bits_per_channel(raw: Image.Image, blob: bytes) -> int:
     """In the file; of more than 8 Pillow often hands us 8."""
     if raw.format == "PNG":
         return blob[24]  # bit depth in IHDR

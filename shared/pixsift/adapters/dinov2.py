@@ -1,10 +1,10 @@
 """DINOv2 (small, base, large, giant, with or without registers) through transformers.
 
 Weights are safetensors only, never pickle; no code of a repository is ever run; a hub repository
-is pinned by its commit, and the hash of the weights is part of the embedding space. The embedding
-is the CLS token after the last layer norm. Preprocessing is ours: the decoder resizes the whole
-frame to a square (the reference processor cuts the borders off, where a robot sees things too),
-and normalization is the reference's.
+is pinned by its commit, and the hash of weights and architecture is part of the embedding space.
+The embedding is the CLS token after the last layer norm. Preprocessing is ours: the decoder resizes
+the whole frame to a square (the reference processor cuts the borders off, where a robot sees things
+too), and normalization is the reference's.
 """
 
 import hashlib
@@ -18,9 +18,15 @@ import torch
 
 from pixsift.adapters.decode_recipe import recipe_id
 from pixsift.adapters.torch_batches import Forward, Normalization, TorchBatches
-from pixsift.adapters.torch_device import choose_dtype, half_precision, pick_device, set_threads
+from pixsift.adapters.torch_device import (
+    choose_dtype,
+    device_errors,
+    half_precision,
+    pick_device,
+    set_threads,
+)
 from pixsift.core.images import Pixels
-from pixsift.errors import DependencyDownError, UserError
+from pixsift.errors import DependencyDownError, PixsiftError, UserError
 from pixsift.ports import EmbeddingResult, EmbeddingSpace
 
 SIDE = 224
@@ -29,6 +35,10 @@ NORMALIZATION = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.2
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
 Pooling = Literal["cls", "mean"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+VOLATILE_KEYS = (
+    "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version",
+)  # fmt: skip
+"""What config.json says about its own history; everything else may change a vector."""
 _FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 
@@ -49,17 +59,19 @@ class Dinov2Embedder:
         """name: folder or repository. revision: the hub commit, 40 hex digits.
 
         Raises UserError for an unpinned repository, a folder without safetensors, another kind of
-        model or incomplete weights; DependencyDownError when the hub does not answer.
+        model, incomplete weights or a model that does not compile; DependencyDownError when the
+        hub does not answer.
         """
         folder = locate(name, revision)
         config = read_config(folder)
+        is_local = Path(name).is_dir()
         if side % config["patch_size"]:
             raise UserError(f"side {side} is no multiple of the patch size {config['patch_size']}")
         self.input_side = side
         self.batch_size = max_batch
         self.space = EmbeddingSpace(
-            model=name.rstrip("/").rsplit("/", 1)[-1] if Path(name).is_dir() else name,
-            revision=revision or "local",
+            model=name.rstrip("/").rsplit("/", 1)[-1] if is_local else name,
+            revision="local" if is_local else revision,
             weights_sha256=hash_weights(folder),
             recipe_id=recipe_id(side),
             pooling=pooling,
@@ -67,11 +79,14 @@ class Dinov2Embedder:
         )
         target = pick_device(device)
         set_threads()
-        model = load_model(folder, config["model_type"]).to(target)
+        model = load_model(folder, config["model_type"])
         forward = _pooled(model, pooling)
-        self.dtype = choose_dtype(model, forward, half_precision(target), side=side, device=target)
+        with device_errors():
+            self.dtype = choose_dtype(
+                model.to(target), forward, half_precision(target), side=side, device=target
+            )
         self._batches = TorchBatches(
-            forward=torch.compile(forward, dynamic=False) if compiled else forward,
+            forward=forward,
             forward_float32=lambda: _pooled(load_model(folder, config["model_type"]), pooling),
             normalization=NORMALIZATION,
             side=side,
@@ -80,6 +95,8 @@ class Dinov2Embedder:
             dtype=self.dtype,
             max_batch=max_batch,
         )
+        if compiled:
+            _compile(self._batches)
 
     def embed(self, images: Sequence[Pixels]) -> EmbeddingResult:
         """images: each (S, S, 3) uint8 with S = ``input_side``."""
@@ -129,14 +146,17 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def hash_weights(folder: Path) -> str:
-    """Hex SHA-256 over name and content of the safetensors files, in order of name."""
+    """Hex SHA-256 over name and content of the safetensors files, in order of name, and what
+    config.json says of the architecture: other heads over the same weights are another model.
+    """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(
             f"{folder} holds no safetensors file; pickled weights (.bin, .pt) are not loaded"
         )
     _check_index(folder, {file.name for file in files})
-    digest = hashlib.sha256()
+    config = {k: v for k, v in read_config(folder).items() if k not in VOLATILE_KEYS}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for file in files:
         digest.update(file.name.encode() + b"\0")
         with file.open("rb") as stream:
@@ -187,6 +207,25 @@ def load_model(folder: Path, model_type: str) -> torch.nn.Module:
         )
     loaded: torch.nn.Module = model.eval()
     return loaded
+
+
+def _compile(batches: TorchBatches) -> None:
+    """Compile for every batch size now: torch would do it at the first image of each."""
+    config = torch._dynamo.config
+    # Beyond its limit torch leaves further sizes uncompiled.
+    config.recompile_limit = max(config.recompile_limit, len(batches.sizes))
+    batches.forward = torch.compile(batches.forward, dynamic=False)
+    try:
+        with device_errors():
+            batches.warm_up()
+    except PixsiftError:
+        raise
+    except Exception as error:  # of dynamo, of inductor, of the compiler it calls
+        said = str(error).partition("\n")[0]
+        raise UserError(
+            f"the model cannot be compiled ({type(error).__name__}: {said}): install a C compiler "
+            "(gcc), or leave PIXSIFT_TORCH_COMPILE off"
+        ) from error
 
 
 def _pooled(model: torch.nn.Module, pooling: Pooling) -> Forward:

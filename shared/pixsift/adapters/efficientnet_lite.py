@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pixsift.adapters.decode_recipe import recipe_id
 from pixsift.adapters.torch_batches import Normalization, TorchBatches
-from pixsift.adapters.torch_device import pick_device, set_threads
+from pixsift.adapters.torch_device import device_errors, pick_device, set_threads
 from pixsift.core.images import Pixels
 from pixsift.errors import UserError
 from pixsift.ports import EmbeddingResult, EmbeddingSpace
@@ -54,7 +54,8 @@ class EfficientNetLiteEmbedder:
         )
         target = pick_device(device)
         set_threads()
-        model = _load(path).to(target)
+        with device_errors():
+            model = _load(path).to(target)
         self._batches = TorchBatches(
             forward=model,
             forward_float32=lambda: _load(path),

@@ -18,6 +18,9 @@ from pixsift.core.images import Pixels
 MARGIN = 0.06
 """Share of each side kept back as "what the camera saw beyond the border"."""
 
+RECOLORINGS = (120, 180)
+"""Degrees by which hues are turned, to see whether the same shape in another color passes."""
+
 Rng = np.random.Generator
 Edit = Callable[[Image.Image, float, Rng], Image.Image]
 
@@ -43,6 +46,16 @@ def edited_jpeg(picture: Image.Image, edit: GradedEdit, grade: int, seed: int) -
     strength = edit.strengths[grade]
     result = edit.apply(picture, strength, rng)
     return _jpeg(result, int(strength) if edit.name == "recompress" else 92)
+
+
+def recolored_jpeg(picture: Image.Image, degrees: int) -> bytes:
+    """The reference with every hue turned by ``degrees``: the same shapes, other colors.
+
+    No copy: a red part is not a blue one. Grays stay as they are.
+    """
+    hue, *rest = _plain(picture).convert("HSV").split()
+    turned = hue.point([(level + round(degrees * 256 / 360)) % 256 for level in range(256)])
+    return _jpeg(Image.merge("HSV", (turned, *rest)).convert("RGB"), 92)
 
 
 def _jpeg(picture: Image.Image, quality: int) -> bytes:

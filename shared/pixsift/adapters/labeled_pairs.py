@@ -1,21 +1,33 @@
 """Builds labeled pairs from a folder of pictures, by the decoder and embedder of an upload.
 
 Positives: each picture against graded edits of itself. Distinct: every pair of different pictures,
-and frames of a sequence that are far enough apart. The folder is trusted: the edits are made here,
-with Pillow, before the decoder's child processes see any bytes.
+and frames of a sequence that are far enough apart. Recolored pictures are told apart from both:
+they are made up, so they must not weigh in a precision over real pairs. The folder is trusted: the
+edits are made here, with Pillow, before the decoder's child processes see any bytes.
 """
 
 import re
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pixsift.adapters.decode import DecoderPool
-from pixsift.adapters.graded_edits import EDITS, edited_jpeg, reference_jpeg
+from pixsift.adapters.decode_color import to_srgb, transposed
+from pixsift.adapters.decode_formats import RefusedError, read_exif
+from pixsift.adapters.decode_recipe import bits_per_channel
+from pixsift.adapters.graded_edits import (
+    EDITS,
+    RECOLORINGS,
+    edited_jpeg,
+    recolored_jpeg,
+    reference_jpeg,
+)
 from pixsift.core.calibration import LabeledPairs
 from pixsift.core.images import DecodedImage, Pixels
 from pixsift.core.second_look import LookRule
@@ -28,6 +40,9 @@ LONGEST = 1024
 NEAR = 0.4
 """Distinct pairs beyond this distance are counted and not kept."""
 NOISE_IMAGES = 64
+PER_EDITED = 3 * len(EDITS) + len(RECOLORINGS)
+"""Images that are measured of an edited picture beside itself."""
+RECOLORED = "recolored"
 BURST_GAPS = (1, 2, 3, 5, 10, 20, 40)
 
 
@@ -39,7 +54,7 @@ class Measured:
     looks: list[bytes] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
     labels: list[tuple[int, str, int]] = field(default_factory=list)
-    """(picture, edit or "reference", grade)."""
+    """(picture, edit or "reference", grade); or (picture, RECOLORED, degrees)."""
     inputs: list[Pixels] = field(default_factory=list)
     """What the embedder saw of the first references, to measure its noise on."""
 
@@ -96,6 +111,8 @@ class Laboratory:
         for kind in EDITS if edit else ():
             for grade in range(3):
                 self._queue(edited_jpeg(image, kind, grade, picture), (picture, kind.name, grade))
+        for degrees in RECOLORINGS if edit else ():
+            self._queue(recolored_jpeg(image, degrees), (picture, RECOLORED, degrees))
 
     def finish(self) -> Measured:
         """Measure what still waits."""
@@ -142,14 +159,14 @@ def label_pairs(
     """
     unit = _unit(measured.rows)
     references = {p: i for i, (p, kind, _) in enumerate(measured.labels) if kind == "reference"}
-    kept: list[tuple[float, bool, bool, str, int, int]] = []
+    kept: list[tuple[float, bool, bool, str, int, int, int]] = []
     for index, (picture, kind, grade) in enumerate(measured.labels):
-        if kind == "reference" or picture not in references:
+        if kind in ("reference", RECOLORED) or picture not in references:
             continue
         other = references[picture]
         distance = float(1 - unit[index] @ unit[other])
         agrees = rule.agrees(distance, measured.looks[index], measured.looks[other])
-        kept.append((distance, agrees, True, kind, grade, picture))
+        kept.append((distance, agrees, True, kind, grade, picture, picture))
     far = 0
     pictures = sorted(references)
     rows = unit[[references[p] for p in pictures]]
@@ -165,8 +182,8 @@ def label_pairs(
                 far += 1
                 continue
             agrees = rule.agrees(distance, measured.looks[a], measured.looks[b])
-            kept.append((distance, agrees, False, "distinct", -1, picture))
-    columns = list(zip(*kept, strict=True)) if kept else [()] * 6
+            kept.append((distance, agrees, False, "distinct", -1, picture, other))
+    columns = list(zip(*kept, strict=True)) if kept else [()] * 7
     return LabeledPairs(
         np.array(columns[0], np.float64),
         np.array(columns[1], np.bool_),
@@ -174,6 +191,7 @@ def label_pairs(
         tuple(columns[3]),
         np.array(columns[4], np.intp),
         np.array(columns[5], np.intp),
+        np.array(columns[6], np.intp),
         far_distinct=far,
     )
 
@@ -216,6 +234,30 @@ def burst_report(
     return report
 
 
+def recolor_report(
+    measured: Measured, rule: LookRule, epsilon: float
+) -> list[dict[str, float | int]]:
+    """How often a picture in other colors is taken for itself, by the turn of its hues."""
+    unit = _unit(measured.rows)
+    references = {p: i for i, (p, kind, _) in enumerate(measured.labels) if kind == "reference"}
+    pairs: dict[int, list[tuple[float, bool]]] = {}
+    for index, (picture, kind, degrees) in enumerate(measured.labels):
+        if kind == RECOLORED and picture in references:
+            other = references[picture]
+            distance = float(1 - unit[index] @ unit[other])
+            agrees = rule.agrees(distance, measured.looks[index], measured.looks[other])
+            pairs.setdefault(degrees, []).append((distance, agrees))
+    return [
+        {
+            "degrees": degrees,
+            "pairs": len(found),
+            "within_epsilon": float(np.mean([d <= epsilon for d, _ in found])),
+            "duplicates": float(np.mean([d <= epsilon and agrees for d, agrees in found])),
+        }
+        for degrees, found in sorted(pairs.items())
+    ]
+
+
 def measure_noise(embedder: Embedder, images: Sequence[Pixels], *, seed: int = 0) -> float:
     """Largest distance of an image to itself across batch sizes 1, 7, 32 and positions.
 
@@ -236,11 +278,19 @@ def measure_noise(embedder: Embedder, images: Sequence[Pixels], *, seed: int = 0
 
 
 def _open(path: Path) -> Image.Image:
+    """Upright and in 8-bit sRGB, by the decoder's own rules, but large. Raises UserError."""
     try:
-        with Image.open(path) as image:
+        blob = path.read_bytes()
+        with Image.open(BytesIO(blob)) as image:
             image.draft("RGB", (LONGEST, LONGEST))
-            picture = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+            image.load()
+            orientation = read_exif(image, []).orientation
+            bits = bits_per_channel(image, blob)
+            picture = transposed(to_srgb(image, image.info, bits, []), orientation)
+    except (
+        OSError, ValueError, SyntaxError, EOFError, struct.error, RefusedError,
+        Image.DecompressionBombError,
+    ) as error:  # fmt: skip
         raise UserError(f"{path} is no sound picture ({error}): take it away") from error
     picture.thumbnail((LONGEST, LONGEST))
     return picture

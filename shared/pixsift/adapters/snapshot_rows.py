@@ -54,6 +54,7 @@ class Snapshot:
     announced_at: datetime | None
     space_id: str
     epsilon: float | None
+    second_look: Any
     calibration: Any
     images: int
     copied: int

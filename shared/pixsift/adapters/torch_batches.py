@@ -4,6 +4,7 @@ Images go to the device as uint8 (a quarter of the bytes of float32) and are nor
 Batches have one of a few fixed sizes: on a GPU the last one is padded, so that nothing is compiled
 or planned anew for a ragged tail; on a CPU, where padding would cost real work, the tail is split.
 Out of memory halves the largest size and goes on; after a run of clean batches it doubles again.
+No room for a single image, or a device that fails, says nothing about the image: DeviceLostError.
 A row that is not finite is computed once more alone, in float32; what is still not finite, or has
 no length, is an outcome of its own image (``embed_nonfinite``, ``embed_zero``) and never of its
 batch. Normalization to unit length happens here and nowhere else.
@@ -16,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixsift.adapters.torch_device import device_errors, is_out_of_memory
 from pixsift.core.images import Pixels
-from pixsift.errors import TransientError
+from pixsift.errors import DeviceLostError
 from pixsift.ports import EmbeddingResult
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -43,7 +45,7 @@ class TorchBatches:
 
     forward: Forward
     forward_float32: Callable[[], Forward]
-    """Builds (or returns) the float32 model on the CPU; called only when a row is not finite."""
+    """Builds the float32 model on the CPU; called once, and only when a row is not finite."""
     normalization: Normalization
     side: int
     dimension: int
@@ -52,6 +54,7 @@ class TorchBatches:
     max_batch: int
     _limit: int = field(init=False)
     _clean: int = field(init=False, default=0)
+    _built_float32: Forward | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._limit = self.max_batch
@@ -61,12 +64,39 @@ class TorchBatches:
         self._shift = (-mean / std).view(1, 3, 1, 1)
 
     def embed(self, images: Sequence[Pixels]) -> EmbeddingResult:
-        """images: each (S, S, 3) uint8. Raises ValueError for another shape or type."""
+        """images: each (S, S, 3) uint8. Raises ValueError for another shape or type, and
+        DeviceLostError when the device fails or has no room for a single image.
+        """
         for image in images:
             if image.shape != (self.side, self.side, 3) or image.dtype != np.uint8:
                 raise ValueError(
                     f"expected ({self.side}, {self.side}, 3) uint8, got {image.shape} {image.dtype}"
                 )
+        with device_errors():  # a GPU may report a failure at any later call
+            return self._finish(images, self._rows(images))
+
+    @property
+    def sizes(self) -> list[int]:
+        """The batch sizes in use, ascending."""
+        return sorted({self._next_size(remaining) for remaining in range(1, self._limit + 1)})
+
+    def warm_up(self) -> None:
+        """Run every batch size once, so that a lazy compiler works now and not in live traffic.
+
+        A size for which there is no memory is left out, like the larger ones. Raises what the
+        forward pass raises.
+        """
+        black = np.zeros((self.side, self.side, 3), np.uint8)
+        for size in self.sizes:
+            try:
+                self._run([black], size).cpu()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                return
+
+    def _rows(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
+        """(N, D), not yet of unit length."""
         pending: list[torch.Tensor] = []  # on a GPU, fetched at the end: uploads overlap the work
         start = 0
         while start < len(images):
@@ -74,7 +104,9 @@ class TorchBatches:
             taken = images[start : start + size]
             try:
                 pending.append(self._run(taken, size))
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 out_of_memory = True
             else:
                 out_of_memory = False
@@ -87,7 +119,7 @@ class TorchBatches:
         rows = np.empty((len(images), self.dimension), np.float32)
         if pending:
             rows[:] = torch.cat(pending).float().cpu().numpy()
-        return self._finish(images, rows)
+        return rows
 
     def _next_size(self, remaining: int) -> int:
         """A power of two (or the limit): padded up on a GPU, split down on a CPU."""
@@ -122,7 +154,9 @@ class TorchBatches:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self._limit == 1:
-            raise TransientError("out of memory with a single image on the device")
+            raise DeviceLostError(
+                "the device has no memory for one image; only a new process can go on"
+            )
         self._limit //= 2
         self._clean = 0
 
@@ -147,7 +181,8 @@ class TorchBatches:
 
     def _alone_in_float32(self, image: Pixels) -> NDArray[np.float32]:
         pixels = torch.from_numpy(image.copy())[None]
+        self._built_float32 = self._built_float32 or self.forward_float32()
         with torch.inference_mode():
-            row = self.forward_float32()(self._normalize(pixels, torch.float32))
+            row = self._built_float32(self._normalize(pixels, torch.float32))
         result: NDArray[np.float32] = row[0].float().cpu().numpy()
         return result

@@ -8,16 +8,21 @@ remain comparable.
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from pixsift.errors import UserError
+from pixsift.errors import DeviceLostError, UserError
 
 MIN_FIDELITY = 0.999
 """Least cosine between half and full precision, over the probe images."""
 PROBES = 8
+_DEVICE_ERRORS = ("cuda error", "cuda driver error", "triton error", "cublas", "cudnn")
+"""How torch's messages about a failing GPU start, in lower case; torch.AcceleratorError, which says
+it by its type, exists since 2.8 and not for the libraries on top of CUDA."""
+_NO_MEMORY = ("out of memory", "alloc_failed")
 
 
 def pick_device(name: str) -> torch.device:
@@ -58,6 +63,34 @@ def usable_processors(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     except (OSError, ValueError, ZeroDivisionError):
         pass  # no cgroup v2, or "max": no quota
     return max(1, count)
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Turn what torch raises when the device fails, or has no memory left, into DeviceLostError.
+
+    Where a smaller batch may help, ask :func:`is_out_of_memory` first, inside.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (is_out_of_memory(error) or _is_device_error(error)):
+            raise
+        said = str(error).partition("\n")[0]
+        raise DeviceLostError(f"the device fails: {said}; only a new process can go on") from error
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a smaller batch may work: torch's own allocator says so, or CUDA's libraries."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or (
+        _is_device_error(error) and any(words in text for words in _NO_MEMORY)
+    )
+
+
+def _is_device_error(error: RuntimeError) -> bool:
+    by_type = getattr(torch, "AcceleratorError", ())
+    return isinstance(error, by_type) or str(error).lower().startswith(_DEVICE_ERRORS)
 
 
 def half_precision(device: torch.device) -> Sequence[torch.dtype]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pixsift.adapters.mirror import BLOCK_ROWS
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.resident_search import ResidentSearch
+from pixsift.adapters.torch_device import device_errors
 
 
 class TorchBlocks:
@@ -19,6 +20,7 @@ class TorchBlocks:
         self._device = torch.device(device)
         self._blocks: list[torch.Tensor] = []
 
+    @device_errors()
     def put(self, row: int, vectors: NDArray[np.float32]) -> None:
         """See ``Blocks.put``."""
         block, start = divmod(row, BLOCK_ROWS)
@@ -26,12 +28,14 @@ class TorchBlocks:
             self._blocks.append(torch.empty((BLOCK_ROWS, self._dimension), device=self._device))
         self._blocks[block][start : start + len(vectors)] = torch.from_numpy(vectors)
 
+    @device_errors()
     def move(self, source: int, target: int) -> None:
         """See ``Blocks.move``."""
         from_block, from_row = divmod(source, BLOCK_ROWS)
         to_block, to_row = divmod(target, BLOCK_ROWS)
         self._blocks[to_block][to_row] = self._blocks[from_block][from_row]
 
+    @device_errors()
     def hits(
         self, queries: NDArray[np.float32], count: int, least: float
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -38,6 +38,8 @@ class LabeledPairs:
     """0 mild, 1 medium, 2 strong; -1 for distinct pairs."""
     picture: NDArray[np.intp]
     """Which picture the pair is about: pairs of one picture are not independent."""
+    other: NDArray[np.intp]
+    """The other picture of a distinct pair; the same one where the pair is positive."""
     far_distinct: int = 0
     """Distinct pairs beyond every epsilon of interest, counted and not kept."""
 
@@ -52,8 +54,9 @@ class LabeledPairs:
         return len(self.distance) - self.positives + self.far_distinct
 
     def of_pictures(self, pictures: set[int]) -> "LabeledPairs":
-        """The pairs about ``pictures``; far distinct pairs are left out."""
-        chosen = np.isin(self.picture, sorted(pictures))
+        """The pairs with one of ``pictures`` on either side; far distinct pairs are left out."""
+        of = sorted(pictures)
+        chosen = np.isin(self.picture, of) | np.isin(self.other, of)
         return LabeledPairs(
             self.distance[chosen],
             self.agrees[chosen],
@@ -61,6 +64,7 @@ class LabeledPairs:
             tuple(kind for kind, keep in zip(self.kind, chosen, strict=True) if keep),
             self.grade[chosen],
             self.picture[chosen],
+            self.other[chosen],
         )
 
 
@@ -199,6 +203,8 @@ class Calibration:
     recall_by_edit: dict[str, list[float | None]] = field(default_factory=dict)
     per_camera: dict[str, dict[str, Any]] = field(default_factory=dict)
     sequences: list[dict[str, Any]] = field(default_factory=list)
+    recolored: list[dict[str, Any]] = field(default_factory=list)
+    """Share of pictures with turned hues that are taken for copies, by turn."""
 
     def to_json(self) -> dict[str, Any]:
         """What ``from_json`` reads and ``collection create --calibration`` stores."""
@@ -219,11 +225,46 @@ class Calibration:
             calibration = cls(**values)
         except TypeError as error:
             raise ValueError(f"not a calibration: {error}") from error
-        if calibration.second_look is not None:
-            LookRule.from_json(calibration.second_look)
-        if not 0 <= calibration.epsilon <= 2:
-            raise ValueError(f"epsilon {calibration.epsilon} is no cosine distance")
+        look, epsilon, noise = calibration.second_look, calibration.epsilon, calibration.noise
+        if look is not None and not isinstance(look, dict):
+            raise ValueError(f"second_look is a second-look rule or null, not {look!r}")
+        if look is not None:
+            LookRule.from_json(look)
+        if not (_is_number(epsilon) and 0 <= epsilon <= 2):
+            raise ValueError(f"epsilon is a cosine distance from 0 to 2, not {epsilon!r}")
+        if noise is not None and not (_is_number(noise) and noise >= 0):
+            raise ValueError(f"noise of a calibration is a distance or null, not {noise!r}")
         return calibration
+
+
+def vouches_for(
+    calibration: Mapping[str, Any] | None, epsilon: float, second_look: Mapping[str, Any] | None
+) -> bool:
+    """Whether a stored calibration measured this very epsilon and second look."""
+    return (
+        calibration is not None
+        and calibration["epsilon"] == epsilon
+        and _rule(calibration["second_look"]) == _rule(second_look)
+    )
+
+
+def noise_warning(epsilon: float, noise: float | None) -> str | None:
+    """What to say where the embedder's own noise may decide; None where it cannot, or where
+    nobody measured it. noise: of the model's calibration."""
+    if noise is None or exceeds_noise(epsilon, noise):
+        return None
+    return (
+        f"epsilon {epsilon:g} is not {NOISE_MARGIN:g} times the embedder's own noise "
+        f"({noise:.2g}): whether a copy is found may depend on the batch that it came in"
+    )
+
+
+def _rule(stored: Mapping[str, Any] | None) -> LookRule | None:
+    return None if stored is None else LookRule.from_json(stored)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def exceeds_noise(epsilon: float, noise: float) -> bool:

@@ -66,7 +66,8 @@ UPDATE snapshot_request SET snapshot_id = %(snapshot_id)s, error = NULL
 -- One snapshot with its progress.
 SELECT s.snapshot_id, s.collection_id, c.name AS collection, s.generation, s.request_id, s.name,
        s.request, s.spec_hash, s.seed, s.at_seq, s.state, s.error, s.report, s.location, s.fence,
-       s.created_at, s.published_at, s.announced_at, c.space_id, g.epsilon, c.calibration,
+       s.created_at, s.published_at, s.announced_at, c.space_id, g.epsilon, g.second_look,
+       c.calibration,
        (SELECT count(*) FROM snapshot_item i WHERE i.snapshot_id = s.snapshot_id) AS images,
        (SELECT count(*) FROM snapshot_item i
          WHERE i.snapshot_id = s.snapshot_id AND i.copy_state = 'copied') AS copied

@@ -13,7 +13,7 @@ from PIL import Image
 from pixsift.adapters import dinov2
 from pixsift.adapters.dinov2 import NORMALIZATION, Dinov2Embedder, hash_weights
 from pixsift.adapters.models import load_embedder
-from pixsift.adapters.torch_batches import TorchBatches
+from pixsift.adapters.torch_batches import Forward, TorchBatches
 from pixsift.errors import DependencyDownError, UserError
 from tiny_dinov2 import save_tiny
 
@@ -108,6 +108,30 @@ def test_space__follows_the_weights_not_the_folder(tiny: Path, tmp_path: Path) -
     assert spaces[0] == spaces[1] != spaces[2]
 
 
+def test_space__of_a_folder_has_no_revision(tiny: Path) -> None:
+    """PIXSIFT_MODEL_REVISION may be left over from a repository."""
+    spaces = [Dinov2Embedder(str(tiny), revision=r, device="cpu").space for r in ("", "0" * 40)]
+    assert spaces[0] == spaces[1]
+    assert spaces[0].revision == "local"
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"num_attention_heads": 1}, False),
+        ({"layer_norm_eps": 1e-3}, False),
+        ({"transformers_version": "9.9", "torch_dtype": "float16", "_name_or_path": "x"}, True),
+    ],
+)
+def test_hash_weights__covers_the_architecture_and_not_its_history(
+    tiny: Path, tmp_path: Path, change: dict[str, object], same: bool
+) -> None:
+    folder = save_tiny(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(dict(reversed((config | change).items()))))
+    assert (hash_weights(folder) == hash_weights(tiny)) is same
+
+
 def test_load_embedder__other_weights_than_expected_are_refused(tiny: Path) -> None:
     expected = hash_weights(tiny)
     assert load_embedder(str(tiny), device="cpu", weights_sha256=expected.upper()).input_side == 224
@@ -187,6 +211,41 @@ def test_load__a_compiled_model_gives_the_same_rows(tiny: Path) -> None:
     before = plain.embed(images).embeddings
     plain._batches.forward = torch.compile(plain._batches.forward, backend="eager")
     np.testing.assert_allclose(plain.embed(images).embeddings, before, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_batch", [4, 1024])
+def test_load__compiles_every_batch_size_at_start(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, max_batch: int
+) -> None:
+    calls: list[int] = []
+
+    def compiled(forward: Forward, **options: object) -> Forward:
+        def run(batch: torch.Tensor) -> torch.Tensor:
+            calls.append(len(batch))
+            return torch.ones(len(batch), 1)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    Dinov2Embedder(str(tiny), device="cpu", max_batch=max_batch, compiled=True)
+    assert calls == [1 << n for n in range(max_batch.bit_length())]
+    assert torch._dynamo.config.recompile_limit >= len(calls)
+
+
+def test_load__a_model_that_does_not_compile_is_a_users_mistake(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not an outcome of every image: torch compiles at the first batch of each size."""
+
+    def compiled(forward: Forward, **options: object) -> Forward:
+        def run(batch: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(UserError, match=r"C compiler\.\): install.*PIXSIFT_TORCH_COMPILE"):
+        load_embedder(str(tiny), device="cpu", max_batch=2, compiled=True)
 
 
 def test_locate__takes_the_pinned_commit_and_no_pickles_from_the_hub(

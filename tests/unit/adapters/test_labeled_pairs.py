@@ -5,14 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from pixsift.adapters.labeled_pairs import (
     Frame,
     Measured,
+    _open,
     burst_report,
     frames_of,
     label_pairs,
     list_pictures,
+    recolor_report,
 )
 from pixsift.core.second_look import LookRule
 from pixsift.errors import UserError
@@ -66,6 +69,48 @@ def test_label_pairs__the_same_pixels_twice_are_no_distinct_pair() -> None:
 
 def test_label_pairs__an_edit_whose_reference_failed_is_left_out() -> None:
     assert label_pairs(measured((0, 0, "crop", 1)), AGREE, frames=[None], sequence_gap=1).kind == ()
+
+
+def test_recolor_report__other_colors_are_told_and_are_no_labeled_pair() -> None:
+    found = measured(
+        (0, 0, "reference", -1), (3, 0, "recolored", 120), (30, 0, "recolored", 180)
+    )  # fmt: skip
+    assert label_pairs(found, AGREE, frames=[None], sequence_gap=1).kind == ()
+    report = recolor_report(found, AGREE, epsilon=float(1 - np.cos(np.deg2rad(7))))
+    assert [(row["degrees"], row["pairs"], row["duplicates"]) for row in report] == [
+        (120, 1, 1.0),
+        (180, 1, 0.0),
+    ]
+
+
+def _deep(path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 0x4000, np.uint16)).save(path)
+
+
+def test_open__sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    _deep(tmp_path / "deep.png")
+    assert np.unique(np.asarray(_open(tmp_path / "deep.png"))).tolist() == [0x40]
+
+
+def test_open__lies_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    assert _open(tmp_path / "turned.jpg").size == (4, 8)
+
+
+@pytest.mark.parametrize("blob", [b"BM" + bytes(52), b"\x89PNG\r\n\x1a\n" + bytes(30), b""])
+def test_open__a_broken_picture_is_a_users_mistake(blob: bytes, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(blob)
+    with pytest.raises(UserError, match=r"broken\.png is no sound picture"):
+        _open(tmp_path / "broken.png")
+
+
+def test_open__so_is_a_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _deep(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
+    with pytest.raises(UserError, match=r"large\.png"):
+        _open(tmp_path / "large.png")
 
 
 def test_burst_report__tells_what_becomes_of_a_burst() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pixsift.adapters import torch_batches
 from pixsift.adapters.torch_batches import Forward, Normalization, TorchBatches
-from pixsift.errors import TransientError
+from pixsift.errors import DeviceLostError
 
 SIDE = 4
 
@@ -103,9 +103,48 @@ def test_embed__the_batch_grows_again_slowly(monkeypatch: pytest.MonkeyPatch) ->
     assert recorder.sizes == [2, 4, 4, 4, 8, 8, 8]
 
 
-def test_embed__no_memory_for_one_image_goes_back_to_the_queue() -> None:
-    with pytest.raises(TransientError, match="single image"):
+def test_embed__no_memory_for_one_image_is_the_devices_trouble_not_the_images() -> None:
+    with pytest.raises(DeviceLostError, match="one image"):
         make(Recorder(capacity=0)).embed(images(2))
+
+
+def _raise(error: Exception) -> Forward:
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    return forward
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+        getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: the launch timed out"),
+    ],
+)
+def test_embed__a_failing_device_is_told_from_a_bug(error: RuntimeError) -> None:
+    with pytest.raises(DeviceLostError, match=r"the device fails: (CUDA|cuDNN) error") as told:
+        make(_raise(error)).embed(images(2))
+    assert "\n" not in str(told.value)
+
+
+def test_embed__any_other_error_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        make(_raise(RuntimeError("shapes do not match"))).embed(images(1))
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"]
+)
+def test_embed__a_library_without_memory_gets_smaller_batches(words: str) -> None:
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 2:
+            raise RuntimeError(words)
+        return colors(batch)
+
+    np.testing.assert_allclose(make(forward).embed(images(9)).embeddings, expected(9), atol=1e-6)
 
 
 def _spoil(index: int, value: float) -> Forward:
@@ -123,6 +162,23 @@ def test_embed__a_row_that_is_not_finite_is_saved_by_float32(value: float) -> No
     result = make(_spoil(2, value)).embed(images(4))
     assert result.failures == {}
     np.testing.assert_allclose(result.embeddings, expected(4), atol=1e-6)
+
+
+def test_embed__the_float32_model_is_built_once() -> None:
+    built: list[Forward] = []
+    batches = make(_constant(float("nan")))
+    batches.forward_float32 = lambda: built.append(colors) or colors  # type: ignore[func-returns-value]
+    batches.embed(images(5))
+    assert len(built) == 1
+
+
+def test_warm_up__runs_every_size_once_up_to_what_fits() -> None:
+    recorder = Recorder()
+    make(recorder, max_batch=12).warm_up()
+    assert recorder.sizes == [1, 2, 4, 8, 12]
+    small = Recorder(capacity=5)
+    make(small, max_batch=12).warm_up()
+    assert small.sizes == [1, 2, 4, 8]
 
 
 def _constant(value: float) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,8 @@ from pixsift.adapters.torch_device import (
     probe_images,
     usable_processors,
 )
-from pixsift.errors import UserError
+from pixsift.adapters.torch_resident_search import TorchBlocks
+from pixsift.errors import DeviceLostError, UserError
 
 
 @pytest.mark.parametrize("name", ["tpu-ish", "mps", "cuda:99"])
@@ -73,3 +75,17 @@ def test_fidelity__nothing_that_is_not_a_number_counts_as_faithful() -> None:
 def test_probe_images__differ_and_do_not_change() -> None:
     assert torch.equal(probe_images(56), probe_images(56))
     assert len({float(image.std()) for image in probe_images(56)}) == 8
+
+
+def test_device_errors__guard_the_search_on_the_device_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    blocks = TorchBlocks(2, "cpu")
+    monkeypatch.setattr(torch, "from_numpy", fail)
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        blocks.hits(np.ones((1, 2), np.float32), 0, 0.5)
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        blocks.put(0, np.ones((1, 2), np.float32))

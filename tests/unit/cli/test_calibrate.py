@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from pixsift.core.calibration import Calibration
 from pixsift.errors import UserError
+from pixsift_cli import calibrate
 from pixsift_cli.main import app
 
 
@@ -51,6 +52,7 @@ def test_calibrate__writes_what_a_collection_can_store(tmp_path: Path) -> None:
     assert calibration.noise is not None
     assert set(calibration.per_camera) == {"cam1", "cam2"}
     assert [row["gap"] for row in calibration.sequences] == [1, 2]
+    assert [(row["degrees"], row["pairs"]) for row in calibration.recolored] == [(120, 4), (180, 4)]
     assert drawn.read_text().startswith("<svg")
 
 
@@ -76,20 +78,23 @@ def test_calibrate__a_camera_pattern_needs_its_group(tmp_path: Path, pattern: st
             "--camera-pattern", pattern)  # fmt: skip
 
 
+@pytest.mark.parametrize("option", ["--out", "--chart"])
+@pytest.mark.parametrize("file", ["absent/x.json", "."])
+def test_calibrate__where_it_writes_is_checked_before_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, file: str
+) -> None:
+    monkeypatch.setattr(calibrate, "_measure", lambda *_: pytest.fail("it measured"))
+    with pytest.raises(UserError, match="name a file in a folder that exists"):
+        run("--model", "stub", "--images", save_pictures(tmp_path / "i", 1),
+            option, tmp_path / file)  # fmt: skip
+
+
+def test_cameras__a_group_that_took_no_part_is_no_camera() -> None:
+    assert calibrate._cameras([Path("cam1/a"), Path("b")], "(?P<camera>cam.)?") == ["cam1", ""]
+
+
 def test_calibrate__a_broken_picture_is_named(tmp_path: Path) -> None:
     images = save_pictures(tmp_path / "i", 1)
     (images / "z.jpg").write_bytes(b"\xff\xd8\xff nothing")
     with pytest.raises(UserError, match=r"z\.jpg"):
         run("--model", "stub", "--images", images)
-
-
-@pytest.mark.parametrize("option", ["--out", "--chart"])
-def test_calibrate__a_file_that_cannot_be_written_is_told_before_measuring(
-    tmp_path: Path, option: str
-) -> None:
-    # The folder of images is absent, too, and would be complained of next.
-    result = CliRunner().invoke(
-        app, ["calibrate", "--images", str(tmp_path / "no"), option, str(tmp_path / "no" / "x")]
-    )
-    assert isinstance(result.exception, UserError)
-    assert "cannot write" in str(result.exception)

@@ -122,8 +122,9 @@ def test_create__a_calibration_of_another_model_is_refused(run: Run, tmp_path: P
     assert status == 0, err
     assert json.loads(out)["epsilon"] == 0.07
     assert ", calibrated" in run("collection", "show", "mine")[1]
-    run("redecide", "mine", "--epsilon", "0.02")
-    assert "not calibrated (its calibration says 0.07)" in run("collection", "show", "mine")[1]
+    run("redecide", "mine", "--epsilon", "0.07", "--no-second-look")
+    said = "not calibrated (its calibration says 0.07, with a second look)"
+    assert said in run("collection", "show", "mine")[1]
     file.write_text(json.dumps(measured | {"weights_sha256": "other"}))
     status, _, err = run("collection", "create", "theirs", *source)
     assert status == 2
@@ -313,3 +314,16 @@ def test_explain__control_characters_of_a_key_do_not_reach_the_terminal(
     assert "\x1b" not in out
     assert "site-a/\\x1b[2J.jpg" in out
     assert "\x1b" not in run("explain", f"s3://raw/{key}x")[2]
+
+
+def test_epsilon__near_the_embedders_own_noise_is_warned_of(run: Run, tmp_path: Path) -> None:
+    measured = default_calibration(StubEmbedder().space).to_json()
+    file = tmp_path / "calibration.json"
+    file.write_text(json.dumps(measured | {"calibrated": True, "noise": 0.001}))
+    source = ("--source", "s3://raw", "--calibration", str(file))
+    assert "warning" not in run("collection", "create", "sound", *source)[2]
+    for command in (("collection", "create", "noisy", *source), ("whatif", "sound"),
+                    ("redecide", "sound")):  # fmt: skip
+        status, _, err = run(*command, "--epsilon", "0.005")
+        assert status == 0
+        assert "epsilon 0.005 is not 10 times the embedder's own noise (0.001)" in err

@@ -32,9 +32,9 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
     return command
 
 
-def create(run: Run, *options: str | Path) -> dict[str, Any]:
+def create(run: Run, *options: str | Path, name: str = "c") -> dict[str, Any]:
     made: dict[str, Any] = json.loads(
-        run("collection", "create", "c", "--source", "s3://raw", "--json", *options)
+        run("collection", "create", name, "--source", "s3://raw", "--json", *options)
     )
     return made
 
@@ -74,6 +74,14 @@ def test_create__ones_own_calibration_and_an_epsilon_beside_it(run: Run, tmp_pat
             "--epsilon", "0.2", "--json")
     )  # fmt: skip
     assert (other["epsilon"], other["calibration"]) == (0.2, None)  # it vouches for its own only
+    create(run, "--calibration", file, "--second-look", "off", name="e")
+    assert "embedding alone, not calibrated" in run("collection", "show", "e")
+
+
+@pytest.mark.parametrize("rule", ['{"bias": null}', '{"bias": [1]}'])
+def test_create__a_rule_of_no_numbers_is_a_users_mistake(run: Run, rule: str) -> None:
+    with pytest.raises(UserError, match="--second-look: bias of a second-look rule is a finite"):
+        create(run, "--second-look", rule)
 
 
 @pytest.mark.parametrize(

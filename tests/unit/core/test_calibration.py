@@ -15,8 +15,10 @@ from pixsift.core.calibration import (
     bootstrap_recall,
     curve,
     exceeds_noise,
+    noise_warning,
     propose,
     recall_by_edit,
+    vouches_for,
     wilson,
 )
 from pixsift.core.calibration_chart import chart
@@ -41,6 +43,7 @@ def labeled(rows: list[tuple[float, bool, bool, str, int, int]], far: int = 0) -
         np.array(positive, np.bool_),
         kind,
         np.array(grade, np.intp),
+        np.array(picture, np.intp),
         np.array(picture, np.intp),
         far_distinct=far,
     )
@@ -122,6 +125,12 @@ def test_of_pictures__keeps_their_pairs_only() -> None:
     assert own.far_distinct == 0
 
 
+def test_of_pictures__a_pair_counts_for_both_sides() -> None:
+    """Else a camera's epsilon would depend on the order of the folders."""
+    pairs = replace(labeled(ROWS), other=np.full(len(ROWS), 7))
+    assert len(pairs.of_pictures({7}).distance) == len(ROWS)
+
+
 def calibration() -> Calibration:
     return Calibration(
         model="m",
@@ -144,12 +153,41 @@ def test_calibration__survives_storage() -> None:
         {"schema": "pixsift.calibration/9"},
         {"surprise": 1},
         {"epsilon": 3.0},
+        {"epsilon": "0.1"},
+        {"epsilon": None},
+        {"epsilon": float("nan")},
+        {"noise": "little"},
+        {"second_look": [1]},
+        {"second_look": {"bias": None}},
         {"second_look": {"unknown": 1}},
     ],
 )
 def test_calibration__what_is_none_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"calibration|epsilon|second-look"):
         Calibration.from_json(calibration().to_json() | change)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "second_look", "vouches"),
+    [
+        (0.1, LookRule().to_json(), True),
+        (0.1, {"version": 1} | LookRule().to_json(), True),
+        (0.2, LookRule().to_json(), False),
+        (0.1, None, False),  # the embedding alone is another rule
+        (0.1, LookRule(bias=-0.4).to_json(), False),
+    ],
+)
+def test_vouches_for__the_rule_it_measured(
+    epsilon: float, second_look: dict[str, float] | None, vouches: bool
+) -> None:
+    assert vouches_for(calibration().summary(), epsilon, second_look) is vouches
+    assert not vouches_for(None, epsilon, second_look)
+
+
+def test_noise_warning__below_ten_times_the_noise() -> None:
+    assert noise_warning(0.1, 0.0099) is None
+    assert "own noise (0.011)" in (noise_warning(0.1, 0.011) or "")
+    assert noise_warning(0.0, None) is None  # nobody measured
 
 
 def test_exceeds_noise__tenfold() -> None:

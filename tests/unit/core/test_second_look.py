@@ -1,6 +1,7 @@
 """The second look: signals of one image, and the rule for a pair."""
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pixsift.core.second_look import (
+    ANY_CHROMA,
     SIGNAL_BYTES,
     LookRule,
     comparable,
@@ -143,9 +145,18 @@ def test_agrees__without_comparable_signals_the_embedding_alone_decides(other: b
 def test_agrees__far_hashes_are_refused_whatever_the_weights() -> None:
     a, b = look_signals(scene(1)), look_signals(scene(50))
     bits = compare(a, b).hash_bits
-    always = LookRule(bias=100.0, max_hash_bits=bits)
+    always = LookRule(bias=100.0, max_hash_bits=bits, max_chroma=ANY_CHROMA)
     assert always.agrees(0, a, b)
-    assert not LookRule(bias=100.0, max_hash_bits=bits - 1).agrees(0, a, b)
+    assert not replace(always, max_hash_bits=bits - 1).agrees(0, a, b)
+
+
+def test_agrees__the_same_shapes_in_other_colors_are_no_copy() -> None:
+    image = scene(3)
+    image[..., 0] = np.clip(image[..., 0].astype(int) + 40, 0, 255)  # reddish
+    a, b = look_signals(image), look_signals(np.roll(image, 1, axis=-1))  # greenish
+    rule = LookRule(bias=100.0, max_hash_bits=64)
+    assert not rule.agrees(0, a, b)
+    assert replace(rule, max_chroma=ANY_CHROMA).agrees(0, a, b)
 
 
 def test_explain__tells_what_agrees_decided() -> None:
@@ -163,5 +174,13 @@ def test_from_json__survives_storage_and_refuses_what_it_does_not_know() -> None
         LookRule.from_json({"version": 99})
     with pytest.raises(ValueError, match="surprise"):
         LookRule.from_json({"surprise": 1.0})
-    with pytest.raises(ValueError, match="finite"):
-        LookRule.from_json({"bias": float("nan")})
+    for value in (float("nan"), None, [1], "0.5", True):
+        with pytest.raises(ValueError, match="bias of a second-look rule is a finite number"):
+            LookRule.from_json({"bias": value})
+
+
+def test_from_json__a_rule_from_before_the_chroma_limit_decides_as_it_did() -> None:
+    stored = LookRule().to_json()
+    del stored["max_chroma"]
+    assert LookRule.from_json(stored).max_chroma == ANY_CHROMA
+    assert LookRule.from_json({"bias": -0.4}) == LookRule(bias=-0.4)  # typed: the rest is default
