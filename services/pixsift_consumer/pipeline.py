@@ -49,6 +49,8 @@ class Limits:
     decode_threads: int = 2
     embed_batch: int = 16
     commit_batch: int = 64
+    commit_wait_seconds: float = 0.1
+    """The same for the commit: a transaction costs as much for one image as for ten."""
     batch_wait_seconds: float = 0.02
     """How long a batch that is not full waits for more, from its first arrival on."""
 
@@ -103,7 +105,9 @@ class Pipeline:
         )
         self._thumbnail = _Stage("thumbnail", self._run_thumbnail, 4, 1, 0)
         self._embed = _Stage("embed", embed.run, 1, limits.embed_batch, wait)
-        self._commit = _Stage("commit", self._run_commit, 1, limits.commit_batch, wait)
+        self._commit = _Stage(
+            "commit", self._run_commit, 1, limits.commit_batch, limits.commit_wait_seconds
+        )
         self._stages = (self._fetch, self._decode, self._thumbnail, self._embed, self._commit)
         self._changed = threading.Condition()
         self._in_flight = 0
