@@ -1,7 +1,7 @@
 """Phase 2 of the decision protocol: one batch in one transaction under the collection's lock."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -49,7 +49,8 @@ class Facts:
         if self.vectors.rowcount == len(vectors) - len(self.plan.stored):
             return
         names = {"space_id": space_id, "pixel_sha256s": list(vectors)}
-        cursor = connection.cursor(binary=True).execute(_SQL["embeddings"], names)
+        with connection.pipeline():  # one of its own ends in a sync
+            cursor = connection.cursor(binary=True).execute(_SQL["embeddings"], names)
         for pixels, vector, look in cursor.fetchall():
             ours, our_look = vectors[bytes(pixels)]
             if not np.array_equal(vector, ours) or bytes(look) != our_look:
@@ -79,8 +80,17 @@ def store_facts(connection: Connection, collection: Collection, plan: Plan) -> F
 class Batch:
     """One batch: lock, read, decide, write, in this order."""
 
-    def __init__(self, connection: Connection, collection: Collection, plan: Plan) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        collection: Collection,
+        plan: Plan,
+        *,
+        sync: Callable[[], None],
+    ) -> None:
+        """sync: sends what is pending and waits for all the answers, in one round trip."""
         self._connection = connection
+        self._sync = sync
         self._collection = collection
         self._plan = plan
         self._names = {
@@ -101,7 +111,9 @@ class Batch:
 
     def lock(self) -> None:
         """Wait for the collection's row; from here on nobody else decides."""
-        row = self._connection.execute(_SQL["lock_collection"], self._names).fetchone()
+        locked = self._connection.execute(_SQL["lock_collection"], self._names)
+        self._sync()
+        row = locked.fetchone()
         if row is None:
             raise TransientError(f"collection {self._collection.name} is gone")
         seq, generation, isolation = row
@@ -137,6 +149,7 @@ class Batch:
         )
         tail = self._connection.cursor(binary=True).execute(_SQL["tail"], names)
         children = execute(_SQL["child_ids"], names) if plan.removing else None
+        self._sync()
         if plan.marks.erased(buried):
             raise StartAgainError
         self._before = {row[0]: row[1:] for row in before.fetchall()}
@@ -179,7 +192,7 @@ class Batch:
         execute(_SQL["insert_decisions"], {**names, **_columns(self.changes)})
         self._write_attributes(names)
         bumped = execute(_SQL["bump_seq"], names)
-        self._connection.execute("SELECT 1").fetchone()  # the pipeline answers up to here
+        self._sync()
         if added.rowcount != len(kept):
             raise StartAgainError
         if bumped.rowcount != 1:

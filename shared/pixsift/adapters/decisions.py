@@ -68,14 +68,18 @@ class DecisionProtocol:
         raise TransientError("the collection changes faster than this batch can be planned")
 
     def _settle(self, collection: Collection, plan: Plan, within: Within | None) -> list[Decision]:
-        """Phase 2. Statements travel in a pipeline: three round trips while the lock is held."""
+        """Phase 2. Statements travel in a pipeline: three round trips while the lock is held.
+
+        Each ends with a sync: only then does the server count us as idle in the transaction, and
+        takes the lock from a holder that hangs.
+        """
         with (
             self._database.connection() as connection,
-            connection.pipeline(),
+            connection.pipeline() as pipeline,
             connection.transaction(),
         ):
             facts = store_facts(connection, collection, plan)
-            batch = Batch(connection, collection, plan)
+            batch = Batch(connection, collection, plan, sync=pipeline.sync)
             batch.lock()
             self._pause("lock_held")
             batch.read(facts.object_ids())

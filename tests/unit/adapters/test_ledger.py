@@ -7,10 +7,11 @@ import pytest
 
 from ledger_world import finding, image, ledger_of, new_collection, outcomes, rows, turned, unit
 from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.postgres import Database
 from pixsift.core.collection import Collection
 from pixsift.core.outcomes import Judged
 from pixsift.core.tombstone import content_mark, version_mark
-from pixsift.errors import TransientError, UserError
+from pixsift.errors import PixsiftError, TransientError, UserError
 
 
 @pytest.fixture
@@ -318,13 +319,16 @@ def test_commit__a_vector_stored_first_by_another_counts(database_url: str) -> N
     assert (decision.outcome, decision.reason) == ("duplicate", "near")
 
 
-def test_commit__a_vanished_lock_holder_is_survived(database_url: str) -> None:
-    with ledger_of(database_url) as ledger:
+@pytest.mark.parametrize("point", ["lock_held", "inserted"])
+def test_commit__a_holder_that_hangs_loses_the_lock(database_url: str, point: str) -> None:
+    session = {"idle_in_transaction_session_timeout": "100ms"}
+    with ledger_of(database_url) as ledger, Database(database_url, session=session) as hanging:
         collection = new_collection(ledger)
-        with psycopg.connect(database_url) as holder:
-            holder.execute("SET idle_in_transaction_session_timeout = '1s'")
-            holder.execute("SELECT 1 FROM collection FOR NO KEY UPDATE")
-            ledger.commit(collection, [image("a", turned(0))])
-            with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
-                holder.execute("SELECT 1")
-    assert outcomes(database_url) == {"a@v1": ("kept", "new", None)}
+
+        def hang(here: str) -> None:
+            if here == point:
+                commit_one(ledger, collection, image("b", turned(5)))
+
+        with pytest.raises(PixsiftError):
+            Ledger(hanging, pause=hang).commit(collection, [image("a", turned(0))])
+    assert outcomes(database_url) == {"b@v1": ("kept", "new", None)}
