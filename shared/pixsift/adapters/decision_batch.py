@@ -148,9 +148,10 @@ class Batch:
             },
         )
         tail = self._connection.cursor(binary=True).execute(_SQL["tail"], names)
+        vectors = execute(_SQL["count_vectors"], {**names, "pixel_sha256s": list(plan.vectors)})
         children = execute(_SQL["child_ids"], names) if plan.removing else None
         self._sync()
-        if plan.marks.erased(buried):
+        if plan.marks.erased(buried) or vectors.fetchone() != (len(plan.vectors),):
             raise StartAgainError
         self._before = {row[0]: row[1:] for row in before.fetchall()}
         self._live = {i: (bytes(c), bytes(p)) for i, c, p in alive.fetchall()}
@@ -169,6 +170,7 @@ class Batch:
             else:
                 fresh.append((object_id, item))
         rulings = self._rule(fresh, self._removed_children(fresh))
+        self.changes.extend(_lost(child) for child in self._plan.lost & self._children)
         for object_id, item in fresh:
             change = _change(object_id, item, rulings.get(object_id), object_id in self._before)
             self.changes.append(change)
@@ -208,7 +210,7 @@ class Batch:
         self._closing = leaving & self._live.keys()
         if self._closing != self._plan.removing:
             raise StartAgainError
-        known = {child.object_id for child in self._plan.children}
+        known = {child.object_id for child in self._plan.children} | self._plan.lost
         if not self._children - leaving <= known:
             raise StartAgainError
         return [c for c in self._plan.children if c.object_id in self._children]
@@ -319,6 +321,11 @@ def _child_change(child: Image, ruling: Ruling) -> _Change:
         child.object_id, ruling.outcome, reason, True, child.content_sha256, child.pixel_sha256,
         ruling.representative_object_id, ruling.distance,
     )  # fmt: skip
+
+
+def _lost(child: int) -> _Change:
+    """Without a vector nothing can be said about it but this; sent again, it is made anew."""
+    return _Change(child, "failed", "vector_missing", True, None, None)
 
 
 def _columns(changes: list[_Change]) -> dict[str, list[Any]]:

@@ -42,6 +42,8 @@ class Plan:
     """Representatives that go away."""
     children: list[Image] = field(default_factory=list)
     """Their duplicates, in the order in which they are decided again."""
+    lost: set[int] = field(default_factory=set)
+    """Their duplicates that cannot be: the vector is gone."""
     near: dict[bytes, list[int]] = field(default_factory=dict)
     """Pixel hash -> candidates that satisfy the rule, if they are still alive."""
     candidates: dict[int, Image] = field(default_factory=dict)
@@ -182,10 +184,11 @@ def version_columns(versions: Sequence[ObjectVersion]) -> dict[str, list[str]]:
 
 def images(cursor: Cursor) -> dict[int, Image]:
     """Rows of a binary cursor that begin with an image's columns, by object id, in order."""
-    return {
-        row[0]: Image(row[0], bytes(row[1]), bytes(row[2]), row[3], bytes(row[4]))
-        for row in cursor.fetchall()
-    }
+    return {row[0]: _image(row) for row in cursor.fetchall()}
+
+
+def _image(row: Sequence[Any]) -> Image:
+    return Image(row[0], bytes(row[1]), bytes(row[2]), row[3], bytes(row[4]))
 
 
 def _bury(items: list[Judged], erased: set[ObjectVersion]) -> list[Judged]:
@@ -230,15 +233,17 @@ def _find_children(connection: Connection, collection: Collection, plan: Plan) -
         "reasons": [item.reason for item in forgotten],
         **version_columns([item.version for item in forgotten]),
     }
-    rows = connection.execute(_SQL["removable"], names).fetchall()
-    plan.removing = {object_id for (object_id,) in rows}
+    removable = connection.execute(_SQL["removable"], names).fetchall()
+    plan.removing = {object_id for (object_id,) in removable}
     if not plan.removing:
         return
     leaving = {i for (i,) in connection.execute(_SQL["object_ids"], names).fetchall()}
     cursor = connection.cursor(binary=True).execute(
         _SQL["children"], {**names, "representatives": list(plan.removing)}
     )
-    plan.children = [image for i, image in images(cursor).items() if i not in leaving]
+    rows = [row for row in cursor.fetchall() if row[0] not in leaving]
+    plan.lost = {row[0] for row in rows if any(value is None for value in row[1:4])}
+    plan.children = [_image(row) for row in rows if row[0] not in plan.lost]
 
 
 def _is_near(plan: Plan, query: tuple[Halves, bytes], candidate: int) -> bool:

@@ -100,11 +100,12 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
 -- name: children
 -- Duplicates of representatives that are going away, in the order they are decided again:
 -- sharper first, then older. The order is part of the promise: a re-decision is reproducible.
+-- One without a vector comes too: left out, it would keep its representative from going for ever.
 SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look,
        d.representative_object_id
 FROM decision d
 JOIN object o USING (object_id)
-JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
+LEFT JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
 WHERE d.representative_object_id = ANY (%(representatives)b::bigint[])
   AND d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.outcome = 'duplicate' AND d.valid_to_seq IS NULL
@@ -180,6 +181,11 @@ SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
 FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND r.valid_from_seq > %(watermark)s AND r.valid_to_seq IS NULL
+
+-- name: count_vectors
+-- Under the lock, which an erasure takes before it drops vectors.
+SELECT count(*) FROM embedding
+WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[])
 
 -- name: alive
 -- Under the lock: which candidates still represent, and who has the same bytes or pixels.

@@ -1,11 +1,22 @@
 """The ledger on a real PostgreSQL, one process."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
-from ledger_world import finding, image, ledger_of, new_collection, outcomes, rows, turned, unit
+from ledger_world import (
+    digest,
+    finding,
+    image,
+    ledger_of,
+    new_collection,
+    outcomes,
+    rows,
+    turned,
+    unit,
+)
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.postgres import Database
 from pixsift.core.collection import Collection
@@ -317,6 +328,44 @@ def test_commit__a_vector_stored_first_by_another_counts(database_url: str) -> N
         hooks.append(lambda: commit_one(ledger, other, image("x", turned(3), pixels="p")))
         (decision,) = ledger.commit(one, [image("y", turned(30), pixels="p")])
     assert (decision.outcome, decision.reason) == ("duplicate", "near")
+
+
+def test_commit__a_vector_dropped_before_the_lock_is_stored_again(database_url: str) -> None:
+    with ledger_of(database_url) as ledger, ThreadPoolExecutor(1) as pool:
+        collection = new_collection(ledger)
+        ledger.commit(collection, [image("rep", turned(0)), image("a", turned(5), pixels="p")])
+        with psycopg.connect(database_url) as eraser:
+            eraser.execute("SELECT FROM collection FOR NO KEY UPDATE")
+            arriving = pool.submit(
+                ledger.commit, collection, [image("b", turned(5), content="b", pixels="p")]
+            )
+            while not rows(database_url, "SELECT 1 FROM pg_locks WHERE NOT granted"):
+                assert not arriving.done()
+            eraser.execute("UPDATE decision SET pixel_sha256 = NULL WHERE outcome = 'duplicate'")
+            eraser.execute("DELETE FROM embedding WHERE pixel_sha256 = %s", [digest("pxp")])
+        (decision,) = arriving.result()
+        assert (decision.outcome, decision.reason) == ("duplicate", "near")
+    assert rows(database_url, "SELECT count(*) FROM embedding") == [(2,)]
+
+
+def test_remove__a_child_without_a_vector_does_not_hold_its_representative(
+    ledger: Ledger, database_url: str
+) -> None:
+    collection = new_collection(ledger)
+    ledger.commit(collection, [image(key, turned(n)) for n, key in enumerate(("rep", "a", "b"))])
+    rows(
+        database_url,
+        "UPDATE decision d SET pixel_sha256 = NULL FROM object o"
+        " WHERE o.object_id = d.object_id AND o.key = 'a' RETURNING 1",
+    )
+    ledger.remove(collection, [finding("rep", "gone").version])
+    assert outcomes(database_url) == {
+        "rep@v1": ("gone", "deleted", None),
+        "a@v1": ("failed", "vector_missing", None),
+        "b@v1": ("kept", "promoted", None),
+    }
+    ledger.commit(collection, [image("a", turned(1))])
+    assert outcomes(database_url)["a@v1"] == ("duplicate", "near", "b")
 
 
 @pytest.mark.parametrize("point", ["lock_held", "inserted"])
