@@ -212,7 +212,10 @@ def test_erase__bytes_that_were_read_since_it_was_asked_are_blocked_too(world: W
     world.ledger.commit(world.collection, [finding("secret.jpg", "failed", "timeout")])
     eraser = erasure(world)
     found = eraser.find("raw", "secret.jpg", None)
-    secret = {"content_sha256": hashlib.sha256(SECRET).digest(), "pixel_sha256": pixels()}
+    secret: dict[str, Any] = {
+        "content_sha256": hashlib.sha256(SECRET).digest(),
+        "pixel_sha256": pixels(),
+    }
     read = Judged(version, "embedded", embedding=turned(0), **secret)
     world.ledger.commit(world.collection, [read])
     eraser.erase(found, reason="")
