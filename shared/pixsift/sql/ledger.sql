@@ -60,6 +60,13 @@ SELECT pixel_sha256, embedding, look
 FROM embedding
 WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[])
 
+-- name: pixels_in_use
+-- An erasure blanks its objects last; until then their outcome says it.
+SELECT DISTINCT o.pixel_sha256
+FROM object o JOIN decision d USING (object_id)
+WHERE o.pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[]) AND d.valid_to_seq IS NULL
+  AND NOT (d.outcome = 'gone' AND d.reason = 'erased')
+
 -- name: salt
 -- Never changes; see core/tombstone.py.
 SELECT salt FROM tombstone_salt

@@ -348,6 +348,17 @@ def test_commit__a_vector_dropped_before_the_lock_is_stored_again(database_url: 
     assert rows(database_url, "SELECT count(*) FROM embedding") == [(2,)]
 
 
+def test_pixels_in_use__by_objects_that_were_not_erased(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger)
+    images = [image("a", turned(0)), image("b", turned(0), pixels="a@v1"), image("c", turned(90))]
+    ledger.commit(collection, images)
+    pixels = [i.pixel_sha256 for i in images if i.pixel_sha256]
+    ledger.remove(collection, [images[0].version, images[2].version], reason="erased")
+    assert ledger.pixels_in_use(pixels) == {pixels[1]}
+    ledger.remove(collection, [images[1].version], reason="erased")
+    assert ledger.pixels_in_use(pixels) == set()
+
+
 def test_remove__a_child_without_a_vector_does_not_hold_its_representative(
     ledger: Ledger, database_url: str
 ) -> None:
