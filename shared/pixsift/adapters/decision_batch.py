@@ -14,11 +14,13 @@ from pixsift.adapters.decision_plan import (
     StartAgainError,
     forgets,
     images,
+    living,
     version_columns,
+    who_is_kept,
 )
 from pixsift.adapters.postgres import Connection, Cursor
 from pixsift.core.collection import Collection
-from pixsift.core.dedup import Image, Kept, Ruling, decide_batch
+from pixsift.core.dedup import Image, Kept, Ruling, decide_batch, may_be_near
 from pixsift.core.outcomes import Decision, Judged, Outcome, replaces
 from pixsift.core.sources import KeyFacts, compile_key_pattern, read_key
 from pixsift.errors import TransientError
@@ -154,7 +156,7 @@ class Batch:
         if plan.marks.erased(buried) or vectors.fetchone() != (len(plan.vectors),):
             raise StartAgainError
         self._before = {row[0]: row[1:] for row in before.fetchall()}
-        self._live = {i: (bytes(c), bytes(p)) for i, c, p in alive.fetchall()}
+        self._live = living(alive)
         self._tail = images(tail)
         self._children = {i for (i,) in children.fetchall()} if children is not None else set()
 
@@ -217,35 +219,39 @@ class Batch:
 
     def _rule(self, fresh: list[tuple[int, Judged]], children: list[Image]) -> dict[int, Ruling]:
         """Children of removed representatives first, then the items, each seeing those before."""
-        near: dict[int, list[int]] = {c.object_id: self._near(c.pixel_sha256) for c in children}
-        subjects = list(children)
-        for object_id, item in fresh:
-            if item.finding == "embedded":
-                image = self._image(object_id, item)
-                near[object_id] = self._near(image.pixel_sha256)
-                subjects.append(image)
-        rulings = decide_batch(subjects, self._kept(), self._plan.rule, near)
-        by_id = {image.object_id: r for image, r in zip(subjects, rulings, strict=True)}
-        self.changes.extend(_child_change(child, by_id[child.object_id]) for child in children)
-        return by_id
+        kept, rule = self._kept(), self._plan.rule
+        if self._plan_holds(children):
+            ruled = self._plan.rulings
+            for child, ruling in zip(children, ruled, strict=True):
+                if ruling.outcome == "kept":
+                    kept.add(child)
+        else:
+            ruled = decide_batch(children, kept, rule, self._near(children))
+        self.changes.extend(map(_child_change, children, ruled))
+        items = [self._image(i, item) for i, item in fresh if item.finding == "embedded"]
+        rulings = decide_batch(items, kept, rule, self._near(items))
+        return {image.object_id: ruling for image, ruling in zip(items, rulings, strict=True)}
+
+    def _plan_holds(self, children: list[Image]) -> bool:
+        """Whether everything that the children were decided from is as it was."""
+        plan = self._plan
+        if len(children) < len(plan.children) or plan.matters(self._live) != plan.seen:
+            return False
+        newer = [image for i, image in self._tail.items() if i not in self._closing]
+        return not may_be_near(children, newer, plan.rule.epsilon)
 
     def _kept(self) -> Kept:
         """Who represents now: proven candidates, the tail, and whoever has equal bytes."""
-        kept = Kept()
-        for object_id, (content, pixels) in self._live.items():
-            if object_id in self._closing:
-                continue
-            kept.by_content[content] = object_id
-            kept.by_pixels[pixels] = object_id
-            if object_id in self._plan.candidates:
-                kept.candidates[object_id] = self._plan.candidates[object_id]
+        live = {i: hashes for i, hashes in self._live.items() if i not in self._closing}
+        kept = who_is_kept(self._plan, live)
         for object_id, image in self._tail.items():
             if object_id not in self._closing:
                 kept.add(image)
         return kept
 
-    def _near(self, pixel_sha256: bytes) -> list[int]:
-        return self._plan.near.get(pixel_sha256, [])
+    def _near(self, images: list[Image]) -> dict[int, list[int]]:
+        near = self._plan.near
+        return {image.object_id: near.get(image.pixel_sha256, []) for image in images}
 
     def _image(self, object_id: int, item: Judged) -> Image:
         assert item.pixel_sha256 is not None and item.content_sha256 is not None  # noqa: S101
@@ -333,7 +339,7 @@ def _columns(changes: list[_Change]) -> dict[str, list[Any]]:
         "object_ids": [change.object_id for change in changes],
         "outcomes": [change.outcome for change in changes],
         "reasons": [change.reason for change in changes],
-        "details": [Jsonb(dict(change.detail)) for change in changes],
+        "details": [Jsonb(dict(change.detail)) if change.detail else None for change in changes],
         "representatives": [change.representative for change in changes],
         "distances": [change.distance for change in changes],
         "contents": [change.content_sha256 for change in changes],

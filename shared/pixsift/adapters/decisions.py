@@ -11,6 +11,11 @@ moves only under the lock, so W is complete: the search's snapshot, taken later,
 up to W, and the tail scan holds the rest. Nobody can add rows in between. Removing a
 representative takes the same lock and bumps the same seq.
 
+The duplicates of a representative that is removed are decided in phase 1 already, since there may
+be many. Under the lock these rulings are taken where the same children are there, the same images
+live that any of them could be a duplicate of, and nothing newer than W is near; otherwise the
+children are decided anew.
+
 What changed between the phases in a way the plan cannot absorb (another generation, a child the
 plan does not know, a vector stored first by somebody else, an erasure) rolls back and starts
 phase 1 again.

@@ -224,10 +224,12 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
 -- One row per object of the batch.
 INSERT INTO decision (collection_id, generation, object_id, outcome, reason, detail,
                       representative_object_id, distance, pixel_sha256, valid_from_seq)
-SELECT %(collection_id)s, %(generation)s, v.*, %(seq)s
+SELECT %(collection_id)s, %(generation)s, v.object_id, v.outcome, v.reason,
+       coalesce(v.detail, '{}'), v.representative, v.distance, v.pixel_sha256, %(seq)s
 FROM unnest(%(object_ids)b::bigint[], %(outcomes)b::text[], %(reasons)b::text[],
             %(details)b::jsonb[], %(representatives)b::bigint[], %(distances)b::float8[],
-            %(pixels)b::bytea[]) AS v
+            %(pixels)b::bytea[])
+         AS v (object_id, outcome, reason, detail, representative, distance, pixel_sha256)
 
 -- name: insert_representatives
 -- Joined to the embeddings: a vector that was erased a moment ago yields no row, and the caller

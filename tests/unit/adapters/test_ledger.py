@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 
+from invariants import violations
 from ledger_world import (
     digest,
     finding,
@@ -17,9 +19,11 @@ from ledger_world import (
     turned,
     unit,
 )
+from pixsift.adapters import decision_batch
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.postgres import Database
 from pixsift.core.collection import Collection
+from pixsift.core.dedup import Image, Ruling, decide_batch
 from pixsift.core.outcomes import Judged
 from pixsift.core.tombstone import content_mark, version_mark
 from pixsift.errors import PixsiftError, TransientError, UserError
@@ -312,6 +316,78 @@ def test_commit__a_child_that_arrives_meanwhile_is_decided_again(database_url: s
         "rep@v1": ("gone", "deleted", None),
         "late@v1": ("kept", "promoted", None),
     }
+
+
+def children_of_rep() -> list[Judged]:
+    """A representative at 0 degrees, three duplicates of it, and what is near two of them."""
+    return [
+        image("rep", turned(0)), image("a", turned(15)), image("b", turned(16)),
+        image("c", turned(-10)), image("other", turned(33)),
+    ]  # fmt: skip
+
+
+def test_remove__its_duplicates_are_decided_before_the_lock(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_the_lock: list[int] = []
+
+    def spy(items: list[Image], *arguments: Any) -> list[Ruling]:
+        under_the_lock.extend(item.object_id for item in items)
+        return decide_batch(items, *arguments)
+
+    with ledger_of(database_url) as ledger:
+        collection = new_collection(ledger)
+        ledger.commit(collection, children_of_rep())
+        monkeypatch.setattr(decision_batch, "decide_batch", spy)
+        # New ones in the same batch see those that were promoted in it.
+        near_c = image("d", turned(-25))
+        decided = ledger.commit(collection, [finding("rep", "gone", "deleted"), near_c])
+        assert under_the_lock == [decided[1].object_id]
+    assert outcomes(database_url) == {
+        "rep@v1": ("gone", "deleted", None),
+        "a@v1": ("duplicate", "near", "other"),
+        "b@v1": ("duplicate", "near", "other"),
+        "c@v1": ("kept", "promoted", None),
+        "d@v1": ("duplicate", "near", "c"),
+        "other@v1": ("kept", "new", None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "expected"),
+    [
+        # What a child would have become a duplicate of goes away as well.
+        (finding("other", "gone", "deleted"), {"a": None, "b": "a", "c": None}),
+        # Something near a child is kept that was not near the representative.
+        (image("near c", turned(-20)), {"a": "other", "b": "other", "c": "near c"}),
+        # The same bytes as a child, with pixels and a vector from elsewhere.
+        (
+            image("same", turned(120), content="c@v1", pixels="same"),
+            {"a": "other", "b": "other", "c": "same"},
+        ),
+        # A child goes away itself; the others do not lean on it.
+        (finding("c", "gone", "deleted"), {"a": "other", "b": "other"}),
+        # Nothing that matters to them.
+        (image("far", turned(90)), {"a": "other", "b": "other", "c": None}),
+    ],
+)
+def test_remove__what_happened_since_its_duplicates_were_decided_counts(
+    database_url: str, meanwhile: Judged, expected: dict[str, str | None]
+) -> None:
+    hooks: list[Callable[[], None]] = []
+
+    def pause(point: str) -> None:
+        if point == "planned" and hooks:
+            hooks.pop()()
+
+    with ledger_of(database_url, pause=pause) as ledger:
+        collection = new_collection(ledger)
+        ledger.commit(collection, children_of_rep())
+        hooks.append(lambda: commit_one(ledger, collection, meanwhile))
+        ledger.remove(collection, [finding("rep", "gone").version])
+    now = outcomes(database_url)
+    assert {key: now[f"{key}@v1"][2] for key in expected} == expected
+    assert violations(database_url) == []
 
 
 def test_commit__a_vector_stored_first_by_another_counts(database_url: str) -> None:
