@@ -156,11 +156,10 @@ def test_redecide__the_new_generation_comes_with_a_body(ledger: Ledger, database
     generations.redecide(collection, epsilon=1e-5)
     assert rows(database_url, "SELECT * FROM neighbor_index") == []  # nobody used one
     search.advance(1)
-    for switch in (
-        lambda: generations.redecide(collection, epsilon=2e-5),
-        lambda: generations.undo(collection),
-    ):
-        switched = switch()
+    for undo in (False, True):
+        switched = (
+            generations.undo(collection) if undo else generations.redecide(collection, epsilon=2e-5)
+        )
         found = search.within(1, vectors[:1], 1e-6)
         assert (found.generation, len(found.object_ids[0])) == (switched.generation, 1)
         assert search._slots[1].mirror is not None
