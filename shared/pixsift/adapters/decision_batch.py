@@ -42,7 +42,7 @@ class Facts:
         """Object ids of the plan's items, in order."""
         return [object_id for (object_id,) in self.ids.fetchall()]
 
-    def check(self, connection: Connection, space_id: str) -> None:
+    def check(self, connection: Connection, space_id: str, *, sync: Callable[[], None]) -> None:
         """Start again where somebody else stored another vector for the same pixels first: the
         decision must be measured on what is stored."""
         vectors = self.plan.vectors
@@ -51,8 +51,8 @@ class Facts:
         if self.vectors.rowcount == len(vectors) - len(self.plan.stored):
             return
         names = {"space_id": space_id, "pixel_sha256s": list(vectors)}
-        with connection.pipeline():  # one of its own ends in a sync
-            cursor = connection.cursor(binary=True).execute(_SQL["embeddings"], names)
+        cursor = connection.cursor(binary=True).execute(_SQL["embeddings"], names)
+        sync()
         for pixels, vector, look in cursor.fetchall():
             ours, our_look = vectors[bytes(pixels)]
             if not np.array_equal(vector, ours) or bytes(look) != our_look:

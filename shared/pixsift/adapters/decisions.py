@@ -22,10 +22,11 @@ phase 1 again.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pixsift.adapters.decision_batch import Batch, store_facts
 from pixsift.adapters.decision_plan import Plan, Planner, StartAgainError
-from pixsift.adapters.postgres import Connection, Database
+from pixsift.adapters.postgres import Connection, Database, sync
 from pixsift.core.collection import Collection
 from pixsift.core.outcomes import Decision, Judged, one_per_version
 from pixsift.errors import TransientError
@@ -83,12 +84,13 @@ class DecisionProtocol:
             connection.pipeline() as pipeline,
             connection.transaction(),
         ):
+            synced = partial(sync, connection, pipeline)
             facts = store_facts(connection, collection, plan)
-            batch = Batch(connection, collection, plan, sync=pipeline.sync)
+            batch = Batch(connection, collection, plan, sync=synced)
             batch.lock()
             self._pause("lock_held")
             batch.read(facts.object_ids())
-            facts.check(connection, collection.space_id)
+            facts.check(connection, collection.space_id, sync=synced)
             decisions = batch.decide()
             if batch.changes:
                 batch.write()
