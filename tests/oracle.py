@@ -27,28 +27,53 @@ class Picture:
 
 @dataclass
 class Oracle:
-    """One collection. ``outcomes`` maps an object's name to what became of it."""
+    """One collection. ``outcome`` says what became of an object."""
 
     epsilon: float
+    remembers: bool = False
+    """What expires goes on filtering."""
     pictures: dict[str, Picture] = field(default_factory=dict)
+    """In the order of arrival."""
     kept: list[str] = field(default_factory=list)
+    """Who represents: a remembered one does although it is gone."""
     children: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    undecided: set[str] = field(default_factory=set)
+    """Their decision was taken back."""
 
     def put(self, picture: Picture) -> None:
         """A new object version arrives; one that is known changes nothing."""
-        if picture.name in self.pictures or picture.name in self.gone:
+        name = picture.name
+        if name in self.gone or (name in self.pictures and name not in self.undecided):
             return
-        self.pictures[picture.name] = picture
-        self._decide(picture.name)
+        self.undecided.discard(name)
+        self.pictures.setdefault(name, picture)
+        self._decide(name)
 
     def remove(self, name: str) -> None:
         """The version is gone; what it stood for is decided again, best quality first."""
-        self.remove_together({name})
+        if name not in self.gone:
+            self.remove_together({name})
+
+    def expire(self, name: str) -> None:
+        """Gone by a lifecycle rule."""
+        if not self.remembers:
+            self.remove(name)
+            return
+        self.gone.add(name)
+        self.undecided.discard(name)
+        self.children.pop(name, None)
+
+    def take_back(self, names: set[str]) -> None:
+        """Versions that were gone or failed are undecided again, and represent nobody."""
+        self.remove_together(names)
+        self.gone -= names
+        self.undecided |= names
 
     def remove_together(self, names: set[str]) -> None:
         """Several versions are gone at once."""
         self.gone |= names
+        self.undecided -= names
         for name in names:
             self.children.pop(name, None)
         removed = names & set(self.kept)
@@ -62,17 +87,28 @@ class Oracle:
             self._decide(orphan)
 
     def change_epsilon(self, epsilon: float) -> None:
-        """Everything is decided again in the order of arrival."""
+        """Everything is decided again in the order of arrival, the remembered ones as well."""
         self.epsilon = epsilon
+        self.begin_generation()
         self.kept, self.children = [], {}
         for name in self.pictures:
-            if name not in self.gone:
-                self._decide(name)
+            self._decide(name)
+            if name in self.gone:
+                self.children.pop(name, None)
+        self.begin_generation()
 
-    def outcome(self, name: str) -> str:
-        """``kept``, ``duplicate`` or ``gone``."""
+    def begin_generation(self) -> None:
+        """A new generation knows when those arrived that represent or are duplicates; the others
+        arrive when they come back."""
+        for name in (self.gone | self.undecided) - set(self.kept):
+            self.pictures.pop(name, None)
+
+    def outcome(self, name: str) -> str | None:
+        """``kept``, ``duplicate`` or ``gone``; None: undecided."""
         if name in self.gone:
             return "gone"
+        if name in self.undecided:
+            return None
         return "kept" if name in self.kept else "duplicate"
 
     def within(self, a: str, b: str) -> bool:

@@ -115,6 +115,7 @@ class Consumer:
     ) -> Pipeline:
         settings, telemetry = self._settings, self._telemetry
         ledger, objects, embedder = adapters.ledger, adapters.objects, adapters.embedder
+        thumbnails = Thumbnails(objects, settings.derived_bucket, telemetry=telemetry)
         return Pipeline(
             fetch=Fetch(
                 objects,
@@ -126,9 +127,9 @@ class Consumer:
             decode=Decode(
                 adapters.decoder, ledger, space_id=self._space.space_id, telemetry=telemetry
             ),
-            thumbnails=Thumbnails(objects, settings.derived_bucket, telemetry=telemetry),
+            thumbnails=thumbnails,
             embed=Embed(embedder, ledger, telemetry=telemetry),
-            commit=Commit(ledger, telemetry=telemetry),
+            commit=Commit(ledger, thumbnails, telemetry=telemetry),
             dependencies=dependencies,
             limits=Limits(
                 max_in_flight=settings.max_in_flight,

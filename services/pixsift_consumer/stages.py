@@ -225,43 +225,6 @@ class Embed:
                 arrival.embedding = vectors[pixels]
 
 
-class Commit:
-    """Tell the ledger, one transaction per collection."""
-
-    def __init__(self, ledger: Ledger, *, telemetry: Telemetry) -> None:
-        self._ledger = ledger
-        self._telemetry = telemetry
-
-    def run(self, arrivals: Sequence[Arrival]) -> list[Decision]:
-        """Commit everything the arrivals have to say; the decisions that were new."""
-        collections = {c.collection_id: c for a in arrivals for c in a.collections}
-        new: list[Decision] = []
-        for identity in sorted(collections):  # locks are taken in one order everywhere
-            collection = collections[identity]
-            judged = [
-                item
-                for arrival in arrivals
-                if any(c.collection_id == identity for c in arrival.collections)
-                for item in findings.for_collection(arrival, collection)
-            ]
-            if not judged:
-                continue
-            with self._telemetry.timed("commit_seconds"):
-                decisions = self._ledger.commit(collection, judged)
-            self._telemetry.observe("commit_batch", len(judged))
-            new.extend(decision for decision in decisions if decision.is_new)
-        self._count(new)
-        return new
-
-    def _count(self, decisions: Sequence[Decision]) -> None:
-        for decision in decisions:
-            self._telemetry.count(f"outcome_{decision.outcome}")
-        kept = sum(decision.outcome == "kept" for decision in decisions)
-        duplicates = sum(decision.outcome == "duplicate" for decision in decisions)
-        if kept + duplicates:
-            self._telemetry.observe("duplicates_ratio", 100 * duplicates / (kept + duplicates))
-
-
 class Thumbnails:
     """Writes thumbnails to the derived bucket; one that fails is missing, nothing more."""
 
@@ -284,6 +247,65 @@ class Thumbnails:
         except PixsiftError:
             self._telemetry.count("thumbnail_failures")
             arrival.thumbnail_key = None
+
+    def remove(self, arrival: Arrival) -> None:
+        """Delete the thumbnail again; one that stays is counted."""
+        if arrival.thumbnail_key is None:
+            return
+        try:
+            self._objects.delete(self._bucket, arrival.thumbnail_key)
+        except PixsiftError:
+            self._telemetry.count("thumbnail_failures")
+
+
+class Commit:
+    """Tell the ledger, one transaction per collection."""
+
+    def __init__(self, ledger: Ledger, thumbnails: Thumbnails, *, telemetry: Telemetry) -> None:
+        self._ledger = ledger
+        self._thumbnails = thumbnails
+        self._telemetry = telemetry
+
+    def run(self, arrivals: Sequence[Arrival]) -> list[Decision]:
+        """Commit everything the arrivals have to say; the decisions that were new."""
+        collections = {c.collection_id: c for a in arrivals for c in a.collections}
+        new: list[Decision] = []
+        erased: set[ObjectVersion] = set()
+        for identity in sorted(collections):  # locks are taken in one order everywhere
+            collection = collections[identity]
+            judged = [
+                item
+                for arrival in arrivals
+                if any(c.collection_id == identity for c in arrival.collections)
+                for item in findings.for_collection(arrival, collection)
+            ]
+            if not judged:
+                continue
+            with self._telemetry.timed("commit_seconds"):
+                decisions = self._ledger.commit(collection, judged)
+            self._telemetry.observe("commit_batch", len(judged))
+            new.extend(decision for decision in decisions if decision.is_new)
+            erased |= {decision.version for decision in decisions if decision.reason == "erased"}
+        self._drop_thumbnails([arrival for arrival in arrivals if arrival.version in erased])
+        self._count(new)
+        return new
+
+    def _drop_thumbnails(self, erased: Sequence[Arrival]) -> None:
+        """Of images that were erased on their way here, after the decoder had asked."""
+        pixels = {a.decoded.pixel_sha256: a for a in erased if a.decoded is not None}
+        if not pixels:
+            return
+        in_use = self._ledger.pixels_in_use(list(pixels))
+        for arrival in (a for pixel_sha256, a in pixels.items() if pixel_sha256 not in in_use):
+            self._thumbnails.remove(arrival)
+
+    def _count(self, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            self._telemetry.count(f"outcome_{decision.outcome}")
+        kept = sum(decision.outcome == "kept" for decision in decisions)
+        duplicates = sum(decision.outcome == "duplicate" for decision in decisions)
+        if kept + duplicates:
+            self._telemetry.observe("duplicates_ratio", 100 * duplicates / (kept + duplicates))
 
 
 def thumbnail_key(image: DecodedImage) -> str:

@@ -208,3 +208,27 @@ def test_mutation__without_proof_of_life_duplicates_name_the_dead(
         ledger.commit(collection, [image("late", turned(3))])
     named_dead = any("which is not kept" in text for text in violations(database_url))
     assert named_dead is not is_proved
+
+
+def test_mutation__without_verifying_the_plan_duplicates_of_the_removed_name_the_dead(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision_batch.Batch, "_plan_holds", lambda batch, children: True)
+    meanwhile: list[Callable[[], None]] = []
+
+    def pause(point: str) -> None:
+        if point == "planned" and meanwhile:
+            meanwhile.pop()()
+
+    with ledger_of(database_url, pause=pause) as ledger:
+        collection = new_collection(ledger)
+        ledger.commit(
+            collection, [image("rep", turned(0)), image("a", turned(15)), image("b", turned(30))]
+        )
+
+        def delete() -> None:
+            ledger.remove(collection, [finding("b", "gone").version])
+
+        meanwhile.append(delete)
+        ledger.remove(collection, [finding("rep", "gone").version])
+    assert any("which is not kept" in text for text in violations(database_url))

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ledger_world import finding, image, ledger_of, new_collection, rows
+from pixsift.adapters.generations import Generations
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.pgvector_search import _SQL, HnswParameters, PgvectorSearch, _on
 from pixsift.core.collection import Collection
@@ -144,3 +145,44 @@ def test_within__recall_at_epsilon_in_burst_order(ledger: Ledger) -> None:
     ]
     assert len(hits) >= 600
     assert np.mean(hits) >= 0.995
+
+
+def test_redecide__the_new_generation_comes_with_a_body(ledger: Ledger, database_url: str) -> None:
+    # Without one every consumer would hold the whole generation in memory.
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    vectors = bursts(300, 30, seed=1)
+    fill(ledger, collection, vectors, "a")
+    generations, search = Generations(ledger._database), PgvectorSearch(ledger._database)
+    generations.redecide(collection, epsilon=1e-5)
+    assert rows(database_url, "SELECT * FROM neighbor_index") == []  # nobody used one
+    search.advance(1)
+    for undo in (False, True):
+        switched = (
+            generations.undo(collection) if undo else generations.redecide(collection, epsilon=2e-5)
+        )
+        found = search.within(1, vectors[:1], 1e-6)
+        assert (found.generation, len(found.object_ids[0])) == (switched.generation, 1)
+        assert search._slots[1].mirror is not None
+        assert search._slots[1].mirror.count == 0
+
+
+def test_follow__what_comes_during_the_build_is_tail(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    old, new = bursts(300, 30, seed=1), bursts(10, 10, seed=2)
+    fill(ledger, collection, old, "a")
+    search = PgvectorSearch(ledger._database, background=False)
+    search.advance(1)
+    follow = PgvectorSearch.follow
+
+    def build(bodies: PgvectorSearch, collection_id: int, generation: int, seq: int) -> None:
+        follow(bodies, collection_id, generation, seq)
+        fill(ledger, collection, new, "b")
+
+    monkeypatch.setattr(PgvectorSearch, "follow", build)
+    Generations(ledger._database).redecide(collection, epsilon=2e-6)
+    found = search.within(1, np.concatenate([old[:3], new[:3]]), 1e-6)
+    assert [len(ids) for ids in found.object_ids] == [1] * 6
+    assert search._slots[1].mirror is not None
+    assert search._slots[1].mirror.count == len(new)

@@ -1,8 +1,9 @@
 """A rule-based state machine: the ledger on a real PostgreSQL beside the brute-force oracle.
 
-Hypothesis puts, overwrites, deletes, redelivers, reorders, erases, changes epsilon, goes back and
-takes decisions back, in any order it can think of. After every step the ledger's outcomes, reasons
-and representatives are those of the oracle, which measures every pair, and its audit finds nothing.
+Hypothesis puts, overwrites, deletes, expires, redelivers, reorders, erases, changes epsilon, goes
+back and takes decisions back, in any order it can think of. After every step the ledger's outcomes
+are those of the oracle, which measures every pair, each duplicate names an image that the oracle
+keeps and that is near it, and the audit finds nothing.
 """
 
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from pixsift.adapters.generations import Generations
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.rejudge import Rejudge
+from pixsift.core.collection import ExpiryPolicy
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 
@@ -78,9 +80,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.unread: set[str] = set()
         """Nobody has read their bytes, whatever their outcome is now."""
 
-    @initialize()
-    def create(self) -> None:
-        self.collection = new_collection(self.ledger, expiry_policy="redecide")
+    @initialize(remembers=st.booleans())
+    def create(self, remembers: bool) -> None:
+        policy: ExpiryPolicy = "remember" if remembers else "redecide"
+        self.collection = new_collection(self.ledger, expiry_policy=policy)
+        self.oracle.remembers = remembers
 
     @rule(
         target=versions,
@@ -135,6 +139,42 @@ class LedgerMachine(RuleBasedStateMachine):
             self.failed.discard(name)
             self.oracle.remove(name)
 
+    @rule(name=versions)
+    def expire(self, name: str) -> None:
+        """A lifecycle rule removes a version; its vector may go on filtering."""
+        version = self.judged[name].version
+        decided = self.ledger.remove(self.collection, [version], reason="expired")
+        self.failed.discard(name)
+        if decided[0].is_new:
+            self.oracle.expire(name)
+
+    @rule(names=st.lists(versions, min_size=1, max_size=3, unique=True))
+    def take_back(self, names: list[str]) -> None:
+        """What is not kept or a duplicate is undecided again, unless it was erased."""
+        ids = self._object_ids()
+        told = outcomes(self.url)
+        undone = [
+            name for name in names
+            if name in told and told[name][0] in ("failed", "gone") and told[name][1] != "erased"
+        ]  # fmt: skip
+        rejudge = Rejudge(self.database)
+        taken = rejudge.take_back(self.collection, [ids[name] for name in names])
+        assert set(taken) == {ids[name] for name in undone}
+        # As the command does: the duplicates of one that was remembered.
+        rejudge.again(self.collection, taken, why="test")
+        self.failed -= set(undone)
+        self.oracle.take_back(set(undone))
+
+    @rule(epsilon=st.sampled_from(EPSILONS))
+    def change_epsilon_and_go_back(self, epsilon: float) -> None:
+        """An undo brings every decision back as it was."""
+        before = self._decisions()
+        generations = Generations(self.database)
+        generations.redecide(self.collection, epsilon=epsilon)
+        generations.undo(self.collection)
+        assert self._decisions() == before
+        self.oracle.begin_generation()
+
     @rule(epsilon=st.sampled_from(EPSILONS))
     def change_epsilon(self, epsilon: float) -> None:
         asked = Generations(self.database).what_if(self.collection, epsilon=epsilon)
@@ -178,7 +218,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {name: row[0] for name, row in told.items()} == {
             name: "failed" if name in self.failed else self.oracle.outcome(name) for name in told
         }
-        assert set(told) == set(self.judged)
+        assert set(told) == set(self.judged) - self.oracle.undecided
         for name, (outcome, _, of) in told.items():
             if outcome == "duplicate":
                 near = [k for k in self.oracle.kept if self.oracle.within(name, k)]
@@ -226,6 +266,16 @@ class LedgerMachine(RuleBasedStateMachine):
                     (judged.quality or {})["sharpness"],
                 )
             )  # fmt: skip
+
+    def _decisions(self) -> dict[int, tuple[object, ...]]:
+        """What holds now, by object id."""
+        with psycopg.connect(self.url) as connection:
+            found = connection.execute(
+                "SELECT object_id, outcome, reason, representative_object_id, distance, detail"
+                " FROM decision JOIN collection USING (collection_id, generation)"
+                " WHERE valid_to_seq IS NULL"
+            ).fetchall()
+        return {row[0]: row[1:] for row in found}
 
     def _object_ids(self) -> dict[str, int]:
         with psycopg.connect(self.url) as connection:

@@ -1,7 +1,7 @@
 """Phase 2 of the decision protocol: one batch in one transaction under the collection's lock."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,11 +14,13 @@ from pixsift.adapters.decision_plan import (
     StartAgainError,
     forgets,
     images,
+    living,
     version_columns,
+    who_is_kept,
 )
 from pixsift.adapters.postgres import Connection, Cursor
 from pixsift.core.collection import Collection
-from pixsift.core.dedup import Image, Kept, Ruling, decide_batch
+from pixsift.core.dedup import Image, Kept, Ruling, decide_batch, may_be_near
 from pixsift.core.outcomes import Decision, Judged, Outcome, replaces
 from pixsift.core.sources import KeyFacts, compile_key_pattern, read_key
 from pixsift.errors import TransientError
@@ -40,7 +42,7 @@ class Facts:
         """Object ids of the plan's items, in order."""
         return [object_id for (object_id,) in self.ids.fetchall()]
 
-    def check(self, connection: Connection, space_id: str) -> None:
+    def check(self, connection: Connection, space_id: str, *, sync: Callable[[], None]) -> None:
         """Start again where somebody else stored another vector for the same pixels first: the
         decision must be measured on what is stored."""
         vectors = self.plan.vectors
@@ -50,6 +52,7 @@ class Facts:
             return
         names = {"space_id": space_id, "pixel_sha256s": list(vectors)}
         cursor = connection.cursor(binary=True).execute(_SQL["embeddings"], names)
+        sync()
         for pixels, vector, look in cursor.fetchall():
             ours, our_look = vectors[bytes(pixels)]
             if not np.array_equal(vector, ours) or bytes(look) != our_look:
@@ -79,8 +82,17 @@ def store_facts(connection: Connection, collection: Collection, plan: Plan) -> F
 class Batch:
     """One batch: lock, read, decide, write, in this order."""
 
-    def __init__(self, connection: Connection, collection: Collection, plan: Plan) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        collection: Collection,
+        plan: Plan,
+        *,
+        sync: Callable[[], None],
+    ) -> None:
+        """sync: sends what is pending and waits for all the answers, in one round trip."""
         self._connection = connection
+        self._sync = sync
         self._collection = collection
         self._plan = plan
         self._names = {
@@ -101,7 +113,9 @@ class Batch:
 
     def lock(self) -> None:
         """Wait for the collection's row; from here on nobody else decides."""
-        row = self._connection.execute(_SQL["lock_collection"], self._names).fetchone()
+        locked = self._connection.execute(_SQL["lock_collection"], self._names)
+        self._sync()
+        row = locked.fetchone()
         if row is None:
             raise TransientError(f"collection {self._collection.name} is gone")
         seq, generation, isolation = row
@@ -136,11 +150,13 @@ class Batch:
             },
         )
         tail = self._connection.cursor(binary=True).execute(_SQL["tail"], names)
+        vectors = execute(_SQL["count_vectors"], {**names, "pixel_sha256s": list(plan.vectors)})
         children = execute(_SQL["child_ids"], names) if plan.removing else None
-        if plan.marks.erased(buried):
+        self._sync()
+        if plan.marks.erased(buried) or vectors.fetchone() != (len(plan.vectors),):
             raise StartAgainError
         self._before = {row[0]: row[1:] for row in before.fetchall()}
-        self._live = {i: (bytes(c), bytes(p)) for i, c, p in alive.fetchall()}
+        self._live = living(alive)
         self._tail = images(tail)
         self._children = {i for (i,) in children.fetchall()} if children is not None else set()
 
@@ -156,6 +172,7 @@ class Batch:
             else:
                 fresh.append((object_id, item))
         rulings = self._rule(fresh, self._removed_children(fresh))
+        self.changes.extend(_lost(child) for child in self._plan.lost & self._children)
         for object_id, item in fresh:
             change = _change(object_id, item, rulings.get(object_id), object_id in self._before)
             self.changes.append(change)
@@ -179,7 +196,7 @@ class Batch:
         execute(_SQL["insert_decisions"], {**names, **_columns(self.changes)})
         self._write_attributes(names)
         bumped = execute(_SQL["bump_seq"], names)
-        self._connection.execute("SELECT 1").fetchone()  # the pipeline answers up to here
+        self._sync()
         if added.rowcount != len(kept):
             raise StartAgainError
         if bumped.rowcount != 1:
@@ -195,42 +212,46 @@ class Batch:
         self._closing = leaving & self._live.keys()
         if self._closing != self._plan.removing:
             raise StartAgainError
-        known = {child.object_id for child in self._plan.children}
+        known = {child.object_id for child in self._plan.children} | self._plan.lost
         if not self._children - leaving <= known:
             raise StartAgainError
         return [c for c in self._plan.children if c.object_id in self._children]
 
     def _rule(self, fresh: list[tuple[int, Judged]], children: list[Image]) -> dict[int, Ruling]:
         """Children of removed representatives first, then the items, each seeing those before."""
-        near: dict[int, list[int]] = {c.object_id: self._near(c.pixel_sha256) for c in children}
-        subjects = list(children)
-        for object_id, item in fresh:
-            if item.finding == "embedded":
-                image = self._image(object_id, item)
-                near[object_id] = self._near(image.pixel_sha256)
-                subjects.append(image)
-        rulings = decide_batch(subjects, self._kept(), self._plan.rule, near)
-        by_id = {image.object_id: r for image, r in zip(subjects, rulings, strict=True)}
-        self.changes.extend(_child_change(child, by_id[child.object_id]) for child in children)
-        return by_id
+        kept, rule = self._kept(), self._plan.rule
+        if self._plan_holds(children):
+            ruled = self._plan.rulings
+            for child, ruling in zip(children, ruled, strict=True):
+                if ruling.outcome == "kept":
+                    kept.add(child)
+        else:
+            ruled = decide_batch(children, kept, rule, self._near(children))
+        self.changes.extend(map(_child_change, children, ruled))
+        items = [self._image(i, item) for i, item in fresh if item.finding == "embedded"]
+        rulings = decide_batch(items, kept, rule, self._near(items))
+        return {image.object_id: ruling for image, ruling in zip(items, rulings, strict=True)}
+
+    def _plan_holds(self, children: list[Image]) -> bool:
+        """Whether everything that the children were decided from is as it was."""
+        plan = self._plan
+        if len(children) < len(plan.children) or plan.matters(self._live) != plan.seen:
+            return False
+        newer = [image for i, image in self._tail.items() if i not in self._closing]
+        return not may_be_near(children, newer, plan.rule.epsilon)
 
     def _kept(self) -> Kept:
         """Who represents now: proven candidates, the tail, and whoever has equal bytes."""
-        kept = Kept()
-        for object_id, (content, pixels) in self._live.items():
-            if object_id in self._closing:
-                continue
-            kept.by_content[content] = object_id
-            kept.by_pixels[pixels] = object_id
-            if object_id in self._plan.candidates:
-                kept.candidates[object_id] = self._plan.candidates[object_id]
+        live = {i: hashes for i, hashes in self._live.items() if i not in self._closing}
+        kept = who_is_kept(self._plan, live)
         for object_id, image in self._tail.items():
             if object_id not in self._closing:
                 kept.add(image)
         return kept
 
-    def _near(self, pixel_sha256: bytes) -> list[int]:
-        return self._plan.near.get(pixel_sha256, [])
+    def _near(self, images: list[Image]) -> dict[int, list[int]]:
+        near = self._plan.near
+        return {image.object_id: near.get(image.pixel_sha256, []) for image in images}
 
     def _image(self, object_id: int, item: Judged) -> Image:
         assert item.pixel_sha256 is not None and item.content_sha256 is not None  # noqa: S101
@@ -308,12 +329,17 @@ def _child_change(child: Image, ruling: Ruling) -> _Change:
     )  # fmt: skip
 
 
+def _lost(child: int) -> _Change:
+    """Without a vector nothing can be said about it but this; sent again, it is made anew."""
+    return _Change(child, "failed", "vector_missing", True, None, None)
+
+
 def _columns(changes: list[_Change]) -> dict[str, list[Any]]:
     return {
         "object_ids": [change.object_id for change in changes],
         "outcomes": [change.outcome for change in changes],
         "reasons": [change.reason for change in changes],
-        "details": [Jsonb(dict(change.detail)) for change in changes],
+        "details": [Jsonb(dict(change.detail)) if change.detail else None for change in changes],
         "representatives": [change.representative for change in changes],
         "distances": [change.distance for change in changes],
         "contents": [change.content_sha256 for change in changes],

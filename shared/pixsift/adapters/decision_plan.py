@@ -8,7 +8,7 @@ import numpy as np
 
 from pixsift.adapters.postgres import Connection, Cursor, Database
 from pixsift.core.collection import Collection
-from pixsift.core.dedup import Halves, Image, NearRule, cosine_distance
+from pixsift.core.dedup import Halves, Image, Kept, NearRule, Ruling, cosine_distance, decide_batch
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 from pixsift.core.second_look import LookRule
@@ -42,9 +42,26 @@ class Plan:
     """Representatives that go away."""
     children: list[Image] = field(default_factory=list)
     """Their duplicates, in the order in which they are decided again."""
+    lost: set[int] = field(default_factory=set)
+    """Their duplicates that cannot be: the vector is gone."""
     near: dict[bytes, list[int]] = field(default_factory=dict)
     """Pixel hash -> candidates that satisfy the rule, if they are still alive."""
     candidates: dict[int, Image] = field(default_factory=dict)
+    rulings: list[Ruling] = field(default_factory=list)
+    """What becomes of the children, as long as nothing that matters to them changes."""
+    seen: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    """What the rulings were made from: the living with their content and pixel hashes."""
+
+    def matters(self, live: Mapping[int, tuple[bytes, bytes]]) -> dict[int, tuple[bytes, bytes]]:
+        """Those of ``live`` that stay and that a child could be a duplicate of."""
+        contents = {child.content_sha256 for child in self.children}
+        pixels = {child.pixel_sha256 for child in self.children}
+        return {
+            i: hashes
+            for i, hashes in live.items()
+            if i not in self.removing
+            and (i in self.candidates or hashes[0] in contents or hashes[1] in pixels)
+        }
 
 
 class Planner:
@@ -60,6 +77,8 @@ class Planner:
         with self._database.connection() as connection:
             plan = self._read(connection, collection, items)
         self._find_candidates(collection, plan)
+        if plan.children:
+            self._rule_children(collection, plan)
         return plan
 
     def _read(self, connection: Connection, collection: Collection, items: list[Judged]) -> Plan:
@@ -119,6 +138,21 @@ class Planner:
         with self._database.connection() as connection:
             return images(connection.cursor(binary=True).execute(_SQL["candidates"], names))
 
+    def _rule_children(self, collection: Collection, plan: Plan) -> None:
+        """Decide the children before the lock: there may be a hundred thousand of them."""
+        names = {
+            "collection_id": collection.collection_id,
+            "generation": plan.generation,
+            "object_ids": list(plan.candidates),
+            "contents": [child.content_sha256 for child in plan.children],
+            "pixels": [child.pixel_sha256 for child in plan.children],
+        }
+        with self._database.connection() as connection:
+            plan.seen = plan.matters(living(connection.execute(_SQL["alive"], names)))
+        near = {child.object_id: plan.near[child.pixel_sha256] for child in plan.children}
+        kept = who_is_kept(plan, plan.seen)
+        plan.rulings = decide_batch(plan.children, kept, plan.rule, near)
+
 
 class Marks:
     """The tombstone marks of a batch: by version and by bytes."""
@@ -153,6 +187,22 @@ class Marks:
         return found
 
 
+def living(answer: Cursor) -> dict[int, tuple[bytes, bytes]]:
+    """Rows of ``alive``: content and pixel hash by object id."""
+    return {i: (bytes(content), bytes(pixels)) for i, content, pixels in answer.fetchall()}
+
+
+def who_is_kept(plan: Plan, live: Mapping[int, tuple[bytes, bytes]]) -> Kept:
+    """The representatives among ``live``: those with equal bytes, and the plan's candidates."""
+    kept = Kept()
+    for object_id, (content, pixels) in live.items():
+        kept.by_content[content] = object_id
+        kept.by_pixels[pixels] = object_id
+        if object_id in plan.candidates:
+            kept.candidates[object_id] = plan.candidates[object_id]
+    return kept
+
+
 def near_rule(epsilon: float, second_look: Mapping[str, Any] | None) -> NearRule:
     """The rule of a generation from its stored parameters."""
     look = None if second_look is None else LookRule.from_json(dict(second_look))
@@ -182,10 +232,11 @@ def version_columns(versions: Sequence[ObjectVersion]) -> dict[str, list[str]]:
 
 def images(cursor: Cursor) -> dict[int, Image]:
     """Rows of a binary cursor that begin with an image's columns, by object id, in order."""
-    return {
-        row[0]: Image(row[0], bytes(row[1]), bytes(row[2]), row[3], bytes(row[4]))
-        for row in cursor.fetchall()
-    }
+    return {row[0]: _image(row) for row in cursor.fetchall()}
+
+
+def _image(row: Sequence[Any]) -> Image:
+    return Image(row[0], bytes(row[1]), bytes(row[2]), row[3], bytes(row[4]))
 
 
 def _bury(items: list[Judged], erased: set[ObjectVersion]) -> list[Judged]:
@@ -230,15 +281,17 @@ def _find_children(connection: Connection, collection: Collection, plan: Plan) -
         "reasons": [item.reason for item in forgotten],
         **version_columns([item.version for item in forgotten]),
     }
-    rows = connection.execute(_SQL["removable"], names).fetchall()
-    plan.removing = {object_id for (object_id,) in rows}
+    removable = connection.execute(_SQL["removable"], names).fetchall()
+    plan.removing = {object_id for (object_id,) in removable}
     if not plan.removing:
         return
     leaving = {i for (i,) in connection.execute(_SQL["object_ids"], names).fetchall()}
     cursor = connection.cursor(binary=True).execute(
         _SQL["children"], {**names, "representatives": list(plan.removing)}
     )
-    plan.children = [image for i, image in images(cursor).items() if i not in leaving]
+    rows = [row for row in cursor.fetchall() if row[0] not in leaving]
+    plan.lost = {row[0] for row in rows if any(value is None for value in row[1:4])}
+    plan.children = [_image(row) for row in rows if row[0] not in plan.lost]
 
 
 def _is_near(plan: Plan, query: tuple[Halves, bytes], candidate: int) -> bool:

@@ -11,16 +11,22 @@ moves only under the lock, so W is complete: the search's snapshot, taken later,
 up to W, and the tail scan holds the rest. Nobody can add rows in between. Removing a
 representative takes the same lock and bumps the same seq.
 
+The duplicates of a representative that is removed are decided in phase 1 already, since there may
+be many. Under the lock these rulings are taken where the same children are there, the same images
+live that any of them could be a duplicate of, and nothing newer than W is near; otherwise the
+children are decided anew.
+
 What changed between the phases in a way the plan cannot absorb (another generation, a child the
 plan does not know, a vector stored first by somebody else, an erasure) rolls back and starts
 phase 1 again.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pixsift.adapters.decision_batch import Batch, store_facts
 from pixsift.adapters.decision_plan import Plan, Planner, StartAgainError
-from pixsift.adapters.postgres import Connection, Database
+from pixsift.adapters.postgres import Connection, Database, sync
 from pixsift.core.collection import Collection
 from pixsift.core.outcomes import Decision, Judged, one_per_version
 from pixsift.errors import TransientError
@@ -68,18 +74,23 @@ class DecisionProtocol:
         raise TransientError("the collection changes faster than this batch can be planned")
 
     def _settle(self, collection: Collection, plan: Plan, within: Within | None) -> list[Decision]:
-        """Phase 2. Statements travel in a pipeline: three round trips while the lock is held."""
+        """Phase 2. Statements travel in a pipeline: three round trips while the lock is held.
+
+        Each ends with a sync: only then does the server count us as idle in the transaction, and
+        takes the lock from a holder that hangs.
+        """
         with (
             self._database.connection() as connection,
-            connection.pipeline(),
+            connection.pipeline() as pipeline,
             connection.transaction(),
         ):
+            synced = partial(sync, connection, pipeline)
             facts = store_facts(connection, collection, plan)
-            batch = Batch(connection, collection, plan)
+            batch = Batch(connection, collection, plan, sync=synced)
             batch.lock()
             self._pause("lock_held")
             batch.read(facts.object_ids())
-            facts.check(connection, collection.space_id)
+            facts.check(connection, collection.space_id, sync=synced)
             decisions = batch.decide()
             if batch.changes:
                 batch.write()

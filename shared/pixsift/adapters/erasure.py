@@ -100,30 +100,33 @@ class Erasure:
     def _bury_all(
         self, found: Sequence[dict[str, Any]], reason: str, block_content: bool
     ) -> list[dict[str, Any]]:
-        """Bury and remove; returns ``found`` and the copies that arrived since it was found.
+        """Bury and remove; returns the facts of ``found`` and of the copies that arrived since.
 
         Whoever asks for the tombstones under a collection's lock sees them from the burial on, so
-        once every lock was had after it, no copy is on its way any more.
+        once every lock was had after it, nothing of the image is on its way any more: what the
+        ledger says then about bytes, pixels and collections stays true. What was read before it
+        does not: a collection may have decided the object while a person was asked.
         """
-        every: list[dict[str, Any]] = []
-        fresh = list(found)
-        while fresh:
+        known = list(found)
+        while True:
             with self._database.connection() as connection:
-                for row in fresh:
+                for row in known:
                     self._bury(connection, row, reason, block_content)
-            self._remove(fresh)
-            every += fresh
-            fresh = self._arrived_since(every) if block_content else []
-        return every
+            now = self._facts_now(known, copies=block_content)
+            if _contents(now) == _contents(known):
+                self._remove(now)
+                return now
+            known = now
 
-    def _arrived_since(self, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        ids = [row["object_id"] for row in found]
+    def _facts_now(self, known: Sequence[dict[str, Any]], *, copies: bool) -> list[dict[str, Any]]:
+        ids = [row["object_id"] for row in known]
         with self._database.connection() as connection:
             with connection.transaction():
                 connection.execute(_SQL["wait_for_decisions"])
-            same = _rows(connection, "with_the_same_image", {"object_ids": ids})
-            new = [row["object_id"] for row in same if row["object_id"] not in set(ids)]
-            return _rows(connection, "erasure_facts", {"object_ids": new}) if new else []
+            if copies:
+                same = _rows(connection, "with_the_same_image", {"object_ids": ids})
+                ids = [row["object_id"] for row in same]
+            return _rows(connection, "erasure_facts", {"object_ids": ids})
 
     def _bury(
         self, connection: Connection, row: dict[str, Any], reason: str, block_content: bool
@@ -171,6 +174,10 @@ class Erasure:
 
     def _forget(self, connection: Connection, ids: list[int], pixels: list[bytes]) -> int:
         names = {"object_ids": ids, "pixels": pixels}
+        # A decision under way may be about to need one of the vectors; after it, the next one
+        # sees under the lock that they are gone.
+        connection.execute(_SQL["lock_objects"], names)
+        connection.execute(_SQL["wait_for_decisions"])
         for name in (
             "drop_attributes", "blank_decisions", "drop_representatives",
             "blank_representatives", "blank_items", "blank_objects",
@@ -184,6 +191,10 @@ class Erasure:
                 names,
             )
         return len(connection.execute(_SQL["drop_vectors"], names).fetchall())
+
+
+def _contents(rows: Sequence[dict[str, Any]]) -> set[tuple[int, bytes | None]]:
+    return {(row["object_id"], row["content_sha256"]) for row in rows}
 
 
 def _version(row: dict[str, Any]) -> ObjectVersion:

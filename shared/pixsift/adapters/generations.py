@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from pixsift.adapters.decision_plan import near_rule
 from pixsift.adapters.generation_rows import GenerationRows, Position, position, uris
+from pixsift.adapters.pgvector_search import PgvectorSearch
 from pixsift.adapters.postgres import Connection, Database
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import NearRule
@@ -87,6 +88,7 @@ class Generations:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._bodies = PgvectorSearch(database, background=False)
 
     def what_if(
         self,
@@ -137,7 +139,8 @@ class Generations:
         """
         with self._database.connection() as connection:
             at = position(connection, collection.collection_id)
-        build = _Build(collection, at, _rule(at, epsilon, second_look), progress)
+        rule = _rule(at, epsilon, second_look)
+        build = _Build(collection, at, rule, self._bodies, progress)
         return self._run(build, take_over=take_over, base=(at.generation, at.seq), again=True)
 
     def undo(
@@ -158,7 +161,8 @@ class Generations:
             raise UserError(
                 f"collection {collection.name!r} has no earlier generation to go back to"
             )
-        build = _Build(collection, at, Rule(previous["epsilon"], previous["second_look"]), progress)
+        rule = Rule(previous["epsilon"], previous["second_look"])
+        build = _Build(collection, at, rule, self._bodies, progress)
         base = (previous["generation"], previous["switched_at_seq"])
         return self._run(build, take_over=take_over, base=base, again=False)
 
@@ -187,11 +191,17 @@ class _Build:
     successor: Successor
 
     def __init__(
-        self, collection: Collection, at: Position, rule: Rule, progress: Progress
+        self,
+        collection: Collection,
+        at: Position,
+        rule: Rule,
+        bodies: PgvectorSearch,
+        progress: Progress,
     ) -> None:
         self.collection = collection
         self.at = at
         self.rule = rule
+        self._bodies = bodies
         self._progress = progress
 
     def begin(self, connection: Connection, *, take_over: bool) -> int:
@@ -209,7 +219,11 @@ class _Build:
         look = None if self.rule.second_look is None else Jsonb(self.rule.second_look)
         names = {"epsilon": self.rule.epsilon, "second_look": look}
         begun = _one(connection, "begin_generation", identity, **names)
-        assert begun is not None  # noqa: S101 - INSERT ... RETURNING
+        if begun is None:
+            raise UserError(
+                f"somebody else began a generation of {self.collection.name!r} this moment; "
+                "wait until it is in use"
+            )
         return int(begun["generation"])
 
     def build(
@@ -225,6 +239,8 @@ class _Build:
         target.write(_counted(writes, len(states), self._progress))
         connection.execute(_SQL["tell_the_planner"])
         seq = self._catch_up(connection, in_use, target, base[1])
+        self._bodies.follow(identity, generation, seq)
+        seq = self._catch_up(connection, in_use, target, seq)  # an index takes minutes
         return self._switch(connection, in_use, target, seq)
 
     def _catch_up(

@@ -193,6 +193,14 @@ class Ledger:
             {by_content[bytes(m)] for _, m in rows if m is not None and bytes(m) in by_content},
         )
 
+    def pixels_in_use(self, pixel_sha256s: Sequence[bytes]) -> set[bytes]:
+        """Those that an object has which was not erased: their thumbnail is needed."""
+        with self._database.connection() as connection:
+            rows = connection.execute(
+                _SQL["pixels_in_use"], {"pixel_sha256s": list(pixel_sha256s)}
+            ).fetchall()
+        return {bytes(pixels) for (pixels,) in rows}
+
     def commit(self, collection: Collection, judged: Sequence[Judged]) -> list[Decision]:
         """Decide a batch and commit it in one transaction; only then may its messages be acked.
 

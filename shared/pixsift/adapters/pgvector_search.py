@@ -8,7 +8,7 @@ misses nothing but what the graph misses. Misses are measured and repaired by ``
 import logging
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any, LiteralString
 
@@ -98,20 +98,21 @@ class PgvectorSearch:
             row = connection.execute(_SQL["try_alone"], names).fetchone()
             if row is None or not row[0]:
                 return -1
-            # Building an index takes minutes: the usual limits are for decisions.
-            connection.execute("SET LOCAL statement_timeout = 0")
-            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             head = read_head(connection, collection_id)
-            body, built_to = self._body(connection, head)
-            names |= {"generation": head.generation, "after": built_to, "up_to": head.seq}
-            if body is None:
-                body = self._create(connection, head, names)
-            elif built_to < head.seq:
-                connection.execute(_on(_SQL["clean_body"], body), names)
-                connection.execute(_on(_SQL["fill_body"], body), names)
-            connection.execute(_SQL["record_body"], {**names, "body_table": body})
+            self._complete(connection, head)
         self._drop_retired(collection_id)
         return head.seq
+
+    def follow(self, collection_id: int, generation: int, seq: int) -> None:
+        """Build the body of a generation that comes into use soon, complete up to ``seq``.
+
+        Only where the one in use has a body: otherwise nobody searches with one. Without it all
+        of the new generation would be tail, in the memory of every consumer.
+        """
+        with self._database.transaction() as connection:
+            head = read_head(connection, collection_id)
+            if self._body(connection, head)[0] is not None:
+                self._complete(connection, replace(head, generation=generation, seq=seq))
 
     def rebuild(self, collection_id: int) -> int:
         """Drop the body and build it anew, as ``advance`` does; searches are exact meanwhile."""
@@ -142,6 +143,23 @@ class PgvectorSearch:
             _SQL["body"], {"collection_id": head.collection_id, "generation": head.generation}
         ).fetchone()
         return (None, -1) if row is None else (row[0], row[1])
+
+    def _complete(self, connection: Connection, head: Head) -> None:
+        """Bring the body of a generation up to ``head.seq``; make it where there is none."""
+        # Building an index takes minutes: the usual limits are for decisions.
+        connection.execute("SET LOCAL statement_timeout = 0")
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        body, built_to = self._body(connection, head)
+        names = {
+            "collection_id": head.collection_id, "generation": head.generation,
+            "after": built_to, "up_to": head.seq,
+        }  # fmt: skip
+        if body is None:
+            body = self._create(connection, head, names)
+        elif built_to < head.seq:
+            connection.execute(_on(_SQL["clean_body"], body), names)
+            connection.execute(_on(_SQL["fill_body"], body), names)
+        connection.execute(_SQL["record_body"], {**names, "body_table": body})
 
     def _nearest(
         self, connection: Connection, body: str, queries: NDArray[np.float16], reach: float

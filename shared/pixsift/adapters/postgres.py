@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
+from psycopg import generators
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
@@ -72,6 +73,16 @@ def translated() -> Iterator[None]:
         if state.startswith(_DOWN) or (not state and isinstance(exc, psycopg.OperationalError)):
             raise DependencyDownError(f"PostgreSQL {state or 'connection'}: {text}") from exc
         raise
+
+
+def sync(connection: Connection, pipeline: psycopg.Pipeline) -> None:
+    """End a part of a pipeline: send everything, wait for all answers, let the server go idle.
+
+    ``pipeline.sync`` alone waits for answers only (psycopg 3.3): what the socket did not take at
+    once would never leave, and both sides would wait for ever.
+    """
+    connection.wait(generators.send(connection.pgconn))
+    pipeline.sync()
 
 
 def readable_url(url: str) -> str:

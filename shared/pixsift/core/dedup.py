@@ -124,18 +124,29 @@ def decide_batch(
         part = items[start : start + _CHUNK]
         units = _unit_rows(part)
         from_tail = tail.near(units, rule.epsilon)
-        among = _pairs_within(units, units, rule.epsilon)
-        added: set[int] = set()
+        among = _may_be_near(units, units, rule.epsilon)
+        added = np.zeros(len(part), bool)
         for i, item in enumerate(part):
             own = candidates.get(item.object_id, ()) if candidates else ()
             near = [kept.candidates[c] for c in own if c in kept.candidates]
-            earlier = [part[j] for j in among[i] if j in added]
+            earlier = [part[j] for j in np.flatnonzero(among[i] & added).tolist()]
             ruling = _decide(item, kept, [*near, *from_tail[i], *earlier], rule)
             if ruling.outcome == "kept":
                 kept.add(item)
-                added.add(i)
+                added[i] = True
             rulings.append(ruling)
     return rulings
+
+
+def may_be_near(items: Sequence[Image], others: Sequence[Image], epsilon: float) -> bool:
+    """Whether any of ``items`` may lie within epsilon of any of ``others``."""
+    if not items or not others:
+        return False
+    units = _unit_rows(others)
+    return any(
+        _may_be_near(_unit_rows(items[start : start + _TAIL_BLOCK]), units, epsilon).any()
+        for start in range(0, len(items), _TAIL_BLOCK)
+    )
 
 
 def _decide(item: Image, kept: Kept, near: Iterable[Image], rule: NearRule) -> Ruling:
@@ -172,8 +183,8 @@ class _Tail:
         self._fill()
         found: list[list[Image]] = [[] for _ in units]
         for start, block in self._blocks:
-            for query, rows in enumerate(_pairs_within(units, block, epsilon)):
-                found[query].extend(self._images[start + row] for row in rows)
+            for query, row in np.argwhere(_may_be_near(units, block, epsilon)).tolist():
+                found[query].append(self._images[start + row])
         return found
 
     def _fill(self) -> None:
@@ -183,16 +194,15 @@ class _Tail:
         self._filled = len(self._images)
 
 
-def _pairs_within(
+def _may_be_near(
     queries: NDArray[np.float32], rows: NDArray[np.float32], epsilon: float
-) -> list[list[int]]:
-    """Per query the rows that may lie within epsilon; what is not a number counts as near."""
-    found: list[list[int]] = [[] for _ in queries]
-    if len(rows):
-        hits = np.nonzero(~(1.0 - queries @ rows.T > epsilon + SCREEN_MARGIN))
-        for query, row in zip(hits[0].tolist(), hits[1].tolist(), strict=True):
-            found[query].append(row)
-    return found
+) -> NDArray[np.bool_]:
+    """(M, N): whether a row may lie within epsilon of a query; what is not a number counts as near.
+
+    A matrix and no lists: the duplicates of one image are all near one another.
+    """
+    near: NDArray[np.bool_] = ~(1.0 - queries @ rows.T > epsilon + SCREEN_MARGIN)
+    return near
 
 
 def _unit_rows(images: Sequence[Image]) -> NDArray[np.float32]:

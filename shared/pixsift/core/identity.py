@@ -98,13 +98,3 @@ def versions_hidden_by_markers(listing: Iterable[ListedVersion]) -> list[str]:
         elif hidden:
             found.append(version_id_of(line.version_id, line.etag) or line.version_id)
     return found
-
-
-def sequencer_order(sequencer: str) -> str:
-    """A text whose plain order is the order of writes to one key.
-
-    S3 sequencers are hexadecimal of varying length; the shorter one is padded with zeros on the
-    right before comparing as text (S3 User Guide, "Event message structure"). Comparable for one
-    key only. 64 digits are twice the longest seen.
-    """
-    return sequencer.upper().ljust(64, "0")

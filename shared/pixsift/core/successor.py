@@ -4,7 +4,9 @@ Objects are replayed in the order of their arrival under the new rule: embedded 
 again, the others (rejected, failed, gone) are carried over. What happens meanwhile in the
 generation in use is applied in the order of ``seq``, so the successor is at every moment what the
 collection would be, had the new rule been in force from the start. A removal re-decides what the
-removed image represents *here*, which is not what it represents there.
+removed image represents *here*, which is not what it represents there. One thing cannot be made up
+for: of what expired only the representatives are remembered, so a former duplicate that the new
+rule would have kept filters nothing.
 
 Pure: emits the rows to write; whoever asks what-if just does not write them.
 """

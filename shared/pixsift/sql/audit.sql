@@ -80,7 +80,8 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
        OR vector_dims(e.embedding) <> %(dimension)s)
 
 -- name: traces_of_erased
--- INV9: facts of erased objects, and objects with erased bytes.
+-- INV9: facts of erased objects, and objects with erased bytes. The salt comes from its own table,
+-- where it is one for all: taken from each tombstone, every pair would be hashed.
 SELECT o.object_id, 'is erased, but has facts left' AS wrong FROM object o
 WHERE o.erased_at IS NOT NULL
   AND (o.content_sha256 IS NOT NULL OR o.pixel_sha256 IS NOT NULL OR o.quality IS NOT NULL
@@ -90,7 +91,8 @@ WHERE o.erased_at IS NOT NULL
                   WHERE d.object_id = o.object_id AND d.pixel_sha256 IS NOT NULL))
 UNION ALL
 SELECT o.object_id, 'has the bytes of an erased image'
-FROM object o JOIN tombstone t ON t.content_hash = sha256(t.salt || o.content_sha256)
+FROM object o JOIN tombstone t
+     ON t.content_hash = sha256((SELECT salt FROM tombstone_salt) || o.content_sha256)
 
 -- name: vectors_of_nobody
 -- INV9: a vector is stored in the transaction that decides about its object.

@@ -33,14 +33,24 @@ WHERE o.object_id = ANY (%(object_ids)s)
 GROUP BY o.object_id ORDER BY o.object_id
 
 -- name: wait_for_decisions
--- Had after the tombstones are committed: no decision that has not seen them is under way.
+-- Had after the tombstones are committed: no decision that has not seen them is under way. Held
+-- until the end of the transaction, none begins to write.
 SELECT FROM collection ORDER BY collection_id FOR NO KEY UPDATE
 
 -- name: bury
--- First of all: from here on no replay is decided as anything but gone.
+-- First of all: from here on no replay is decided as anything but gone. A version that was buried
+-- before anybody had read its bytes is buried again with them.
 INSERT INTO tombstone (bucket, key_hash, content_hash, salt, reason)
 SELECT %(bucket)s, %(version_mark)s, %(content_mark)s, %(salt)s, %(reason)s
-WHERE NOT EXISTS (SELECT FROM tombstone WHERE key_hash = %(version_mark)s)
+WHERE NOT EXISTS (
+    SELECT FROM tombstone WHERE key_hash = %(version_mark)s
+    AND (%(content_mark)s::bytea IS NULL OR content_hash = %(content_mark)s)
+)
+
+-- name: lock_objects
+-- Before the collections, and in key order: the order in which a decision takes these locks.
+SELECT FROM object WHERE object_id = ANY (%(object_ids)s)
+ORDER BY bucket, key, version_id FOR NO KEY UPDATE
 
 -- name: blank_objects
 -- Last of all: an erasure that was interrupted finds the facts it still needs, and goes on.

@@ -16,10 +16,11 @@ SELECT generation, created_at FROM generation
 WHERE collection_id = %(collection_id)s AND state = 'building'
 
 -- name: begin_generation
--- The next number is taken under the primary key: of two builders one fails.
+-- The next number is taken under the primary key: of two builders one gets no row.
 INSERT INTO generation (collection_id, generation, epsilon, second_look, state)
 SELECT %(collection_id)s, max(generation) + 1, %(epsilon)s, %(second_look)s, 'building'
 FROM generation WHERE collection_id = %(collection_id)s
+ON CONFLICT DO NOTHING
 RETURNING generation
 
 -- name: discard_representatives

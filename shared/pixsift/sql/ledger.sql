@@ -60,6 +60,13 @@ SELECT pixel_sha256, embedding, look
 FROM embedding
 WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[])
 
+-- name: pixels_in_use
+-- An erasure blanks its objects last; until then their outcome says it.
+SELECT DISTINCT o.pixel_sha256
+FROM object o JOIN decision d USING (object_id)
+WHERE o.pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[]) AND d.valid_to_seq IS NULL
+  AND NOT (d.outcome = 'gone' AND d.reason = 'erased')
+
 -- name: salt
 -- Never changes; see core/tombstone.py.
 SELECT salt FROM tombstone_salt
@@ -100,11 +107,12 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
 -- name: children
 -- Duplicates of representatives that are going away, in the order they are decided again:
 -- sharper first, then older. The order is part of the promise: a re-decision is reproducible.
+-- One without a vector comes too: left out, it would keep its representative from going for ever.
 SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look,
        d.representative_object_id
 FROM decision d
 JOIN object o USING (object_id)
-JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
+LEFT JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
 WHERE d.representative_object_id = ANY (%(representatives)b::bigint[])
   AND d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.outcome = 'duplicate' AND d.valid_to_seq IS NULL
@@ -181,6 +189,11 @@ FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND r.valid_from_seq > %(watermark)s AND r.valid_to_seq IS NULL
 
+-- name: count_vectors
+-- Under the lock, which an erasure takes before it drops vectors.
+SELECT count(*) FROM embedding
+WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[])
+
 -- name: alive
 -- Under the lock: which candidates still represent, and who has the same bytes or pixels.
 SELECT object_id, content_sha256, pixel_sha256 FROM representative
@@ -211,10 +224,12 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
 -- One row per object of the batch.
 INSERT INTO decision (collection_id, generation, object_id, outcome, reason, detail,
                       representative_object_id, distance, pixel_sha256, valid_from_seq)
-SELECT %(collection_id)s, %(generation)s, v.*, %(seq)s
+SELECT %(collection_id)s, %(generation)s, v.object_id, v.outcome, v.reason,
+       coalesce(v.detail, '{}'), v.representative, v.distance, v.pixel_sha256, %(seq)s
 FROM unnest(%(object_ids)b::bigint[], %(outcomes)b::text[], %(reasons)b::text[],
             %(details)b::jsonb[], %(representatives)b::bigint[], %(distances)b::float8[],
-            %(pixels)b::bytea[]) AS v
+            %(pixels)b::bytea[])
+         AS v (object_id, outcome, reason, detail, representative, distance, pixel_sha256)
 
 -- name: insert_representatives
 -- Joined to the embeddings: a vector that was erased a moment ago yields no row, and the caller

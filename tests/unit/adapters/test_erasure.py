@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import boto3
@@ -11,15 +13,18 @@ import pytest
 from moto import mock_aws
 from numpy.typing import NDArray
 
-from ledger_world import DIMENSION, finding, image, outcomes, rows, turned
+from ledger_world import DIMENSION, finding, image, new_collection, outcomes, rows, turned
+from pixsift.adapters.auditor import Auditor
 from pixsift.adapters.erasure import Erasure
 from pixsift.adapters.generations import Generations
+from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.pgvector_search import PgvectorSearch
 from pixsift.adapters.postgres import Database
 from pixsift.adapters.redaction import Redactor, shard_without
 from pixsift.adapters.s3 import S3Objects
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.outcomes import Judged
+from pixsift.core.outcomes import Decision, Judged
+from pixsift.errors import TransientError
 from snapshot_world import World, make_world, request
 
 SECRET = b"a face " * 400
@@ -183,6 +188,78 @@ def test_erase__a_copy_that_arrived_since_it_was_asked_goes_too(world: World) ->
     assert {value[:2] for value in outcomes(world.url).values()} == {("gone", "erased")}
     assert (len(done.objects), done.vectors, done.kept_vectors) == (2, 1, 0)
     assert hashlib.sha256(SECRET).hexdigest() not in everything(world)
+
+
+@pytest.mark.parametrize("is_representative", [True, False])
+def test_erase__a_collection_that_decided_it_since_it_was_asked_forgets_it_too(
+    world: World, is_representative: bool
+) -> None:
+    world.ledger.commit(world.collection, [image("x", turned(0))])
+    other = new_collection(world.ledger, "other")
+    eraser = erasure(world)
+    found = eraser.find("raw", "x", None)
+    arriving = [image("x", turned(0)), image("y", turned(5))]
+    world.ledger.commit(other, arriving if is_representative else arriving[::-1])
+    eraser.erase(found, reason="")
+    now = outcomes(world.url)
+    assert (now["x@v1"][:2], now["y@v1"][0]) == (("gone", "erased"), "kept")
+    assert Auditor(world.database).audit(world.ledger.collection("other")).findings == []
+    world.ledger.remove(other, [arriving[1].version])
+
+
+def test_erase__bytes_that_were_read_since_it_was_asked_are_blocked_too(world: World) -> None:
+    version = ObjectVersion("raw", "secret.jpg", "v1")
+    world.ledger.commit(world.collection, [finding("secret.jpg", "failed", "timeout")])
+    eraser = erasure(world)
+    found = eraser.find("raw", "secret.jpg", None)
+    secret: dict[str, Any] = {
+        "content_sha256": hashlib.sha256(SECRET).digest(),
+        "pixel_sha256": pixels(),
+    }
+    read = Judged(version, "embedded", embedding=turned(0), **secret)
+    world.ledger.commit(world.collection, [read])
+    eraser.erase(found, reason="")
+    keep(world, "again.jpg", content=SECRET, vector=turned(0))
+    assert {value[:2] for value in outcomes(world.url).values()} == {("gone", "erased")}
+
+
+def test_erase__waits_for_a_decision_that_needs_the_vector(world: World) -> None:
+    inserted, finished = Event(), Event()
+
+    def pause(point: str) -> None:
+        if point == "inserted":
+            inserted.set()
+            finished.wait(10)
+
+    arriving = image("b", turned(0), content="b", pixels="p")
+
+    class Meanwhile:
+        """A redactor that lets a copy of the pixels be decided while it is at work."""
+
+        def redact(self, object_id: int) -> list[str]:
+            if not inserted.is_set():
+                commit = Ledger(world.database, pause=pause).commit
+                decided.append(pool.submit(commit, world.collection, [arriving]))
+                inserted.wait(10)
+            return []
+
+    world.ledger.commit(world.collection, [image("a", turned(0), content="a", pixels="p")])
+    decided: list[Future[list[Decision]]] = []
+    session = {"lock_timeout": "50ms"}
+    with Database(world.url, session=session) as hurried, ThreadPoolExecutor(1) as pool:
+        eraser = Erasure(
+            hurried, Ledger(hurried), S3Objects(client=world.s3),
+            Meanwhile(),  # type: ignore[arg-type]
+            derived_bucket="derived",
+        )  # fmt: skip
+        found = eraser.find("raw", "a", None)
+        with pytest.raises(TransientError):
+            eraser.erase(found, reason="")
+        finished.set()
+        assert decided[0].result()[0].outcome == "kept"
+        assert rows(world.url, "SELECT count(*) FROM embedding") == [(1,)]
+        assert len(eraser.erase(found, reason="").objects) == 2
+    assert Auditor(world.database).audit(world.collection).findings == []
 
 
 def test_erase__a_vector_that_others_need_stays(world: World) -> None:

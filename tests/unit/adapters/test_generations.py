@@ -2,13 +2,15 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import psycopg
 import pytest
 
 from ledger_world import finding, image, ledger_of, new_collection, outcomes, rows, turned, unit
-from pixsift.adapters.generations import Generations, Switched
+from pixsift.adapters.generations import _SQL, Generations, Switched
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.postgres import Database
 from pixsift.core.outcomes import Judged
@@ -224,6 +226,24 @@ def test_redecide__a_crash_leaves_a_generation_that_can_be_taken_over(
         generations.redecide(collection, epsilon=WIDE)
     assert outcomes(database_url) == before
     assert generations.redecide(collection, epsilon=WIDE, take_over=True).generation == 3
+
+
+def test_redecide__a_number_taken_by_somebody_else_this_moment(
+    ledger: Ledger, generations: Generations, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(ledger)
+    # The question whether somebody is at it has been answered before the other began.
+    monkeypatch.setitem(_SQL, "building", "SELECT 1 WHERE false")
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute(_SQL["begin_generation"], {
+            "collection_id": collection.collection_id, "epsilon": 0.1, "second_look": None,
+        })  # fmt: skip
+        late = pool.submit(generations.redecide, collection, epsilon=WIDE)
+        while not rows(database_url, "SELECT 1 FROM pg_locks WHERE NOT granted"):
+            assert not late.done()
+        other.commit()
+        with pytest.raises(UserError, match="somebody else"):
+            late.result()
 
 
 def test_redecide__one_that_was_taken_over_does_not_switch(

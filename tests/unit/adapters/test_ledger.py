@@ -1,16 +1,32 @@
 """The ledger on a real PostgreSQL, one process."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 
-from ledger_world import finding, image, ledger_of, new_collection, outcomes, rows, turned, unit
+from invariants import violations
+from ledger_world import (
+    digest,
+    finding,
+    image,
+    ledger_of,
+    new_collection,
+    outcomes,
+    rows,
+    turned,
+    unit,
+)
+from pixsift.adapters import decision_batch
 from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.postgres import Database
 from pixsift.core.collection import Collection
+from pixsift.core.dedup import Image, Ruling, decide_batch
 from pixsift.core.outcomes import Judged
 from pixsift.core.tombstone import content_mark, version_mark
-from pixsift.errors import TransientError, UserError
+from pixsift.errors import PixsiftError, TransientError, UserError
 
 
 @pytest.fixture
@@ -302,6 +318,78 @@ def test_commit__a_child_that_arrives_meanwhile_is_decided_again(database_url: s
     }
 
 
+def children_of_rep() -> list[Judged]:
+    """A representative at 0 degrees, three duplicates of it, and what is near two of them."""
+    return [
+        image("rep", turned(0)), image("a", turned(15)), image("b", turned(16)),
+        image("c", turned(-10)), image("other", turned(33)),
+    ]  # fmt: skip
+
+
+def test_remove__its_duplicates_are_decided_before_the_lock(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_the_lock: list[int] = []
+
+    def spy(items: list[Image], *arguments: Any) -> list[Ruling]:
+        under_the_lock.extend(item.object_id for item in items)
+        return decide_batch(items, *arguments)
+
+    with ledger_of(database_url) as ledger:
+        collection = new_collection(ledger)
+        ledger.commit(collection, children_of_rep())
+        monkeypatch.setattr(decision_batch, "decide_batch", spy)
+        # New ones in the same batch see those that were promoted in it.
+        near_c = image("d", turned(-25))
+        decided = ledger.commit(collection, [finding("rep", "gone", "deleted"), near_c])
+        assert under_the_lock == [decided[1].object_id]
+    assert outcomes(database_url) == {
+        "rep@v1": ("gone", "deleted", None),
+        "a@v1": ("duplicate", "near", "other"),
+        "b@v1": ("duplicate", "near", "other"),
+        "c@v1": ("kept", "promoted", None),
+        "d@v1": ("duplicate", "near", "c"),
+        "other@v1": ("kept", "new", None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "expected"),
+    [
+        # What a child would have become a duplicate of goes away as well.
+        (finding("other", "gone", "deleted"), {"a": None, "b": "a", "c": None}),
+        # Something near a child is kept that was not near the representative.
+        (image("near c", turned(-20)), {"a": "other", "b": "other", "c": "near c"}),
+        # The same bytes as a child, with pixels and a vector from elsewhere.
+        (
+            image("same", turned(120), content="c@v1", pixels="same"),
+            {"a": "other", "b": "other", "c": "same"},
+        ),
+        # A child goes away itself; the others do not lean on it.
+        (finding("c", "gone", "deleted"), {"a": "other", "b": "other"}),
+        # Nothing that matters to them.
+        (image("far", turned(90)), {"a": "other", "b": "other", "c": None}),
+    ],
+)
+def test_remove__what_happened_since_its_duplicates_were_decided_counts(
+    database_url: str, meanwhile: Judged, expected: dict[str, str | None]
+) -> None:
+    hooks: list[Callable[[], None]] = []
+
+    def pause(point: str) -> None:
+        if point == "planned" and hooks:
+            hooks.pop()()
+
+    with ledger_of(database_url, pause=pause) as ledger:
+        collection = new_collection(ledger)
+        ledger.commit(collection, children_of_rep())
+        hooks.append(lambda: commit_one(ledger, collection, meanwhile))
+        ledger.remove(collection, [finding("rep", "gone").version])
+    now = outcomes(database_url)
+    assert {key: now[f"{key}@v1"][2] for key in expected} == expected
+    assert violations(database_url) == []
+
+
 def test_commit__a_vector_stored_first_by_another_counts(database_url: str) -> None:
     hooks: list[Callable[[], None]] = []
 
@@ -318,13 +406,65 @@ def test_commit__a_vector_stored_first_by_another_counts(database_url: str) -> N
     assert (decision.outcome, decision.reason) == ("duplicate", "near")
 
 
-def test_commit__a_vanished_lock_holder_is_survived(database_url: str) -> None:
-    with ledger_of(database_url) as ledger:
+def test_commit__a_vector_dropped_before_the_lock_is_stored_again(database_url: str) -> None:
+    with ledger_of(database_url) as ledger, ThreadPoolExecutor(1) as pool:
         collection = new_collection(ledger)
-        with psycopg.connect(database_url) as holder:
-            holder.execute("SET idle_in_transaction_session_timeout = '1s'")
-            holder.execute("SELECT 1 FROM collection FOR NO KEY UPDATE")
-            ledger.commit(collection, [image("a", turned(0))])
-            with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
-                holder.execute("SELECT 1")
-    assert outcomes(database_url) == {"a@v1": ("kept", "new", None)}
+        ledger.commit(collection, [image("rep", turned(0)), image("a", turned(5), pixels="p")])
+        with psycopg.connect(database_url) as eraser:
+            eraser.execute("SELECT FROM collection FOR NO KEY UPDATE")
+            arriving = pool.submit(
+                ledger.commit, collection, [image("b", turned(5), content="b", pixels="p")]
+            )
+            while not rows(database_url, "SELECT 1 FROM pg_locks WHERE NOT granted"):
+                assert not arriving.done()
+            eraser.execute("UPDATE decision SET pixel_sha256 = NULL WHERE outcome = 'duplicate'")
+            eraser.execute("DELETE FROM embedding WHERE pixel_sha256 = %s", [digest("pxp")])
+        (decision,) = arriving.result()
+        assert (decision.outcome, decision.reason) == ("duplicate", "near")
+    assert rows(database_url, "SELECT count(*) FROM embedding") == [(2,)]
+
+
+def test_pixels_in_use__by_objects_that_were_not_erased(ledger: Ledger, database_url: str) -> None:
+    collection = new_collection(ledger)
+    images = [image("a", turned(0)), image("b", turned(0), pixels="a@v1"), image("c", turned(90))]
+    ledger.commit(collection, images)
+    pixels = [i.pixel_sha256 for i in images if i.pixel_sha256]
+    ledger.remove(collection, [images[0].version, images[2].version], reason="erased")
+    assert ledger.pixels_in_use(pixels) == {pixels[1]}
+    ledger.remove(collection, [images[1].version], reason="erased")
+    assert ledger.pixels_in_use(pixels) == set()
+
+
+def test_remove__a_child_without_a_vector_does_not_hold_its_representative(
+    ledger: Ledger, database_url: str
+) -> None:
+    collection = new_collection(ledger)
+    ledger.commit(collection, [image(key, turned(n)) for n, key in enumerate(("rep", "a", "b"))])
+    rows(
+        database_url,
+        "UPDATE decision d SET pixel_sha256 = NULL FROM object o"
+        " WHERE o.object_id = d.object_id AND o.key = 'a' RETURNING 1",
+    )
+    ledger.remove(collection, [finding("rep", "gone").version])
+    assert outcomes(database_url) == {
+        "rep@v1": ("gone", "deleted", None),
+        "a@v1": ("failed", "vector_missing", None),
+        "b@v1": ("kept", "promoted", None),
+    }
+    ledger.commit(collection, [image("a", turned(1))])
+    assert outcomes(database_url)["a@v1"] == ("duplicate", "near", "b")
+
+
+@pytest.mark.parametrize("point", ["lock_held", "inserted"])
+def test_commit__a_holder_that_hangs_loses_the_lock(database_url: str, point: str) -> None:
+    session = {"idle_in_transaction_session_timeout": "100ms"}
+    with ledger_of(database_url) as ledger, Database(database_url, session=session) as hanging:
+        collection = new_collection(ledger)
+
+        def hang(here: str) -> None:
+            if here == point:
+                commit_one(ledger, collection, image("b", turned(5)))
+
+        with pytest.raises(PixsiftError):
+            Ledger(hanging, pause=hang).commit(collection, [image("a", turned(0))])
+    assert outcomes(database_url) == {"b@v1": ("kept", "new", None)}

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
 
 from pixsift.adapters.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.migrate import migrate, pending
-from pixsift.adapters.postgres import Database, translated
+from pixsift.adapters.postgres import Database, sync, translated
 from pixsift.errors import DependencyDownError, PixsiftError, TransientError, UserError
 
 
@@ -54,6 +55,19 @@ def test_database__settings_of_every_session(database_url: str) -> None:
             "default_transaction_isolation": "read committed", "jit": "off",
         }.items():  # fmt: skip
             assert connection.execute(f"SHOW {name}").fetchone() == (value,)
+
+
+def test_sync__of_more_than_a_socket_takes_at_once(database_url: str) -> None:
+    with Database(database_url) as database, database.connection() as connection:
+        with connection.pipeline() as pipeline:
+            answers = [
+                connection.execute("SELECT length(%s), repeat('x', 1000000)", ["x" * 10_000_000])
+                for _ in range(3)
+            ]
+            sync(connection, pipeline)
+            idle = connection.info.transaction_status
+        lengths = [row[0] for answer in answers for row in answer.fetchall()]
+    assert (lengths, idle) == ([10_000_000] * 3, TransactionStatus.IDLE)
 
 
 def test_database__says_what_is_missing(postgres: EmbeddedPostgres) -> None:

@@ -1,16 +1,20 @@
-"""What a removal really removed, by what S3 and the ledger say now."""
+"""What a removal really removed, and what an erasure in between leaves of an arrival."""
 
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
+import numpy as np
 import pytest
 
+from pixsift.core.collection import Collection
 from pixsift.core.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from pixsift.core.identity import ListedVersion, ObjectVersion
+from pixsift.core.images import DecodedImage, ImageFacts
+from pixsift.core.outcomes import Decision, Outcome
 from pixsift.errors import AccessDeniedError, TransientError
 from pixsift_consumer.arrivals import Arrival
 from pixsift_consumer.dependencies import SourceAccess
-from pixsift_consumer.stages import Fetch
+from pixsift_consumer.stages import Commit, Fetch, Thumbnails
 
 
 def gone_after_a_marker(listing: list[ListedVersion], known: list[str]) -> list[str]:
@@ -71,3 +75,31 @@ def test_fetch__a_refusal_is_judged_whatever_was_asked(event: ObjectEvent) -> No
     with pytest.raises(TransientError, match="access_denied"):
         fetch.run(arrival, Mock())
     access.probe()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "in_use", "deleted"),
+    [
+        ("gone", "erased", set(), ["thumbnails/p.webp"]),
+        ("gone", "erased", {b"p"}, []),  # another object has the same pixels
+        ("kept", "new", set(), []),
+    ],
+)
+def test_commit__of_an_image_erased_on_its_way_no_thumbnail_stays(
+    outcome: Outcome, reason: str, in_use: set[bytes], deleted: list[str]
+) -> None:
+    objects, ledger, telemetry = Mock(), Mock(), MagicMock()
+    version = ObjectVersion("raw", "k", "v1")
+    ledger.commit.return_value = [Decision(version, 1, outcome, reason, None, None, 1, True)]
+    ledger.pixels_in_use.return_value = in_use
+    collection = Mock(spec=Collection, collection_id=1, quality_policy={})
+    arrival = Arrival(
+        Mock(), ObjectCreated("raw", "k"), [collection], version, thumbnail_key="thumbnails/p.webp",
+        decoded=DecodedImage(ImageFacts("JPEG", 1, 1, "RGB"), b"p", np.empty((0, 0, 3), np.uint8)),
+    )  # fmt: skip
+    Commit(ledger, Thumbnails(objects, "derived", telemetry=telemetry), telemetry=telemetry).run(
+        [arrival]
+    )
+    assert [call.args for call in objects.delete.call_args_list] == [
+        ("derived", key) for key in deleted
+    ]

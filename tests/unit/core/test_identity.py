@@ -1,36 +1,15 @@
-"""Identity of writes, and their order."""
+"""Identity of writes, and what delete markers hide."""
 
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pixsift.core.identity import (
     ListedVersion,
     ObjectVersion,
-    sequencer_order,
     version_id_of,
     versions_hidden_by_markers,
 )
-
-SEQUENCERS = st.text("0123456789ABCDEF", min_size=1, max_size=32)
-
-
-def test_sequencer_order__shorter_ones_are_padded_right() -> None:
-    """As integers these two compare the other way round."""
-    assert sequencer_order("0055AED6DCD90282") > sequencer_order("0055AED6DCD90281FF")
-
-
-@settings(max_examples=10_000, deadline=None)
-@given(SEQUENCERS, SEQUENCERS, SEQUENCERS)
-def test_sequencer_order__is_a_total_order(a: str, b: str, c: str) -> None:
-    x, y, z = map(sequencer_order, (a, b, c))
-    assert (x < y) + (x == y) + (x > y) == 1
-    assert not (x <= y <= z) or x <= z
-    assert sequencer_order(a.lower()) == x
-    assert sequencer_order(a + "0") == x  # padding: a trailing zero says nothing
-    assert sequencer_order(a + "1") > x
 
 
 @pytest.mark.parametrize(
