@@ -16,8 +16,9 @@ from aws_lambda_powertools import Logger, Metrics
 
 Unit = Literal["Count", "Seconds", "Bytes", "Percent"]
 NAMESPACE = "pixsift"
-_MAX_VALUES = 100
-"""Values per metric in one EMF document (CloudWatch EMF specification)."""
+_MAX_VALUES = 99
+"""Values per metric in one EMF document. The specification allows a hundred, at which Powertools
+writes by itself what is there so far, and then warns of a flush with nothing left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Telemetry:
                 self._counts[name] += amount
 
     def observe(self, name: str, value: float) -> None:
-        """Record one value of a distribution; beyond a hundred per flush the newest stay."""
+        """Record one value of a distribution; beyond 99 per flush the newest stay."""
         _declared(name)
         with self._lock:
             values = self._values[name]

@@ -33,6 +33,15 @@ def test_flush__one_emf_document_with_sums_and_values(capsys: pytest.CaptureFixt
     assert document["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "pixsift"
 
 
+def test_flush__of_very_many_values_the_newest(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry = Telemetry("test")
+    for value in range(250):
+        telemetry.observe("fetch_seconds", value)
+    telemetry.flush()
+    [line] = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["fetch_seconds"] == list(range(151, 250))
+
+
 def test_count__an_undeclared_name_is_a_mistake() -> None:
     with pytest.raises(KeyError, match="not declared"):
         Telemetry("test").count("no_such_metric")
