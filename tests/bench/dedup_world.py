@@ -1,6 +1,8 @@
 """Stored representatives in burst order, arrivals, and the exact oracle: the dedup benchmark."""
 
 import hashlib
+import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,9 +101,10 @@ def oracle(stored: Halves, vectors: Halves) -> NDArray[np.bool_]:
 
 
 @contextmanager
-def durable_server() -> Iterator[EmbeddedPostgres]:
+def durable_server(*, sync_seconds: float = 0.0) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL of our own with fsync on: what is measured is durable.
 
+    sync_seconds: added to every fsync and fdatasync, as disks over a network take 1 to 5 ms.
     Autovacuum is off: whoever is measured after a large load would pay for it.
     """
     settings = {"shared_buffers": "2GB", "maintenance_work_mem": "2GB", "max_wal_size": "8GB",
@@ -109,9 +112,46 @@ def durable_server() -> Iterator[EmbeddedPostgres]:
     with TemporaryDirectory(prefix="pxb-", dir="/tmp") as folder:
         root = Path(folder)
         root.chmod(0o755)
-        with EmbeddedPostgres(root / "pg", settings=settings) as server:
+        slow = _slow_sync(root, sync_seconds) if sync_seconds else {}
+        with EmbeddedPostgres(root / "pg", settings=settings, environment=slow) as server:
             migrate(server.url())
             yield server
+
+
+_SLOW_SYNC = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+static void wait_first(void) { usleep(atoi(getenv("SYNC_MICROSECONDS"))); }
+int fsync(int fd) {
+    wait_first();
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+int fdatasync(int fd) {
+    wait_first();
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
+"""
+
+
+def _slow_sync(folder: Path, seconds: float) -> dict[str, str]:
+    """Variables that put a pause before each sync of a process started with them."""
+    source, library = folder / "slow_sync.c", folder / "slow_sync.so"
+    source.write_text(_SLOW_SYNC)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    library.chmod(0o755)
+    return {"LD_PRELOAD": str(library), "SYNC_MICROSECONDS": str(round(1e6 * seconds))}
+
+
+def commit_seconds(url: str) -> float:
+    """What the smallest durable transaction takes, mean of 100."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS tick (i int)")
+        started = time.perf_counter()
+        for i in range(100):
+            connection.execute("INSERT INTO tick VALUES (%s)", (i,))
+        return (time.perf_counter() - started) / 100
 
 
 def seeded(url: str, name: str, stored: Halves) -> Collection:

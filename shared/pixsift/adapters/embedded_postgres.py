@@ -31,9 +31,16 @@ class EmbeddedPostgres:
     """One server in one folder. ``durable=False`` trades crash safety for speed (tests)."""
 
     def __init__(
-        self, root: Path, *, durable: bool = True, settings: dict[str, str] | None = None
+        self,
+        root: Path,
+        *,
+        durable: bool = True,
+        settings: dict[str, str] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
+        """environment: further variables of the server's processes; they see none of ours."""
         self.root = root
+        self._environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **(environment or {})}
         self._data = root / "data"
         self._log = root / "postgres.log"
         self._settings = {
@@ -124,7 +131,7 @@ class EmbeddedPostgres:
             result = subprocess.run(  # noqa: S603 - our own binaries and arguments
                 [str(self._binaries() / program), *arguments],
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, check=False,
-                cwd=self.root, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+                cwd=self.root, env=self._environment,
                 user=user, group=group, extra_groups=extra_groups,
             )  # fmt: skip
             stream.seek(0)
