@@ -67,3 +67,7 @@ def main() -> None:
 def _fail(error: PixsiftError, status: int) -> None:
     typer.echo(f"pixsift: {printable(str(error))}", err=True)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

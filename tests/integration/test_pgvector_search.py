@@ -57,7 +57,7 @@ def test_nearest__uses_the_index_and_locked_reads_use_theirs(
     with ledger._database.connection() as connection:
         connection.execute("ANALYZE")
         names = {
-            "queries": list(bursts(60, 30, seed=2)), "ef_search": 200, "max_distance": 0.05,
+            "queries": list(bursts(60, 30, seed=2)), "most": 16, "max_distance": 0.05,
         }  # fmt: skip
         explain = _on("EXPLAIN (COSTS OFF) " + _SQL["nearest"], "hnsw_1_1")
         plan = "\n".join(row[0] for row in connection.execute(explain, names).fetchall())
@@ -74,6 +74,25 @@ def test_nearest__uses_the_index_and_locked_reads_use_theirs(
             rows_of = connection.execute(statement, values).fetchall()
             plan = "\n".join(row[0] for row in rows_of)
             assert "Seq Scan" not in plan, f"{name}:\n{plan}"
+        # Expected to be long, the tail still looks its vectors up one by one.
+        values |= {"watermark": 0}
+        for statement in (statements("ledger")["tail"], statements("resident_search")["opened"]):
+            told = connection.execute(
+                "EXPLAIN (COSTS OFF) " + re.sub(r"^--.*$", "", statement, flags=re.M), values
+            )
+            plan = "\n".join(row[0] for row in told.fetchall())
+            assert "Index Scan using embedding_pkey" in plan, plan
+
+
+def test_within__a_body_dropped_in_between_means_another_generation(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    fill(ledger, collection, bursts(100, 10, seed=1), "a")
+    search = PgvectorSearch(ledger._database, background=False)
+    search.advance(1)
+    monkeypatch.setattr(search, "_body", lambda connection, head: ("hnsw_1_9", 1))
+    assert search.within(1, bursts(20, 10, seed=2), 0.05).generation == -1
 
 
 def test_advance__follows_what_came_and_what_went(ledger: Ledger, database_url: str) -> None:

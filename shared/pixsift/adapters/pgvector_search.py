@@ -7,7 +7,9 @@ misses nothing but what the graph misses. Misses are measured and repaired by ``
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any, LiteralString
@@ -27,6 +29,7 @@ from pixsift.sql import statements
 
 _SQL = statements("pgvector_search")
 _LOG = logging.getLogger(__name__)
+_QUERIES_PER_LANE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,10 @@ class HnswParameters:
     ef_construction: int = 400
     ef_search: int = 200
     """Candidates per query, and the most neighbors the index is asked for."""
+    first_rows: int = 16
+    """Neighbors asked for at first: each costs a visit to the table, and few images have more."""
+    lanes: int = 2
+    """Connections that share the queries of a batch: a statement uses one core of the database."""
     tail_rows: int = 4096
     """A longer tail is moved into the body, in the background."""
 
@@ -78,8 +85,8 @@ class PgvectorSearch:
             tail = slot.mirror.count
             if body is not None:
                 try:
-                    near = self._nearest(connection, body, queries, reach)
-                except psycopg.errors.UndefinedTable:
+                    near = self._nearest(body, queries, reach)
+                except _BodyGoneError:
                     # Dropped just now: the generation has changed, and so says this answer.
                     return Neighborhood(head.seq, -1, tuple(found))
                 found = [np.union1d(a, b) for a, b in zip(found, near, strict=True)]
@@ -162,21 +169,52 @@ class PgvectorSearch:
         connection.execute(_SQL["record_body"], {**names, "body_table": body})
 
     def _nearest(
-        self, connection: Connection, body: str, queries: NDArray[np.float16], reach: float
+        self, body: str, queries: NDArray[np.float16], reach: float
     ) -> list[NDArray[np.int64]]:
-        width = self._parameters.ef_search
-        names = {"queries": list(queries), "ef_search": width, "max_distance": reach}
+        """Object ids in the body per query; a query with very many neighbors is asked again."""
+        lanes = max(1, min(self._parameters.lanes, len(queries) // _QUERIES_PER_LANE))
+        with ThreadPoolExecutor(lanes) as threads:
+            parts = threads.map(
+                lambda part: self._nearest_part(body, part, reach), np.array_split(queries, lanes)
+            )
+            return [ids for part in parts for ids in part]
+
+    def _nearest_part(
+        self, body: str, queries: NDArray[np.float16], reach: float
+    ) -> list[NDArray[np.int64]]:
+        widest = self._parameters.ef_search
+        found: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(queries)
+        open_ = np.arange(len(queries))
+        with self._database.connection() as connection, _missing_body():
+            for most in (min(self._parameters.first_rows, widest), widest):
+                asked = self._ask(connection, body, queries[open_], reach, most)
+                for number, ids in zip(open_.tolist(), asked, strict=True):
+                    found[number] = ids
+                open_ = np.array([n for n in open_.tolist() if len(found[n]) >= most], np.intp)
+                if not open_.size:
+                    return found
+            for number in open_.tolist():
+                names = {"query": queries[number], "max_distance": reach}
+                rows = connection.execute(_on(_SQL["scan_body"], body), names).fetchall()
+                found[number] = np.array([object_id for (object_id,) in rows], np.int64)
+        return found
+
+    def _ask(
+        self,
+        connection: Connection,
+        body: str,
+        queries: NDArray[np.float16],
+        reach: float,
+        most: int,
+    ) -> list[NDArray[np.int64]]:
+        names = {"queries": list(queries), "most": most, "max_distance": reach}
+        width = {"ef_search": str(self._parameters.ef_search)}
         with connection.pipeline(), connection.transaction():
-            connection.execute(_SQL["search_width"], {"ef_search": str(width)})
+            connection.execute(_SQL["search_width"], width)
             rows = connection.execute(_on(_SQL["nearest"], body), names).fetchall()
         found: list[list[int]] = [[] for _ in queries]
         for ordinal, object_id, _ in rows:
             found[ordinal - 1].append(object_id)
-        for number, ids in enumerate(found):
-            if len(ids) >= width:
-                names = {"query": queries[number], "max_distance": reach}
-                all_ids = connection.execute(_on(_SQL["scan_body"], body), names).fetchall()
-                found[number] = [object_id for (object_id,) in all_ids]
         return [np.array(ids, np.int64) for ids in found]
 
     def _create(self, connection: Connection, head: Head, names: dict[str, Any]) -> str:
@@ -215,6 +253,19 @@ class PgvectorSearch:
 
         self._worker = Thread(target=work, name="pixsift-hnsw", daemon=True)
         self._worker.start()
+
+
+class _BodyGoneError(Exception):
+    """The body was dropped after it was found."""
+
+
+@contextmanager
+def _missing_body() -> Iterator[None]:
+    """Before the adapter takes it for a ledger that lacks its tables."""
+    try:
+        yield
+    except psycopg.errors.UndefinedTable as error:
+        raise _BodyGoneError from error
 
 
 def _on(statement: LiteralString, body: str, **numbers: int) -> sql.Composed:

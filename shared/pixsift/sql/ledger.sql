@@ -184,8 +184,14 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
 
 -- name: tail
 -- Under the lock: representatives newer than the watermark, whom the search cannot have seen.
+-- LIMIT 1 is no limit but an order to the planner: one look-up per row. Where it overestimates the
+-- tail (a small collection beside a large one) a plain join would read every vector of the ledger.
 SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
-FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
+FROM representative r
+CROSS JOIN LATERAL (
+    SELECT v.embedding, v.look FROM embedding v
+    WHERE v.space_id = r.space_id AND v.pixel_sha256 = r.pixel_sha256 LIMIT 1
+) e
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND r.valid_from_seq > %(watermark)s AND r.valid_to_seq IS NULL
 

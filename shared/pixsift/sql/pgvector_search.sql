@@ -16,7 +16,7 @@ CROSS JOIN LATERAL (
     SELECT b.object_id, b.embedding <=> q.query AS distance
     FROM {body} b
     ORDER BY b.embedding <=> q.query
-    LIMIT %(ef_search)s
+    LIMIT %(most)s
 ) near
 WHERE near.distance <= %(max_distance)s
 

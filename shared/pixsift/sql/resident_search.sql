@@ -23,9 +23,13 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
 
 -- name: opened
 -- Representatives that began since then and are still open. Those newer than the new head are
--- left for the next time.
+-- left for the next time. LIMIT 1: see tail in ledger.sql.
 SELECT r.object_id, r.valid_from_seq, e.embedding
-FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
+FROM representative r
+CROSS JOIN LATERAL (
+    SELECT v.embedding FROM embedding v
+    WHERE v.space_id = r.space_id AND v.pixel_sha256 = r.pixel_sha256 LIMIT 1
+) e
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND r.valid_from_seq > %(watermark)s AND r.valid_to_seq IS NULL
 ORDER BY r.valid_from_seq, r.object_id
