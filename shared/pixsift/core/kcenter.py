@@ -149,8 +149,8 @@ def _check(
 
 def _traverse(walk: "_Walk", goal: int, values: list[float], largest: int) -> None:
     """Pick until ``goal`` centers are chosen; appends m (squared) of each pick to ``values``."""
-    # The matrix of candidate distances may take a twentieth of what the rows take.
-    roomy = int(np.sqrt(walk.rows.count * walk.rows.dimension / 20))
+    # The matrix of candidate distances may take a twenty-fifth of what the rows take.
+    roomy = int(np.sqrt(walk.rows.count * walk.rows.dimension / 25))
     largest = min(largest, max(_FEWEST, roomy))
     size = min(1024, largest)
     while walk.chosen < goal:
