@@ -56,7 +56,10 @@ def no_nan(value: float) -> float:
 def check_writable(*paths: Path | None) -> None:
     """Before the work whose result is written there. Raises UserError."""
     for path in paths:
-        if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+        if path is None:
+            continue
+        there = path if path.exists() else path.absolute().parent
+        if path.is_dir() or not os.access(there, os.W_OK):
             raise UserError(
                 f"cannot write {str(path)!r}: name a file in a folder that exists and is yours"
             )

@@ -102,7 +102,7 @@ def _photos(images: Path | None, say: Say) -> Sequence[Path] | None:
     """The user's photos, if any were asked for; a wrong folder is told before anything starts."""
     if images is None:
         return None
-    photos = photos_in(images)
+    photos = photos_in(images.expanduser())  # make quotes what a shell would expand
     if not photos:
         raise UserError(f"--images {images}: no photos there: name a folder with some")
     if len(photos) > _MOST_PHOTOS:

@@ -5,6 +5,7 @@ of ``pixsift.core.events``.
 """
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,10 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""As JSON writes it: an odd number of backslashes before u0000."""
+
+
 def why_not_storable(raw: Any) -> str | None:
     """What keeps the ledger's text and jsonb from holding this JSON value; None: they can."""
     try:
@@ -27,7 +32,7 @@ def why_not_storable(raw: Any) -> str | None:
         stored.encode()  # half a surrogate pair is no text to a database
     except (ValueError, RecursionError):
         return "cannot be stored"
-    return "holds a NUL character" if "\\u0000" in stored else None
+    return "holds a NUL character" if _NUL.search(stored) else None
 
 
 class Range(_Message):

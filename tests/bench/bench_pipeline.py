@@ -46,7 +46,7 @@ RAW = "pixsift-raw"
 
 
 def photo(seed: int) -> bytes:
-    """0.2 megapixel (548 x 365) of soft shapes and grain: about 45 kB, all different."""
+    """0.2 megapixel (548 x 365) of soft shapes and grain: about 73 kB, all different."""
     chance = np.random.default_rng(seed)
     coarse = Image.fromarray(chance.integers(0, 256, (12, 18, 3), dtype=np.uint8))
     soft = np.asarray(coarse.resize((548, 365), Image.Resampling.BICUBIC), np.int16)

@@ -4,14 +4,18 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
+import psycopg
 import pytest
 from numpy.typing import NDArray
 
 from ledger_world import finding, image, ledger_of, new_collection, rows
-from pixsift.adapters.generations import Generations
+from pixsift.adapters.generations import Generations, _Build
 from pixsift.adapters.ledger import Ledger
 from pixsift.adapters.pgvector_search import _SQL, HnswParameters, PgvectorSearch, _on
+from pixsift.adapters.postgres import Connection
+from pixsift.adapters.resident_search import Head
 from pixsift.core.collection import Collection
+from pixsift.errors import TransientError
 from pixsift.sql import statements
 
 DIMENSION = 32
@@ -205,3 +209,39 @@ def test_follow__what_comes_during_the_build_is_tail(
     assert [len(ids) for ids in found.object_ids] == [1] * 6
     assert search._slots[1].mirror is not None
     assert search._slots[1].mirror.count == len(new)
+
+
+def test_follow__an_image_erased_during_the_build_is_not_in_the_body(
+    ledger: Ledger, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    fill(ledger, collection, bursts(60, 10, seed=1), "a")
+    search = PgvectorSearch(ledger._database, background=False)
+    search.advance(1)
+    complete = PgvectorSearch._complete
+
+    def erase_meanwhile(bodies: PgvectorSearch, connection: Connection, head: Head) -> None:
+        complete(bodies, connection, head)  # filled, and not yet seen by anybody else
+        with psycopg.connect(database_url) as other:
+            other.execute("UPDATE object SET erased_at = now() WHERE key = 'a/7'")
+
+    monkeypatch.setattr(PgvectorSearch, "_complete", erase_meanwhile)
+    Generations(ledger._database).redecide(collection, epsilon=2e-6)
+    assert rows(database_url, "SELECT count(*) FROM hnsw_1_2") == [(59,)]
+
+
+def test_redecide__one_that_fails_leaves_no_body(
+    ledger: Ledger, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(ledger, dimension=DIMENSION, epsilon=1e-6)
+    fill(ledger, collection, bursts(60, 10, seed=1), "a")
+    PgvectorSearch(ledger._database, background=False).advance(1)
+
+    def fail(*_: object) -> None:
+        raise TransientError("no lock to be had")
+
+    monkeypatch.setattr(_Build, "_switch", fail)
+    with pytest.raises(TransientError):
+        Generations(ledger._database).redecide(collection, epsilon=2e-6)
+    assert rows(database_url, "SELECT body_table FROM neighbor_index") == [("hnsw_1_1",)]
+    assert rows(database_url, "SELECT to_regclass('hnsw_1_2')") == [(None,)]

@@ -11,7 +11,7 @@ is multiplied, never what is near.
 import numpy as np
 from numpy.typing import NDArray
 
-from pixsift.adapters.mirror import Hits, NumpyBlocks, put_in_parts, where
+from pixsift.adapters.mirror import BLOCK_ROWS, Hits, NumpyBlocks, put_in_parts, where
 
 _REACH = 0.6
 """Radians (34 degrees) within which a row joins the nearest center."""
@@ -117,6 +117,9 @@ class CellBlocks:
         if len(self._cells) == 1:
             return np.ones(len(rows), bool)
         products = vectors @ self._centers[1 : len(self._cells)].T
+        # A full cell takes no more: its products and its growth stay bounded, and the rest of its
+        # scene founds another one.
+        products[:, [cell.count >= BLOCK_ROWS for cell in self._cells[1:]]] = -1.0
         best = products.argmax(axis=1)
         angles = _angles(products[np.arange(len(rows)), best])
         joins = angles <= _REACH
@@ -162,9 +165,8 @@ class CellBlocks:
 
     def _dissolve(self) -> None:
         self._is_dissolved = True
-        scenes, self._cells = self._cells[1:], self._cells[:1]
-        for cell in scenes:
-            self._add(_LOOSE, *cell.content())
+        while len(self._cells) > 1:  # one after the other: never is all of it there twice
+            self._add(_LOOSE, *self._cells.pop().content())
 
     def _add(self, cell: int, rows: NDArray[np.intp], vectors: NDArray[np.float32]) -> None:
         first = self._numbers(cell).count

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from pixsift.adapters.decision_plan import near_rule
 from pixsift.adapters.generation_rows import GenerationRows, Position, position, uris
-from pixsift.adapters.pgvector_search import PgvectorSearch
+from pixsift.adapters.pgvector_search import PgvectorSearch, drop_body
 from pixsift.adapters.postgres import Connection, Database
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import NearRule
@@ -287,6 +287,7 @@ def _discard(connection: Connection, collection: Collection, generation: int) ->
     with connection.transaction():
         # A switch that was committed although we failed after it must not lose its rows.
         if connection.execute(_SQL["discard_generation"], names).rowcount:
+            drop_body(connection, collection.collection_id, generation)
             connection.execute(_SQL["discard_representatives"], names)
             connection.execute(_SQL["discard_decisions"], names)
 

@@ -118,8 +118,11 @@ class PgvectorSearch:
         """
         with self._database.transaction() as connection:
             head = read_head(connection, collection_id)
-            if self._body(connection, head)[0] is not None:
-                self._complete(connection, replace(head, generation=generation, seq=seq))
+            if self._body(connection, head)[0] is None:
+                return
+            target = replace(head, generation=generation, seq=seq)
+            self._complete(connection, target)
+        self._forget_erased(target)
 
     def rebuild(self, collection_id: int) -> int:
         """Drop the body and build it anew, as ``advance`` does; searches are exact meanwhile."""
@@ -129,10 +132,7 @@ class PgvectorSearch:
             if row is None or not row[0]:
                 return -1
             head = read_head(connection, collection_id)
-            body, _ = self._body(connection, head)
-            if body is not None:
-                connection.execute(_SQL["forget_body"], names | {"generation": head.generation})
-                connection.execute(_on(_SQL["drop_body"], body))
+            drop_body(connection, collection_id, head.generation)
         return self.advance(collection_id)
 
     def forget(self, collection_id: int) -> None:
@@ -167,6 +167,20 @@ class PgvectorSearch:
             connection.execute(_on(_SQL["clean_body"], body), names)
             connection.execute(_on(_SQL["fill_body"], body), names)
         connection.execute(_SQL["record_body"], {**names, "body_table": body})
+
+    def _forget_erased(self, head: Head) -> None:
+        """Vectors of images erased while the body was built: the erasure could not see it yet.
+
+        An erasure forgets under the collection's lock: once that was had, every one that did not
+        see the body is committed.
+        """
+        with self._database.transaction() as connection:
+            connection.execute(_SQL["wait_for_erasures"], {"collection_id": head.collection_id})
+        with self._database.transaction() as connection:
+            connection.execute("SET LOCAL statement_timeout = 0")
+            body, _ = self._body(connection, head)
+            if body is not None:
+                connection.execute(_on(_SQL["drop_erased"], body))
 
     def _nearest(
         self, body: str, queries: NDArray[np.float16], reach: float
@@ -253,6 +267,15 @@ class PgvectorSearch:
 
         self._worker = Thread(target=work, name="pixsift-hnsw", daemon=True)
         self._worker.start()
+
+
+def drop_body(connection: Connection, collection_id: int, generation: int) -> None:
+    """Drop the body of a generation, if it has one."""
+    names = {"collection_id": collection_id, "generation": generation}
+    row = connection.execute(_SQL["body"], names).fetchone()
+    if row is not None:
+        connection.execute(_SQL["forget_body"], names)
+        connection.execute(_on(_SQL["drop_body"], row[0]))
 
 
 class _BodyGoneError(Exception):

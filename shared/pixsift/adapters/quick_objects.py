@@ -66,6 +66,8 @@ class QuickObjects:
         self._options = _options(client.meta.endpoint_url, client.meta.region_name)
         self._buckets: dict[str, _Bucket] = {}
         self._lock = threading.Lock()
+        self._mine = threading.local()
+        """``failed``: the bucket where this thread's last call was made in vain, or None."""
 
     def get(self, version: ObjectVersion, accept: Callable[[int], None]) -> QuickAnswer | None:
         """One object version, whole; None: ask boto3.
@@ -75,6 +77,7 @@ class QuickObjects:
         bucket = self._bucket(version.bucket)
         if bucket is None:
             return None
+        self._mine.failed = version.bucket
         wanted: Any = (
             {"version": version.version_id}
             if version.is_versioned
@@ -96,7 +99,7 @@ class QuickObjects:
         etag = answer.meta["e_tag"]
         if len(body) != size or etag is None:
             return None
-        bucket.failures = 0
+        self._succeeded(bucket)
         told = {str(name): str(value) for name, value in answer.attributes.items()}
         metadata = {name: value for name, value in told.items() if name not in _NO_METADATA}
         return QuickAnswer(body, etag.strip('"'), metadata)
@@ -106,22 +109,31 @@ class QuickObjects:
         bucket = self._bucket(name)
         if bucket is None or not _is_plain(key):
             return False
+        self._mine.failed = name
         attributes: Any = {"Content-Type": content_type}
         try:
             bucket.store.put(key, body, attributes=attributes, use_multipart=False)
         except _FAILURES:
             return False
-        bucket.failures = 0
+        self._succeeded(bucket)
         return True
 
     def boto3_succeeded(self, name: str) -> None:
-        """Told when boto3 got an answer from a bucket where we had none."""
-        bucket = self._buckets.get(name)
-        if bucket is not None:
-            bucket.failures += 1
-            bucket.failed_at = self._clock()
+        """Told when boto3 got an answer from a bucket, in the thread that had asked us first."""
+        if getattr(self._mine, "failed", None) != name:
+            return  # not tried: nothing new is known
+        self._mine.failed = None
+        bucket = self._buckets[name]
+        bucket.failures += 1
+        bucket.failed_at = self._clock()
+
+    def _succeeded(self, bucket: _Bucket) -> None:
+        self._mine.failed = None
+        bucket.failures = 0
 
     def _bucket(self, name: str) -> _Bucket | None:
+        """The bucket, if it is to be tried now."""
+        self._mine.failed = None
         if not self._has_credentials:
             return None
         with self._lock:

@@ -16,7 +16,8 @@ SearchMode = Literal["auto", "resident", "hnsw"]
 
 _SQL = statements("pgvector_search")
 _BYTES_PER_ROW = 150
-"""Beside the vector itself: its object id, and the dictionary that finds its row."""
+"""Beside the vector itself (4 bytes a dimension, and what blocks keep free): its object id, its
+place, and the dictionary that finds its row."""
 
 
 class AutoSearch:
@@ -53,7 +54,7 @@ class AutoSearch:
 
     def _fits(self, rows: int, queries: NDArray[np.float16]) -> bool:
         dimension = int(queries.shape[1])
-        return rows * (4 * dimension + _BYTES_PER_ROW) <= self._memory_bytes
+        return rows * (5 * dimension + _BYTES_PER_ROW) <= self._memory_bytes
 
     def _count(self, collection_id: int) -> int:
         names = {"collection_id": collection_id}

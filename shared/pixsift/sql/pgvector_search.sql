@@ -56,6 +56,15 @@ WHERE b.object_id IN (
       AND r.object_id = b.object_id AND r.valid_to_seq IS NULL
 )
 
+-- name: wait_for_erasures
+-- Alone in its transaction, which ends at once.
+SELECT FROM collection WHERE collection_id = %(collection_id)s FOR NO KEY UPDATE
+
+-- name: drop_erased
+-- An erased image's row in object stays, without its facts.
+DELETE FROM {body} b USING object o
+WHERE o.object_id = b.object_id AND o.erased_at IS NOT NULL
+
 -- name: index_body
 -- ef_construction far above the default: robots upload in bursts, and in that order a graph built
 -- with 128 finds 95 % of the neighbors, with 400 99.5 % (docs/search.md).

@@ -103,13 +103,23 @@ def test_get__a_bucket_that_only_boto3_gets_through_to_is_left_to_it(aws: StubAw
     version = ObjectVersion(RAW, "a.jpg", aws.raw.put("a.jpg", b"1").version_id)
     now = [1000.0]
     quick = QuickObjects(s3_client(), clock=lambda: now[0])
+
+    def ask(*, works: bool) -> bool:
+        aws.faults[:] = [] if works else [Fault("GetObject", 503, "SlowDown")]
+        found = quick.get(version, lambda size: None) is not None
+        if not found:
+            quick.boto3_succeeded(RAW)
+        return found
+
     for _ in range(3):
-        assert quick.get(version, lambda size: None) is not None
-        quick.boto3_succeeded(RAW)  # not in a row
-    for _ in range(3):
-        quick.boto3_succeeded(RAW)
+        assert [ask(works=False), ask(works=False), ask(works=True)] == [False, False, True]
+    for _ in range(3):  # in a row
+        ask(works=False)
     calls = aws.calls["GetObject"]
-    assert quick.get(version, lambda size: None) is None
+    for _ in range(9):  # traffic goes on meanwhile, and does not prolong the pause
+        now[0] += _PAUSE_SECONDS / 10
+        assert not ask(works=True)
     assert aws.calls["GetObject"] == calls
-    now[0] += _PAUSE_SECONDS
-    assert quick.get(version, lambda size: None) is not None
+    now[0] += _PAUSE_SECONDS / 10
+    quick.boto3_succeeded(RAW)  # of a call that was begun during the pause
+    assert ask(works=True)
