@@ -55,4 +55,4 @@ def test_manifest_rows__a_large_snapshot_is_read_in_seconds(database_url: str) -
     assert rows[0].pixel_sha256 == sha256(b"s1").hexdigest()  # by the recipe of its space
     # Valid at 7: those that were never closed (n % 3 = 0) and those closed at 8, not at 7.
     assert [row.duplicates for row in rows[:3]] == [0, 1, 1]
-    assert seconds < 15  # a scan of the attributes per image would be far beyond
+    assert seconds < 60  # a scan of the attributes per image would be far beyond
