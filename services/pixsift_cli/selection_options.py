@@ -53,7 +53,7 @@ def selection_changes(
     ] = None,
     cap: Annotated[int | None, typer.Option(help="Most images per stratum.")] = None,
     inside: Annotated[
-        str | None, typer.Option(help="Of 'stratified': k_center, balanced or random.")
+        str | None, typer.Option(help="Of 'stratified': k_center, balanced, similar or random.")
     ] = None,
     clusters: Annotated[int | None, typer.Option(help="Of 'balanced'; default: root of k.")] = None,
     cluster_share: Annotated[

@@ -77,7 +77,7 @@ class Quota(_Message):
     share: Literal["equal", "proportional", "explicit"] = "equal"
     counts: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     cap: int | None = Field(default=None, ge=1)
-    inside: Literal["k_center", "balanced", "random"] | None = None
+    inside: Literal["k_center", "balanced", "similar", "random"] | None = None
     """How each stratum is chosen from; None: as the strategy says, ``stratified`` by k-center."""
 
     @model_validator(mode="after")
@@ -123,7 +123,7 @@ class Select(_Message):
             raise ValueError(f"strategy {self.strategy!r} needs k, the number of images to choose")
         if self.strategy == "stratified" and self.quota is None:
             raise ValueError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
-        if self.strategy == "similar" and not self.similar_to:
+        if self.inside == "similar" and not self.similar_to:
             raise ValueError("strategy 'similar' needs similar_to, a list of s3:// URIs")
         if self.strategy == "all" and (self.k is not None or self.at_most):
             raise ValueError("strategy 'all' takes every image: leave out k and at_most")
@@ -134,12 +134,12 @@ class Select(_Message):
         """What a strategy would ignore in silence is a mistake of the one who asks."""
         if self.inside != "balanced" and (self.clusters or self.cluster_share != "equal"):
             raise ValueError("clusters and cluster_share need strategy 'balanced'")
-        if self.strategy != "similar" and (self.similar_to or self.dissimilar_to):
+        if self.inside != "similar" and (self.similar_to or self.dissimilar_to):
             raise ValueError("similar_to and dissimilar_to need strategy 'similar'")
         if self.quota is None:
             return self
-        if self.strategy in ("similar", "all"):
-            raise ValueError(f"strategy {self.strategy!r} heeds no quota")
+        if self.strategy == "all":
+            raise ValueError("strategy 'all' heeds no quota")
         if self.quota.inside not in (None, self.inside):
             raise ValueError(
                 f"quota.inside {self.quota.inside!r} contradicts strategy {self.strategy!r}: "

@@ -233,9 +233,15 @@ def _random(candidates: Indices, k: int, seed: int) -> _Picks:
     return _Picks(rng.permutation(candidates)[:k], ["drawn at random"] * k)
 
 
-def _similar(pool: Pool, request: Select, candidates: Indices, k: int) -> _Picks:
+def _targets(pool: Pool, request: Select) -> tuple[Indices, Indices]:
+    """Rows to be near to, and rows to be far from."""
     near = pool.indices_of([i for uri in request.similar_to for i in _object_ids(pool, uri)])
     far = pool.indices_of([i for uri in request.dissimilar_to for i in _object_ids(pool, uri)])
+    return near, far
+
+
+def _similar(pool: Pool, request: Select, candidates: Indices, k: int) -> _Picks:
+    near, far = _targets(pool, request)
     others = np.setdiff1d(candidates, np.concatenate([near, far]))
     if request.at_most:
         k = min(k, others.size)
@@ -263,6 +269,8 @@ def _stratified(
     if quota is None:
         raise UserError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
     column = column_of(pool.facts, quota.by)
+    # The targets themselves are not chosen: a stratum has room for the others only.
+    candidates = np.setdiff1d(candidates, np.concatenate(_targets(pool, request)))
     groups = column.strata(candidates)
     sizes = {name: group.size for name, group in groups.items()}
     if request.at_most:
@@ -294,6 +302,8 @@ def _inside_groups(
             parts[name] = _walked(pool.rows, members, k, request.seed, away=away)
         elif inside == "balanced":
             parts[name] = _balanced(pool, request, members, anchors, k)
+        elif inside == "similar":
+            parts[name] = _similar(pool, request, members, k)
         else:
             parts[name] = _random(members, k, request.seed)
     facts: dict[str, object] = {

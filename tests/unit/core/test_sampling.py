@@ -193,6 +193,19 @@ def test_select__similar_is_nearest_first_and_away_from_counterexamples() -> Non
     assert select(named(), asked).indices.tolist() == best
 
 
+def test_select__similar_inside_of_strata_is_nearest_first_in_each() -> None:
+    asked = Select(k=8, strategy="similar", similar_to=["s3://raw/t"], quota=Quota(by="robot"))
+    chosen = select(named(), asked)
+    plain = select(named(), Select(k=99, strategy="similar", similar_to=["s3://raw/t"]))
+    robots = [ROBOTS[i] for i in chosen.indices]
+    for robot in set(robots):
+        nearest = [i for i in plain.indices if ROBOTS[i] == robot][: robots.count(robot)]
+        assert [i for i in chosen.indices if ROBOTS[i] == robot] == nearest
+    assert (
+        max(robots.count(r) for r in set(robots)) - min(robots.count(r) for r in set(robots)) <= 1
+    )
+
+
 def test_select__max_pool_says_what_it_does() -> None:
     chosen = select(POOL, Select(k=10, max_pool=30))
     assert chosen.candidates.size == 30
