@@ -49,10 +49,10 @@ class Limits:
     decode_threads: int = 2
     embed_batch: int = 16
     commit_batch: int = 64
-    commit_wait_seconds: float = 0.1
-    """The same for the commit: a transaction costs as much for one image as for ten."""
     batch_wait_seconds: float = 0.02
     """How long a batch that is not full waits for more, from its first arrival on."""
+    commit_wait_seconds: float = 0.1
+    """The same for the commit: a transaction costs little more for ten images than for one."""
 
 
 @dataclass(slots=True, eq=False)
