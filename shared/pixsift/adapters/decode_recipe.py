@@ -27,6 +27,7 @@ from pixsift.adapters.decode_formats import (
     read_exif,
     sniff,
 )
+from pixsift.adapters.decode_full_size import full_size_metrics
 from pixsift.core import quality
 from pixsift.core.images import DecodedImage, DecodeFailure, DecodeResult, ImageFacts, Pixels
 from pixsift.core.second_look import look_signals
@@ -90,10 +91,13 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
     if exif.orientation >= 5:
         width, height = height, width
     pixels = np.asarray(upright) if at_hand is None or upright is not raw else at_hand
-    of_file = _jpeg_metrics(blob, raw, width * height) if image_format == "JPEG" else {}
-    metrics = of_file | quality.measure(
-        pixels, luma=np.asarray(upright.convert("L")), scale=1.0 / factor
-    )
+    metrics = quality.measure(pixels, luma=np.asarray(upright.convert("L")), scale=1.0 / factor)
+    if image_format == "JPEG":
+        metrics["gray_band"] = gray_band(raw)
+    coded = coded_picture(blob) if factor > 1 or _is_deep(raw, bits) else b""
+    if factor > 1:
+        density = len(coded) / (width * height)
+        metrics |= full_size_metrics(blob, image, raw, density, metrics.get("sharpness"))
     model_input = np.asarray(
         upright.resize((input_side, input_side), Image.Resampling.BICUBIC), np.uint8
     )
@@ -102,7 +106,7 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
             format=image_format, width=width, height=height, mode=mode, frames=frames,
             flags=tuple(dict.fromkeys(flags)), captured_at=exif.captured_at,
         ),
-        pixel_sha256=_pixel_sha256(pixels, (width, height), _beyond_pixels(blob, raw, factor)),
+        pixel_sha256=_pixel_sha256(pixels, (width, height), coded),
         model_input=model_input,
         quality=metrics | quality.size_metrics(width, height),
         look=look_signals(model_input),
@@ -149,26 +153,9 @@ def _load(
     return *jpeg_pixels(image, blob, factor, flags), factor
 
 
-def _beyond_pixels(blob: bytes, raw: Image.Image, factor: int) -> bytes:
-    """What tells two files apart where the 8-bit pixels at the recipe's scale may not.
-
-    Pixels decoded at full size and depth speak for themselves, in any container. Of a scaled JPEG
-    or a deeper PNG or TIFF we have seen less than the file holds, and two pictures must not merge
-    on that: there the coded picture data (without metadata) counts too.
-    """
-    deep = raw.mode.startswith(("I", "F")) or bits_per_channel(raw, blob) > 8
-    if factor == 1 and not deep:
-        return b""
-    return hashlib.sha256(coded_picture(blob)).digest()
-
-
-def _jpeg_metrics(blob: bytes, raw: Image.Image, pixels: int) -> dict[str, float]:
-    """What the file tells beside its upright pixels. pixels: of the picture at full size."""
-    return {
-        # what full-resolution detail costs the encoder, without a look at a full-resolution pixel
-        "bits_per_pixel": len(coded_picture(blob)) * 8 / pixels,
-        "gray_band": gray_band(raw),
-    }
+def _is_deep(raw: Image.Image, bits: int) -> bool:
+    """Whether the file holds more than our 8 bits per channel."""
+    return raw.mode.startswith(("I", "F")) or bits > 8
 
 
 def bits_per_channel(raw: Image.Image, blob: bytes) -> int:
@@ -181,10 +168,17 @@ def bits_per_channel(raw: Image.Image, blob: bytes) -> int:
 _BITS_PER_SAMPLE: Final = 258
 
 
-def _pixel_sha256(pixels: Pixels, size: tuple[int, int], beyond: bytes) -> bytes:
+def _pixel_sha256(pixels: Pixels, size: tuple[int, int], coded: bytes) -> bytes:
+    """coded: the coded picture (without metadata) where the pixels do not tell all.
+
+    Pixels decoded at full size and depth speak for themselves, in any container. Of a scaled JPEG
+    or a deeper PNG or TIFF we have seen less than the file holds, and two pictures must not merge
+    on that.
+    """
     digest = hashlib.sha256(struct.pack("<4sII", RECIPE.encode(), *size))
     digest.update(np.ascontiguousarray(pixels).data)
-    digest.update(beyond)
+    if coded:
+        digest.update(hashlib.sha256(coded).digest())
     return digest.digest()
 
 

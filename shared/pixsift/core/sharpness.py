@@ -6,6 +6,9 @@ at all scales (Field 1987, doi:10.1364/JOSAA.4.002379), so a sharp tile lies nea
 shows; Gaussian blur of sigma 2 takes it to about 0.07. An image is as sharp as its sharpest tenth
 of textured tiles: a shallow depth of field is no fault. Noise, which would pass for detail, is
 estimated on the calmest tiles and subtracted. Without a textured tile there is nothing to say.
+
+``sharpness`` judges the pixels it is given, at their scale; ``full_size_sharpness`` a JPEG at full
+size, where the coder's 8-pixel blocks matter.
 """
 
 import math
@@ -28,7 +31,13 @@ DIAGONAL_COARSE: Final = 6
 """8 pixels along a diagonal are 6 steps, about."""
 PATCH: Final = 96
 MAX_PIXELS: Final = 160_000
-"""Larger images are looked at in a 4 x 4 grid of patches of 96 pixels at full scale."""
+"""Larger images are looked at in a grid of patches of 96 pixels."""
+PATCHES: Final = 4
+"""Patches per side of the grid."""
+FULL_SIZE_PATCHES: Final = 6
+"""At full size, where a patch shows less of the scene and 4 x 4 may miss all that is in focus."""
+BLOCK: Final = 8
+"""Side of a JPEG's coded blocks: at low quality their borders are steps, which blur never made."""
 TEXTURED: Final = 3.5
 """Mean coarse difference, in gray levels, from which a tile counts as textured."""
 QUANTIZATION: Final = 0.56
@@ -60,21 +69,43 @@ class Sharpness:
 
 def sharpness(luma: Luma) -> Sharpness:
     """Judge (H, W) uint8 luma at the scale it has. Images under 50 pixels have no tile."""
-    patches = _patches(luma)
+    patches = _patches(luma, PATCHES)
     if patches is None:
         return Sharpness(0.0, None, None, 0.0)
     horizontal, vertical = _tiles(patches, (0, 1)), _tiles(patches, (1, 0))
     noise = np.array([_noise(horizontal), _noise(vertical)])
+    textured, ratio = _ratio(horizontal, vertical, noise)
+    sigma = math.sqrt(max(0.0, float(noise.min()) ** 2 - QUANTIZATION**2)) / NOISE_PER_SIGMA
+    if ratio is None:
+        return Sharpness(0.0, None, None, sigma)
+    evenness = _evenness(patches, (horizontal, vertical), textured, noise)
+    return Sharpness(float(textured.mean()), ratio, evenness, sigma)
+
+
+def full_size_sharpness(luma: Luma) -> float | None:
+    """The ratio of a JPEG at full size; None without a textured tile.
+
+    luma: (H, W) uint8, upright or not, but with the coded blocks starting at its corner.
+    """
+    patches = _patches(luma, FULL_SIZE_PATCHES)
+    if patches is None:
+        return None
+    horizontal, vertical = (_tiles(patches, step, within_blocks=True) for step in ((0, 1), (1, 0)))
+    noise = np.array([_noise(horizontal), _noise(vertical)])
+    return _ratio(horizontal, vertical, noise)[1]
+
+
+def _ratio(
+    horizontal: _Floats, vertical: _Floats, noise: _Floats
+) -> tuple[NDArray[np.bool_], float | None]:
+    """Which tiles are textured, and the ratio in the sharpest tenth of those."""
     fine, coarse = (
         _less(horizontal[scale], noise[0]) + _less(vertical[scale], noise[1]) for scale in (0, 1)
     )
     textured = coarse > 2 * TEXTURED
-    sigma = math.sqrt(max(0.0, float(noise.min()) ** 2 - QUANTIZATION**2)) / NOISE_PER_SIGMA
     if not textured.any():
-        return Sharpness(0.0, None, None, sigma)
-    ratio = _quantile(fine[textured] / coarse[textured], 0.9)
-    evenness = _evenness(patches, (horizontal, vertical), textured, noise)
-    return Sharpness(float(textured.mean()), ratio, evenness, sigma)
+        return textured, None
+    return textured, _quantile(fine[textured] / coarse[textured], 0.9)
 
 
 def _evenness(
@@ -118,7 +149,7 @@ def _less(energy: _Floats, noise: float) -> _Floats:
     return np.sqrt(np.maximum(energy**2 - noise**2, 0.0))
 
 
-def _patches(luma: Luma) -> _Patches | None:
+def _patches(luma: Luma, per_side: int) -> _Patches | None:
     """The image, or a grid of patches of it, each with a border of ``COARSE`` around its tiles."""
     height, width = luma.shape
     border = 2 * COARSE
@@ -126,24 +157,30 @@ def _patches(luma: Luma) -> _Patches | None:
         return None
     if height * width <= MAX_PIXELS:
         return luma[np.newaxis].astype(np.int16)
-    rows, columns = (_spread(side, min(PATCH + border, side)) for side in (height, width))
+    rows, columns = (_spread(side, min(PATCH + border, side), per_side) for side in (height, width))
     return np.stack([luma[row, column] for row in rows for column in columns]).astype(np.int16)
 
 
-def _spread(side: int, length: int) -> list[slice]:
-    """Up to four equally spaced stretches of ``length`` within ``side``, without overlap."""
-    count = max(1, min(4, side // length))
-    starts = np.linspace(0, side - length, count).astype(int) if count > 1 else [0]
+def _spread(side: int, length: int, most: int) -> list[slice]:
+    """Up to ``most`` equally spaced stretches of ``length`` within ``side``, without overlap, each
+    at the start of a block."""
+    count = max(1, min(most, side // length))
+    starts = np.linspace(0, side - length, count).astype(int) // BLOCK * BLOCK
     return [slice(int(start), int(start) + length) for start in starts]
 
 
-def _tiles(patches: _Patches, step: tuple[int, int]) -> _Floats:
+def _tiles(patches: _Patches, step: tuple[int, int], *, within_blocks: bool = False) -> _Floats:
     """(2, T) mean absolute second differences per tile: fine, coarse."""
     coarse = COARSE if 0 in step else DIAGONAL_COARSE
-    return np.stack([_second_difference(patches, step, distance) for distance in (FINE, coarse)])
+    return np.stack([
+        _second_difference(patches, step, distance, within_blocks=within_blocks)
+        for distance in (FINE, coarse)
+    ])  # fmt: skip
 
 
-def _second_difference(patches: _Patches, step: tuple[int, int], distance: int) -> _Floats:
+def _second_difference(
+    patches: _Patches, step: tuple[int, int], distance: int, *, within_blocks: bool
+) -> _Floats:
     count, height, width = patches.shape
     tall = (height - 2 * COARSE) // TILE * TILE
     wide = (width - 2 * COARSE) // TILE * TILE
@@ -156,9 +193,15 @@ def _second_difference(patches: _Patches, step: tuple[int, int], distance: int) 
     difference -= window(dy, dx)
     difference -= window(-dy, -dx)
     np.abs(difference, out=difference)
+    if within_blocks:  # what reaches over a border along the step is left out
+        for axis in (1, 2):
+            if step[axis - 1]:
+                place = np.arange(difference.shape[axis]) % BLOCK
+                difference = difference.compress((place > 0) & (place < BLOCK - 1), axis=axis)
     # 32 rows of at most 510 fit 16 bits, which is what makes this cheap
-    rows = difference.view(np.uint16).reshape(count, tall // TILE, TILE, wide)
-    columns = rows.sum(axis=2, dtype=np.uint16)
-    sums = columns.reshape(count, tall // TILE, wide // TILE, TILE).sum(axis=3, dtype=np.uint32)
-    means: _Floats = sums.reshape(-1) / float(TILE * TILE)
+    down, across = tall // TILE, wide // TILE
+    rows = difference.view(np.uint16).reshape(count, down, -1, difference.shape[2])
+    columns = rows.sum(axis=2, dtype=np.uint16).reshape(count, down, across, -1)
+    pixels = difference.size // (count * down * across)
+    means: _Floats = columns.sum(axis=3, dtype=np.uint32).reshape(-1) / float(pixels)
     return means

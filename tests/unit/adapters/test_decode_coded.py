@@ -54,7 +54,7 @@ def test_coded_picture__of_what_it_cannot_follow_is_the_file() -> None:
     assert coded_picture(b"GIF89a") == b"GIF89a"
 
 
-def test_decode__a_trailer_changes_neither_hash_nor_bits_per_pixel() -> None:
+def test_decode__a_trailer_changes_neither_hash_nor_metrics() -> None:
     blob = jpeg(1024)
     plain, longer = (decode_image(b, 32, DecodeLimits()) for b in (blob, blob + bytes(3_000_000)))
     assert isinstance(plain, DecodedImage) and isinstance(longer, DecodedImage)

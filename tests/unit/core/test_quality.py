@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 
 from pixsift.core.images import ImageFacts
 from pixsift.core.quality import DEFAULT_CHECKS, METRICS, QualityPolicy, judge, measure, to_luma
-from pixsift.core.sharpness import sharpness
+from pixsift.core.sharpness import full_size_sharpness, sharpness
 
 Dose = Callable[[Image.Image, float], Image.Image]
 
@@ -93,6 +93,36 @@ def test_measure__dose_response(
     values = [metrics_of(dose(scene(seed), amount))[metric] for amount in doses]
     assert all(np.diff(values) * direction >= 0), values
     assert (values[-1] - values[0]) * direction > 0, values
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+@pytest.mark.parametrize("seed", range(3))
+def test_full_size_sharpness__dose_response_whatever_the_encoder(seed: int, quality: int) -> None:
+    values = []
+    for sigma in (0, 0.7, 1, 1.5, 2, 3):
+        coded = recompressed(blurred(scene(seed, 1600, 1200), sigma), quality)
+        value = full_size_sharpness(np.asarray(coded.convert("L")))
+        assert value is not None
+        values.append(value)
+    limit = DEFAULT_CHECKS["blurred_full"].minimum
+    assert limit is not None
+    assert all(np.diff(values) < 0), values
+    assert values[2] > limit > values[4], "sigma 1 may pass, sigma 2 may not"
+
+
+def test_full_size_sharpness__steps_between_blocks_are_no_detail() -> None:
+    soft = blurred(scene(0, 1600, 1200), 3)
+    coarse = np.asarray(recompressed(soft, 15).convert("L"))
+    found = full_size_sharpness(coarse)
+    beside_the_blocks = full_size_sharpness(coarse[:, 4:][4:])
+    limit = DEFAULT_CHECKS["blurred_full"].minimum
+    assert found is not None and beside_the_blocks is not None and limit is not None
+    assert found < limit < beside_the_blocks
+
+
+@pytest.mark.parametrize("size", [(40, 40), (48, 700), (1600, 1200)])
+def test_full_size_sharpness__says_nothing_without_texture(size: tuple[int, int]) -> None:
+    assert full_size_sharpness(np.full(size, 90, np.uint8)) is None
 
 
 @pytest.mark.parametrize("sigma", [2, 3, 5, 8])
