@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,18 @@ def no_running_loop(
 ) -> None:
     """A developer's ``pixsift up`` in this checkout is none of a test's business."""
     monkeypatch.setenv("PIXSIFT_STATE_DIR", str(tmp_path_factory.getbasetemp() / "no-loop"))
+
+
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """Commands started in this test heed signals, though the run itself may be under nohup or in
+    the background, where they would inherit that some are ignored."""
+    known = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    for number in known:
+        signal.signal(number, signal.default_int_handler)
+    yield
+    for number, handler in known.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -173,6 +173,7 @@ def test_up__leaves_a_start_that_was_cut_short_alone(loop: Loop) -> None:
     assert loop.is_untouched()
 
 
+@pytest.mark.usefixtures("heeded_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_up__interrupted_while_localstack_starts_leaves_nothing(
     tmp_path: Path, number: signal.Signals
