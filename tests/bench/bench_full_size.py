@@ -1,9 +1,9 @@
 """Blur that DCT scaling hides: who is found, who pays for the look at full size, what it costs.
 
 Every photograph is blurred in graded doses at full size, coded at several qualities, and decoded by
-the recipe. ``at scale``: the check that looks at the scaled pixels alone (``blurred``). ``either``:
-it or the check at full size (``blurred_full``). AUROC: either score for telling a dose from the
-sharp ones, whatever the threshold; a picture without a look counts as sharp.
+the recipe. ``at scale``: the checks that look at the scaled pixels alone (``blurred``,
+``motion_blurred``). ``either``: them or the checks at full size (``blurred_full``,
+``motion_blurred_full``). Cost: the same file with the look and without it.
 
 Images: the aerial photographs beside the checkout, whole and at 0.6 of their size; and the JPEGs of
 a folder of your own (``PIXSIFT_BENCH_LARGE``), as they are and in doses.
@@ -12,28 +12,29 @@ a folder of your own (``PIXSIFT_BENCH_LARGE``), as they are and in doses.
 import io
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 from PIL import Image, ImageFilter
 
 from bench.bench_decode import PHOTOS, SIDE, SIZES, jpegs, pillow_all, sources
-from bench.bench_quality import auroc
 from bench.report import interleaved, publish, table
+from pixsift.adapters import decode_recipe
 from pixsift.adapters.decode_recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodedImage
 from pixsift.core.quality import QualityPolicy, judge
 
-DOSES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
-QUALITIES = (75, 90, 95)
+Dose = Callable[[Image.Image], Image.Image]
+Metrics = dict[str, float]
+
+QUALITIES = (75, 90, 95, 100)
 LEAST_SIDE = 4 * SIDE
 """Shorter side from which a JPEG is scaled at all."""
-MISSING = 1e9
 LIMITS = DecodeLimits()
-
-Metrics = dict[str, float]
 
 
 def main() -> dict[str, Any]:
@@ -41,24 +42,17 @@ def main() -> dict[str, Any]:
     figures: dict[str, Any] = {}
     texts = []
     for name, paths in photographs().items():
-        doses = in_doses(paths)
-        as_they_are = [_metrics(path.read_bytes()) for path in paths]
-        figures[name] = {"photographs": len(paths), "as they are": shares(as_they_are, []),
-                         **{f"sigma {dose:g}": shares(found, doses[0.0])
-                            for dose, found in doses.items()}}  # fmt: skip
-        header = ["dose", "pictures", "looked at full size", "flagged at scale", "flagged at full "
-                  "size", "either", "AUROC at scale", "AUROC at full size"]  # fmt: skip
-        rows = [
-            [dose, *found.values()]
-            for dose, found in figures[name].items()
-            if dose != "photographs"
-        ]
+        found = {"as they are": [_metrics(path.read_bytes()) for path in paths], **in_doses(paths)}
+        figures[name] = {dose: shares(metrics) for dose, metrics in found.items()}
+        header = ["dose", "pictures", "looked at full size", "blurred", "or blurred_full",
+                  "motion_blurred", "or motion_blurred_full"]  # fmt: skip
+        rows = [[dose, *row.values()] for dose, row in figures[name].items()]
         texts.append(f"{name}: {len(paths)} photographs\n\n{table(header, rows)}")
     figures["cost"] = cost()
-    rows = [[size, *(f"{value:.3g}" for value in row.values())]
-            for size, row in figures["cost"].items()]  # fmt: skip
-    header = ["JPEG, ms for all the work", "recipe, sharp", "recipe, blurred, with the look",
-              "Pillow from full pixels, sharp", "blurred"]  # fmt: skip
+    rows = [
+        [what, *(f"{value:.3g}" for value in row.values())] for what, row in figures["cost"].items()
+    ]
+    header = ["JPEG, ms for all the work", "with the look if suspected", "without", "Pillow"]
     publish("full_size", figures, "\n\n".join([*texts, table(header, rows)]))
     return figures
 
@@ -74,78 +68,105 @@ def photographs() -> dict[str, list[Path]]:
     return {name: paths for name, paths in sets.items() if paths}
 
 
-def in_doses(paths: list[Path]) -> dict[float, list[Metrics]]:
+def in_doses(paths: list[Path]) -> dict[str, list[Metrics]]:
     """Metrics of every picture by dose; subsampling and scans vary, as cameras do."""
-    found: dict[float, list[Metrics]] = {dose: [] for dose in DOSES}
+    found: dict[str, list[Metrics]] = {dose: [] for dose in DOSES}
     for path in paths:
         varied = random.Random(path.name)
         for image in _sizes(path):
-            for dose in DOSES:
-                soft = image.filter(ImageFilter.GaussianBlur(dose)) if dose else image
+            for dose, harm in DOSES.items():
+                harmed = harm(image)
                 for level in QUALITIES:
-                    out = io.BytesIO()
-                    soft.save(
-                        out, "JPEG", quality=level, subsampling=varied.choice((0, 1, 2)),
+                    found[dose].append(_metrics(_jpeg(
+                        harmed, quality=level, subsampling=varied.choice((0, 1, 2)),
                         progressive=varied.random() < 0.2,
-                    )  # fmt: skip
-                    found[dose].append(_metrics(out.getvalue()))
+                    )))  # fmt: skip
     return found
 
 
-def shares(found: list[Metrics], sharp: list[Metrics]) -> dict[str, Any]:
+def shares(found: list[Metrics]) -> dict[str, Any]:
     """How many of the pictures are looked at and flagged."""
     policy = QualityPolicy()
-    flags = [judge(metrics, None, policy).flags for metrics in found]
+    flags = [set(judge(metrics, None, policy).flags) for metrics in found]
 
-    def share(holds: list[bool]) -> str:
-        return f"{sum(holds) / len(holds):.2f}"
-
-    def separation(metric: str) -> str:
-        if not sharp:
-            return "-"
-        bad, good = ([-m.get(metric, MISSING) for m in some] for some in (found, sharp))
-        return f"{auroc(bad, good):.3f}"
+    def share(*checks: str) -> str:
+        return f"{sum(bool(some & set(checks)) for some in flags) / len(flags):.2f}"
 
     return {
         "pictures": len(found),
-        "looked": share(["sharpness_full" in metrics for metrics in found]),
-        "at scale": share(["blurred" in some for some in flags]),
-        "at full size": share(["blurred_full" in some for some in flags]),
-        "either": share(["blurred" in some or "blurred_full" in some for some in flags]),
-        "auroc at scale": separation("sharpness"),
-        "auroc at full size": separation("sharpness_full"),
+        "looked": f"{sum('sharpness_full' in metrics for metrics in found) / len(found):.2f}",
+        "blurred": share("blurred"),
+        "or blurred_full": share("blurred", "blurred_full"),
+        "motion_blurred": share("motion_blurred"),
+        "or motion_blurred_full": share("motion_blurred", "motion_blurred_full"),
     }
 
 
 def cost() -> dict[str, dict[str, float]]:
-    """Milliseconds per picture of sharp and of blurred ones, all the work."""
+    """Milliseconds per picture for all the work, with and without the look."""
     photos = sources()
     found = {}
     for name in ("12 MP", "2 MP"):
-        width, height = SIZES[name]
-        sharp = jpegs(photos, (width, height), 4)
-        soft = [_blurred(blob, 3) for blob in sharp]
-        assert not any("sharpness_full" in _metrics(blob) for blob in sharp)
-        assert all("sharpness_full" in _metrics(blob) for blob in soft)
-        times = interleaved(
-            {
-                "recipe, sharp": partial(_recipe_all, sharp),
-                "recipe, blurred": partial(_recipe_all, soft),
-                "pillow, sharp": partial(_pillow_all, sharp),
-                "pillow, blurred": partial(_pillow_all, soft),
-            },
-            runs=7,
-        )
-        found[name] = {what: timing.median / len(sharp) * 1e3 for what, timing in times.items()}
+        sharp = jpegs(photos, SIZES[name], 4)
+        soft = [_open(blob).filter(ImageFilter.GaussianBlur(3)) for blob in sharp]
+        found |= {
+            f"{name}, sharp": _timed(sharp),
+            f"{name}, blurred": _timed([_jpeg(image, quality=90) for image in soft]),
+            f"{name}, blurred, progressive": _timed(
+                [_jpeg(image, quality=90, progressive=True) for image in soft]
+            ),
+        }
+    own = photographs().get("own")
+    if own:
+        found["own, as they are"] = _timed([path.read_bytes() for path in own])
     return found
+
+
+def _timed(blobs: list[bytes]) -> dict[str, float]:
+    times = interleaved(
+        {
+            "with": partial(_recipe_all, blobs),
+            "without": partial(_without_the_look, blobs),
+            "pillow": partial(_pillow_all, blobs),
+        },
+        runs=5,
+    )
+    return {what: timing.median / len(blobs) * 1e3 for what, timing in times.items()}
 
 
 def _recipe_all(blobs: list[bytes]) -> list[object]:
     return [decode_image(blob, SIDE, LIMITS) for blob in blobs]
 
 
+def _without_the_look(blobs: list[bytes]) -> list[object]:
+    with patch.object(decode_recipe, "is_suspicious", lambda *_: False):
+        return _recipe_all(blobs)
+
+
 def _pillow_all(blobs: list[bytes]) -> list[object]:
     return [pillow_all(blob) for blob in blobs]
+
+
+def _blur(sigma: float) -> Dose:
+    return lambda image: image.filter(ImageFilter.GaussianBlur(sigma))
+
+
+def _move(length: int) -> Dose:
+    def moved(image: Image.Image) -> Image.Image:
+        pixels = np.asarray(image)
+        total = np.zeros(pixels.shape, np.uint16)
+        for shift in range(length):
+            total += np.roll(pixels, shift, axis=1)
+        return Image.fromarray(((total + length // 2) // length).astype(np.uint8))
+
+    return moved
+
+
+DOSES: dict[str, Dose] = {
+    "coded anew": lambda image: image,
+    **{f"blur sigma {sigma}": _blur(sigma) for sigma in (1, 2, 3, 4, 6)},
+    **{f"motion {length} px": _move(length) for length in (5, 9, 15)},
+}
 
 
 def _sizes(path: Path) -> Iterator[Image.Image]:
@@ -157,11 +178,15 @@ def _sizes(path: Path) -> Iterator[Image.Image]:
             yield image if factor == 1 else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _blurred(blob: bytes, sigma: float) -> bytes:
+def _jpeg(image: Image.Image, **options: Any) -> bytes:
     out = io.BytesIO()
-    with Image.open(io.BytesIO(blob)) as image:
-        image.filter(ImageFilter.GaussianBlur(sigma)).save(out, "JPEG", quality=90)
+    image.save(out, "JPEG", **options)
     return out.getvalue()
+
+
+def _open(blob: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(blob)) as image:
+        return image.convert("RGB")
 
 
 def _metrics(blob: bytes) -> Metrics:

@@ -1,25 +1,29 @@
 """Blur that DCT scaling hides: a look at a JPEG's full size, paid for only where it is suspected.
 
-A full decode, even of luma alone, costs as much as all the rest of the recipe; to suspect what it
-would find costs a fiftieth. Scenes hold about as much detail at one scale as at the next (Field
-1987, doi:10.1364/JOSAA.4.002379), so a sharp file spends on a pixel at full size nearly what its
-scaled picture costs per pixel when it is coded alike, whatever the encoder's settings. Blur leaves
-nothing to spend bits on.
+A full decode, even of luma alone, costs about as much as all the rest of the recipe; to suspect
+what it would find costs a fiftieth. Scenes hold about as much detail at one scale as at the next
+(Field 1987, doi:10.1364/JOSAA.4.002379), so a sharp file spends on a pixel at full size nearly what
+its scaled picture costs per pixel when it is coded alike, whatever the encoder's settings. Blur
+leaves nothing to spend bits on.
 """
 
 import io
 import math
 import warnings
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
-from PIL import Image, JpegImagePlugin
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from pixsift.core.sharpness import Luma, full_size_sharpness
 
-SUSPICIOUS: Final = 0.34
+SOFT: Final = 0.34
 """sqrt(sharpness) * hidden detail below this is worth a full decode: 97 of 100 pictures, at least,
 whose blur only the full size shows; how many sharp ones, see docs/quality.md."""
+MOVED: Final = 0.5
+"""The same of sqrt(motion evenness) * hidden detail, for motion."""
 STRIPE: Final = 16
 """Rows of one row of coded blocks, whatever the subsampling."""
 EVERY: Final = 4
@@ -27,49 +31,67 @@ EVERY: Final = 4
 _START_OF_SCAN: Final = b"\xff\xda"
 
 
-def full_size_metrics(
-    blob: bytes,
-    opened: Image.Image,
-    scaled: Image.Image,
-    bytes_per_pixel: float,
-    sharpness: float | None,
-) -> dict[str, float]:
-    """``hidden_detail`` of a scaled JPEG, and ``sharpness_full`` where blur is suspected.
+def hidden_detail(
+    opened: JpegImageFile, scaled: Image.Image, bytes_per_pixel: float
+) -> float | None:
+    """Bytes per pixel of the file over those of its scaled picture, coded with the same tables.
 
     opened: the file, for its header. scaled: its pixels as they lie in the file.
     bytes_per_pixel: of the coded picture, at full size.
-    sharpness: at scale; where it is absent there is no texture to judge by.
+    None where it cannot be coded alike: an unusual file.
     """
-    detail = _hidden_detail(opened, scaled, bytes_per_pixel)
-    if detail is None:
-        return {}
-    if sharpness is None or math.sqrt(sharpness) * detail >= SUSPICIOUS:
-        return {"hidden_detail": detail}
-    luma = _full_luma(blob)
-    full = None if luma is None else full_size_sharpness(luma)
-    return {"hidden_detail": detail} | ({} if full is None else {"sharpness_full": full})
-
-
-def _hidden_detail(
-    opened: Image.Image, scaled: Image.Image, bytes_per_pixel: float
-) -> float | None:
-    """Bytes per pixel of the file over those of its scaled picture, coded with the same tables."""
-    stripes = _stripes(scaled)
-    if stripes is None:
+    stripes, coding = _stripes(scaled), _coding(opened)
+    if stripes is None or coding is None:
         return None
     out = io.BytesIO()
-    try:
-        stripes.save(
-            out, "JPEG", qtables=getattr(opened, "quantization", None),
-            subsampling=JpegImagePlugin.get_sampling(opened),
-        )  # fmt: skip
-    except (OSError, ValueError):  # odd tables: no reason to refuse what could be decoded
-        return None
+    stripes.save(out, "JPEG", **coding)
     coded = out.getvalue()
-    scan = len(coded) - coded.rindex(
-        _START_OF_SCAN
-    )  # of so little, the header would weigh too much
+    scan = len(coded) - coded.index(_START_OF_SCAN)  # of so little, the header would weigh too much
     return bytes_per_pixel * (stripes.width * stripes.height) / scan
+
+
+def is_suspicious(detail: float | None, metrics: Mapping[str, float]) -> bool:
+    """Whether blur may hide behind the scaling.
+
+    metrics: of the scaled pixels; without ``sharpness`` there is no texture to judge by. Where
+    ``detail`` is not known, nothing speaks against it.
+    """
+    if "sharpness" not in metrics:
+        return False
+    if detail is None:
+        return True
+    is_soft = math.sqrt(metrics["sharpness"]) * detail < SOFT
+    return is_soft or math.sqrt(metrics["motion_evenness"]) * detail < MOVED
+
+
+def full_size_metrics(blob: bytes) -> dict[str, float]:
+    """Sharpness and motion at full size; nothing where there is no texture or no second decode."""
+    luma = _full_luma(blob)
+    found = None if luma is None else full_size_sharpness(luma)
+    if found is None or found.ratio is None or found.evenness is None:
+        return {}
+    return {"sharpness_full": found.ratio, "motion_evenness_full": found.evenness}
+
+
+def _coding(opened: JpegImageFile) -> dict[str, Any] | None:
+    """What to code with as the file was; None if Pillow's encoder cannot."""
+    layers = opened.layer  # of each component: id, horizontal and vertical sampling, table
+    tables = [opened.quantization.get(layer[3]) for layer in layers]
+    luma, chroma = tables[0], tables[min(1, len(tables) - 1)]
+    sampling, transform = get_sampling(opened), opened.info.get("adobe_transform")
+    if len(layers) == 3:
+        is_rgb = transform == 0 or [layer[0] for layer in layers] == [*b"RGB"]
+        is_usual = sampling >= 0 and not is_rgb
+    else:
+        is_usual = chroma == luma and transform != 2
+    if not is_usual or any(table != chroma for table in tables[1:]):
+        return None
+    if luma is None or chroma is None or max(*luma, *chroma) > 255:
+        return None
+    return {
+        "qtables": [luma, chroma], "subsampling": sampling,
+        "progressive": bool(opened.info.get("progressive")),
+    }  # fmt: skip
 
 
 def _stripes(image: Image.Image) -> Image.Image | None:

@@ -9,12 +9,14 @@ import hashlib
 import io
 import re
 import struct
+import time
 import warnings
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from pixsift.adapters.decode_coded import coded_picture
 from pixsift.adapters.decode_color import to_srgb, transposed
@@ -27,7 +29,7 @@ from pixsift.adapters.decode_formats import (
     read_exif,
     sniff,
 )
-from pixsift.adapters.decode_full_size import full_size_metrics
+from pixsift.adapters.decode_full_size import full_size_metrics, hidden_detail, is_suspicious
 from pixsift.core import quality
 from pixsift.core.images import DecodedImage, DecodeFailure, DecodeResult, ImageFacts, Pixels
 from pixsift.core.second_look import look_signals
@@ -35,6 +37,10 @@ from pixsift.core.second_look import look_signals
 RECIPE: Final = "px1"
 THUMBNAIL_SIDE: Final = 256
 """Longest side at most: reduced by a whole number, which is four times as fast as a resize."""
+
+
+FIRST_LOOK_SHARE: Final = 0.25
+"""Of the time an image may take: used up before a look at full size, there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ def decode_image(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodeRe
 def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
     image_format = _check_container(blob, limits)
     flags: list[str] = []
+    started = time.monotonic()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         image = Image.open(io.BytesIO(blob), formats=[image_format])
@@ -92,12 +99,19 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
         width, height = height, width
     pixels = np.asarray(upright) if at_hand is None or upright is not raw else at_hand
     metrics = quality.measure(pixels, luma=np.asarray(upright.convert("L")), scale=1.0 / factor)
+    deep = raw.mode.startswith(("I", "F")) or bits > 8
+    coded = coded_picture(blob) if image_format == "JPEG" or deep else b""
     if image_format == "JPEG":
         metrics["gray_band"] = gray_band(raw)
-    coded = coded_picture(blob) if factor > 1 or _is_deep(raw, bits) else b""
-    if factor > 1:
-        density = len(coded) / (width * height)
-        metrics |= full_size_metrics(blob, image, raw, density, metrics.get("sharpness"))
+        metrics["bits_per_pixel"] = 8 * _coded_bytes(coded, flags) / (width * height)
+    if factor > 1 and isinstance(image, JpegImageFile):
+        detail = hidden_detail(image, raw, metrics["bits_per_pixel"] / 8)
+        if detail is not None:
+            metrics["hidden_detail"] = detail
+        # a picture that took long is not made to take longer still, until it would be refused
+        in_time = time.monotonic() - started < limits.wall_seconds * FIRST_LOOK_SHARE
+        if in_time and is_suspicious(detail, metrics):
+            metrics |= full_size_metrics(blob)
     model_input = np.asarray(
         upright.resize((input_side, input_side), Image.Resampling.BICUBIC), np.uint8
     )
@@ -106,7 +120,7 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
             format=image_format, width=width, height=height, mode=mode, frames=frames,
             flags=tuple(dict.fromkeys(flags)), captured_at=exif.captured_at,
         ),
-        pixel_sha256=_pixel_sha256(pixels, (width, height), coded),
+        pixel_sha256=_pixel_sha256(pixels, (width, height), coded if factor > 1 or deep else b""),
         model_input=model_input,
         quality=metrics | quality.size_metrics(width, height),
         look=look_signals(model_input),
@@ -153,9 +167,9 @@ def _load(
     return *jpeg_pixels(image, blob, factor, flags), factor
 
 
-def _is_deep(raw: Image.Image, bits: int) -> bool:
-    """Whether the file holds more than our 8 bits per channel."""
-    return raw.mode.startswith(("I", "F")) or bits > 8
+def _coded_bytes(coded: bytes, flags: list[str]) -> int:
+    """Length of a coded JPEG without the zeros that some cameras put before its end."""
+    return len(coded[:-2].rstrip(b"\0")) + 2 if "padded" in flags else len(coded)
 
 
 def bits_per_channel(raw: Image.Image, blob: bytes) -> int:

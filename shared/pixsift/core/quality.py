@@ -7,8 +7,9 @@ decoding anything again.
 Scale: metrics are taken on the pixels of the decode recipe, upright sRGB. A large JPEG is decoded
 at 1/2, 1/4 or 1/8 of its size (``scale``). Sharpness, motion and blockiness are taken at that scale
 on up to 160,000 pixels, of a larger image in a grid of patches; tone and color on an evenly spaced
-subsample (``TONE_PIXELS``). Blur finer than that scale is not seen there: ``sharpness_full`` is the
-sharpness of tiles at full size, taken only where ``hidden_detail`` gives reason to suspect blur.
+subsample (``TONE_PIXELS``). Blur finer than that scale is not seen there: ``sharpness_full`` and
+``motion_evenness_full`` are those of tiles at full size, taken only where ``hidden_detail`` gives
+reason to suspect blur.
 """
 
 import json
@@ -47,8 +48,10 @@ METRICS: Final[Mapping[str, str]] = {
     "blockiness": "steps at the 8-pixel grid over steps elsewhere, minus 1",
     "shorter_side": "of the file's picture, pixels",
     "aspect": "longer side over shorter",
+    "bits_per_pixel": "coded size of a JPEG over its full-size pixels; depends on the encoder",
     "hidden_detail": "coded size per pixel of a JPEG over that of its scaled picture coded alike",
     "sharpness_full": "sharpness at full size of a scaled JPEG; absent where no blur is suspected",
+    "motion_evenness_full": "motion_evenness at full size of a scaled JPEG; absent likewise",
     "gray_band": "share of a JPEG's rows, from the bottom up, in a decoder's gray for missing data",
     "scale": "factor at which a JPEG was decoded: 1, 0.5, 0.25 or 0.125",
 }
@@ -77,10 +80,12 @@ DEFAULT_CHECKS: Final[Mapping[str, Check]] = {
     "low_contrast": Check("contrast", "flag", minimum=0.08),
     "low_information": Check("entropy_bits", "flag", minimum=3.0),
     "blurred": Check("sharpness", "flag", minimum=0.1),
-    "blurred_full": Check("sharpness_full", "flag", minimum=0.06),
     "motion_blurred": Check("motion_evenness", "flag", minimum=0.35),
+    "blurred_full": Check("sharpness_full", "flag", minimum=0.05),
+    "motion_blurred_full": Check("motion_evenness_full", "flag", minimum=0.25),
     "noisy": Check("noise", "off", maximum=4.0),
     "blocky": Check("blockiness", "off", maximum=1.5),
+    "low_detail": Check("bits_per_pixel", "off", minimum=0.5),
     "gray": Check("colorfulness", "off", minimum=1.0),
     "dead_channel": Check("channel_balance", "flag", minimum=0.02),
     "gray_band": Check("gray_band", "flag", maximum=1 / 16),

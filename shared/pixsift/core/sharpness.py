@@ -42,6 +42,10 @@ TEXTURED: Final = 3.5
 """Mean coarse difference, in gray levels, from which a tile counts as textured."""
 QUANTIZATION: Final = 0.56
 """Mean second difference of mere rounding to 8 bits: sqrt(6 / 12 * 2 / pi)."""
+JPEG_QUANTIZATION: Final = 0.8
+"""The same where coefficients were rounded as well. Even blocks do not show it, so the calmest
+tiles do not tell. It is 0.98 at quality 100 (three roundings) and less the coarser the tables are;
+with 0.98 for all, three times as many sharp pictures of quality 75 fall below the limit."""
 MAX_NOISE: Final = 3.4
 """Beyond this (sigma of about 1.7 levels) the calmest tiles pass for noise only if they are white,
 that is equally rough at both distances (``WHITE``); otherwise they are texture."""
@@ -69,56 +73,44 @@ class Sharpness:
 
 def sharpness(luma: Luma) -> Sharpness:
     """Judge (H, W) uint8 luma at the scale it has. Images under 50 pixels have no tile."""
-    patches = _patches(luma, PATCHES)
-    if patches is None:
-        return Sharpness(0.0, None, None, 0.0)
-    horizontal, vertical = _tiles(patches, (0, 1)), _tiles(patches, (1, 0))
-    noise = np.array([_noise(horizontal), _noise(vertical)])
-    textured, ratio = _ratio(horizontal, vertical, noise)
-    sigma = math.sqrt(max(0.0, float(noise.min()) ** 2 - QUANTIZATION**2)) / NOISE_PER_SIGMA
-    if ratio is None:
-        return Sharpness(0.0, None, None, sigma)
-    evenness = _evenness(patches, (horizontal, vertical), textured, noise)
-    return Sharpness(float(textured.mean()), ratio, evenness, sigma)
+    return _judge(luma, PATCHES, QUANTIZATION, within_blocks=False)
 
 
-def full_size_sharpness(luma: Luma) -> float | None:
-    """The ratio of a JPEG at full size; None without a textured tile.
+def full_size_sharpness(luma: Luma) -> Sharpness:
+    """Judge a JPEG at full size.
 
     luma: (H, W) uint8, upright or not, but with the coded blocks starting at its corner.
     """
-    patches = _patches(luma, FULL_SIZE_PATCHES)
+    return _judge(luma, FULL_SIZE_PATCHES, JPEG_QUANTIZATION, within_blocks=True)
+
+
+def _judge(luma: Luma, per_side: int, least_noise: float, *, within_blocks: bool) -> Sharpness:
+    patches = _patches(luma, per_side, BLOCK if within_blocks else 1)
     if patches is None:
-        return None
-    horizontal, vertical = (_tiles(patches, step, within_blocks=True) for step in ((0, 1), (1, 0)))
-    noise = np.array([_noise(horizontal), _noise(vertical)])
-    return _ratio(horizontal, vertical, noise)[1]
-
-
-def _ratio(
-    horizontal: _Floats, vertical: _Floats, noise: _Floats
-) -> tuple[NDArray[np.bool_], float | None]:
-    """Which tiles are textured, and the ratio in the sharpest tenth of those."""
+        return Sharpness(0.0, None, None, 0.0)
+    horizontal, vertical = (
+        _tiles(patches, step, within_blocks=within_blocks) for step in ((0, 1), (1, 0))
+    )
+    noise = np.array([_noise(horizontal, least_noise), _noise(vertical, least_noise)])
     fine, coarse = (
         _less(horizontal[scale], noise[0]) + _less(vertical[scale], noise[1]) for scale in (0, 1)
     )
     textured = coarse > 2 * TEXTURED
+    sigma = math.sqrt(max(0.0, float(noise.min()) ** 2 - least_noise**2)) / NOISE_PER_SIGMA
     if not textured.any():
-        return textured, None
-    return textured, _quantile(fine[textured] / coarse[textured], 0.9)
+        return Sharpness(0.0, None, None, sigma)
+    ratio = _quantile(fine[textured] / coarse[textured], 0.9)
+    diagonals = (_tiles(patches, step, within_blocks=within_blocks) for step in ((1, 1), (1, -1)))
+    evenness = _evenness((horizontal, vertical, *diagonals), textured, noise)
+    return Sharpness(float(textured.mean()), ratio, evenness, sigma)
 
 
 def _evenness(
-    patches: _Patches,
-    straight: tuple[_Floats, _Floats],
-    textured: NDArray[np.bool_],
-    noise: _Floats,
+    directions: tuple[_Floats, ...], textured: NDArray[np.bool_], noise: _Floats
 ) -> float | None:
-    diagonals = [_tiles(patches, step) for step in ((1, 1), (1, -1))]
+    """directions: tiles of horizontal, vertical and both diagonal differences."""
     ratios: list[float] = []
-    for tiles, floor in zip(
-        (*straight, *diagonals), (*noise, noise.mean(), noise.mean()), strict=True
-    ):
+    for tiles, floor in zip(directions, (*noise, noise.mean(), noise.mean()), strict=True):
         fine, coarse = (_less(tiles[scale][textured], floor).sum() for scale in (0, 1))
         if coarse > 0:
             ratios.append(float(fine / coarse))
@@ -127,12 +119,12 @@ def _evenness(
     return min(1.0, max(min(ratios) / max(ratios), min(ratios) / TYPICAL))
 
 
-def _noise(tiles: _Floats) -> float:
+def _noise(tiles: _Floats, least: float) -> float:
     """The calmest tiles' mean fine difference, as far as it is noise."""
     fine, coarse = tiles
     calm = _quantile(fine, 0.05)
     white = calm >= WHITE * _quantile(coarse, 0.05)
-    return float(np.clip(calm, QUANTIZATION, None if white else MAX_NOISE))
+    return float(np.clip(calm, least, None if white else MAX_NOISE))
 
 
 def _quantile(values: _Floats, share: float) -> float:
@@ -149,7 +141,7 @@ def _less(energy: _Floats, noise: float) -> _Floats:
     return np.sqrt(np.maximum(energy**2 - noise**2, 0.0))
 
 
-def _patches(luma: Luma, per_side: int) -> _Patches | None:
+def _patches(luma: Luma, per_side: int, multiple: int) -> _Patches | None:
     """The image, or a grid of patches of it, each with a border of ``COARSE`` around its tiles."""
     height, width = luma.shape
     border = 2 * COARSE
@@ -157,19 +149,21 @@ def _patches(luma: Luma, per_side: int) -> _Patches | None:
         return None
     if height * width <= MAX_PIXELS:
         return luma[np.newaxis].astype(np.int16)
-    rows, columns = (_spread(side, min(PATCH + border, side), per_side) for side in (height, width))
+    rows, columns = (
+        _spread(side, min(PATCH + border, side), per_side, multiple) for side in (height, width)
+    )
     return np.stack([luma[row, column] for row in rows for column in columns]).astype(np.int16)
 
 
-def _spread(side: int, length: int, most: int) -> list[slice]:
-    """Up to ``most`` equally spaced stretches of ``length`` within ``side``, without overlap, each
-    at the start of a block."""
+def _spread(side: int, length: int, most: int, multiple: int) -> list[slice]:
+    """Up to ``most`` equally spaced stretches of ``length`` within ``side``, without overlap, that
+    start at a multiple of ``multiple``."""
     count = max(1, min(most, side // length))
-    starts = np.linspace(0, side - length, count).astype(int) // BLOCK * BLOCK
+    starts = np.linspace(0, side - length, count).astype(int) // multiple * multiple
     return [slice(int(start), int(start) + length) for start in starts]
 
 
-def _tiles(patches: _Patches, step: tuple[int, int], *, within_blocks: bool = False) -> _Floats:
+def _tiles(patches: _Patches, step: tuple[int, int], *, within_blocks: bool) -> _Floats:
     """(2, T) mean absolute second differences per tile: fine, coarse."""
     coarse = COARSE if 0 in step else DIAGONAL_COARSE
     return np.stack([

@@ -1,21 +1,38 @@
 """Blur that scaling hides is found at full size, and only who is suspected pays for the look."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from PIL.JpegImagePlugin import JpegImageFile
 
 from pixsift.adapters import decode_full_size
+from pixsift.adapters.decode_full_size import hidden_detail, is_suspicious
 from pixsift.adapters.decode_recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodedImage
-from pixsift.core.quality import METRICS, QualityPolicy, judge
+from pixsift.core.quality import DEFAULT_CHECKS, METRICS, QualityPolicy, judge
 
 SIDE = 32
 """Of the model: a picture of 1024 x 768 is decoded at 1/8."""
+FULL = {"sharpness_full", "motion_evenness_full"}
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of every picture that was looked at in full size."""
+    seen: list[int] = []
+    look = decode_full_size._full_luma
+
+    def counted(blob: bytes) -> Any:
+        seen.append(len(blob))
+        return look(blob)
+
+    monkeypatch.setattr(decode_full_size, "_full_luma", counted)
+    return seen
 
 
 def fractal(seed: int = 0, width: int = 1024, height: int = 768) -> Image.Image:
@@ -36,14 +53,22 @@ def blurred(image: Image.Image, sigma: float) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(sigma)) if sigma else image
 
 
+def moved(image: Image.Image, length: int) -> Image.Image:
+    pixels = np.asarray(image).astype(np.float32)
+    total = np.sum([np.roll(pixels, shift, axis=1) for shift in range(length)], axis=0)
+    return Image.fromarray((total / length).round().astype(np.uint8))
+
+
 def jpeg(image: Image.Image, quality: int = 90, **options: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality, **options)
     return out.getvalue()
 
 
-def metrics_of(blob: bytes, side: int = SIDE) -> Mapping[str, float]:
-    result = decode_image(blob, side, DecodeLimits())
+def metrics_of(
+    blob: bytes, side: int = SIDE, limits: DecodeLimits | None = None
+) -> Mapping[str, float]:
+    result = decode_image(blob, side, limits or DecodeLimits())
     assert isinstance(result, DecodedImage), result
     assert set(result.quality) <= set(METRICS)
     return result.quality
@@ -53,27 +78,42 @@ def flags_of(metrics: Mapping[str, float]) -> set[str]:
     return set(judge(metrics, None, QualityPolicy()).flags)
 
 
+def opened(blob: bytes) -> JpegImageFile:
+    image = Image.open(io.BytesIO(blob))
+    assert isinstance(image, JpegImageFile)
+    return image
+
+
 @pytest.mark.parametrize("side", [32, 64, 128])
-@pytest.mark.parametrize("quality", [60, 90, 97])
-def test_full_size__hidden_blur_is_found_at_every_factor(side: int, quality: int) -> None:
+@pytest.mark.parametrize("quality", [60, 90, 97, 100])
+def test_full_size__hidden_blur_is_found_at_every_factor(
+    side: int, quality: int, looks: list[int]
+) -> None:
     sharp = metrics_of(jpeg(fractal(), quality), side)
+    assert not looks, "a sharp picture pays for nothing"
     soft = metrics_of(jpeg(blurred(fractal(), 2.5), quality), side)
     assert sharp["scale"] == soft["scale"] == side / 256
-    assert "sharpness_full" not in sharp, "nobody paid for a look at it"
     assert soft["hidden_detail"] < sharp["hidden_detail"]
     assert "blurred_full" in flags_of(soft) - flags_of(sharp)
 
 
 def test_full_size__scaling_hides_what_is_found() -> None:
-    soft = metrics_of(jpeg(blurred(fractal(), 2.5)))
-    assert flags_of(soft) == {"blurred_full"}
+    assert "blurred_full" in flags_of(metrics_of(jpeg(blurred(fractal(), 2.5))))
+    assert "motion_blurred_full" in flags_of(metrics_of(jpeg(moved(fractal(), 9)), side=64))
+    for picture, side in ((blurred(fractal(), 2.5), 32), (moved(fractal(), 9), 64)):
+        assert not {"blurred", "motion_blurred"} & flags_of(metrics_of(jpeg(picture), side))
 
 
-def test_full_size__dose_response() -> None:
-    found = [metrics_of(jpeg(blurred(fractal(), sigma))) for sigma in (0, 1, 1.5, 2, 3, 4)]
+@pytest.mark.parametrize("quality", [75, 95, 100])
+def test_full_size__dose_response(quality: int) -> None:
+    doses = (0, 1, 1.5, 2, 3, 4)
+    found = [metrics_of(jpeg(blurred(fractal(), sigma), quality)) for sigma in doses]
     full = [metrics["sharpness_full"] for metrics in found if "sharpness_full" in metrics]
     assert len(full) >= 3
-    assert all(np.diff(full) < 0), full
+    limit = DEFAULT_CHECKS["blurred_full"].minimum
+    assert limit is not None
+    assert full[-1] < limit
+    assert all(np.diff(np.maximum(full, limit)) <= 0), f"{full}: below it only rounding is left"
     looked = ["sharpness_full" in metrics for metrics in found]
     assert looked == sorted(looked), "more blur never loses the suspicion"
 
@@ -84,76 +124,188 @@ def test_full_size__dose_response() -> None:
      {"restart_marker_rows": 1}, {"exif": b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03"
       b"\x00\x01\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"}],
 )  # fmt: skip
-def test_full_size__whatever_the_encoder(options: dict[str, Any]) -> None:
-    sharp = metrics_of(jpeg(fractal(), **options))
+def test_full_size__whatever_the_encoder(options: dict[str, Any], looks: list[int]) -> None:
+    sharp = metrics_of(jpeg(fractal(), **options), side=128)
+    assert not looks
+    assert sharp["hidden_detail"] == pytest.approx(
+        metrics_of(jpeg(fractal()), side=128)["hidden_detail"], rel=0.1
+    )
     soft = metrics_of(jpeg(blurred(fractal(), 2.5), **options))
-    assert "sharpness_full" not in sharp
     assert "blurred_full" in flags_of(soft)
     plain = metrics_of(jpeg(blurred(fractal(), 2.5)))
     assert soft["sharpness_full"] == pytest.approx(plain["sharpness_full"], rel=0.1)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_full_size__other_modes(mode: str) -> None:
-    sharp = metrics_of(jpeg(fractal().convert(mode)))
-    soft = metrics_of(jpeg(blurred(fractal(), 2.5).convert(mode)))
-    assert "sharpness_full" not in sharp
-    assert "blurred_full" in flags_of(soft)
+def test_full_size__other_modes(mode: str, looks: list[int]) -> None:
+    metrics_of(jpeg(fractal().convert(mode)))
+    assert not looks
+    assert "blurred_full" in flags_of(metrics_of(jpeg(blurred(fractal(), 2.5).convert(mode))))
 
 
-def test_full_size__zero_padding_and_trailers_do_not_matter() -> None:
+def test_full_size__only_luma_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    draft = JpegImageFile.draft
+
+    def drafted(image: JpegImageFile, mode: str | None, size: tuple[int, int] | None) -> Any:
+        asked.append((mode, size))
+        return draft(image, mode, size)
+
+    monkeypatch.setattr(JpegImageFile, "draft", drafted)
+    assert metrics_of(jpeg(blurred(fractal(), 2.5))).keys() >= FULL
+    assert asked == [("L", (1024, 768))]
+
+
+@pytest.mark.parametrize("zeros", [20, 1_000_000])
+def test_full_size__zeros_before_the_end_do_not_matter(zeros: int) -> None:
     blob = jpeg(blurred(fractal(), 2.5))
-    padded = blob[:-2] + bytes(20) + b"\xff\xd9"
-    assert metrics_of(padded)["sharpness_full"] == metrics_of(blob)["sharpness_full"]
+    padded = dict(metrics_of(blob[:-2] + bytes(zeros) + b"\xff\xd9"))
+    plain = dict(metrics_of(blob))
+    assert padded["sharpness_full"] == plain["sharpness_full"]
+    assert padded["hidden_detail"] == pytest.approx(plain["hidden_detail"], rel=1e-3)
+
+
+def test_full_size__trailers_do_not_matter() -> None:
+    blob = jpeg(blurred(fractal(), 2.5))
     assert metrics_of(blob + bytes(10_000)) == metrics_of(blob)
 
 
-def test_full_size__what_was_not_scaled_is_measured_as_it_is() -> None:
+def test_full_size__what_was_not_scaled_is_measured_as_it_is(looks: list[int]) -> None:
     metrics = metrics_of(jpeg(blurred(fractal(), 2.5)), side=512)
     assert metrics["scale"] == 1.0
-    assert not {"hidden_detail", "sharpness_full"} & set(metrics)
+    assert not {"hidden_detail", *FULL} & set(metrics)
+    assert not looks
     assert "blurred" in flags_of(metrics)
 
 
-def test_full_size__without_texture_there_is_nothing_to_look_for() -> None:
-    metrics = metrics_of(jpeg(Image.new("RGB", (1024, 768), (90, 120, 60))))
-    assert "sharpness_full" not in metrics
+def test_full_size__without_texture_there_is_nothing_to_look_for(looks: list[int]) -> None:
+    metrics_of(jpeg(Image.new("RGB", (1024, 768), (90, 120, 60))))
+    assert not looks
 
 
-def test_full_size__a_narrow_picture_is_measured_or_left_alone() -> None:
-    assert "sharpness_full" not in metrics_of(jpeg(fractal(0, 3000, 130)), side=32)
+@pytest.mark.parametrize("turned", [False, True])
+def test_hidden_detail__sees_the_whole_picture(turned: bool) -> None:
+    """Detail in a third of the picture, at its top or at its bottom: robots see the sky too."""
+    picture = blurred(fractal(), 8)
+    picture.paste(fractal().crop((0, 512, 1024, 768)), (0, 512))
+    upside_down = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    found = metrics_of(jpeg(upside_down if turned else picture), side=128)["hidden_detail"]
+    assert found == pytest.approx(metrics_of(jpeg(fractal()), side=128)["hidden_detail"], rel=0.15)
 
 
-@pytest.mark.parametrize("error", [OSError("broken"), ValueError("odd"), MemoryError()])
-def test_full_size__a_look_that_fails_refuses_nothing(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
+def test_hidden_detail__a_stripe_in_four_stands_for_the_picture(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    blob, density = jpeg(fractal()), 0.3
+    scaled = fractal().resize((512, 384))
+    found = hidden_detail(opened(blob), scaled, density)
+    stripes = decode_full_size._stripes(scaled)
+    assert stripes is not None and stripes.size == (512, 384 // 4)
+    rows = np.asarray(stripes).reshape(6, 16, 512, 3)
+    blocks = np.asarray(scaled).reshape(24, 16, 512, 3)
+    assert np.array_equal(rows, blocks[2::4]), "whole rows of coded blocks, from top to bottom"
+    monkeypatch.setattr(decode_full_size, "_stripes", lambda image: image)
+    assert found == pytest.approx(hidden_detail(opened(blob), scaled, density), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("detail", "sharpness", "evenness", "expected"),
+    [
+        (0.80, 0.49, 0.81, False),
+        (0.60, 0.49, 0.81, False),  # 0.42, 0.54
+        (0.60, 0.34, 0.81, False),  # 0.35
+        (0.60, 0.31, 0.81, True),  # 0.334
+        (0.60, 0.49, 0.70, False),  # 0.502
+        (0.60, 0.49, 0.68, True),  # 0.495
+        (None, 0.49, 0.81, True),
+    ],
+)
+def test_is_suspicious__limits(
+    detail: float | None, sharpness: float, evenness: float, expected: bool
+) -> None:
+    metrics = {"sharpness": sharpness, "motion_evenness": evenness}
+    assert is_suspicious(detail, metrics) == expected
+    assert not is_suspicious(detail, {"brightness": 0.5}), "no texture, nothing to judge by"
+
+
+def renumbered(blob: bytes, tables: dict[int, int]) -> bytes:
+    """The same picture with its quantization tables numbered otherwise."""
+    parts = bytearray(blob)
+    at = 2
+    while parts[at + 1] != 0xDA:
+        size = int.from_bytes(parts[at + 2 : at + 4], "big")
+        if parts[at + 1] == 0xDB:
+            for place in range(at + 4, at + 2 + size, 65):
+                parts[place] = tables[parts[place]]
+        elif parts[at + 1] in (0xC0, 0xC2):
+            for place in range(at + 12, at + 2 + size, 3):
+                parts[place] = tables[parts[place]]
+        at += 2 + size
+    return bytes(parts)
+
+
+@pytest.mark.parametrize("tables", [{0: 2, 1: 3}, {0: 1, 1: 0}, {0: 0, 1: 3}])
+def test_hidden_detail__tables_are_known_by_the_component_that_uses_them(
+    tables: dict[int, int],
+) -> None:
+    blob = jpeg(fractal())
+    other = metrics_of(renumbered(blob, tables))
+    assert other["hidden_detail"] == pytest.approx(metrics_of(blob)["hidden_detail"])
+
+
+def test_full_size__what_cannot_be_coded_alike_is_looked_at(looks: list[int]) -> None:
+    unusual = jpeg(fractal(), keep_rgb=True)
+    assert "hidden_detail" not in metrics_of(unusual)
+    coarse = jpeg(fractal(), qtables=[[300] * 64, [300] * 64])
+    if max(opened(coarse).quantization[0]) > 255:  # Pillow's encoder writes what it is given
+        assert "hidden_detail" not in metrics_of(coarse)
+    assert looks
+    with opened(jpeg(fractal())) as image:
+        image.quantization = {}
+        assert hidden_detail(image, fractal(), 1.0) is None
+        assert hidden_detail(opened(jpeg(fractal())), fractal(0, 500, 60), 1.0) is None
+
+
+@pytest.fixture(params=[OSError("broken"), ValueError("odd"), MemoryError()])
+def failing_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def fail(*_: object, **__: object) -> None:
-        raise error
+        raise request.param
 
+    monkeypatch.setattr(JpegImageFile, "draft", fail)
+    yield
+
+
+@pytest.mark.usefixtures("failing_look")
+def test_full_size__a_look_that_fails_refuses_nothing() -> None:
+    metrics = metrics_of(jpeg(blurred(fractal(), 2.5)))
+    assert "hidden_detail" in metrics
+    assert not FULL & set(metrics)
+
+
+@pytest.mark.filterwarnings("error")
+def test_full_size__a_second_warning_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500_000)  # warns from here to twice as many
+    assert metrics_of(jpeg(blurred(fractal(), 2.5))).keys() >= FULL
+
+
+def test_full_size__who_took_long_is_not_made_to_take_longer(looks: list[int]) -> None:
     blob = jpeg(blurred(fractal(), 2.5))
-    expected = dict(metrics_of(blob))
-    del expected["sharpness_full"]
-    with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "convert", fail)
-        assert decode_full_size._full_luma(jpeg(fractal())) is None
-    monkeypatch.setattr(decode_full_size, "_full_luma", lambda _: None)
-    assert metrics_of(blob) == expected
+    hurried = metrics_of(blob, limits=DecodeLimits(wall_seconds=1e-6))
+    assert not looks
+    assert hurried == {k: v for k, v in metrics_of(blob).items() if k not in FULL}
 
 
-def test_full_size__odd_quantization_tables_refuse_nothing() -> None:
-    with Image.open(io.BytesIO(jpeg(fractal()))) as opened:
-        opened.quantization = {3: [1] * 64}  # type: ignore[attr-defined]
-        assert decode_full_size.full_size_metrics(b"", opened, fractal(), 1.0, 0.3) == {}
-
-
-def test_real_photos__large_ones_are_sharp_and_their_blur_is_found(real_images: Path) -> None:
+def test_real_photos__large_ones_are_sharp_and_their_blur_is_found(
+    real_images: Path, looks: list[int]
+) -> None:
     """Aerial photographs of 10 megapixels, decoded at 1/4."""
     for path in sorted((real_images / "sequences" / "drone").glob("*.jpg")):
         blob = path.read_bytes()
-        sharp = metrics_of(blob, side=224)
-        assert sharp["scale"] == 0.25
-        assert "sharpness_full" not in sharp
+        looks.clear()
+        assert metrics_of(blob, side=224)["scale"] == 0.25
+        assert not looks
         with Image.open(io.BytesIO(blob)) as image:
-            soft = metrics_of(jpeg(blurred(image.convert("RGB"), 3)), side=224)
-        assert "blurred_full" in flags_of(soft)
+            picture = image.convert("RGB")
+        assert "blurred_full" in flags_of(metrics_of(jpeg(blurred(picture, 3)), side=224))
+        found = flags_of(metrics_of(jpeg(moved(picture, 15)), side=224))
+        assert "motion_blurred_full" in found

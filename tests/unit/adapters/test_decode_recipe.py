@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageFilter, ImageOps
 
 from pixsift.adapters.decode import DecoderPool
 from pixsift.adapters.decode_formats import jpeg_factor
@@ -313,6 +313,16 @@ def test_decode__tiny(size: tuple[int, int]) -> None:
     image = decoded(encoded(Image.new("RGB", size, "red"), "PNG"))
     assert image.model_input.shape == (SIDE, SIDE, 3)
     assert image.facts.width == size[0]
+
+
+def test_decode__bits_per_pixel_falls_with_blur() -> None:
+    rng = np.random.default_rng(4)
+    rough = Image.fromarray(rng.integers(0, 256, (384, 512, 3), np.uint8)).resize((1024, 768))
+    found = [
+        decoded(encoded(rough.filter(ImageFilter.GaussianBlur(sigma)), "JPEG", quality=90)).quality
+        for sigma in (0, 1, 2, 4)
+    ]
+    assert all(np.diff([metrics["bits_per_pixel"] for metrics in found]) < 0)
 
 
 def test_jpeg_factor__keeps_twice_the_side() -> None:

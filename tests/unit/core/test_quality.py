@@ -95,13 +95,13 @@ def test_measure__dose_response(
     assert (values[-1] - values[0]) * direction > 0, values
 
 
-@pytest.mark.parametrize("quality", [50, 75, 95])
+@pytest.mark.parametrize("quality", [50, 75, 95, 100])
 @pytest.mark.parametrize("seed", range(3))
 def test_full_size_sharpness__dose_response_whatever_the_encoder(seed: int, quality: int) -> None:
     values = []
     for sigma in (0, 0.7, 1, 1.5, 2, 3):
         coded = recompressed(blurred(scene(seed, 1600, 1200), sigma), quality)
-        value = full_size_sharpness(np.asarray(coded.convert("L")))
+        value = full_size_sharpness(np.asarray(coded.convert("L"))).ratio
         assert value is not None
         values.append(value)
     limit = DEFAULT_CHECKS["blurred_full"].minimum
@@ -110,11 +110,34 @@ def test_full_size_sharpness__dose_response_whatever_the_encoder(seed: int, qual
     assert values[2] > limit > values[4], "sigma 1 may pass, sigma 2 may not"
 
 
+@pytest.mark.parametrize("quality", [60, 95])
+def test_full_size_sharpness__motion_dose_response(quality: int) -> None:
+    values = []
+    for length in (1, 5, 9, 15):
+        coded = recompressed(moved(scene(1, 1600, 1200), length), quality)
+        evenness = full_size_sharpness(np.asarray(coded.convert("L"))).evenness
+        assert evenness is not None
+        values.append(evenness)
+    limit = DEFAULT_CHECKS["motion_blurred_full"].minimum
+    assert limit is not None
+    assert all(np.diff(values) < 0), values
+    assert values[0] > limit > values[3]
+
+
+def test_full_size_sharpness__finds_the_little_that_is_in_focus() -> None:
+    """A ninth of the picture, and none of it at the picture's edge."""
+    image = blurred(scene(2, 1600, 1200), 4)
+    box = (550, 600, 1083, 1000)
+    image.paste(scene(2, 1600, 1200).crop(box), box)
+    ratio = full_size_sharpness(np.asarray(recompressed(image, 90).convert("L"))).ratio
+    assert ratio is not None and ratio > 0.15
+
+
 def test_full_size_sharpness__steps_between_blocks_are_no_detail() -> None:
     soft = blurred(scene(0, 1600, 1200), 3)
     coarse = np.asarray(recompressed(soft, 15).convert("L"))
-    found = full_size_sharpness(coarse)
-    beside_the_blocks = full_size_sharpness(coarse[:, 4:][4:])
+    found = full_size_sharpness(coarse).ratio
+    beside_the_blocks = full_size_sharpness(coarse[:, 4:][4:]).ratio
     limit = DEFAULT_CHECKS["blurred_full"].minimum
     assert found is not None and beside_the_blocks is not None and limit is not None
     assert found < limit < beside_the_blocks
@@ -122,7 +145,8 @@ def test_full_size_sharpness__steps_between_blocks_are_no_detail() -> None:
 
 @pytest.mark.parametrize("size", [(40, 40), (48, 700), (1600, 1200)])
 def test_full_size_sharpness__says_nothing_without_texture(size: tuple[int, int]) -> None:
-    assert full_size_sharpness(np.full(size, 90, np.uint8)) is None
+    found = full_size_sharpness(np.full(size, 90, np.uint8))
+    assert (found.textured_share, found.ratio, found.evenness) == (0.0, None, None)
 
 
 @pytest.mark.parametrize("sigma", [2, 3, 5, 8])
