@@ -105,7 +105,7 @@ def shares(found: list[Metrics]) -> dict[str, Any]:
 def cost() -> dict[str, dict[str, float]]:
     """Milliseconds per picture for all the work, with and without the look."""
     photos = sources()
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name in ("12 MP", "2 MP"):
         sharp = jpegs(photos, SIZES[name], 4)
         soft = [_open(blob).filter(ImageFilter.GaussianBlur(3)) for blob in sharp]

@@ -61,16 +61,13 @@ def is_suspicious(detail: float | None, metrics: Mapping[str, float]) -> bool:
     if detail is None:
         return True
     is_soft = math.sqrt(metrics["sharpness"]) * detail < SOFT
-    return is_soft or math.sqrt(metrics["motion_evenness"]) * detail < MOVED
+    return is_soft or math.sqrt(metrics.get("motion_evenness", 1.0)) * detail < MOVED
 
 
 def full_size_metrics(blob: bytes) -> dict[str, float]:
     """Sharpness and motion at full size; nothing where there is no texture or no second decode."""
     luma = _full_luma(blob)
-    found = None if luma is None else full_size_sharpness(luma)
-    if found is None or found.ratio is None or found.evenness is None:
-        return {}
-    return {"sharpness_full": found.ratio, "motion_evenness_full": found.evenness}
+    return {} if luma is None else full_size_sharpness(luma).metrics("_full")
 
 
 def _coding(opened: JpegImageFile) -> dict[str, Any] | None:

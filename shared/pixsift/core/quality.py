@@ -177,9 +177,7 @@ def measure(pixels: Pixels, *, luma: Luma | None = None, scale: float = 1.0) -> 
         "noise": detail.noise,
         "blockiness": _blockiness(luma),
     }
-    if detail.ratio is not None and detail.evenness is not None:
-        metrics |= {"sharpness": detail.ratio, "motion_evenness": detail.evenness}
-    return metrics
+    return metrics | detail.metrics()
 
 
 def to_luma(pixels: Pixels) -> Luma:

@@ -70,6 +70,11 @@ class Sharpness:
     noise: float
     """Standard deviation of the noise on the calmest tiles, in gray levels."""
 
+    def metrics(self, suffix: str = "") -> dict[str, float]:
+        """What is known of ratio and evenness, under the names that are stored."""
+        found = {f"sharpness{suffix}": self.ratio, f"motion_evenness{suffix}": self.evenness}
+        return {name: value for name, value in found.items() if value is not None}
+
 
 def sharpness(luma: Luma) -> Sharpness:
     """Judge (H, W) uint8 luma at the scale it has. Images under 50 pixels have no tile."""

@@ -178,6 +178,13 @@ def test_full_size__what_was_not_scaled_is_measured_as_it_is(looks: list[int]) -
     assert "blurred" in flags_of(metrics)
 
 
+@pytest.mark.parametrize("sigma", [3, 6, 12])
+def test_full_size__no_blur_is_too_strong(sigma: float) -> None:
+    metrics = metrics_of(jpeg(blurred(fractal(), sigma), 95))
+    assert "sharpness_full" in metrics
+    assert "blurred_full" in flags_of(metrics)
+
+
 def test_full_size__without_texture_there_is_nothing_to_look_for(looks: list[int]) -> None:
     metrics_of(jpeg(Image.new("RGB", (1024, 768), (90, 120, 60))))
     assert not looks
