@@ -52,7 +52,12 @@ def main() -> dict[str, Any]:
     rows = [
         [what, *(f"{value:.3g}" for value in row.values())] for what, row in figures["cost"].items()
     ]
-    header = ["JPEG, ms for all the work", "with the look if suspected", "without", "Pillow"]
+    header = [
+        "JPEG, ms for all the work",
+        "with suspicion, and the look",
+        "without either",
+        "Pillow",
+    ]
     publish("full_size", figures, "\n\n".join([*texts, table(header, rows)]))
     return figures
 
@@ -139,7 +144,10 @@ def _recipe_all(blobs: list[bytes]) -> list[object]:
 
 
 def _without_the_look(blobs: list[bytes]) -> list[object]:
-    with patch.object(decode_recipe, "is_suspicious", lambda *_: False):
+    with (
+        patch.object(decode_recipe, "hidden_detail", lambda *_: None),
+        patch.object(decode_recipe, "is_suspicious", lambda *_: False),
+    ):
         return _recipe_all(blobs)
 
 

@@ -3,8 +3,7 @@
 A full decode, even of luma alone, costs about as much as all the rest of the recipe; to suspect
 what it would find costs a fiftieth. Scenes hold about as much detail at one scale as at the next
 (Field 1987, doi:10.1364/JOSAA.4.002379), so a sharp file spends on a pixel at full size nearly what
-its scaled picture costs per pixel when it is coded alike, whatever the encoder's settings. Blur
-leaves nothing to spend bits on.
+its scaled picture costs per pixel when it is coded alike. Blur leaves nothing to spend bits on.
 """
 
 import io
@@ -28,6 +27,10 @@ STRIPE: Final = 16
 """Rows of one row of coded blocks, whatever the subsampling."""
 EVERY: Final = 4
 """One stripe in so many is coded to learn what the scaled picture costs."""
+PROGRESSIVE: Final = 0.92
+"""Size of a progressive file, in the median of photographs, over that of the same coded in sequence
+(0.85 to 0.95). The stripes are always coded in sequence: it costs a fifth, and never needs more
+room than Pillow gives it."""
 _START_OF_SCAN: Final = b"\xff\xda"
 
 
@@ -44,10 +47,14 @@ def hidden_detail(
     if stripes is None or coding is None:
         return None
     out = io.BytesIO()
-    stripes.save(out, "JPEG", **coding)
+    try:
+        stripes.save(out, "JPEG", **coding)
+    except (OSError, ValueError, MemoryError):  # no reason to refuse what could be decoded
+        return None
     coded = out.getvalue()
     scan = len(coded) - coded.index(_START_OF_SCAN)  # of so little, the header would weigh too much
-    return bytes_per_pixel * (stripes.width * stripes.height) / scan
+    in_sequence = bytes_per_pixel / (PROGRESSIVE if opened.info.get("progressive") else 1.0)
+    return in_sequence * (stripes.width * stripes.height) / scan
 
 
 def is_suspicious(detail: float | None, metrics: Mapping[str, float]) -> bool:
@@ -85,10 +92,7 @@ def _coding(opened: JpegImageFile) -> dict[str, Any] | None:
         return None
     if luma is None or chroma is None or max(*luma, *chroma) > 255:
         return None
-    return {
-        "qtables": [luma, chroma], "subsampling": sampling,
-        "progressive": bool(opened.info.get("progressive")),
-    }  # fmt: skip
+    return {"qtables": [luma, chroma], "subsampling": sampling}
 
 
 def _stripes(image: Image.Image) -> Image.Image | None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+import simplejpeg
+from PIL import Image, ImageFile, ImageFilter
 from PIL.JpegImagePlugin import JpegImageFile
 
-from pixsift.adapters import decode_full_size
+from pixsift.adapters import decode_full_size, decode_recipe
 from pixsift.adapters.decode_full_size import hidden_detail, is_suspicious
 from pixsift.adapters.decode_recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodedImage
@@ -260,13 +261,63 @@ def test_hidden_detail__tables_are_known_by_the_component_that_uses_them(
     assert other["hidden_detail"] == pytest.approx(metrics_of(blob)["hidden_detail"])
 
 
-def test_full_size__what_cannot_be_coded_alike_is_looked_at(looks: list[int]) -> None:
-    unusual = jpeg(fractal(), keep_rgb=True)
-    assert "hidden_detail" not in metrics_of(unusual)
-    coarse = jpeg(fractal(), qtables=[[300] * 64, [300] * 64])
-    if max(opened(coarse).quantization[0]) > 255:  # Pillow's encoder writes what it is given
-        assert "hidden_detail" not in metrics_of(coarse)
+def adobe(blob: bytes, transform: int) -> bytes:
+    """The same file with another word on what its components mean."""
+    marker = blob.index(b"Adobe\x00") if b"Adobe\x00" in blob else None
+    if marker is not None:
+        return blob[: marker + 11] + bytes([transform]) + blob[marker + 12 :]
+    jfif_end = 4 + int.from_bytes(blob[4:6], "big")
+    segment = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
+    return blob[:2] + segment + blob[jfif_end:]
+
+
+def in_16_bits(blob: bytes, factor: int) -> bytes:
+    """Quantization tables of two bytes per value, times ``factor``."""
+    at, parts = 2, [blob[:2]]
+    while blob[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
+        if blob[at + 1] == 0xDB:
+            for table in range(at + 4, end, 65):
+                values = b"".join(
+                    (value * factor).to_bytes(2, "big") for value in blob[table + 1 : table + 65]
+                )
+                head = (3 + len(values)).to_bytes(2, "big") + bytes([0x10 | blob[table]])
+                parts.append(b"\xff\xdb" + head + values)
+        else:
+            parts.append(blob[at:end])
+        at = end
+    return b"".join([*parts, blob[at:]])
+
+
+def unusual(kind: str) -> bytes:
+    if kind == "RGB by its components":
+        return jpeg(fractal(), keep_rgb=True)
+    if kind == "RGB by Adobe's word":
+        return adobe(jpeg(fractal(), subsampling=0), 0)
+    if kind == "YCCK":
+        return adobe(jpeg(fractal().convert("CMYK")), 2)
+    if kind in ("411", "440"):
+        return bytes(simplejpeg.encode_jpeg(np.asarray(fractal()), 90, colorsubsampling=kind))
+    if kind == "16 bits":
+        return in_16_bits(jpeg(fractal(), 60), 20)
+    tables = [[n] * 64 for n in (20, 30, 40)]
+    blob = bytearray(jpeg(fractal(), qtables=tables))
+    blob[blob.index(b"\xff\xc0") + 18] = 2  # the third component's table
+    return bytes(blob)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["RGB by its components", "RGB by Adobe's word", "YCCK", "411", "440", "16 bits", "3 tables"],
+)
+def test_full_size__what_cannot_be_coded_alike_is_looked_at(kind: str, looks: list[int]) -> None:
+    metrics = metrics_of(unusual(kind))
+    assert metrics["scale"] == 0.125
+    assert "hidden_detail" not in metrics
     assert looks
+
+
+def test_hidden_detail__of_what_has_no_tables_or_no_stripe_is_unknown() -> None:
     with opened(jpeg(fractal())) as image:
         image.quantization = {}
         assert hidden_detail(image, fractal(), 1.0) is None
@@ -282,6 +333,24 @@ def failing_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     yield
 
 
+def test_hidden_detail__never_refuses_what_could_be_decoded(
+    monkeypatch: pytest.MonkeyPatch, looks: list[int]
+) -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (1024, 1024, 3), np.uint8))
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile, "MAXBLOCK", 10**8)  # progressive noise needs it to be made at all
+        blob = jpeg(noise, 100, subsampling=0, progressive=True)
+    assert "hidden_detail" in metrics_of(blob, side=256)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("broken data stream when writing image file")
+
+    monkeypatch.setattr(ImageFile, "_save", fail)
+    looks.clear()
+    assert "hidden_detail" not in metrics_of(blob, side=256)
+    assert looks
+
+
 @pytest.mark.usefixtures("failing_look")
 def test_full_size__a_look_that_fails_refuses_nothing() -> None:
     metrics = metrics_of(jpeg(blurred(fractal(), 2.5)))
@@ -295,11 +364,16 @@ def test_full_size__a_second_warning_is_not_heard(monkeypatch: pytest.MonkeyPatc
     assert metrics_of(jpeg(blurred(fractal(), 2.5))).keys() >= FULL
 
 
-def test_full_size__who_took_long_is_not_made_to_take_longer(looks: list[int]) -> None:
+def test_full_size__who_took_long_is_not_made_to_take_longer(
+    looks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     blob = jpeg(blurred(fractal(), 2.5))
-    hurried = metrics_of(blob, limits=DecodeLimits(wall_seconds=1e-6))
+    clock = iter([100.0, 102.6, 200.0, 202.4])  # of ten seconds, a quarter may be used up
+    monkeypatch.setattr(decode_recipe, "monotonic", lambda: next(clock))
+    hurried = metrics_of(blob)
     assert not looks
     assert hurried == {k: v for k, v in metrics_of(blob).items() if k not in FULL}
+    assert looks
 
 
 def test_real_photos__large_ones_are_sharp_and_their_blur_is_found(
