@@ -198,7 +198,8 @@ class BlockRows(ABC):
             stop = start + len(rows)
             for first in range(0, len(columns), max(1, high)):
                 part = columns[first : first + high]
-                tile = np.matmul(part, rows.T, out=products[: len(part), : len(rows)])
+                with np.errstate(invalid="ignore"):  # all is finite; a BLAS kernel may say otherwise
+                    tile = np.matmul(part, rows.T, out=products[: len(part), : len(rows)])
                 tile -= halves[first : first + high]
                 found = self._squares[start:stop] - 2 * tile.max(axis=0)
                 np.maximum(found, 0, out=found)
