@@ -384,7 +384,7 @@ def _halves(rows: Float64s) -> Float32s:
 def _products(left: Float64s, right: NDArray[np.floating], halves: Float32s) -> Float32s:
     """(L, R) squared distances in float32, within ``rows.error_bound``; halves: of ``right``."""
     a, b = left.astype(np.float32), right.astype(np.float32, copy=False)
-    with np.errstate(invalid="ignore"):  # all is finite; a BLAS kernel may say otherwise
+    with np.errstate(invalid="ignore"):  # all is finite; BLAS may say otherwise
         found = a @ b.T
     found -= halves
     found *= -2

@@ -198,7 +198,7 @@ class BlockRows(ABC):
             stop = start + len(rows)
             for first in range(0, len(columns), max(1, high)):
                 part = columns[first : first + high]
-                with np.errstate(invalid="ignore"):  # all is finite; a BLAS kernel may say otherwise
+                with np.errstate(invalid="ignore"):  # all is finite; BLAS may say otherwise
                     tile = np.matmul(part, rows.T, out=products[: len(part), : len(rows)])
                 tile -= halves[first : first + high]
                 found = self._squares[start:stop] - 2 * tile.max(axis=0)
