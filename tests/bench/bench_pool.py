@@ -41,6 +41,9 @@ SELECT 's', pixel_sha256,
   FROM object;
 INSERT INTO representative
 SELECT 1, 1, object_id, 's', content_sha256, pixel_sha256, 1 FROM object;
+INSERT INTO decision (collection_id, generation, object_id, outcome, reason, pixel_sha256,
+                      valid_from_seq)
+SELECT 1, 1, object_id, 'kept', 'new', pixel_sha256, 1 FROM object;
 ANALYZE;
 """
 
