@@ -1,9 +1,8 @@
 """Blur that DCT scaling hides: who is found, who pays for the look at full size, what it costs.
 
 Every photograph is blurred in graded doses at full size, coded at several qualities, and decoded by
-the recipe. ``at scale``: the checks that look at the scaled pixels alone (``blurred``,
-``motion_blurred``). ``either``: them or the checks at full size (``blurred_full``,
-``motion_blurred_full``). Cost: the same file with the look and without it.
+the recipe. ``blurred`` and ``motion_blurred`` look at the scaled pixels alone; ``or ..._full``: one
+of them or its twin at full size. Cost: the same file with suspicion and look, and without either.
 
 Images: the aerial photographs beside the checkout, whole and at 0.6 of their size; and the JPEGs of
 a folder of your own (``PIXSIFT_BENCH_LARGE``), as they are and in doses.
@@ -12,23 +11,22 @@ a folder of your own (``PIXSIFT_BENCH_LARGE``), as they are and in doses.
 import io
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 from PIL import Image, ImageFilter
 
 from bench.bench_decode import PHOTOS, SIDE, SIZES, jpegs, pillow_all, sources
+from bench.bench_quality import Dose, blur, move
 from bench.report import interleaved, publish, table
 from pixsift.adapters import decode_recipe
 from pixsift.adapters.decode_recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodedImage
 from pixsift.core.quality import QualityPolicy, judge
 
-Dose = Callable[[Image.Image], Image.Image]
 Metrics = dict[str, float]
 
 QUALITIES = (75, 90, 95, 100)
@@ -155,25 +153,10 @@ def _pillow_all(blobs: list[bytes]) -> list[object]:
     return [pillow_all(blob) for blob in blobs]
 
 
-def _blur(sigma: float) -> Dose:
-    return lambda image: image.filter(ImageFilter.GaussianBlur(sigma))
-
-
-def _move(length: int) -> Dose:
-    def moved(image: Image.Image) -> Image.Image:
-        pixels = np.asarray(image)
-        total = np.zeros(pixels.shape, np.uint16)
-        for shift in range(length):
-            total += np.roll(pixels, shift, axis=1)
-        return Image.fromarray(((total + length // 2) // length).astype(np.uint8))
-
-    return moved
-
-
 DOSES: dict[str, Dose] = {
     "coded anew": lambda image: image,
-    **{f"blur sigma {sigma}": _blur(sigma) for sigma in (1, 2, 3, 4, 6)},
-    **{f"motion {length} px": _move(length) for length in (5, 9, 15)},
+    **{f"blur sigma {sigma}": blur(sigma) for sigma in (1, 2, 3, 4, 6)},
+    **{f"motion {length} px": move(length) for length in (5, 9, 15)},
 }
 
 

@@ -81,15 +81,20 @@ def clean_images() -> list[Image.Image]:
     return images
 
 
-def _blur(sigma: float) -> Dose:
+def blur(sigma: float) -> Dose:
+    """Gaussian, in pixels."""
     return lambda image: image.filter(ImageFilter.GaussianBlur(sigma))
 
 
-def _move(length: int) -> Dose:
+def move(length: int) -> Dose:
+    """Horizontal motion, in pixels; an odd number."""
+
     def moved(image: Image.Image) -> Image.Image:
-        pixels = np.asarray(image).astype(np.float32)
-        total = np.sum([np.roll(pixels, shift, axis=1) for shift in range(length)], axis=0)
-        return Image.fromarray((total / length).round().astype(np.uint8))
+        pixels = np.asarray(image)
+        total = np.zeros(pixels.shape, np.uint16)
+        for shift in range(length):
+            total += np.roll(pixels, shift, axis=1)
+        return Image.fromarray(((total + length // 2) // length).astype(np.uint8))
 
     return moved
 
@@ -125,8 +130,8 @@ def _jpeg(quality: int) -> Dose:
 
 DOSES: dict[str, tuple[str, int, str, Dose]] = {
     # dose: our check's metric, its bad direction, CleanVision's check, how
-    **{f"blur sigma {s:g}": ("blurred", -1, "blurry", _blur(s)) for s in (1, 2, 3, 5)},
-    **{f"motion {n} px": ("motion_blurred", -1, "blurry", _move(n)) for n in (5, 9, 15)},
+    **{f"blur sigma {s:g}": ("blurred", -1, "blurry", blur(s)) for s in (1, 2, 3, 5)},
+    **{f"motion {n} px": ("motion_blurred", -1, "blurry", move(n)) for n in (5, 9, 15)},
     **{f"darker x{f:g}": ("dark", -1, "dark", _scale(f)) for f in (0.5, 0.25, 0.1, 0.05)},
     **{f"brighter x{f:g}": ("bright", +1, "light", _scale(f)) for f in (1.5, 2.5, 4)},
     **{f"flat {s:g}": ("low_information", -1, "low_information", _flatten(s))

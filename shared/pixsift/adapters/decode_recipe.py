@@ -103,13 +103,8 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
         metrics["gray_band"] = gray_band(raw)
         metrics["bits_per_pixel"] = 8 * _coded_bytes(coded, flags) / (width * height)
     if factor > 1 and isinstance(image, JpegImageFile):
-        detail = hidden_detail(image, raw, metrics["bits_per_pixel"] / 8)
-        if detail is not None:
-            metrics["hidden_detail"] = detail
-        # a picture that took long is not made to take longer still, until it would be refused
-        in_time = monotonic() - started < limits.wall_seconds * FIRST_LOOK_SHARE
-        if in_time and is_suspicious(detail, metrics):
-            metrics |= full_size_metrics(blob)
+        look_until = started + limits.wall_seconds * FIRST_LOOK_SHARE
+        metrics |= _behind_the_scaling(blob, image, raw, metrics, look_until)
     model_input = np.asarray(
         upright.resize((input_side, input_side), Image.Resampling.BICUBIC), np.uint8
     )
@@ -163,6 +158,18 @@ def _load(
         return image, None, 1
     factor = jpeg_factor(image.width, image.height, input_side)
     return *jpeg_pixels(image, blob, factor, flags), factor
+
+
+def _behind_the_scaling(
+    blob: bytes, image: JpegImageFile, raw: Image.Image, metrics: dict[str, float], until: float
+) -> dict[str, float]:
+    """Metrics of a scaled JPEG's full size. metrics: those known so far; until: on the clock."""
+    detail = hidden_detail(image, raw, metrics["bits_per_pixel"] / 8)
+    found = {} if detail is None else {"hidden_detail": detail}
+    # A picture that took long is not made to take longer still, until it would be refused.
+    if monotonic() < until and is_suspicious(detail, metrics):
+        found |= full_size_metrics(blob)
+    return found
 
 
 def _coded_bytes(coded: bytes, flags: list[str]) -> int:
