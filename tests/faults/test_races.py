@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -126,13 +127,15 @@ class _LateWatermark:
 
     def __init__(self, search: NeighborSearch, database: Database) -> None:
         self._search, self._database = search, database
+        self._turns = count()
 
     def within(
         self, collection_id: int, queries: NDArray[np.float16], max_distance: float
     ) -> Neighborhood:
         found = self._search.within(collection_id, queries, max_distance)
-        # All racers search before the first of them gives up waiting and commits: no luck needed.
-        deadline = time.monotonic() + 0.02
+        # Every second racer goes ahead at once and commits; the others have searched by then and
+        # wait for that. Waiting equally long they would all give up together, and miss nothing.
+        deadline = time.monotonic() + 0.1 * (next(self._turns) % 2)
         while self._seq() <= found.watermark and time.monotonic() < deadline:
             time.sleep(0.001)
         return replace(found, watermark=self._seq())
