@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pixsift.adapters.decode import DecoderPool
-from pixsift.adapters.models import load_embedder
+from pixsift.adapters.decode.pool import DecoderPool
+from pixsift.adapters.models.load import load_embedder
+from pixsift.core.choosing.pool import Pool
 from pixsift.core.images import DecodedImage
-from pixsift.core.pool import Pool
 from pools import make_pool
 
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from localstack_client.session import Session
 
-from pixsift.adapters.embedded_postgres import EmbeddedPostgres
-from pixsift.adapters.events_stack import EventsStack, deploy_events_stack
-from pixsift.adapters.localstack import LocalStack, LocalStackPlace
-from pixsift.adapters.migrate import migrate
+from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.local.events_stack import EventsStack, deploy_events_stack
+from pixsift.adapters.local.localstack import LocalStack, LocalStackPlace
+from pixsift.adapters.postgres.migrate import migrate
 
 LOCALSTACK_VENV = Path(__file__).resolve().parents[1] / ".venv-localstack"
 REAL_IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pixsift.adapters.decode_recipe import DecodeLimits, decode_image
+from pixsift.adapters.decode.recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodeFailure, DecodeResult
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from pixsift.adapters.postgres import unpack_halfvec
+from pixsift.adapters.postgres.database import unpack_halfvec
 
 _OPEN = (
     " JOIN collection c USING (collection_id, generation) WHERE c.name = %s"

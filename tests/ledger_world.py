@@ -9,8 +9,8 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.postgres import Database
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Finding, Judged

@@ -10,8 +10,8 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from pixsift.core.pool import Column, Facts, Pool
-from pixsift.core.rows import ArrayRows
+from pixsift.core.choosing.pool import Column, Facts, Pool
+from pixsift.core.choosing.rows import ArrayRows
 
 
 def unit_rows(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger_world import DIMENSION, finding, image, ledger_of, new_collection
-from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.outcomes import Judged
 from pixsift.errors import TransientError
 

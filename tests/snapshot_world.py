@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ledger_world import DIMENSION, new_collection
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.s3 import S3Objects
-from pixsift.adapters.s3_stream import StreamWriter
-from pixsift.adapters.snapshots import Snapshots
-from pixsift.adapters.thread_copier import ThreadCopier
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.aws.s3_stream import StreamWriter
+from pixsift.adapters.aws.thread_copier import ThreadCopier
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.snapshots import Snapshots
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged

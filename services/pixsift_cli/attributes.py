@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pixsift.adapters.attributes import attribute_overview, import_attributes
-from pixsift.adapters.ledger import Ledger
+from pixsift.adapters.ledger.attributes import attribute_overview, import_attributes
+from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.sidecar import Form, parse_sidecar
 from pixsift.errors import UserError
 from pixsift_cli.common import JsonOption, emit, open_database

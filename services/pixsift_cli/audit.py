@@ -7,12 +7,12 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from pixsift.adapters.auditor import Audit, Auditor
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.pgvector_search import PgvectorSearch
-from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.search.pgvector import PgvectorSearch
 from pixsift.config import BucketSettings
 from pixsift.errors import TransientError
+from pixsift.operations.audit import Audit, Auditor
 from pixsift_cli.common import JsonOption, emit, open_database
 
 _SHOWN = 20

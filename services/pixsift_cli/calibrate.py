@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pixsift.adapters.decode import DecoderPool
-from pixsift.adapters.labeled_pairs import (
+from pixsift.adapters.calibration.labeled_pairs import (
     PER_EDITED,
     Frame,
     Laboratory,
@@ -24,7 +23,8 @@ from pixsift.adapters.labeled_pairs import (
     measure_noise,
     recolor_report,
 )
-from pixsift.adapters.models import load_embedder
+from pixsift.adapters.decode.pool import DecoderPool
+from pixsift.adapters.models.load import load_embedder
 from pixsift.config import ModelSettings
 from pixsift.core.calibration import (
     NOISE_MARGIN,

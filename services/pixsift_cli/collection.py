@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.overview import OUTCOMES, Overview
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.overview import OUTCOMES, Overview
 from pixsift.config import ModelSettings
 from pixsift.core.calibration import Calibration, noise_warning, vouches_for
 from pixsift.core.collection import ExpiryPolicy
@@ -194,8 +194,8 @@ def warn_of_noise(epsilon: float, noise: float | None) -> None:
 
 
 def _calibrated(model: str | None, calibration: Path | None) -> _Threshold:
-    from pixsift.adapters.calibrations import default_calibration
-    from pixsift.adapters.models import load_embedder
+    from pixsift.adapters.calibration.calibrations import default_calibration
+    from pixsift.adapters.models.load import load_embedder
 
     settings = ModelSettings()
     space = load_embedder(

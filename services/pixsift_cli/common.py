@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pixsift.adapters.postgres import Database
+from pixsift.adapters.postgres.database import Database
 from pixsift.config import DatabaseSettings
 from pixsift.core.identity import S3Uri
 from pixsift.errors import UserError

@@ -2,8 +2,8 @@
 
 import typer
 
-from pixsift.adapters.migrate import migrate as run_migrations
-from pixsift.adapters.migrate import pending
+from pixsift.adapters.postgres.migrate import migrate as run_migrations
+from pixsift.adapters.postgres.migrate import pending
 from pixsift_cli.common import JsonOption, database_url, emit
 
 

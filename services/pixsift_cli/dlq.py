@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pixsift.adapters.dlq import DeadLetters
-from pixsift.adapters.reconcile import Reconciler, backfill_bodies
-from pixsift.adapters.s3 import S3Objects
-from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.config import QueueSettings
 from pixsift.core.identity import ObjectVersion
+from pixsift.operations.reconcile import Reconciler, backfill_bodies
+from pixsift.operations.redrive import DeadLetters
 from pixsift_cli.common import JsonOption, emit, open_database
 
 

@@ -7,17 +7,17 @@ from typing import Literal
 
 import typer
 
-from pixsift.adapters.decode import seccomp_available
-from pixsift.adapters.localstack import how_to_install
-from pixsift.adapters.migrate import pending, server_versions
-from pixsift.adapters.models import STUB, check_model
-from pixsift.adapters.sqs import SqsQueue
-from pixsift.adapters.uploads import FolderUploads
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.aws.uploads import FolderUploads
+from pixsift.adapters.decode.pool import seccomp_available
+from pixsift.adapters.local.localstack import how_to_install
+from pixsift.adapters.models.load import STUB, check_model
+from pixsift.adapters.postgres.migrate import pending, server_versions
 from pixsift.config import BucketSettings, DatabaseSettings, ModelSettings, QueueSettings
 from pixsift.errors import PixsiftError
 from pixsift_cli.common import JsonOption, emit
-from pixsift_cli.local_loop import localstack_venv, read_record
-from pixsift_cli.state_folder import state_folder
+from pixsift_cli.local.loop import localstack_venv, read_record
+from pixsift_cli.local.state_folder import state_folder
 
 State = Literal["ok", "wrong", "note"]
 """A note is worth knowing, and stops nothing."""

@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pixsift.adapters.erasure import Erased, Erasure
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.redaction import Redactor
-from pixsift.adapters.s3 import S3Objects
-from pixsift.adapters.snapshots import Snapshots
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.config import BucketSettings
 from pixsift.core.identity import ObjectVersion
 from pixsift.errors import UserError
+from pixsift.operations.erase import Erased, Erasure
+from pixsift.operations.redact import Redactor
 from pixsift_cli.common import JsonOption, emit, open_database, printable, s3_uri
 
 

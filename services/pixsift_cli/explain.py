@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pixsift.adapters.story import StoryTeller
+from pixsift.adapters.ledger.story import StoryTeller
 from pixsift.errors import UserError
 from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
 

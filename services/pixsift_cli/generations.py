@@ -9,14 +9,14 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pixsift.adapters.generations import Generations, Switched, WhatIf
-from pixsift.adapters.generations import Progress as Report
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.reconcile import backfill_bodies
-from pixsift.adapters.rejudge import Rejudge
-from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.ledger.generations import Generations, Switched, WhatIf
+from pixsift.adapters.ledger.generations import Progress as Report
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.config import QueueSettings
 from pixsift.errors import UserError
+from pixsift.operations.reconcile import backfill_bodies
 from pixsift_cli.collection import warn_of_noise
 from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
 

@@ -11,17 +11,17 @@ import typer
 
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
 from pixsift_cli.common import printable
-from pixsift_cli.local_loop import use_running_loop
+from pixsift_cli.local.loop import use_running_loop
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Sift robot camera images as they land in S3.")  # fmt: skip
 
 COMMAND_MODULES = (
-    "demo",
+    "demo.command",
     "doctor",
     "calibrate",
-    "local",
+    "local.command",
     "database",
     "collection",
     "upload",
@@ -29,11 +29,11 @@ COMMAND_MODULES = (
     "explain",
     "search",
     "generations",
-    "select",
+    "choosing.select",
     "attributes",
-    "snapshot",
+    "choosing.snapshot",
     "erase",
-    "quality",
+    "quality.command",
     "audit",
     "reconcile",
     "dlq",

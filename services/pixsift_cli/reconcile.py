@@ -10,14 +10,14 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.reconcile import Progress, Reconciler, Send
-from pixsift.adapters.s3 import S3Objects
-from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.config import QueueSettings
 from pixsift.core.collection import Collection
 from pixsift.core.reconcile import Comparison, Differences
 from pixsift.errors import UserError
+from pixsift.operations.reconcile import Progress, Reconciler, Send
 from pixsift_cli.common import JsonOption, emit, no_nan, open_database, printable, s3_uri
 
 OnlyOne = Annotated[

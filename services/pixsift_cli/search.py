@@ -10,16 +10,16 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from pixsift.adapters.decode import DecoderPool
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.models import load_embedder
-from pixsift.adapters.pool import load_pool
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.snapshots import Snapshots
+from pixsift.adapters.decode.pool import DecoderPool
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.pool import load_pool
+from pixsift.adapters.ledger.snapshots import Snapshots
+from pixsift.adapters.models.load import load_embedder
+from pixsift.adapters.postgres.database import Database
 from pixsift.config import ModelSettings
+from pixsift.core.choosing.similar import most_similar
 from pixsift.core.collection import Collection
 from pixsift.core.images import DecodedImage, DecodeFailure
-from pixsift.core.similar import most_similar
 from pixsift.errors import UserError
 from pixsift.messages import Where
 from pixsift.ports import Embedder

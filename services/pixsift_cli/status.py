@@ -9,10 +9,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.overview import OUTCOMES, Overview
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.overview import OUTCOMES, Overview
+from pixsift.adapters.postgres.database import Database
 from pixsift.config import QueueSettings
 from pixsift.errors import PixsiftError
 from pixsift_cli.common import JsonOption, emit, open_database

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pixsift.adapters.uploads import FolderUploads, S3Location, files_below, is_same, too_large
+from pixsift.adapters.aws.uploads import FolderUploads, S3Location, files_below, is_same, too_large
 from pixsift.config import BucketSettings
 from pixsift.errors import DependencyDownError, PixsiftError, UserError
 from pixsift_cli.common import JsonOption, emit

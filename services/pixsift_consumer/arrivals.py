@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pixsift.adapters.sqs import Message
+from pixsift.adapters.aws.sqs import Message
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Halves
 from pixsift.core.events import ObjectCreated, ObjectEvent

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.s3 import S3Objects
-from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.config import ConsumerSettings
 from pixsift.errors import PixsiftError
 from pixsift.ports import Embedder

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.core.identity import ObjectVersion
 from pixsift.errors import AccessDeniedError, DependencyDownError, PixsiftError, TransientError
 from pixsift.telemetry import Telemetry

@@ -6,7 +6,7 @@ from types import TracebackType
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.sqs import Message, SqsQueue
+from pixsift.adapters.aws.sqs import Message, SqsQueue
 from pixsift.errors import PixsiftError
 from pixsift.worker import AckBuffer, VisibilityHeartbeat, backoff_seconds
 

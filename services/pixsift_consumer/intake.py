@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.sqs import Message
+from pixsift.adapters.aws.sqs import Message
+from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.collection import Collection
 from pixsift.core.events import ObjectCreated, ObjectEvent, parse_notification
 from pixsift.core.identity import ObjectVersion, version_id_of

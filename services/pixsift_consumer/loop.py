@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.sqs import MAX_BATCH, Message
+from pixsift.adapters.aws.sqs import MAX_BATCH, Message
 from pixsift.core.events import notification_of
 from pixsift.errors import DependencyDownError, PixsiftError
 from pixsift.telemetry import Telemetry

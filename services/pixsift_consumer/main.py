@@ -7,20 +7,20 @@ from contextlib import ExitStack
 import numpy as np
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.decode import (
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.decode.pool import (
     DecodeLimits,
     DecoderPool,
     forbid_inspection,
     recipe_id,
     seccomp_available,
 )
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.migrate import pending
-from pixsift.adapters.models import load_embedder
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.s3 import S3Objects
-from pixsift.adapters.search import new_search
-from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.models.load import load_embedder
+from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.postgres.migrate import pending
+from pixsift.adapters.search.choose import new_search
 from pixsift.config import ConsumerSettings
 from pixsift.errors import DependencyDownError, DeviceLostError, PixsiftError, UserError
 from pixsift.ports import Embedder

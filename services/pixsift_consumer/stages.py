@@ -8,8 +8,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.events import ObjectCreated, ObjectRemoved
 from pixsift.core.identity import (
     ObjectVersion,

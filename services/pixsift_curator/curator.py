@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.snapshots import Snapshots, TakenRequest
+from pixsift.adapters.ledger.snapshots import Snapshots, TakenRequest
 from pixsift.errors import PermanentError, PixsiftError, UserError
 from pixsift.messages import SnapshotRequest
 from pixsift.telemetry import Telemetry

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from aws_lambda_powertools import Logger
 
 from pixsift import __version__
-from pixsift.adapters.s3 import S3Objects
-from pixsift.adapters.s3_stream import StreamWriter
-from pixsift.adapters.snapshots import LeaseLostError, Snapshot, SnapshotFile, Snapshots
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.aws.s3_stream import StreamWriter
+from pixsift.adapters.ledger.snapshots import LeaseLostError, Snapshot, SnapshotFile, Snapshots
 from pixsift.core.calibration import vouches_for
 from pixsift.core.copyplan import CopyItem
 from pixsift.core.descriptor import (

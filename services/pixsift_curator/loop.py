@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.sqs import Message, SqsQueue
+from pixsift.adapters.aws.sqs import Message, SqsQueue
 from pixsift.errors import DependencyDownError, TransientError
 from pixsift.worker import VisibilityHeartbeat, backoff_seconds
 from pixsift_curator.curator import Curator, RequestMessage

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pixsift.adapters.event_bus import EventBus
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.s3 import S3Objects
-from pixsift.adapters.s3_stream import StreamWriter
-from pixsift.adapters.snapshots import Snapshots
-from pixsift.adapters.sqs import SqsQueue
-from pixsift.adapters.thread_copier import ThreadCopier
+from pixsift.adapters.aws.event_bus import EventBus
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.aws.s3_stream import StreamWriter
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.aws.thread_copier import ThreadCopier
+from pixsift.adapters.ledger.snapshots import Snapshots
+from pixsift.adapters.postgres.database import Database
 from pixsift.config import CuratorSettings
 from pixsift.errors import PixsiftError, UserError
 from pixsift.telemetry import Telemetry, make_logger

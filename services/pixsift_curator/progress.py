@@ -6,7 +6,7 @@ from types import TracebackType
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.snapshots import LeaseLostError, Snapshots
+from pixsift.adapters.ledger.snapshots import LeaseLostError, Snapshots
 from pixsift.errors import PixsiftError
 from pixsift.ports import CopyResult
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pixsift.adapters.pool import load_pool
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.snapshots import NewItem, Snapshots, TakenRequest, snapshot_prefix
+from pixsift.adapters.ledger.pool import load_pool
+from pixsift.adapters.ledger.snapshots import NewItem, Snapshots, TakenRequest, snapshot_prefix
+from pixsift.adapters.postgres.database import Database
+from pixsift.core.choosing.coverage import compare
+from pixsift.core.choosing.pool import Pool
+from pixsift.core.choosing.sampling import Selection, select
+from pixsift.core.choosing.splits import assign
 from pixsift.core.copyplan import destination_keys
-from pixsift.core.coverage import compare
-from pixsift.core.pool import Pool
-from pixsift.core.sampling import Selection, select
-from pixsift.core.splits import assign
 from pixsift.errors import UserError
 from pixsift.messages import SnapshotRequest
 from pixsift_curator.requests import spec_hash

@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.sqs import MAX_BATCH, Message, SqsQueue
+from pixsift.adapters.aws.sqs import MAX_BATCH, Message, SqsQueue
 from pixsift.errors import PixsiftError
 
 Clock = Callable[[], float]

@@ -70,7 +70,7 @@ def copy_all() -> None:
     """The client under test: this process copies every object, as the curator does."""
     import threading
 
-    from pixsift.adapters.thread_copier import ThreadCopier
+    from pixsift.adapters.aws.thread_copier import ThreadCopier
     from pixsift.core.copyplan import CopyItem
     from pixsift.core.identity import ObjectVersion
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from bench.report import publish, table
 from clothing import clothing_pool
-from pixsift.core.coverage import Comparison, compare
-from pixsift.core.pool import Pool
-from pixsift.core.sampling import select
+from pixsift.core.choosing.coverage import Comparison, compare
+from pixsift.core.choosing.pool import Pool
+from pixsift.core.choosing.sampling import select
 from pixsift.messages import Quota, Select
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos" / "clothing"

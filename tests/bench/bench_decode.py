@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.report import Timing, interleaved, publish, table
-from pixsift.adapters.calibrations import default_calibration
-from pixsift.adapters.decode import DecodeLimits, DecoderPool
-from pixsift.adapters.decode_formats import jpeg_factor, jpeg_pixels
-from pixsift.adapters.decode_recipe import decode_image
+from pixsift.adapters.calibration.calibrations import default_calibration
+from pixsift.adapters.decode.formats import jpeg_factor, jpeg_pixels
+from pixsift.adapters.decode.pool import DecodeLimits, DecoderPool
+from pixsift.adapters.decode.recipe import decode_image
 from pixsift.core import quality
 from pixsift.core.calibration import Calibration
 from pixsift.core.images import DecodedImage
@@ -194,7 +194,7 @@ def _met(holds: bool) -> str:
 def _embedding_fidelity(
     full: Sequence[NDArray[np.uint8]], scaled: Sequence[NDArray[np.uint8]]
 ) -> dict[str, Any]:
-    from pixsift.adapters.models import load_embedder
+    from pixsift.adapters.models.load import load_embedder
 
     embedder = load_embedder("efficientnet-lite0", device="cpu")
     vectors = [

@@ -25,10 +25,10 @@ import psycopg
 
 from bench import dedup_world as world
 from bench.report import publish, table
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.pgvector_search import PgvectorSearch
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.resident_search import ResidentSearch
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.search.pgvector import PgvectorSearch
+from pixsift.adapters.search.resident import ResidentSearch
 from pixsift.core.collection import Collection
 from pixsift.ports import NeighborSearch
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.report import Timing, interleaved, publish, table
-from pixsift.adapters import efficientnet_lite
-from pixsift.adapters.dinov2 import NORMALIZATION, Dinov2Embedder
-from pixsift.adapters.models import load_embedder
+from pixsift.adapters.models import efficientnet_lite
+from pixsift.adapters.models.dinov2 import NORMALIZATION, Dinov2Embedder
+from pixsift.adapters.models.load import load_embedder
 from pixsift.core.images import Pixels
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"

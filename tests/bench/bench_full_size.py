@@ -22,8 +22,8 @@ from PIL import Image, ImageFilter
 from bench.bench_decode import PHOTOS, SIDE, SIZES, jpegs, pillow_all, sources
 from bench.bench_quality import Dose, blur, move
 from bench.report import interleaved, publish, table
-from pixsift.adapters import decode_recipe
-from pixsift.adapters.decode_recipe import DecodeLimits, decode_image
+from pixsift.adapters.decode import recipe
+from pixsift.adapters.decode.recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodedImage
 from pixsift.core.quality import QualityPolicy, judge
 
@@ -143,8 +143,8 @@ def _recipe_all(blobs: list[bytes]) -> list[object]:
 
 def _without_the_look(blobs: list[bytes]) -> list[object]:
     with (
-        patch.object(decode_recipe, "hidden_detail", lambda *_: None),
-        patch.object(decode_recipe, "is_suspicious", lambda *_: False),
+        patch.object(recipe, "hidden_detail", lambda *_: None),
+        patch.object(recipe, "is_suspicious", lambda *_: False),
     ):
         return _recipe_all(blobs)
 

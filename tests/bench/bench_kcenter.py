@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from bench.kcenter_peers import one_at_a_time_seconds, textbook_seconds
 from bench.report import Timing, peak_memory_bytes, publish, table, timed
-from pixsift.adapters.spill_rows import SpillRows
-from pixsift.core.kcenter import Traversal, k_center_greedy
-from pixsift.core.rows import ArrayRows, Indices
+from pixsift.adapters.ledger.spill_rows import SpillRows
+from pixsift.core.choosing.kcenter import Traversal, k_center_greedy
+from pixsift.core.choosing.rows import ArrayRows, Indices
 
 Rows = NDArray[np.float32]
 DIMENSION, CLUSTERS, RUNS = 384, 2000, 3

@@ -30,13 +30,13 @@ from PIL import Image, ImageFilter
 
 from bench.report import publish, table
 from faults.consumer_process import ConsumerProcess, outcomes
-from pixsift.adapters.decode import DecoderPool
-from pixsift.adapters.embedded_postgres import EmbeddedPostgres
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.migrate import migrate
-from pixsift.adapters.models import load_embedder
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.s3 import S3Objects
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.decode.pool import DecoderPool
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.models.load import load_embedder
+from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.postgres.migrate import migrate
 from pixsift.core.images import DecodedImage
 from pixsift.core.sources import SourceRule
 
@@ -201,8 +201,8 @@ def naive(database_url: str) -> None:
     """What a first version does: receive one, fetch, decode, embed, ask, insert, delete."""
     import boto3
 
-    from pixsift.adapters.decode import DecodeLimits
-    from pixsift.adapters.decode_recipe import decode_image
+    from pixsift.adapters.decode.pool import DecodeLimits
+    from pixsift.adapters.decode.recipe import decode_image
     from pixsift.core.events import parse_notification
 
     s3, sqs = boto3.client("s3"), boto3.client("sqs")

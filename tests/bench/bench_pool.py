@@ -14,10 +14,10 @@ import numpy as np
 import psycopg
 
 from bench.report import publish, table
-from pixsift.adapters.embedded_postgres import EmbeddedPostgres
-from pixsift.adapters.migrate import migrate
-from pixsift.adapters.pool import load_pool
-from pixsift.adapters.postgres import Database
+from pixsift.adapters.ledger.pool import load_pool
+from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.postgres.migrate import migrate
 from pixsift.messages import Where
 
 COUNT, DIMENSION, RUNS = 100_000, 384, 3

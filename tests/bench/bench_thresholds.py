@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import publish, table, timed
-from pixsift.adapters.calibrations import default_calibration
-from pixsift.adapters.decode import DecoderPool
-from pixsift.adapters.labeled_pairs import (
+from pixsift.adapters.calibration.calibrations import default_calibration
+from pixsift.adapters.calibration.labeled_pairs import (
     NEAR,
     Frame,
     Laboratory,
@@ -25,7 +24,8 @@ from pixsift.adapters.labeled_pairs import (
     list_pictures,
     recolor_report,
 )
-from pixsift.adapters.models import load_embedder
+from pixsift.adapters.decode.pool import DecoderPool
+from pixsift.adapters.models.load import load_embedder
 from pixsift.core.calibration import CurvePoint, curve
 from pixsift.core.second_look import ANY_CHROMA, LookRule, compare, look_signals
 

@@ -13,10 +13,10 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from pixsift.adapters.embedded_postgres import EmbeddedPostgres
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.migrate import migrate
-from pixsift.adapters.postgres import Database
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.postgres.migrate import migrate
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged

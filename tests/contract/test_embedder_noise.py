@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixsift.adapters.calibrations import UNCALIBRATED_EPSILON, default_calibration
-from pixsift.adapters.labeled_pairs import measure_noise
-from pixsift.adapters.models import load_embedder
+from pixsift.adapters.calibration.calibrations import UNCALIBRATED_EPSILON, default_calibration
+from pixsift.adapters.calibration.labeled_pairs import measure_noise
+from pixsift.adapters.models.load import load_embedder
 from pixsift.core.calibration import exceeds_noise
 from pixsift.core.images import Pixels
 from pixsift.ports import Embedder, EmbeddingResult

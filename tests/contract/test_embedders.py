@@ -8,10 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pixsift.adapters.calibrations import default_calibration
-from pixsift.adapters.decode import recipe_id
-from pixsift.adapters.labeled_pairs import measure_noise
-from pixsift.adapters.models import load_embedder
+from pixsift.adapters.calibration.calibrations import default_calibration
+from pixsift.adapters.calibration.labeled_pairs import measure_noise
+from pixsift.adapters.decode.pool import recipe_id
+from pixsift.adapters.models.load import load_embedder
 from pixsift.core.calibration import exceeds_noise
 from pixsift.errors import UserError
 from pixsift.ports import Embedder

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from ledger_world import finding, image, ledger_of, new_collection, rows
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.pgvector_search import HnswParameters, PgvectorSearch
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.resident_search import ResidentSearch
-from pixsift.adapters.search import new_search
-from pixsift.adapters.torch_resident_search import torch_resident_search
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.search.choose import new_search
+from pixsift.adapters.search.pgvector import HnswParameters, PgvectorSearch
+from pixsift.adapters.search.resident import ResidentSearch
+from pixsift.adapters.search.torch_resident import torch_resident_search
 from pixsift.core.collection import Collection
 from pixsift.ports import NeighborSearch
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pixsift.adapters.spill_rows import SpillRows
-from pixsift.adapters.torch_rows import TorchRows
-from pixsift.core.kcenter import k_center_greedy
-from pixsift.core.rows import (
+from pixsift.adapters.accelerator.rows import TorchRows
+from pixsift.adapters.ledger.spill_rows import SpillRows
+from pixsift.core.choosing.kcenter import k_center_greedy
+from pixsift.core.choosing.rows import (
     ArrayRows,
     BlockRows,
     RowSource,

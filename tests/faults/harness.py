@@ -9,13 +9,13 @@ from unittest.mock import patch
 
 from faults.consumer_process import outcomes, wait_until
 from faults.stub_aws import RAW, StubAws
-from pixsift.adapters.decode import DecodeLimits
-from pixsift.adapters.decode_recipe import decode_image
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.models import load_embedder
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.s3 import S3Objects
-from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.decode.pool import DecodeLimits
+from pixsift.adapters.decode.recipe import decode_image
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.models.load import load_embedder
+from pixsift.adapters.postgres.database import Database
 from pixsift.config import ConsumerSettings
 from pixsift.core.images import DecodeResult
 from pixsift.core.sources import SourceRule

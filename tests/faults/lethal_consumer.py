@@ -5,7 +5,7 @@ import signal
 from collections.abc import Sequence
 from unittest.mock import patch
 
-from pixsift.adapters.decode import DecoderPool
+from pixsift.adapters.decode.pool import DecoderPool
 from pixsift.core.images import DecodeResult
 from pixsift_consumer.main import main
 

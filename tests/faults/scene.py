@@ -10,9 +10,9 @@ from faults.consumer_process import ConsumerProcess, outcomes, wait_until
 from faults.images import jpeg, truncated
 from faults.stub_aws import RAW, StubAws
 from invariants import violations
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.models import load_embedder
-from pixsift.adapters.postgres import Database
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.models.load import load_embedder
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.sources import SourceRule
 
 

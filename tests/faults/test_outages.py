@@ -17,14 +17,14 @@ from faults.images import jpeg
 from faults.lethal_consumer import LETHAL
 from faults.scene import Scene, scene
 from faults.stub_aws import RAW, Fault, StubAws
-from pixsift.adapters.dlq import DeadLetters
-from pixsift.adapters.embedded_postgres import EmbeddedPostgres
-from pixsift.adapters.migrate import migrate
-from pixsift.adapters.models import load_embedder
-from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.models.load import load_embedder
+from pixsift.adapters.postgres.migrate import migrate
 from pixsift.core.images import DecodeResult, Pixels
 from pixsift.errors import DependencyDownError, DeviceLostError
 from pixsift.messages import Backfill, BackfillObject
+from pixsift.operations.redrive import DeadLetters
 from pixsift.ports import EmbeddingResult
 from pixsift_consumer.consumer import SLOW_LANE_RECEIVES
 

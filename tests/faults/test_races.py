@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import races
 from invariants import violations
 from ledger_world import finding, image, ledger_of, new_collection, rows, turned
-from pixsift.adapters import decision_batch
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.postgres import Database
+from pixsift.adapters.ledger import decision_batch
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.dedup import Image, Kept, NearRule, Ruling, decide_batch
 from pixsift.ports import Neighborhood, NeighborSearch
 

@@ -42,9 +42,9 @@ def test_wheel__runs_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     code = (
         "import json, pixsift, pixsift_cli.main\n"
-        "from pixsift.adapters.events_stack import events_template\n"
-        "from pixsift.adapters.localstack import how_to_install\n"
-        "from pixsift.adapters.migrate import migrations\n"
+        "from pixsift.adapters.local.events_stack import events_template\n"
+        "from pixsift.adapters.local.localstack import how_to_install\n"
+        "from pixsift.adapters.postgres.migrate import migrations\n"
         "json.loads(events_template())\n"
         "print(pixsift.__file__, len(migrations()), how_to_install())"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pixsift.adapters.events_stack import EventsStack, events_template
+from pixsift.adapters.local.events_stack import EventsStack, events_template
 from pixsift.config import BucketSettings, QueueSettings
 from pixsift.messages import SnapshotRequest
 

@@ -7,11 +7,11 @@ import pytest
 
 from faults.consumer_process import ConsumerProcess, outcomes, wait_until
 from faults.images import jpeg, truncated
-from pixsift.adapters.events_stack import EventsStack
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.localstack import LocalStackPlace
-from pixsift.adapters.models import load_embedder
-from pixsift.adapters.postgres import Database
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.local.events_stack import EventsStack
+from pixsift.adapters.local.localstack import LocalStackPlace
+from pixsift.adapters.models.load import load_embedder
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.sources import SourceRule
 
 pytestmark = pytest.mark.localstack

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from conftest import LOCALSTACK_VENV
-from pixsift.adapters.outcomes import Outcomes
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.simulated_camera import drive, load_scenes, to_jpeg
-from pixsift_cli.local_loop import LoopRecord, read_record, stop_record, wait_for
+from pixsift.adapters.ledger.outcomes import Outcomes
+from pixsift.adapters.local.simulated_camera import drive, load_scenes, to_jpeg
+from pixsift.adapters.postgres.database import Database
+from pixsift_cli.local.loop import LoopRecord, read_record, stop_record, wait_for
 
 pytestmark = pytest.mark.localstack
 

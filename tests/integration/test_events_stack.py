@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 from localstack_client.session import Session
 
-from pixsift.adapters.cloudformation import deploy
-from pixsift.adapters.events_stack import EventsStack, deploy_events_stack
-from pixsift.adapters.localstack import LocalStackPlace
+from pixsift.adapters.local.cloudformation import deploy
+from pixsift.adapters.local.events_stack import EventsStack, deploy_events_stack
+from pixsift.adapters.local.localstack import LocalStackPlace
 from pixsift.errors import UserError
 from pixsift.messages import SnapshotRequest
 

@@ -1,7 +1,7 @@
 import psycopg
 import pytest
 
-from pixsift.adapters.migrate import migrate, migrations, pending
+from pixsift.adapters.postgres.migrate import migrate, migrations, pending
 from pixsift.errors import UserError
 
 

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from ledger_world import finding, image, ledger_of, new_collection, rows
-from pixsift.adapters.generations import Generations, _Build
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.pgvector_search import _SQL, HnswParameters, PgvectorSearch, _on
-from pixsift.adapters.postgres import Connection
-from pixsift.adapters.resident_search import Head
+from pixsift.adapters.ledger.generations import Generations, _Build
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.postgres.database import Connection
+from pixsift.adapters.search.pgvector import _SQL, HnswParameters, PgvectorSearch, _on
+from pixsift.adapters.search.resident import Head
 from pixsift.core.collection import Collection
 from pixsift.errors import TransientError
 from pixsift.sql import statements

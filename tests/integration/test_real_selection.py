@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from clothing import clothing_pool
-from pixsift.core.coverage import compare
-from pixsift.core.sampling import select
+from pixsift.core.choosing.coverage import compare
+from pixsift.core.choosing.sampling import select
 from pixsift.messages import Quota, Select
 
 

@@ -5,8 +5,8 @@ from hashlib import sha256
 
 import psycopg
 
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.snapshots import Snapshots
+from pixsift.adapters.ledger.snapshots import Snapshots
+from pixsift.adapters.postgres.database import Database
 
 IMAGES = 20_000
 SEED = """

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from localstack_client.session import Session
 
-from pixsift.adapters.event_bus import EventBus
-from pixsift.adapters.events_stack import EventsStack
-from pixsift.adapters.localstack import LocalStackPlace
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.sqs import SqsQueue
+from pixsift.adapters.aws.event_bus import EventBus
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.local.events_stack import EventsStack
+from pixsift.adapters.local.localstack import LocalStackPlace
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.manifest import parse_manifest
 from snapshot_world import World, make_world, request
 

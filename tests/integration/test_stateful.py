@@ -26,16 +26,16 @@ from hypothesis.stateful import (
 
 from ledger_world import digest, new_collection, outcomes
 from oracle import Oracle, Picture
-from pixsift.adapters.auditor import Auditor
-from pixsift.adapters.embedded_postgres import EmbeddedPostgres
-from pixsift.adapters.erasure import Erasure
-from pixsift.adapters.generations import Generations
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.rejudge import Rejudge
+from pixsift.adapters.ledger.generations import Generations
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.rejudge import Rejudge
+from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import ExpiryPolicy
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
+from pixsift.operations.audit import Auditor
+from pixsift.operations.erase import Erasure
 
 KEYS = ("a", "b", "c", "d")
 EPSILONS = (0.01, 0.05, 0.2)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from pixsift.adapters.sqs import Message, SqsQueue
+from pixsift.adapters.aws.sqs import Message, SqsQueue
 from pixsift.errors import TransientError
 from pixsift.telemetry import make_logger
 from pixsift.worker import AckBuffer, StopSignal, VisibilityHeartbeat, backoff_seconds

@@ -1,7 +1,7 @@
 """Checks the invariants of a collection's ledger on plain values; exact, block by block.
 
 The names INV1 ... INV9 are those of ``docs/operations.md``. Nothing here repairs anything: a
-finding names the objects, and ``pixsift.adapters.rejudge`` decides them again.
+finding names the objects, and ``pixsift.adapters.ledger.rejudge`` decides them again.
 """
 
 from collections.abc import Iterator, Sequence

@@ -7,10 +7,10 @@ thousand images takes seconds instead of minutes. Where the cells do not help (n
 epsilon) everything is compared at once. Skipping is exact but for float error, which the slack
 covers many times over.
 
-The mirror has cells of another kind (``pixsift.adapters.cell_blocks``), because its rows come and
-go and a cell must be worth a call of its own. In their place here they were measured: a what-if
-took 1.5 times as long with scenes of 333 kept images and twice as long with 17, half as long
-without scenes.
+The mirror has cells of another kind (``pixsift.adapters.search.cell_blocks``), because its rows
+come and go and a cell must be worth a call of its own. In their place here they were measured: a
+what-if took 1.5 times as long with scenes of 333 kept images and twice as long with 17, half as
+long without scenes.
 """
 
 from collections.abc import Iterator

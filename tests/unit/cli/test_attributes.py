@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pixsift.adapters.pool import load_pool
-from pixsift.adapters.postgres import Database
+from pixsift.adapters.ledger.pool import load_pool
+from pixsift.adapters.postgres.database import Database
 from pixsift.messages import Where
 from pixsift_cli import main as cli
 from pools import LedgerOfRows, unit_rows

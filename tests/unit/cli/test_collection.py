@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ledger_world import finding, image, ledger_of, turned
-from pixsift.adapters.calibrations import default_calibration
-from pixsift.adapters.stub_embedder import StubEmbedder
+from pixsift.adapters.calibration.calibrations import default_calibration
+from pixsift.adapters.models.stub_embedder import StubEmbedder
 from pixsift.core.sources import DEFAULT_KEY_PATTERN
 from pixsift_cli import main as cli
 

@@ -12,8 +12,8 @@ import pytest
 from moto import mock_aws
 from typer.testing import CliRunner
 
-from pixsift.adapters.processes import ProcessRecord
-from pixsift_cli.local_loop import LoopRecord
+from pixsift.adapters.local.processes import ProcessRecord
+from pixsift_cli.local.loop import LoopRecord
 from pixsift_cli.main import app
 
 
@@ -157,7 +157,7 @@ def test_doctor__names_the_packages_of_the_model_that_is_set(
     machine: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     machine.setattr(
-        "pixsift.adapters.models.find_spec",
+        "pixsift.adapters.models.load.find_spec",
         lambda name: None if name == "transformers" else find_spec(name),
     )
     assert examine()[1]["model"]["state"] == "ok"

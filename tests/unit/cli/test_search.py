@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pixsift.adapters.ledger import Ledger
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.stub_embedder import StubEmbedder
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.models.stub_embedder import StubEmbedder
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 from pixsift.core.sources import SourceRule

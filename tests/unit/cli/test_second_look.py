@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ledger_world import image, ledger_of, turned
-from pixsift.adapters.calibrations import UNCALIBRATED_EPSILON, default_calibration
-from pixsift.adapters.models import load_embedder
+from pixsift.adapters.calibration.calibrations import UNCALIBRATED_EPSILON, default_calibration
+from pixsift.adapters.models.load import load_embedder
 from pixsift.core.second_look import LookRule, look_signals
 from pixsift.errors import UserError
 from pixsift_cli.main import app

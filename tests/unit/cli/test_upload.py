@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 from typer.testing import CliRunner, Result
 
-from pixsift.adapters.uploads import FolderUploads, S3Location
+from pixsift.adapters.aws.uploads import FolderUploads, S3Location
 from pixsift.errors import TransientError, UserError
 from pixsift_cli.main import app
 

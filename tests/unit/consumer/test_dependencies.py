@@ -3,7 +3,7 @@
 import threading
 from typing import Any, cast
 
-from pixsift.adapters.s3 import ObjectHead, S3Objects
+from pixsift.adapters.aws.s3 import ObjectHead, S3Objects
 from pixsift.core.identity import ObjectVersion
 from pixsift.errors import AccessDeniedError, DependencyDownError, TransientError
 from pixsift.telemetry import Telemetry, make_logger

@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from pixsift.adapters.sqs import Message
+from pixsift.adapters.aws.sqs import Message
 from pixsift.core.collection import Collection
 from pixsift.core.events import ObjectCreated
 from pixsift.core.identity import ObjectVersion

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pixsift.adapters.models import load_embedder
+from pixsift.adapters.models.load import load_embedder
 from pixsift.core.images import Pixels
 from pixsift.errors import DependencyDownError, DeviceLostError, PixsiftError, UserError
 from pixsift.ports import EmbeddingResult

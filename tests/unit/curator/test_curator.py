@@ -17,9 +17,9 @@ import pytest
 from moto import mock_aws
 
 from ledger_world import finding
-from pixsift.adapters.events_stack import events_template
-from pixsift.adapters.postgres import Database
-from pixsift.adapters.snapshots import LeaseLostError
+from pixsift.adapters.ledger.snapshots import LeaseLostError
+from pixsift.adapters.local.events_stack import events_template
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.manifest import parse_duplicates, parse_manifest
 from pixsift.errors import DependencyDownError, TransientError
 from pixsift_curator.curator import RequestMessage

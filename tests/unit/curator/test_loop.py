@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.sqs import Message, SqsQueue
+from pixsift.adapters.aws.sqs import Message, SqsQueue
 from pixsift.errors import DependencyDownError, PermanentError, TransientError
 from pixsift.telemetry import make_logger
 from pixsift.worker import VisibilityHeartbeat

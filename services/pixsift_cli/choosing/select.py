@@ -1,0 +1,168 @@
+"""``pixsift select``: what a request would choose, measured beside chance; nothing is copied."""
+
+import io
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from pixsift.adapters.ledger.pool import load_pool, object_uris, pool_point
+from pixsift.adapters.ledger.snapshots import Snapshots
+from pixsift.adapters.postgres.database import Database
+from pixsift.core.choosing.coverage import Comparison, compare
+from pixsift.core.choosing.pool import Pool
+from pixsift.core.choosing.projection import plane
+from pixsift.core.choosing.sampling import Selection, select
+from pixsift.core.choosing.splits import assign
+from pixsift.errors import UserError
+from pixsift.messages import SnapshotRequest
+from pixsift_cli.choosing.options import Changes, with_selection_options
+from pixsift_cli.choosing.page import selection_page, ways
+from pixsift_cli.choosing.snapshot import build_request
+from pixsift_cli.common import JsonOption, emit, open_database
+
+_MAP_POINTS = 3000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(name="select")(choose)
+
+
+@with_selection_options
+def choose(
+    file: Annotated[
+        Path | None, typer.Argument(help="JSON of a snapshot request; options change its fields.")
+    ] = None,
+    *,
+    changes: Changes,
+    report_by: Annotated[
+        str | None, typer.Option(help="Attribute to report by; default: --by, else clusters.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write the report as an HTML page with pictures.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Required: this command copies nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a request would choose, and how good that is, before anything is copied."""
+    if not dry_run:
+        raise UserError(
+            "pixsift select only shows what would be chosen: add --dry-run, "
+            "or make a snapshot of it with pixsift snapshot request"
+        )
+    changes["name"] = "dry-run"
+    changes["select"]["strategy"] = changes["select"]["strategy"] or (None if file else "k_center")
+    request = build_request(file, changes)
+    with open_database() as database:
+        facts, text = _report(database, request, report_by, picture)
+    emit(facts, as_json, text)
+
+
+def _report(
+    database: Database, request: SnapshotRequest, report_by: str | None, picture: Path | None
+) -> tuple[dict[str, Any], str]:
+    point = pool_point(database, request.collection, request.at_seq)
+    earlier = request.select.preselected_snapshot
+    chosen_before = [] if earlier is None else Snapshots(database).grown_from(earlier)
+    with tempfile.TemporaryDirectory(prefix="pixsift-") as folder:
+        pool = load_pool(
+            database, point.collection_id, point.generation, point.at_seq, request.where,
+            spill_dir=Path(folder), request=request.select, preselected=chosen_before,
+        )  # fmt: skip
+        selection = select(pool, request.select, preselected=chosen_before)
+        splits = assign(pool, selection.indices, request.split, seed=request.select.seed)
+        quota = request.select.quota
+        by = report_by or (quota.by if quota else None)
+        compared = compare(pool, selection, by=by, seed=request.select.seed)
+        if picture is not None:
+            _draw(picture, request, pool, selection, compared)
+    uris = object_uris(database, [*selection.object_ids.tolist(), *selection.outliers.tolist()])
+    facts = {
+        **selection.report,
+        "collection": request.collection,
+        "at_seq": point.at_seq,
+        "generation": point.generation,
+        "coverage": compared.to_json(),
+        "splits": {name: splits.count(name) for name in dict.fromkeys(splits)},
+        "outlier_uris": [uris[i] for i in selection.outliers.tolist()],
+        "images": [
+            {"rank": rank, "object_id": object_id, "uri": uris[object_id], "split": part,
+             "reason": reason}
+            for rank, (object_id, part, reason) in enumerate(
+                zip(selection.object_ids.tolist(), splits, selection.reasons, strict=True)
+            )
+        ],
+    }  # fmt: skip
+    text = _text(facts, compared)
+    return facts, text + (f"\n\npicture: {picture}" if picture else "")
+
+
+def _draw(
+    path: Path, request: SnapshotRequest, pool: Pool, selection: Selection, compared: Comparison
+) -> None:
+    rng = np.random.default_rng(request.select.seed)
+    others = np.setdiff1d(selection.candidates, selection.indices)
+    shown = np.concatenate([rng.permutation(others)[:_MAP_POINTS], selection.indices[:_MAP_POINTS]])
+    page = selection_page(
+        f"{request.select.strategy} selection of {selection.indices.size} images",
+        f"collection {request.collection}, {selection.candidates.size} candidates, "
+        f"distances measured on {compared.measured_on}, seed {request.select.seed}",
+        compared,
+        plane(pool.rows, shown),
+        np.isin(shown, selection.indices).tolist(),
+    )
+    try:
+        path.write_text(page, "utf-8")
+    except OSError as exc:
+        raise UserError(f"--picture {path}: {exc.strerror}") from exc
+
+
+def _text(facts: dict[str, Any], compared: Comparison) -> str:
+    console = Console(record=True, width=100, file=io.StringIO())
+    console.print(
+        f"{facts['k']} of {facts['candidates']} candidates by {facts['strategy']}, "
+        f"seed {facts['seed']}, collection {facts['collection']} at seq {facts['at_seq']}",
+        markup=False, highlight=False,
+    )  # fmt: skip
+    for name in ("preselected", "outliers", "erased"):
+        if facts[name]:
+            console.print(f"{name}: {facts[name]}")
+    for name in ("fewer", "cap_effect", "trim_effect"):
+        if name in facts:
+            console.print(str(facts[name]), highlight=False)
+    console.print(_coverage_table(compared))
+    console.print(_strata_table(compared))
+    parts = ", ".join(f"{name} {count}" for name, count in facts["splits"].items())
+    console.print(f"splits: {parts}")
+    return console.export_text().rstrip()
+
+
+def _coverage_table(compared: Comparison) -> Table:
+    table = Table("", *(f"first {p.chosen}" for p in compared.selection.curve[-5:]))
+    table.title = f"covering radius / mean distance, measured on {compared.measured_on} images"
+    for label, coverage in ways(compared):
+        table.add_row(
+            label,
+            *(f"{p.covering_radius:.4f} / {p.mean_distance:.4f}" for p in coverage.curve[-5:]),
+        )
+    return table
+
+
+def _strata_table(compared: Comparison) -> Table:
+    # Names come from outside: as Text, so that none of it is read as markup.
+    table = Table(Column(Text(compared.by)), "pool", *(label for label, _ in ways(compared)))
+    names = sorted(compared.pool_strata, key=lambda n: (-compared.pool_strata[n], n))
+    for name in names[:20]:
+        counts = (str(c.strata[name]) for _, c in ways(compared))
+        table.add_row(Text(name), str(compared.pool_strata[name]), *counts)
+    if len(names) > 20:
+        table.add_row(f"and {len(names) - 20} more")
+    return table

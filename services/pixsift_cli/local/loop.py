@@ -1,0 +1,310 @@
+"""The local loop: LocalStack, PostgreSQL with pgvector, the events stack and both services.
+
+Everything a team has in the cloud, on one machine, each part a process of its own. What runs is
+written to the state folder as it starts, so that another process can stop it, whatever happens.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres, can_hold_socket
+from pixsift.adapters.local.events_stack import EventsStack, deploy_events_stack
+from pixsift.adapters.local.localstack import DEFAULT_PORT, STOP_SECONDS, LocalStack, is_port_free
+from pixsift.adapters.local.processes import ProcessRecord, ask_to_stop, finish, stop
+from pixsift.adapters.postgres.migrate import migrate
+from pixsift.config import LocalSettings
+from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift_cli.local.services import (
+    SERVICES,
+    StartedService,
+    start_service,
+    wait_until_ready,
+)
+from pixsift_cli.local.state_folder import cannot_be_used, state_folder
+
+Say = Callable[[str], None]
+_OTHER_AWS = frozenset({
+    "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT",
+})  # fmt: skip
+_LOOPBACK = "localhost,127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRecord:
+    """What runs, as kept in ``loop.json``."""
+
+    postgres: str
+    processes: tuple[ProcessRecord, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    """What else the services were told by the environment of the command that started them."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "LoopRecord":
+        """From the file's content."""
+        processes = tuple(ProcessRecord(**process) for process in value["processes"])
+        settings = dict(value.get("settings", {}))
+        return cls(value["postgres"], processes, dict(value["environment"]), settings)
+
+    def is_complete(self) -> bool:
+        """Whether everything was started once: otherwise ``up`` is at it, or was cut short."""
+        return {process.name for process in self.processes} >= {"localstack", *SERVICES}
+
+    def dead_processes(self) -> list[ProcessRecord]:
+        """Processes that were started and no longer run; PostgreSQL is not among them."""
+        return [process for process in self.processes if not process.is_alive()]
+
+    def is_postgres_running(self) -> bool:
+        """Whether the ledger's server runs."""
+        postgres = EmbeddedPostgres(Path(self.postgres))
+        return postgres.root.exists() and postgres.is_running()
+
+    def dead_stores(self) -> list[str]:
+        """Which of the two that hold the images and the ledger no longer run."""
+        dead = [process.name for process in self.dead_processes() if process.name not in SERVICES]
+        return dead if self.is_postgres_running() else [*dead, "postgresql"]
+
+
+class LocalLoop:
+    """One local loop in one state folder."""
+
+    def __init__(self, state: Path, *, venv: Path, prefer_default_port: bool = False) -> None:
+        self.state = state.absolute()
+        self._venv = venv
+        self._prefer_default_port = prefer_default_port
+        self._postgres = EmbeddedPostgres(_postgres_folder(self.state))
+        self._processes: list[ProcessRecord] = []
+        self.environment: dict[str, str] = {}
+        self._settings: dict[str, str] = {}
+        self.stack = EventsStack()
+
+    @property
+    def postgres_folder(self) -> Path:
+        """Where the ledger's files are."""
+        return self._postgres.root
+
+    @property
+    def database_url(self) -> str:
+        """The ledger's URL, for processes of this machine."""
+        return self._postgres.url()
+
+    def start_infrastructure(self, say: Say) -> None:
+        """LocalStack, PostgreSQL, the schema and the stack; this process then speaks to them.
+
+        Raises UserError or DependencyDownError; what was started by then is stopped by ``stop``.
+        """
+        self.state.mkdir(parents=True, exist_ok=True)
+        port = DEFAULT_PORT if self._prefer_default_port and is_port_free(DEFAULT_PORT) else None
+        place = LocalStack(self._venv, self.state / "localstack", port=port).start(self._note)
+        say(f"LocalStack answers on {place.endpoint}")
+        _private_folder(self._postgres.root)
+        self._postgres.start()
+        self._speak_to(place.environment() | {"PIXSIFT_DATABASE_URL": self._postgres.url()})
+        applied = migrate(self._postgres.url())
+        say(f"PostgreSQL with pgvector runs, {len(applied)} migrations applied")
+        self.stack = deploy_events_stack()
+        self._speak_to(self.stack.environment())
+        say(f"the events stack is deployed: upload to s3://{self.stack.raw_bucket}/")
+
+    def start_services(self, say: Say) -> list[StartedService]:
+        """The consumer and the curator, as processes of their own; nobody has waited for them."""
+        self._settings = {
+            name: value for name, value in os.environ.items()
+            if name.startswith("PIXSIFT_") and name not in self.environment
+        }  # fmt: skip
+        services = []
+        for name in SERVICES:
+            service = _start_service(name, self.state, self._record())
+            self._note(service.process)
+            services.append(service)
+            say(f"{name} starts, its log is {_short(Path(service.process.log))}")
+        return services
+
+    def check_services(self) -> None:
+        """Raises DependencyDownError with the end of its log when a process died."""
+        for process in self._processes:
+            if not process.is_alive():
+                raise DependencyDownError(f"{process.name} ended:\n{process.tail()}")
+
+    def stop(self) -> None:
+        """Stop everything that was started, the services first; harmless to repeat."""
+        stop_record(self._record())
+        self._processes.clear()
+        (self.state / "loop.json").unlink(missing_ok=True)
+        (self.state / "env").unlink(missing_ok=True)
+
+    def _note(self, process: ProcessRecord) -> None:
+        self._processes.append(process)
+        self._write()
+
+    def _speak_to(self, environment: dict[str, str]) -> None:
+        self.environment |= environment
+        # A proxy for the internet must not catch what is meant for this machine.
+        for name in ("NO_PROXY", "no_proxy"):
+            known = os.environ.get(name, "")
+            wanted = known if _LOOPBACK in known else f"{known},{_LOOPBACK}"
+            self.environment[name] = wanted.lstrip(",")
+        speak_to(self.environment)
+        self._write()
+
+    def _record(self) -> LoopRecord:
+        return LoopRecord(
+            str(self._postgres.root), tuple(self._processes), self.environment, self._settings
+        )
+
+    def _write(self) -> None:
+        _write_record(self.state, self._record())
+        _write_private(self.state / "env", exports(self.environment))
+
+
+def restart_services(state: Path, record: LoopRecord, say: Say) -> LoopRecord:
+    """Start the services that died again, and nothing else; returns what runs then.
+
+    Their settings are those they had, save those which the environment now sets otherwise.
+    Raises DependencyDownError with the last words of one that ends at once.
+    """
+    state = state.absolute()
+    services = []
+    for dead in record.dead_processes():
+        if dead.name in SERVICES:
+            speak_to(record.environment)
+            service = _start_service(dead.name, state, record)
+            processes = (service.process if p == dead else p for p in record.processes)
+            record = replace(record, processes=tuple(processes))
+            _write_record(state, record)
+            services.append(service)
+            log = _short(Path(service.process.log))
+            say(f"{dead.name} had ended and is started again, its log is {log}")
+    wait_until_ready(services, say)
+    return record
+
+
+def stop_record(record: LoopRecord) -> list[str]:
+    """Stop what a record names, the services before what they need; returns what was running."""
+    running = [process for process in reversed(record.processes) if process.is_alive()]
+    services = [process for process in running if process.name in SERVICES]
+    for process in services:
+        ask_to_stop(process)  # all at once: each may finish what it has in hand
+    for process in running:
+        if process in services:
+            finish(process)
+        else:
+            stop(process, seconds=STOP_SECONDS)
+    stopped = [process.name for process in running]
+    postgres = EmbeddedPostgres(Path(record.postgres))
+    if postgres.root.exists() and postgres.is_running():
+        postgres.stop()
+        stopped.append("postgresql")
+    return stopped
+
+
+def read_record(state: Path) -> LoopRecord | None:
+    """What the state folder says runs; None when there is nothing. Raises UserError for rubbish."""
+    path = state / "loop.json"
+    try:
+        return LoopRecord.from_json(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise cannot_be_used(state, exc) from exc
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise UserError(f"{path} cannot be read ({exc}): delete it") from exc
+
+
+def speak_to(environment: Mapping[str, str]) -> None:
+    """Point this process and its children at a local loop, and away from any other AWS."""
+    for name in list(os.environ):
+        if name in _OTHER_AWS or name.startswith("AWS_ENDPOINT_URL"):
+            del os.environ[name]
+    # A profile there may name endpoints, roles or an addressing style of its own.
+    os.environ["AWS_CONFIG_FILE"] = os.devnull
+    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    os.environ.update(environment)
+
+
+def use_running_loop() -> None:
+    """Let commands find the loop that ``pixsift up`` left running, where nothing else is chosen.
+
+    An environment that names a ledger or an AWS endpoint is left alone.
+    """
+    if "PIXSIFT_DATABASE_URL" in os.environ or "AWS_ENDPOINT_URL" in os.environ:
+        return
+    try:
+        record = read_record(state_folder())
+        # Without an environment its start is at work, or was cut short: nothing answers there yet.
+        if record is not None and record.environment and record.processes[0].is_alive():
+            speak_to(record.environment)
+    except PixsiftError:
+        return  # up, down and doctor tell about it
+
+
+def localstack_venv() -> Path:
+    """LocalStack's environment: as set, or beside the one that runs this command."""
+    chosen = Path(LocalSettings().localstack_venv)
+    beside = Path(sys.prefix).parent / chosen
+    return beside if not chosen.exists() and beside.exists() else chosen
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """Lines for a shell."""
+    return "".join(
+        f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environment.items())
+    )
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Raises DependencyDownError when ``condition`` does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise DependencyDownError(f"{what} did not happen within {seconds:.0f} s")
+        time.sleep(0.2)
+
+
+def _postgres_folder(state: Path) -> Path:
+    """In the state folder, or in the temporary one where a socket cannot live there.
+
+    PostgreSQL, started by root, runs as nobody, who may be barred from root's folders.
+    """
+    folder = state / "postgres"
+    parents = [parent for parent in folder.parents if parent.exists()]
+    barred = os.geteuid() == 0 and not all(p.stat().st_mode & 0o001 for p in parents)
+    if can_hold_socket(folder) and not barred:
+        return folder
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:10]
+    return Path(tempfile.gettempdir()) / f"pixsift-{os.geteuid()}-{digest}"
+
+
+def _start_service(name: str, state: Path, record: LoopRecord) -> StartedService:
+    return start_service(name, state, {**record.settings, **os.environ, **record.environment})
+
+
+def _write_record(state: Path, record: LoopRecord) -> None:
+    _write_private(state / "loop.json", json.dumps(asdict(record), indent=1))
+
+
+def _private_folder(folder: Path) -> None:
+    """Ours alone: whoever reaches the socket is the database's superuser."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+
+
+def _write_private(path: Path, text: str) -> None:
+    beside = path.with_suffix(".new")
+    beside.touch(mode=0o600)
+    beside.write_text(text, "utf-8")
+    beside.replace(path)
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,75 @@
+"""The consumer and the curator as processes of the local loop: start one, and wait until it works.
+
+A service that dies of a wrong setting does so seconds after it was started, so ``up`` waits for the
+line with which each says that it works, and repeats the last words of one that ended instead.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixsift.adapters.local.processes import ProcessRecord, spawn
+from pixsift.errors import DependencyDownError
+
+SERVICES = {"pixsift-consumer": "pixsift_consumer.main", "pixsift-curator": "pixsift_curator.main"}
+_SAYS = {
+    "pixsift-consumer": b'"message":"started"',
+    "pixsift-curator": b'"message":"curator ready"',
+}
+_QUICK_TO_STOP = {"PIXSIFT_POLL_SECONDS": "2", "PIXSIFT_REQUEST_POLL_SECONDS": "2"}
+"""A service ends when its long poll does; nobody at a keyboard waits twenty seconds for that."""
+_READY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartedService:
+    """One service that was started just now."""
+
+    process: ProcessRecord
+    log_offset: int
+    """Bytes of its log that are from earlier runs."""
+
+    def is_ready(self) -> bool:
+        """Whether it has said that it works. Raises DependencyDownError when it ended instead."""
+        is_alive = self.process.is_alive()  # asked first: what it said before its end is in the log
+        log = Path(self.process.log)
+        if _SAYS[self.process.name] in log.read_bytes()[self.log_offset :]:
+            return True
+        if not is_alive:
+            said = self.process.tail(1) or "it said nothing"
+            raise DependencyDownError(f"{self.process.name} ended: {said} (its log: {log})")
+        return False
+
+
+def start_service(name: str, folder: Path, environment: Mapping[str, str]) -> StartedService:
+    """Start one of ``SERVICES`` in ``folder``, where its log is too."""
+    log = folder / f"{name}.log"
+    offset = log.stat().st_size if log.exists() else 0
+    process = spawn(
+        name, [sys.executable, "-c", f"from {SERVICES[name]} import main; main()"],
+        environment={**_QUICK_TO_STOP, **environment}, log=log, cwd=folder,
+    )  # fmt: skip
+    return StartedService(process, offset)
+
+
+def wait_until_ready(
+    services: Sequence[StartedService],
+    say: Callable[[str], None],
+    *,
+    seconds: float = _READY_SECONDS,
+) -> None:
+    """Wait until each service says that it works; say so of one that takes longer.
+
+    Raises DependencyDownError with the last words of one that ended. One that takes longer is left
+    to it: it may fetch a model, or PIXSIFT_LOG_LEVEL may keep it silent.
+    """
+    deadline = time.monotonic() + seconds
+    waiting = [service for service in services if not service.is_ready()]
+    while waiting and time.monotonic() < deadline:
+        time.sleep(0.1)
+        waiting = [service for service in waiting if not service.is_ready()]
+    for service in waiting:
+        name, log = service.process.name, service.process.log
+        say(f"{name} has not said that it works after {seconds:.0f} s, its log is {log}")

@@ -1,0 +1,226 @@
+"""One SQS queue: receive, ack, release, extend, send. Every call that can be batched is.
+
+Batch calls answer per entry; an entry that failed is tried once more and then left alone, since
+each of these calls is safe to lose: a message not deleted comes back and finds its outcome.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pixsift.adapters.aws.client import aws_errors, sqs_client
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+MAX_BATCH = 10
+"""Entries per call: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
+MAX_BATCH_BYTES = 1_048_576
+"""Sum of the bodies of one SendMessageBatch (1 MiB since 2025; same page)."""
+MAX_VISIBILITY_SECONDS = 43_200
+LONGEST_POLL_SECONDS = 20
+_POLL_GRACE_SECONDS = 3.0
+"""How much later than its long poll an answer may come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One received message. Two receipts of the same message are two of these."""
+
+    message_id: str
+    receipt_handle: str
+    body: str
+    receive_count: int = 1
+    sent_at: float | None = None
+    """Seconds since the epoch, by the queue's clock."""
+    received_at: float = field(default=0.0, compare=False)
+    """``time.monotonic()`` just before the call that received it."""
+
+
+class SqsQueue:
+    """A queue by name or URL."""
+
+    def __init__(
+        self,
+        name_or_url: str,
+        *,
+        client: "SQSClient | None" = None,
+        longest_poll_seconds: int = LONGEST_POLL_SECONDS,
+    ) -> None:
+        """longest_poll_seconds: a receive that takes noticeably longer has failed."""
+        self._name = name_or_url
+        self._client = client or sqs_client()
+        self._given = client
+        self._longest_poll = longest_poll_seconds
+        self.calls = 0
+        """Requests made so far, for the cost per image."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL."""
+        return self._name.rsplit("/", 1)[-1]
+
+    @cached_property
+    def _receiver(self) -> "SQSClient":
+        # Not tried again by the SDK: what a lost answer brought is hidden, and a stop waits.
+        return self._given or sqs_client(
+            read_timeout_seconds=self._longest_poll + _POLL_GRACE_SECONDS, attempts=1
+        )
+
+    @cached_property
+    def url(self) -> str:
+        """Looked up at first use. Raises DependencyDownError when the queue does not exist."""
+        if self._name.startswith(("http://", "https://")):
+            return self._name
+        with aws_errors(f"queue {self._name}"):
+            return self._client.get_queue_url(QueueName=self._name)["QueueUrl"]
+
+    def receive(
+        self,
+        max_messages: int = MAX_BATCH,
+        *,
+        wait_seconds: int = 20,
+        visibility_timeout_seconds: int | None = None,
+    ) -> list[Message]:
+        """Up to ten messages, after a long poll of at most ``wait_seconds``."""
+        started = time.monotonic()
+        more: dict[str, Any] = {}
+        if visibility_timeout_seconds is not None:
+            more["VisibilityTimeout"] = visibility_timeout_seconds
+        with aws_errors(f"receive from {self.name}"):
+            self.calls += 1
+            answer = self._receiver.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=max(1, min(max_messages, MAX_BATCH)),
+                WaitTimeSeconds=wait_seconds,
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                **more,
+            )
+        return [_message(raw, started) for raw in answer.get("Messages", [])]
+
+    def ack(self, messages: Sequence[Message]) -> None:
+        """Delete messages whose outcome is committed."""
+
+        def delete(part: Sequence[Message]) -> list[Message]:
+            answer = self._client.delete_message_batch(
+                QueueUrl=self.url,
+                Entries=[
+                    {"Id": str(index), "ReceiptHandle": message.receipt_handle}
+                    for index, message in enumerate(part)
+                ],
+            )
+            return [part[int(failed["Id"])] for failed in answer.get("Failed", [])]
+
+        self._in_batches("ack on", messages, delete)
+
+    def release(self, messages: Sequence[Message], *, delay_seconds: int = 0) -> None:
+        """Give messages back; they are received again after ``delay_seconds``."""
+        self.extend(messages, delay_seconds)
+
+    def extend(self, messages: Sequence[Message], seconds: int) -> None:
+        """Hide messages for ``seconds`` from now."""
+        seconds = max(0, min(seconds, MAX_VISIBILITY_SECONDS))
+
+        def change(part: Sequence[Message]) -> list[Message]:
+            answer = self._client.change_message_visibility_batch(
+                QueueUrl=self.url,
+                Entries=[
+                    {"Id": str(index), "ReceiptHandle": message.receipt_handle,
+                     "VisibilityTimeout": seconds}
+                    for index, message in enumerate(part)
+                ],
+            )  # fmt: skip
+            return [
+                part[int(failed["Id"])]
+                for failed in answer.get("Failed", [])
+                if not failed.get("SenderFault")  # a handle that has expired stays expired
+            ]
+
+        self._in_batches("change visibility on", messages, change)
+
+    def send(self, bodies: Iterable[str]) -> int:
+        """Send ``bodies``; the count sent. Raises TransientError if the queue refuses any."""
+        sent = 0
+        for part in _send_batches(bodies):
+            with aws_errors(f"send to {self.name}"):
+                self.calls += 1
+                answer = self._client.send_message_batch(
+                    QueueUrl=self.url,
+                    Entries=[
+                        {"Id": str(index), "MessageBody": body} for index, body in enumerate(part)
+                    ],
+                )
+                for failed in answer.get("Failed", []):
+                    self._client.send_message(
+                        QueueUrl=self.url, MessageBody=part[int(failed["Id"])]
+                    )
+            sent += len(part)
+        return sent
+
+    def depth(self) -> tuple[int, int]:
+        """About how many messages wait, and how many are in flight. Also serves as a probe."""
+        attributes = self._attributes(
+            "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
+        )
+        return (
+            int(attributes.get("ApproximateNumberOfMessages", 0)),
+            int(attributes.get("ApproximateNumberOfMessagesNotVisible", 0)),
+        )
+
+    def max_receive_count(self) -> int | None:
+        """After how many receives the queue moves a message to its DLQ; None without one."""
+        policy = self._attributes("RedrivePolicy").get("RedrivePolicy")
+        return int(json.loads(policy)["maxReceiveCount"]) if policy else None
+
+    def _attributes(self, *names: Any) -> dict[Any, str]:
+        with aws_errors(f"attributes of {self.name}"):
+            self.calls += 1
+            answer = self._client.get_queue_attributes(
+                QueueUrl=self.url, AttributeNames=list(names)
+            )
+        return dict(answer.get("Attributes", {}))
+
+    def _in_batches(
+        self,
+        what: str,
+        messages: Sequence[Message],
+        call: Callable[[Sequence[Message]], list[Message]],
+    ) -> None:
+        for start in range(0, len(messages), MAX_BATCH):
+            part: Sequence[Message] = messages[start : start + MAX_BATCH]
+            for _ in range(2):
+                with aws_errors(f"{what} {self.name}"):
+                    self.calls += 1
+                    part = call(part)
+                if not part:
+                    break
+
+
+def _message(raw: Any, received_at: float) -> Message:
+    attributes = raw.get("Attributes", {})
+    sent = attributes.get("SentTimestamp")
+    return Message(
+        message_id=raw["MessageId"],
+        receipt_handle=raw["ReceiptHandle"],
+        body=raw.get("Body", ""),
+        receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
+        sent_at=int(sent) / 1000 if sent else None,
+        received_at=received_at,
+    )
+
+
+def _send_batches(bodies: Iterable[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    size = 0
+    for body in bodies:
+        length = len(body.encode())
+        if part and (len(part) == MAX_BATCH or size + length > MAX_BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(body)
+        size += length
+    if part:
+        yield part

@@ -1,0 +1,139 @@
+"""Any mode to upright 8-bit sRGB: depth, palette, alpha, CMYK, profiles, orientation."""
+
+import io
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from pixsift.adapters.decode.formats import RefusedError
+
+BACKGROUND: Final = (255, 255, 255)
+"""What transparent pixels are composited on; a plain convert would expose hidden colors."""
+MAX_PROFILE_BYTES: Final = 4 * 2**20
+
+_PROFILE_MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_TRANSPOSE: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+def transposed(image: Image.Image, orientation: int) -> Image.Image:
+    """Upright, for an EXIF orientation from 1 to 8."""
+    method = _TRANSPOSE.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def to_srgb(
+    image: Image.Image, info: Mapping[Any, Any], bits: int, flags: list[str]
+) -> Image.Image:
+    """RGB of 8 bits. Raises RefusedError for depths that have no agreed white.
+
+    info: as Pillow read it from the file: the ICC profile, and what is transparent.
+    bits: per channel in the file, of which Pillow may hand us fewer.
+    """
+    profile, key = info.get("icc_profile"), info.get("transparency")
+    image = _without_key(image, key, bits, flags)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _from_deep(image, bits)
+    if image.mode in ("CMYK", "L") and profile:
+        managed = _managed(image, profile, flags)
+        if managed is not None:
+            return managed
+    if image.mode == "LAB":
+        return _from_lab(image)
+    plain = _composited(image, image.mode == "P" and key is not None, flags)
+    if profile and image.mode not in ("CMYK", "L"):
+        return _managed(plain, profile, flags) or plain
+    return plain
+
+
+def _without_key(image: Image.Image, key: object, bits: int, flags: list[str]) -> Image.Image:
+    """With white where a pixel has the one color that stands for transparent (PNG's tRNS).
+
+    Pillow compares its own 8 bits with the key as it is in the file. Gray of 16 bits is compared
+    in full; color of 16 bits by its high bytes, for Pillow hands us no more.
+    """
+    if not isinstance(key, int | tuple) or image.mode not in ("1", "L", "I;16", "RGB"):
+        return image
+    values = np.array(image.convert("L") if image.mode == "1" else image)
+    most, white = 2**bits - 1, np.iinfo(values.dtype).max
+    sought = np.array(key) & most
+    if white < most:
+        sought >>= bits - 8
+    elif white > most:
+        sought = sought * white // most
+    transparent = (values == sought).reshape(*values.shape[:2], -1).all(axis=-1)
+    if not transparent.any():
+        return image
+    flags.append("alpha")
+    values[transparent] = white
+    return Image.fromarray(values)
+
+
+def _from_deep(image: Image.Image, bits: int) -> Image.Image:
+    """More than eight bits to the highest eight; a plain convert would clip at 255."""
+    values = np.asarray(image)
+    if image.mode == "F" and values.min() >= 0.0 and values.max() <= 1.0:
+        return Image.fromarray(np.round(values * 255).astype(np.uint8))
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise RefusedError("unsupported_mode", f"{image.mode} beyond 16 bits")
+    spare = bits - 8 if 8 < bits < 16 else 8  # TIFF knows 12 bits; 32 count as 16
+    return Image.fromarray((values.astype(np.int64) >> spare).astype(np.uint8))
+
+
+def _composited(image: Image.Image, transparent: bool, flags: list[str]) -> Image.Image:
+    """RGB over ``BACKGROUND``. transparent: an entry of the palette is see-through."""
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or transparent
+    if not has_alpha:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    rgba = image.convert("RGBA")
+    if rgba.getchannel("A").getextrema() == (255, 255):
+        return rgba.convert("RGB")
+    flags.append("alpha")
+    opaque = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
+    return Image.alpha_composite(opaque, rgba).convert("RGB")
+
+
+def _managed(image: Image.Image, profile: bytes, flags: list[str]) -> Image.Image | None:
+    """The image through its profile to sRGB, or None (flagged) when the profile is of no use."""
+    transform = _transform(profile, image.mode) if len(profile) <= MAX_PROFILE_BYTES else None
+    if transform is None:
+        flags.append("icc_ignored")
+        return None
+    if isinstance(transform, str):
+        return image.convert("RGB")
+    try:
+        managed = ImageCms.applyTransform(image, transform)
+    except (ImageCms.PyCMSError, ValueError):
+        flags.append("icc_ignored")
+        return None
+    flags.append("icc_applied")
+    return managed
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
+    """A transform to sRGB; ``srgb`` when there is nothing to do; None for an unsound profile."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = source.profile.xcolor_space.strip()
+        if _PROFILE_MODES.get(space) != mode:
+            return None
+        if mode == "RGB" and ImageCms.getProfileDescription(source).startswith("sRGB"):
+            return "srgb"
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, SyntaxError):
+        return None
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    managed = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    if managed is None:
+        raise RefusedError("unsupported_mode", "LAB")
+    return managed

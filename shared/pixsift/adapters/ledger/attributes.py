@@ -1,0 +1,139 @@
+"""Writes sidecar attributes into the ledger: versioned by ``seq``, as every decision is.
+
+A batch of rows is one transaction under the collection's lock and one step of ``seq``. An import
+that was cut off is simply run again: what is equal stays as it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from pixsift.adapters.postgres.database import Database
+from pixsift.core.collection import Collection
+from pixsift.core.sidecar import SidecarRow
+from pixsift.errors import UserError
+from pixsift.sql import statements
+
+_SQL = statements("attributes")
+_LEDGER = statements("ledger")
+_BATCH = 5_000
+"""Objects per transaction: the collection's lock is held for a fraction of a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did."""
+
+    rows: int
+    objects: int
+    changed: int
+    """Objects whose attributes are now others."""
+    unknown: int
+    """Rows that name no object of the collection."""
+    seq: int
+    """The collection's point after the import."""
+
+
+def import_attributes(
+    database: Database,
+    collection: Collection,
+    rows: Sequence[SidecarRow],
+    *,
+    skip_unknown: bool = False,
+    replace: bool = False,
+) -> Imported:
+    """Add what the rows say to what earlier sidecars said, or put it in its place.
+
+    Raises UserError, before anything is written, when rows name objects the collection never
+    judged (unless ``skip_unknown``) or one object is named twice in different words.
+    """
+    said, unknown = _resolve(database, collection, rows)
+    if unknown and not skip_unknown:
+        first = unknown[0]
+        raise UserError(
+            f"{len(unknown)} of {len(rows)} rows name no object of collection "
+            f"{collection.name!r}, e.g. {first.place}: {first.key!r}; "
+            "--skip-unknown leaves them out"
+        )
+    ids = sorted(said)
+    changed, seq = 0, collection.seq
+    for start in range(0, len(ids), _BATCH):
+        batch = {object_id: said[object_id] for object_id in ids[start : start + _BATCH]}
+        with database.transaction() as connection:
+            count, seq = _write(connection, collection, batch, replace=replace)
+        changed += count
+    return Imported(len(rows), len(said), changed, len(unknown), seq)
+
+
+def attribute_overview(database: Database, collection_id: int) -> list[tuple[str, str, int, int]]:
+    """(name, source, objects, distinct values) of every attribute of a collection, now."""
+    with database.connection() as connection:
+        rows = connection.execute(_SQL["attribute_overview"], {"collection_id": collection_id})
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+
+def _resolve(
+    database: Database, collection: Collection, rows: Sequence[SidecarRow]
+) -> tuple[dict[int, SidecarRow], list[SidecarRow]]:
+    said: dict[int, SidecarRow] = {}
+    found: set[int] = set()
+    buckets = sorted({rule.bucket for rule in collection.sources})
+    with database.connection() as connection:
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            answers = connection.execute(
+                _SQL["sidecar_objects"],
+                {
+                    "collection_id": collection.collection_id,
+                    "source_buckets": buckets,
+                    "places": list(range(start, start + len(part))),
+                    "buckets": [row.bucket for row in part],
+                    "keys": [row.key for row in part],
+                    "versions": [row.version_id for row in part],
+                },
+            )
+            for place, object_id in answers:
+                found.add(place)
+                earlier = said.setdefault(object_id, rows[place])
+                if earlier.attributes != rows[place].attributes:
+                    raise UserError(
+                        f"{earlier.place} and {rows[place].place} speak of the same object, "
+                        f"{rows[place].key!r}, in different words"
+                    )
+    return said, [row for place, row in enumerate(rows) if place not in found]
+
+
+def _write(
+    connection: Connection,
+    collection: Collection,
+    said: dict[int, SidecarRow],
+    *,
+    replace: bool,
+) -> tuple[int, int]:
+    """Objects changed, and the seq after it. Nothing changed: seq stays."""
+    names = {"collection_id": collection.collection_id}
+    locked = connection.execute(_LEDGER["lock_collection"], names).fetchone()
+    if locked is None:
+        raise UserError(f"collection {collection.name!r} is gone")
+    seq = int(locked[0])
+    answers = connection.execute(_SQL["sidecar_open"], {**names, "object_ids": list(said)})
+    before: dict[int, dict[str, str | None]] = dict(answers.fetchall())
+    # None is kept: it stands above what key, metadata and EXIF say.
+    after = {
+        object_id: {**({} if replace else before.get(object_id, {})), **row.attributes}
+        for object_id, row in said.items()
+    }
+    changed = [i for i, attributes in after.items() if attributes != before.get(i, {})]
+    if changed:
+        columns = {
+            **names,
+            "seq": seq + 1,
+            "object_ids": changed,
+            "sources": ["sidecar"] * len(changed),
+            "attributes": [Jsonb(after[i]) for i in changed],
+        }
+        for statement in ("close_attributes", "insert_attributes", "bump_seq"):
+            connection.execute(_LEDGER[statement], columns)
+    return len(changed), seq + bool(changed)

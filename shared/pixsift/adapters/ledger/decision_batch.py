@@ -1,0 +1,375 @@
+"""Phase 2 of the decision protocol: one batch in one transaction under the collection's lock."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from psycopg.types.json import Jsonb
+
+from pixsift.adapters.ledger.decision_plan import (
+    Plan,
+    StartAgainError,
+    forgets,
+    images,
+    living,
+    version_columns,
+    who_is_kept,
+)
+from pixsift.adapters.postgres.database import Connection, Cursor
+from pixsift.core.collection import Collection
+from pixsift.core.dedup import Image, Kept, Ruling, decide_batch, may_be_near
+from pixsift.core.outcomes import Decision, Judged, Outcome, replaces
+from pixsift.core.sources import KeyFacts, compile_key_pattern, read_key
+from pixsift.errors import TransientError
+from pixsift.sql import statements
+
+_SQL = dict(statements("ledger"))
+
+
+@dataclass(slots=True, eq=False)
+class Facts:
+    """Objects and vectors on their way to the database, before the lock."""
+
+    ids: Cursor
+    vectors: Cursor | None
+    """The insert; None where there is nothing to insert."""
+    plan: Plan
+
+    def object_ids(self) -> list[int]:
+        """Object ids of the plan's items, in order."""
+        return [object_id for (object_id,) in self.ids.fetchall()]
+
+    def check(self, connection: Connection, space_id: str, *, sync: Callable[[], None]) -> None:
+        """Start again where somebody else stored another vector for the same pixels first: the
+        decision must be measured on what is stored."""
+        vectors = self.plan.vectors
+        if self.vectors is None:
+            return
+        if self.vectors.rowcount == len(vectors) - len(self.plan.stored):
+            return
+        names = {"space_id": space_id, "pixel_sha256s": list(vectors)}
+        cursor = connection.cursor(binary=True).execute(_SQL["embeddings"], names)
+        sync()
+        for pixels, vector, look in cursor.fetchall():
+            ours, our_look = vectors[bytes(pixels)]
+            if not np.array_equal(vector, ours) or bytes(look) != our_look:
+                raise StartAgainError
+
+
+def store_facts(connection: Connection, collection: Collection, plan: Plan) -> Facts:
+    """Send objects and vectors; sorted by their keys, so two consumers cannot deadlock."""
+    columns = _object_columns(collection, plan.items)
+    connection.execute(_SQL["upsert_objects"], columns)
+    ids = connection.execute(_SQL["object_ids"], columns)
+    if not plan.vectors:
+        return Facts(ids, None, plan)
+    pixels = sorted(plan.vectors)
+    vectors = connection.execute(
+        _SQL["insert_embeddings"],
+        {
+            "space_id": collection.space_id,
+            "pixels": pixels,
+            "embeddings": [plan.vectors[p][0] for p in pixels],
+            "looks": [plan.vectors[p][1] for p in pixels],
+        },
+    )
+    return Facts(ids, vectors, plan)
+
+
+class Batch:
+    """One batch: lock, read, decide, write, in this order."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        collection: Collection,
+        plan: Plan,
+        *,
+        sync: Callable[[], None],
+    ) -> None:
+        """sync: sends what is pending and waits for all the answers, in one round trip."""
+        self._connection = connection
+        self._sync = sync
+        self._collection = collection
+        self._plan = plan
+        self._names = {
+            "collection_id": collection.collection_id,
+            "generation": plan.generation,
+            "space_id": collection.space_id,
+        }
+        self.seq = 0
+        self.changes: list[_Change] = []
+        """What ``decide`` found that must be written."""
+        self._object_ids: list[int] = []
+        self._before: dict[int, tuple[Any, ...]] = {}
+        self._live: dict[int, tuple[bytes, bytes]] = {}
+        self._tail: dict[int, Image] = {}
+        self._children: set[int] = set()
+        self._closing: set[int] = set()
+        """Representatives that end in this transaction."""
+
+    def lock(self) -> None:
+        """Wait for the collection's row; from here on nobody else decides."""
+        locked = self._connection.execute(_SQL["lock_collection"], self._names)
+        self._sync()
+        row = locked.fetchone()
+        if row is None:
+            raise TransientError(f"collection {self._collection.name} is gone")
+        seq, generation, isolation = row
+        if isolation != "read committed":
+            raise RuntimeError(f"the decision protocol needs read committed, not {isolation}")
+        if generation != self._plan.generation:
+            raise StartAgainError
+        self.seq = seq + 1
+
+    def read(self, object_ids: list[int]) -> None:
+        """What is true now that nobody can change it, in one round trip."""
+        plan, execute = self._plan, self._connection.execute
+        self._object_ids = object_ids
+        identities: list[tuple[bytes | None, bytes | None]] = [
+            (c.content_sha256, c.pixel_sha256) for c in plan.children
+        ] + [(i.content_sha256, i.pixel_sha256) for i in plan.items if i.finding == "embedded"]
+        names = {
+            **self._names,
+            "object_ids": object_ids,
+            "watermark": plan.watermark,
+            "representatives": list(plan.removing),
+        }
+        buried = plan.marks.ask(self._connection)
+        before = execute(_SQL["open_decisions"], names)
+        alive = execute(
+            _SQL["alive"],
+            {
+                **names,
+                "object_ids": list({*plan.candidates, *object_ids}),
+                "contents": [hashes[0] for hashes in identities],
+                "pixels": [hashes[1] for hashes in identities],
+            },
+        )
+        tail = self._connection.cursor(binary=True).execute(_SQL["tail"], names)
+        vectors = execute(_SQL["count_vectors"], {**names, "pixel_sha256s": list(plan.vectors)})
+        children = execute(_SQL["child_ids"], names) if plan.removing else None
+        self._sync()
+        if plan.marks.erased(buried) or vectors.fetchone() != (len(plan.vectors),):
+            raise StartAgainError
+        self._before = {row[0]: row[1:] for row in before.fetchall()}
+        self._live = living(alive)
+        self._tail = images(tail)
+        self._children = {i for (i,) in children.fetchall()} if children is not None else set()
+
+    def decide(self) -> list[Decision]:
+        """One decision per item of the plan; fills ``changes``."""
+        decisions: dict[int, Decision] = {}
+        fresh: list[tuple[int, Judged]] = []
+        for object_id, item in zip(self._object_ids, self._plan.items, strict=True):
+            row = self._before.get(object_id)
+            outcome, reason = (row[0], row[1]) if row else (None, None)
+            if row is not None and not replaces(item.finding, item.reason, outcome, reason):
+                decisions[object_id] = _standing(object_id, item, row)
+            else:
+                fresh.append((object_id, item))
+        rulings = self._rule(fresh, self._removed_children(fresh))
+        self.changes.extend(_lost(child) for child in self._plan.lost & self._children)
+        for object_id, item in fresh:
+            change = _change(object_id, item, rulings.get(object_id), object_id in self._before)
+            self.changes.append(change)
+            decisions[object_id] = Decision(
+                item.version, object_id, change.outcome, change.reason,
+                change.representative, change.distance, self.seq, is_new=True,
+            )  # fmt: skip
+        return [decisions[object_id] for object_id in self._object_ids]
+
+    def write(self) -> None:
+        """Close what ends, add what begins, bump seq."""
+        names = {**self._names, "seq": self.seq}
+        execute = self._connection.execute
+        ending = [change.object_id for change in self.changes if change.closes]
+        kept = [change for change in self.changes if change.outcome == "kept"]
+        if ending:
+            execute(_SQL["close_decisions"], {**names, "object_ids": ending})
+        if self._closing:
+            execute(_SQL["close_representatives"], {**names, "object_ids": list(self._closing)})
+        added = execute(_SQL["insert_representatives"], {**names, **_columns(kept)})
+        execute(_SQL["insert_decisions"], {**names, **_columns(self.changes)})
+        self._write_attributes(names)
+        bumped = execute(_SQL["bump_seq"], names)
+        self._sync()
+        if added.rowcount != len(kept):
+            raise StartAgainError
+        if bumped.rowcount != 1:
+            raise RuntimeError("seq moved while the collection was locked")
+
+    def _removed_children(self, fresh: list[tuple[int, Judged]]) -> list[Image]:
+        """Children to decide again; those the plan does not know are a reason to start again."""
+        leaving = {
+            object_id
+            for object_id, item in fresh
+            if item.finding == "gone" and forgets(self._collection, item)
+        }
+        self._closing = leaving & self._live.keys()
+        if self._closing != self._plan.removing:
+            raise StartAgainError
+        known = {child.object_id for child in self._plan.children} | self._plan.lost
+        if not self._children - leaving <= known:
+            raise StartAgainError
+        return [c for c in self._plan.children if c.object_id in self._children]
+
+    def _rule(self, fresh: list[tuple[int, Judged]], children: list[Image]) -> dict[int, Ruling]:
+        """Children of removed representatives first, then the items, each seeing those before."""
+        kept, rule = self._kept(), self._plan.rule
+        if self._plan_holds(children):
+            ruled = self._plan.rulings
+            for child, ruling in zip(children, ruled, strict=True):
+                if ruling.outcome == "kept":
+                    kept.add(child)
+        else:
+            ruled = decide_batch(children, kept, rule, self._near(children))
+        self.changes.extend(map(_child_change, children, ruled))
+        items = [self._image(i, item) for i, item in fresh if item.finding == "embedded"]
+        rulings = decide_batch(items, kept, rule, self._near(items))
+        return {image.object_id: ruling for image, ruling in zip(items, rulings, strict=True)}
+
+    def _plan_holds(self, children: list[Image]) -> bool:
+        """Whether everything that the children were decided from is as it was."""
+        plan = self._plan
+        if len(children) < len(plan.children) or plan.matters(self._live) != plan.seen:
+            return False
+        newer = [image for i, image in self._tail.items() if i not in self._closing]
+        return not may_be_near(children, newer, plan.rule.epsilon)
+
+    def _kept(self) -> Kept:
+        """Who represents now: proven candidates, the tail, and whoever has equal bytes."""
+        live = {i: hashes for i, hashes in self._live.items() if i not in self._closing}
+        kept = who_is_kept(self._plan, live)
+        for object_id, image in self._tail.items():
+            if object_id not in self._closing:
+                kept.add(image)
+        return kept
+
+    def _near(self, images: list[Image]) -> dict[int, list[int]]:
+        near = self._plan.near
+        return {image.object_id: near.get(image.pixel_sha256, []) for image in images}
+
+    def _image(self, object_id: int, item: Judged) -> Image:
+        assert item.pixel_sha256 is not None and item.content_sha256 is not None  # noqa: S101
+        vector, look = self._plan.vectors[item.pixel_sha256]
+        return Image(object_id, item.content_sha256, item.pixel_sha256, vector, look)
+
+    def _write_attributes(self, names: dict[str, Any]) -> None:
+        rows = [
+            (change.object_id, source, Jsonb(dict(values)))
+            for change in self.changes
+            if change.item is not None and change.outcome != "gone"
+            for source, values in _attributes(self._collection, change.item).items()
+            if values
+        ]
+        if not rows:
+            return
+        columns = {
+            "object_ids": [row[0] for row in rows],
+            "sources": [row[1] for row in rows],
+            "attributes": [row[2] for row in rows],
+        }
+        if any(change.closes for change in self.changes):
+            self._connection.execute(_SQL["close_attributes"], {**names, **columns})
+        self._connection.execute(_SQL["insert_attributes"], {**names, **columns})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Change:
+    """One decision to write."""
+
+    object_id: int
+    outcome: Outcome
+    reason: str
+    closes: bool
+    """Whether an open decision ends with it."""
+    content_sha256: bytes | None
+    pixel_sha256: bytes | None
+    representative: int | None = None
+    distance: float | None = None
+    item: Judged | None = None
+    """What was found; None for a child of a removed representative."""
+
+    @property
+    def detail(self) -> Mapping[str, Any]:
+        return self.item.detail if self.item is not None else {}
+
+
+def _standing(object_id: int, item: Judged, row: tuple[Any, ...]) -> Decision:
+    """The decision that was there already."""
+    outcome, reason, representative, distance, seq = row
+    return Decision(
+        item.version, object_id, outcome, reason, representative, distance, seq, is_new=False
+    )
+
+
+def _change(object_id: int, item: Judged, ruling: Ruling | None, closes: bool) -> _Change:
+    if item.finding == "embedded":
+        assert ruling is not None  # noqa: S101
+        return _Change(
+            object_id, ruling.outcome, ruling.reason, closes,
+            item.content_sha256, item.pixel_sha256,
+            ruling.representative_object_id, ruling.distance, item,
+        )  # fmt: skip
+    return _Change(
+        object_id, item.finding, item.reason or item.finding, closes,
+        item.content_sha256, item.pixel_sha256, item=item,
+    )  # fmt: skip
+
+
+def _child_change(child: Image, ruling: Ruling) -> _Change:
+    reason = "promoted" if ruling.outcome == "kept" else ruling.reason
+    return _Change(
+        child.object_id, ruling.outcome, reason, True, child.content_sha256, child.pixel_sha256,
+        ruling.representative_object_id, ruling.distance,
+    )  # fmt: skip
+
+
+def _lost(child: int) -> _Change:
+    """Without a vector nothing can be said about it but this; sent again, it is made anew."""
+    return _Change(child, "failed", "vector_missing", True, None, None)
+
+
+def _columns(changes: list[_Change]) -> dict[str, list[Any]]:
+    return {
+        "object_ids": [change.object_id for change in changes],
+        "outcomes": [change.outcome for change in changes],
+        "reasons": [change.reason for change in changes],
+        "details": [Jsonb(dict(change.detail)) if change.detail else None for change in changes],
+        "representatives": [change.representative for change in changes],
+        "distances": [change.distance for change in changes],
+        "contents": [change.content_sha256 for change in changes],
+        "pixels": [change.pixel_sha256 for change in changes],
+    }
+
+
+def _object_columns(collection: Collection, items: list[Judged]) -> dict[str, list[Any]]:
+    return {
+        **version_columns([item.version for item in items]),
+        "etags": [item.etag for item in items],
+        "sizes": [item.size_bytes for item in items],
+        "sequencers": [item.sequencer for item in items],
+        "contents": [item.content_sha256 for item in items],
+        "pixels": [item.pixel_sha256 for item in items],
+        "facts": [None if i.image_facts is None else Jsonb(dict(i.image_facts)) for i in items],
+        "qualities": [None if i.quality is None else Jsonb(dict(i.quality)) for i in items],
+        "captured_ats": [_key_facts(collection, i).captured_at or i.captured_at for i in items],
+        "thumbnails": [item.thumbnail_key for item in items],
+    }
+
+
+def _attributes(collection: Collection, item: Judged) -> dict[str, Mapping[str, str]]:
+    return {"key": _key_facts(collection, item).attributes, **item.attributes}
+
+
+def _key_facts(collection: Collection, item: Judged) -> KeyFacts:
+    return read_key(_compiled(collection.key_pattern), item.version.key)
+
+
+@lru_cache(maxsize=64)
+def _compiled(key_pattern: str | None) -> re.Pattern[str] | None:
+    return compile_key_pattern(key_pattern)

@@ -1,0 +1,303 @@
+"""Phase 1 of the decision protocol: no lock, no transaction, the watermark before the search."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pixsift.adapters.postgres.database import Connection, Cursor, Database
+from pixsift.core.collection import Collection
+from pixsift.core.dedup import Halves, Image, Kept, NearRule, Ruling, cosine_distance, decide_batch
+from pixsift.core.identity import ObjectVersion
+from pixsift.core.outcomes import Judged
+from pixsift.core.second_look import LookRule
+from pixsift.core.tombstone import content_mark, version_mark
+from pixsift.errors import TransientError
+from pixsift.ports import NeighborSearch
+from pixsift.sql import statements
+
+_SQL = statements("ledger")
+
+
+class StartAgainError(Exception):
+    """The plan does not fit what the lock shows: roll back, phase 1 again."""
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """What phase 1 found out."""
+
+    items: list[Judged]
+    generation: int
+    rule: NearRule
+    marks: "Marks"
+    watermark: int = np.iinfo(np.int64).max
+    """Without anything to compare the tail is of no interest, however long."""
+    vectors: dict[bytes, tuple[Halves, bytes]] = field(default_factory=dict)
+    """Pixel hash -> the vector and look that the decision is measured on."""
+    stored: set[bytes] = field(default_factory=set)
+    """Pixel hashes whose vector the ledger has."""
+    removing: set[int] = field(default_factory=set)
+    """Representatives that go away."""
+    children: list[Image] = field(default_factory=list)
+    """Their duplicates, in the order in which they are decided again."""
+    lost: set[int] = field(default_factory=set)
+    """Their duplicates that cannot be: the vector is gone."""
+    near: dict[bytes, list[int]] = field(default_factory=dict)
+    """Pixel hash -> candidates that satisfy the rule, if they are still alive."""
+    candidates: dict[int, Image] = field(default_factory=dict)
+    rulings: list[Ruling] = field(default_factory=list)
+    """What becomes of the children, as long as nothing that matters to them changes."""
+    seen: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    """What the rulings were made from: the living with their content and pixel hashes."""
+
+    def matters(self, live: Mapping[int, tuple[bytes, bytes]]) -> dict[int, tuple[bytes, bytes]]:
+        """Those of ``live`` that stay and that a child could be a duplicate of."""
+        contents = {child.content_sha256 for child in self.children}
+        pixels = {child.pixel_sha256 for child in self.children}
+        return {
+            i: hashes
+            for i, hashes in live.items()
+            if i not in self.removing
+            and (i in self.candidates or hashes[0] in contents or hashes[1] in pixels)
+        }
+
+
+class Planner:
+    """Makes plans. Thread-safe."""
+
+    def __init__(self, database: Database, search: NeighborSearch) -> None:
+        self._database = database
+        self._search = search
+        self._salt: bytes | None = None
+
+    def plan(self, collection: Collection, items: list[Judged]) -> Plan:
+        """Everything that can be found out about ``items`` without the lock."""
+        with self._database.connection() as connection:
+            plan = self._read(connection, collection, items)
+        self._find_candidates(collection, plan)
+        if plan.children:
+            self._rule_children(collection, plan)
+        return plan
+
+    def _read(self, connection: Connection, collection: Collection, items: list[Judged]) -> Plan:
+        marks = Marks(self._read_salt(connection), items)
+        names = {"collection_id": collection.collection_id}
+        pixels = {i.pixel_sha256 for i in items if i.finding == "embedded" and i.pixel_sha256}
+        with connection.pipeline():
+            head = connection.execute(_SQL["read_watermark"], names)
+            buried = marks.ask(connection)
+            stored = connection.cursor(binary=True).execute(
+                _SQL["embeddings"],
+                {"space_id": collection.space_id, "pixel_sha256s": list(pixels)},
+            )
+        row = head.fetchone()
+        if row is None:
+            raise TransientError(f"collection {collection.name} is gone")
+        _, generation, epsilon, second_look = row
+        items = _bury(items, marks.erased(buried))
+        plan = Plan(items, generation, near_rule(epsilon, second_look), Marks(marks.salt, items))
+        _choose_vectors(plan, stored)
+        _find_children(connection, collection, plan)
+        return plan
+
+    def _read_salt(self, connection: Connection) -> bytes:
+        if self._salt is None:
+            self._salt = read_salt(connection)
+        return self._salt
+
+    def _find_candidates(self, collection: Collection, plan: Plan) -> None:
+        """Search, then keep what satisfies the rule by the exact distance on stored values."""
+        queries = dict(plan.vectors)
+        queries.update({c.pixel_sha256: (c.embedding, c.look) for c in plan.children})
+        if not queries:
+            return
+        found = self._search.within(
+            collection.collection_id,
+            np.stack([vector for vector, _ in queries.values()]),
+            plan.rule.epsilon,
+        )
+        if found.generation != plan.generation:
+            raise StartAgainError
+        plan.watermark = found.watermark
+        wanted = {int(i) for ids in found.object_ids for i in ids} - plan.removing
+        if wanted:
+            plan.candidates = self._candidates(collection, plan, wanted)
+        for (pixels, query), ids in zip(queries.items(), found.object_ids, strict=True):
+            plan.near[pixels] = [int(i) for i in ids if _is_near(plan, query, int(i))]
+
+    def _candidates(
+        self, collection: Collection, plan: Plan, object_ids: set[int]
+    ) -> dict[int, Image]:
+        names = {
+            "collection_id": collection.collection_id,
+            "generation": plan.generation,
+            "object_ids": list(object_ids),
+        }
+        with self._database.connection() as connection:
+            return images(connection.cursor(binary=True).execute(_SQL["candidates"], names))
+
+    def _rule_children(self, collection: Collection, plan: Plan) -> None:
+        """Decide the children before the lock: there may be a hundred thousand of them."""
+        names = {
+            "collection_id": collection.collection_id,
+            "generation": plan.generation,
+            "object_ids": list(plan.candidates),
+            "contents": [child.content_sha256 for child in plan.children],
+            "pixels": [child.pixel_sha256 for child in plan.children],
+        }
+        with self._database.connection() as connection:
+            plan.seen = plan.matters(living(connection.execute(_SQL["alive"], names)))
+        near = {child.object_id: plan.near[child.pixel_sha256] for child in plan.children}
+        kept = who_is_kept(plan, plan.seen)
+        plan.rulings = decide_batch(plan.children, kept, plan.rule, near)
+
+
+class Marks:
+    """The tombstone marks of a batch: by version and by bytes."""
+
+    def __init__(self, salt: bytes, items: Iterable[Judged]) -> None:
+        self.salt = salt
+        self._by_version: dict[bytes, ObjectVersion] = {}
+        self._by_content: dict[bytes, list[ObjectVersion]] = {}
+        for item in items:
+            if item.finding == "gone" and item.reason == "erased":
+                continue
+            self._by_version[version_mark(salt, item.version)] = item.version
+            if item.content_sha256 is not None:
+                mark = content_mark(salt, item.content_sha256)
+                self._by_content.setdefault(mark, []).append(item.version)
+
+    def ask(self, connection: Connection) -> Cursor:
+        """Send the question; ``erased`` reads the answer."""
+        return connection.execute(
+            _SQL["tombstones"],
+            {"version_marks": list(self._by_version), "content_marks": list(self._by_content)},
+        )
+
+    def erased(self, answer: Cursor) -> set[ObjectVersion]:
+        """Versions of the batch that an erasure has marked."""
+        found: set[ObjectVersion] = set()
+        for version, content in answer.fetchall():
+            if (hit := self._by_version.get(bytes(version))) is not None:
+                found.add(hit)
+            if content is not None:
+                found.update(self._by_content.get(bytes(content), ()))
+        return found
+
+
+def living(answer: Cursor) -> dict[int, tuple[bytes, bytes]]:
+    """Rows of ``alive``: content and pixel hash by object id."""
+    return {i: (bytes(content), bytes(pixels)) for i, content, pixels in answer.fetchall()}
+
+
+def who_is_kept(plan: Plan, live: Mapping[int, tuple[bytes, bytes]]) -> Kept:
+    """The representatives among ``live``: those with equal bytes, and the plan's candidates."""
+    kept = Kept()
+    for object_id, (content, pixels) in live.items():
+        kept.by_content[content] = object_id
+        kept.by_pixels[pixels] = object_id
+        if object_id in plan.candidates:
+            kept.candidates[object_id] = plan.candidates[object_id]
+    return kept
+
+
+def near_rule(epsilon: float, second_look: Mapping[str, Any] | None) -> NearRule:
+    """The rule of a generation from its stored parameters."""
+    look = None if second_look is None else LookRule.from_json(dict(second_look))
+    return NearRule(epsilon, look)
+
+
+def read_salt(connection: Connection) -> bytes:
+    """What tombstone marks are made with; one per ledger, never changes."""
+    row = connection.execute(_SQL["salt"]).fetchone()
+    assert row is not None  # noqa: S101 - the migration put it there
+    return bytes(row[0])
+
+
+def forgets(collection: Collection, item: Judged) -> bool:
+    """Whether a ``gone`` image also stops filtering what comes after it."""
+    return not (item.reason == "expired" and collection.expiry_policy == "remember")
+
+
+def version_columns(versions: Sequence[ObjectVersion]) -> dict[str, list[str]]:
+    """Versions as the column arrays that the statements take."""
+    return {
+        "buckets": [version.bucket for version in versions],
+        "keys": [version.key for version in versions],
+        "version_ids": [version.version_id for version in versions],
+    }
+
+
+def images(cursor: Cursor) -> dict[int, Image]:
+    """Rows of a binary cursor that begin with an image's columns, by object id, in order."""
+    return {row[0]: _image(row) for row in cursor.fetchall()}
+
+
+def _image(row: Sequence[Any]) -> Image:
+    return Image(row[0], bytes(row[1]), bytes(row[2]), row[3], bytes(row[4]))
+
+
+def _bury(items: list[Judged], erased: set[ObjectVersion]) -> list[Judged]:
+    """Erased items become ``gone``, and their facts are dropped."""
+    if not erased:
+        return items
+    return [
+        Judged(item.version, "gone", "erased", sequencer=item.sequencer)
+        if item.version in erased
+        else item
+        for item in items
+    ]
+
+
+def _choose_vectors(plan: Plan, stored: Cursor) -> None:
+    """Stored vectors come before new ones: one vector per pixels, whoever was first."""
+    known = {bytes(pixels): (vector, bytes(look)) for pixels, vector, look in stored.fetchall()}
+    for item in plan.items:
+        if item.finding != "embedded":
+            continue
+        if item.pixel_sha256 is None or item.content_sha256 is None:
+            raise ValueError(f"{item.version.uri}: embedded without content and pixel hash")
+        if item.pixel_sha256 in known:
+            plan.vectors[item.pixel_sha256] = known[item.pixel_sha256]
+            plan.stored.add(item.pixel_sha256)
+        elif item.embedding is not None:
+            vector = np.asarray(item.embedding, np.float16)
+            plan.vectors.setdefault(item.pixel_sha256, (vector, item.look))
+    for item in plan.items:
+        if item.finding == "embedded" and item.pixel_sha256 not in plan.vectors:
+            raise TransientError(f"the ledger has no embedding of {item.version.uri} any more")
+
+
+def _find_children(connection: Connection, collection: Collection, plan: Plan) -> None:
+    forgotten = [i for i in plan.items if i.finding == "gone" and forgets(collection, i)]
+    if not forgotten:
+        return
+    names = {
+        "collection_id": collection.collection_id,
+        "generation": plan.generation,
+        "space_id": collection.space_id,
+        "reasons": [item.reason for item in forgotten],
+        **version_columns([item.version for item in forgotten]),
+    }
+    removable = connection.execute(_SQL["removable"], names).fetchall()
+    plan.removing = {object_id for (object_id,) in removable}
+    if not plan.removing:
+        return
+    leaving = {i for (i,) in connection.execute(_SQL["object_ids"], names).fetchall()}
+    cursor = connection.cursor(binary=True).execute(
+        _SQL["children"], {**names, "representatives": list(plan.removing)}
+    )
+    rows = [row for row in cursor.fetchall() if row[0] not in leaving]
+    plan.lost = {row[0] for row in rows if any(value is None for value in row[1:4])}
+    plan.children = [_image(row) for row in rows if row[0] not in plan.lost]
+
+
+def _is_near(plan: Plan, query: tuple[Halves, bytes], candidate: int) -> bool:
+    other = plan.candidates.get(candidate)
+    if other is None:
+        return False
+    vector, look = query
+    distance = cosine_distance(vector, other.embedding)
+    return plan.rule.verdict(distance, look, other.look) is not None

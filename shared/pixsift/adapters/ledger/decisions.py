@@ -1,0 +1,100 @@
+"""The two-phase decision protocol: race-free without holding a lock while searching.
+
+Phase 1, no transaction, no lock: read the collection's seq as the watermark W, **then** search
+representatives near each item. Phase 2, one READ COMMITTED transaction: lock the collection's
+row, **alone in its statement**; look exactly at what is newer than W; prove that each candidate
+still represents; decide the items one after the other; write; bump seq; commit.
+
+Why it is race-free: lock order is visibility order, since PostgreSQL makes a commit visible before
+it releases locks, and in READ COMMITTED each statement under the lock takes a fresh snapshot. seq
+moves only under the lock, so W is complete: the search's snapshot, taken later, holds everything
+up to W, and the tail scan holds the rest. Nobody can add rows in between. Removing a
+representative takes the same lock and bumps the same seq.
+
+The duplicates of a representative that is removed are decided in phase 1 already, since there may
+be many. Under the lock these rulings are taken where the same children are there, the same images
+live that any of them could be a duplicate of, and nothing newer than W is near; otherwise the
+children are decided anew.
+
+What changed between the phases in a way the plan cannot absorb (another generation, a child the
+plan does not know, a vector stored first by somebody else, an erasure) rolls back and starts
+phase 1 again.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from pixsift.adapters.ledger.decision_batch import Batch, store_facts
+from pixsift.adapters.ledger.decision_plan import Plan, Planner, StartAgainError
+from pixsift.adapters.postgres.database import Connection, Database, sync
+from pixsift.core.collection import Collection
+from pixsift.core.outcomes import Decision, Judged, one_per_version
+from pixsift.errors import TransientError
+from pixsift.ports import NeighborSearch
+
+_ATTEMPTS = 8
+"""Phase 1 starts again at most this often before the batch goes back to its queue."""
+
+Within = Callable[[Connection, int], None]
+"""Called under the lock with the connection and the new seq, before the commit."""
+
+
+class DecisionProtocol:
+    """Commits batches of one ledger. Thread-safe."""
+
+    def __init__(
+        self,
+        database: Database,
+        search: NeighborSearch,
+        *,
+        pause: Callable[[str], None] | None = None,
+    ) -> None:
+        """pause: called with ``planned``, ``lock_held``, ``inserted`` and ``committed``; tests
+        wait there, or die."""
+        self._database = database
+        self._planner = Planner(database, search)
+        self._pause = pause or (lambda point: None)
+
+    def commit(
+        self, collection: Collection, judged: Sequence[Judged], *, within: Within | None = None
+    ) -> list[Decision]:
+        """See ``Ledger.commit``."""
+        items = one_per_version(judged)
+        if not items:
+            return []
+        for _ in range(_ATTEMPTS):
+            try:
+                plan = self._planner.plan(collection, items)
+                self._pause("planned")
+                decisions = self._settle(collection, plan, within)
+            except StartAgainError:
+                continue
+            self._pause("committed")
+            return decisions
+        raise TransientError("the collection changes faster than this batch can be planned")
+
+    def _settle(self, collection: Collection, plan: Plan, within: Within | None) -> list[Decision]:
+        """Phase 2. Statements travel in a pipeline: three round trips while the lock is held.
+
+        Each ends with a sync: only then does the server count us as idle in the transaction, and
+        takes the lock from a holder that hangs.
+        """
+        with (
+            self._database.connection() as connection,
+            connection.pipeline() as pipeline,
+            connection.transaction(),
+        ):
+            synced = partial(sync, connection, pipeline)
+            facts = store_facts(connection, collection, plan)
+            batch = Batch(connection, collection, plan, sync=synced)
+            batch.lock()
+            self._pause("lock_held")
+            batch.read(facts.object_ids())
+            facts.check(connection, collection.space_id, sync=synced)
+            decisions = batch.decide()
+            if batch.changes:
+                batch.write()
+                if within is not None:
+                    within(connection, batch.seq)
+            self._pause("inserted")
+        return decisions

@@ -1,0 +1,129 @@
+"""Reads and writes the rows of whole generations, for ``pixsift.adapters.ledger.generations``."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import Any
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from pixsift.adapters.postgres.database import Connection
+from pixsift.core.dedup import Image
+from pixsift.core.identity import ObjectVersion
+from pixsift.core.successor import Add, Close, State, Write
+from pixsift.sql import statements
+
+_SQL = statements("generations")
+_ROWS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a collection is."""
+
+    seq: int
+    generation: int
+    epsilon: float
+    second_look: dict[str, Any] | None
+    space_id: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRows:
+    """One generation's rows, over a connection."""
+
+    connection: Connection
+    collection_id: int
+    generation: int
+    space_id: str
+
+    def states(self, at_seq: int) -> list[State]:
+        """What every object was at a point, in the order of arrival."""
+        return self._states("states_at", at_seq=at_seq)
+
+    def changes(self, after: int, to: int) -> list[State]:
+        """What objects became between two points, oldest first."""
+        return self._states("changes_between", from_seq=after, to_seq=to)
+
+    def images(self, states: Sequence[State]) -> list[Image]:
+        """The objects' images, in the order in which orphans are decided again."""
+        names = {
+            "space_id": self.space_id,
+            "object_ids": [state.object_id for state in states],
+            "pixels": [state.pixel_sha256 for state in states],
+            "seqs": [state.seq for state in states],
+        }
+        with self.connection.cursor(row_factory=class_row(Image), binary=True) as cursor:
+            return cursor.execute(_SQL["images"], names).fetchall()
+
+    def write(self, writes: Iterable[Write]) -> None:
+        """Write in order; runs of new rows go as one statement."""
+        for adding, run in groupby(writes, key=lambda write: isinstance(write, Add)):
+            if adding:
+                for part in _parts(run):
+                    self._add(part)
+                continue
+            for write in run:
+                assert isinstance(write, Close)  # noqa: S101 - narrows for mypy
+                self._close(write)
+
+    def _states(self, name: str, **points: int) -> list[State]:
+        with self.connection.cursor(row_factory=class_row(State)) as cursor:
+            return cursor.execute(_SQL[name], {**self._names(), **points}).fetchall()
+
+    def _close(self, write: Close) -> None:
+        names = self._names() | {"object_id": write.object_id, "seq": write.seq}
+        self.connection.execute(_SQL["end_decision"], names)
+        if write.representative:
+            self.connection.execute(_SQL["end_representative"], names)
+
+    def _add(self, adds: Sequence[Add]) -> None:
+        states = [add.state for add in adds]
+        self.connection.execute(_SQL["write_decisions"], self._names() | {
+            "object_ids": [state.object_id for state in states],
+            "outcomes": [state.outcome for state in states],
+            "reasons": [state.reason for state in states],
+            "details": [Jsonb(state.detail) for state in states],
+            "representatives": [state.representative for state in states],
+            "distances": [state.distance for state in states],
+            "pixels": [state.pixel_sha256 for state in states],
+            "seqs": [state.seq for state in states],
+        })  # fmt: skip
+        kept = [(add.state, add.image) for add in adds if add.image is not None]
+        if kept:
+            self.connection.execute(_SQL["write_representatives"], self._names() | {
+                "object_ids": [state.object_id for state, _ in kept],
+                "contents": [image.content_sha256 for _, image in kept],
+                "pixels": [image.pixel_sha256 for _, image in kept],
+                "seqs": [state.seq for state, _ in kept],
+            })  # fmt: skip
+
+    def _names(self) -> dict[str, Any]:
+        return {
+            "collection_id": self.collection_id,
+            "generation": self.generation,
+            "space_id": self.space_id,
+        }
+
+
+def position(connection: Connection, collection_id: int) -> Position:
+    """Where a collection is now; read before the rows that it is a watermark for."""
+    with connection.cursor(row_factory=class_row(Position)) as cursor:
+        row = cursor.execute(_SQL["position"], {"collection_id": collection_id}).fetchone()
+    assert row is not None  # noqa: S101 - collections are never deleted
+    return row
+
+
+def uris(connection: Connection, object_ids: Iterable[int]) -> dict[int, str]:
+    """``s3://...?versionId=...`` of objects."""
+    found = connection.execute(_SQL["uris"], {"object_ids": list(object_ids)}).fetchall()
+    return {row[0]: ObjectVersion(*row[1:]).uri for row in found}
+
+
+def _parts(run: Iterable[Write]) -> Iterator[list[Add]]:
+    """A generation is written in pieces: it may hold millions of rows."""
+    adds = (write for write in run if isinstance(write, Add))
+    while part := list(islice(adds, _ROWS_AT_ONCE)):
+        yield part

@@ -1,0 +1,97 @@
+"""What people look at: a collection with its counts, and the changes that need no re-decision."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from pixsift.adapters.postgres.database import Connection, Database
+from pixsift.core.collection import Collection, ExpiryPolicy
+from pixsift.core.sources import SourceRule
+from pixsift.sql import statements
+
+Facts = dict[str, Any]
+OUTCOMES = ("kept", "duplicate", "rejected", "gone", "failed")
+
+
+class Overview:
+    """Counts and settings of a ledger's collections."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = statements("overview")
+
+    def counts(self, collection: Collection) -> Facts:
+        """Outcomes that hold now, by outcome and by reason, and how fast they come."""
+        names = {"collection_id": collection.collection_id}
+        with self._database.connection() as connection:
+            rows = self._rows(connection, "outcome_counts", names)
+            (recent,) = self._rows(connection, "recent_decisions", names)
+            snapshots = self._rows(connection, "snapshot_counts", names)
+        outcomes = dict.fromkeys(OUTCOMES, 0)
+        for row in rows:
+            outcomes[row["outcome"]] += row["objects"]
+        return {
+            "outcomes": outcomes,
+            "reasons": rows,
+            "decisions_last_minute": recent["decisions"],
+            "newest_decision": recent["newest"],
+            "snapshots": snapshots,
+        }
+
+    def anomalies(self) -> list[Facts]:
+        """Messages that were no object events: reason, how many, the newest."""
+        with self._database.connection() as connection:
+            return self._rows(connection, "anomaly_counts", {})
+
+    def settings(self, collection: Collection) -> Facts:
+        """Everything that decides what becomes of an object here."""
+        names = {"collection_id": collection.collection_id}
+        with self._database.connection() as connection:
+            generations = self._rows(connection, "generations_of", names)
+            (space,) = self._rows(connection, "space_of", names)
+        return {
+            "name": collection.name,
+            "sources": [rule.to_json() for rule in collection.sources],
+            "key_pattern": collection.key_pattern,
+            "space": space,
+            "epsilon": collection.epsilon,
+            "second_look": collection.second_look,
+            "quality_policy": collection.quality_policy,
+            "expiry_policy": collection.expiry_policy,
+            "calibration": collection.calibration,
+            "generation": collection.generation,
+            "seq": collection.seq,
+            "generations": generations,
+        }
+
+    def change(
+        self,
+        collection: Collection,
+        *,
+        sources: Sequence[SourceRule] | None = None,
+        key_pattern: str | None = None,
+        quality_policy: Mapping[str, Any] | None = None,
+        expiry_policy: ExpiryPolicy | None = None,
+    ) -> None:
+        """Change what later arrivals are judged by; None leaves as is, an empty key pattern means
+        none. What has been decided stays."""
+        rules = None if sources is None else Jsonb([rule.to_json() for rule in sources])
+        policy = None if quality_policy is None else Jsonb(dict(quality_policy))
+        with self._database.connection() as connection:
+            connection.execute(
+                self._sql["change_collection"],
+                {
+                    "collection_id": collection.collection_id,
+                    "sources": rules,
+                    "set_key_pattern": key_pattern is not None,
+                    "key_pattern": key_pattern or None,
+                    "quality_policy": policy,
+                    "expiry_policy": expiry_policy,
+                },
+            )
+
+    def _rows(self, connection: Connection, name: str, names: Facts) -> list[Facts]:
+        with connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(self._sql[name], names).fetchall()

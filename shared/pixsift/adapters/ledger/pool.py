@@ -1,0 +1,277 @@
+"""Reads a pool from the ledger at one fixed point of its collection.
+
+Facts first, then, for what the filter lets through, the embeddings as a binary COPY into a float16
+spill file. Everything is read in one repeatable-read transaction.
+"""
+
+import struct
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from pixsift.adapters.ledger.spill_rows import SpillRows
+from pixsift.adapters.postgres.database import Database
+from pixsift.core.choosing.columns import AttributeColumns, MetricColumns
+from pixsift.core.choosing.pool import Column, Facts, ObjectIds, Pool, matching
+from pixsift.core.choosing.rows import RowSource
+from pixsift.core.identity import S3Uri
+from pixsift.errors import UserError
+from pixsift.messages import Select, Where
+from pixsift.sql import statements
+
+_SQL = statements("pool")
+_BATCH = 16_384
+"""Ids per COPY, and rows per fetch."""
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+_COPY_END = struct.pack(">h", -1)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPoint:
+    """A fixed point of a collection: what a pool is read at."""
+
+    collection_id: int
+    generation: int
+    at_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    collection_id: int
+    generation: int
+    at_seq: int
+    space_id: str
+    dimension: int
+
+    def parameters(self) -> dict[str, Any]:
+        return {"collection_id": self.collection_id, "generation": self.generation,
+                "at_seq": self.at_seq, "space_id": self.space_id}  # fmt: skip
+
+
+def load_pool(
+    database: Database,
+    collection_id: int,
+    generation: int,
+    at_seq: int,
+    where: Where,
+    *,
+    spill_dir: Path,
+    request: Select | None = None,
+    preselected: Sequence[int] = (),
+    device: str | None = None,
+) -> Pool:
+    """The images kept at ``at_seq`` that pass ``where``, with their embeddings.
+
+    request: resolves the URIs it mentions, and brings in the vectors of what
+    it compares with; preselected: object ids whose vectors are needed too. Those are not eligible.
+    device: a torch device (``cuda``, ``auto``) to hold the rows on; None streams from the file.
+    Raises UserError for an unknown collection, generation, point, attribute or URI, an empty
+    result, mixed spaces or missing vectors.
+    """
+    with database.connection() as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        # Facts become columns and columns a filter without the server hearing of it: seconds, at
+        # a million images, and a session that is idle in a transaction is cut off sooner.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        scope = _scope(connection, collection_id, generation, at_seq)
+        facts, erased = _facts(connection, scope, where.prefix)
+        chosen = facts.subset(np.flatnonzero(matching(facts, where)))
+        if not chosen.object_ids.size:
+            raise UserError(
+                f"no image passes the filter: {facts.object_ids.size} are kept at seq {at_seq}"
+                + (f" under prefix {where.prefix!r}" if where.prefix else "")
+            )
+        named = {uri: _named(connection, uri) for uri in _mentioned(request)}
+        compared = [i for uri in _compared(request) for i in named[uri]]
+        pool = _with_rows(
+            connection, scope, chosen, [*preselected, *compared],
+            named=named, erased=erased, spill_dir=spill_dir,
+        )  # fmt: skip
+    return pool if device is None else replace(pool, rows=_on_device(pool.rows, device))
+
+
+def pool_point(database: Database, collection: str, at_seq: int | None) -> PoolPoint:
+    """The point of a collection, now if None. Raises UserError for an unknown collection."""
+    with database.connection() as connection:
+        row = connection.execute(
+            _SQL["pool_point"], {"name": collection, "at_seq": at_seq}
+        ).fetchone()
+    if row is None:
+        raise UserError(f"no collection {collection!r}: pixsift collection list")
+    return PoolPoint(collection_id=row[0], at_seq=row[1], generation=row[2])
+
+
+def object_uris(database: Database, object_ids: Sequence[int]) -> dict[int, str]:
+    """``s3://`` URIs, with the version, by object id."""
+    with database.connection() as connection:
+        rows = connection.execute(_SQL["pool_uris"], {"object_ids": list(object_ids)}).fetchall()
+    return {row[0]: f"s3://{row[1]}/{row[2]}?versionId={row[3]}" for row in rows}
+
+
+def _on_device(rows: RowSource, device: str) -> RowSource:
+    from pixsift.adapters.accelerator.rows import TorchRows
+
+    return TorchRows.of(rows, device=device)
+
+
+def _scope(
+    connection: psycopg.Connection, collection_id: int, generation: int, at_seq: int
+) -> _Scope:
+    keys = {"collection_id": collection_id, "generation": generation, "at_seq": at_seq}
+    row = connection.execute(_SQL["pool_collection"], keys).fetchone()
+    if row is None:
+        raise UserError(f"there is no collection {collection_id}")
+    name, seq, space_id, dimension, has_generation = row
+    if not has_generation:
+        raise UserError(f"collection {name!r} has no generation {generation}")
+    if at_seq > seq:
+        raise UserError(f"collection {name!r} is at seq {seq}; {at_seq} has not happened yet")
+    spaces = [row[0] for row in connection.execute(_SQL["pool_spaces"], keys)]
+    if len(spaces) > 1:
+        raise UserError(f"the pool mixes embedding spaces {', '.join(sorted(spaces))}: refused")
+    if spaces and spaces[0] != space_id:
+        raise UserError(f"the pool is of space {spaces[0]}, its collection of {space_id}: refused")
+    return _Scope(collection_id, generation, at_seq, space_id, dimension)
+
+
+def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) -> tuple[Facts, int]:
+    ids, captured, quality = array("q"), array("d"), MetricColumns()
+    erased = 0
+    for object_id, metrics, moment, is_erased, has_vector in _stream(
+        connection, "pool_facts", {**scope.parameters(), "prefix": prefix}
+    ):
+        if not has_vector:
+            if not is_erased:
+                raise UserError(f"object {object_id} is kept but has no embedding: pixsift audit")
+            erased += 1
+            continue
+        quality.add(len(ids), metrics or {})
+        ids.append(object_id)
+        captured.append(np.nan if moment is None else moment)
+    object_ids = np.array(ids, dtype=np.int64)
+    attributes = _attributes(connection, scope, object_ids)
+    return Facts(object_ids, attributes, quality.finish(len(ids)), np.array(captured)), erased
+
+
+def _attributes(
+    connection: psycopg.Connection, scope: _Scope, object_ids: ObjectIds
+) -> dict[str, Column]:
+    table, place = AttributeColumns(), 0
+    for object_id, attributes in _stream(connection, "pool_attributes", scope.parameters()):
+        # Both come in order of object_id: one walk beside the other.
+        while place < object_ids.size and object_ids[place] < object_id:
+            place += 1
+        if place < object_ids.size and object_ids[place] == object_id:
+            table.add(place, attributes)
+    return table.finish(object_ids.size)
+
+
+def _stream(
+    connection: psycopg.Connection, statement: str, parameters: dict[str, Any]
+) -> Iterator[tuple[Any, ...]]:
+    with connection.cursor(name=statement) as cursor:
+        cursor.itersize = _BATCH
+        yield from cursor.execute(_SQL[statement], parameters)
+
+
+def _mentioned(request: Select | None) -> list[str]:
+    if request is None:
+        return []
+    return list(dict.fromkeys([*request.exclude, *_compared(request)]))
+
+
+def _compared(request: Select | None) -> list[str]:
+    return [] if request is None else [*request.similar_to, *request.dissimilar_to]
+
+
+def _named(connection: psycopg.Connection, uri: str) -> tuple[int, ...]:
+    try:
+        named = S3Uri.parse(uri)
+    except ValueError as exc:
+        raise UserError(f"{uri!r} {exc}") from exc
+    rows = connection.execute(
+        _SQL["pool_named"],
+        {"bucket": named.bucket, "key": named.key, "version_id": named.version_id},
+    ).fetchall()
+    if not rows:
+        raise UserError(f"the ledger does not know {uri}")
+    return tuple(row[0] for row in rows)
+
+
+def _with_rows(
+    connection: psycopg.Connection,
+    scope: _Scope,
+    chosen: Facts,
+    others: Sequence[int],
+    *,
+    named: dict[str, tuple[int, ...]],
+    erased: int,
+    spill_dir: Path,
+) -> Pool:
+    extra = np.setdiff1d(np.array(others, dtype=np.int64), chosen.object_ids)
+    present = np.array(
+        [row[0] for row in connection.execute(
+            _SQL["pool_anchors"], {"space_id": scope.space_id, "object_ids": extra.tolist()}
+        )],
+        dtype=np.int64,
+    )  # fmt: skip
+    ids = np.union1d(chosen.object_ids, present)
+    rows = SpillRows(spill_dir, scope.dimension)
+    for start in range(0, ids.size, _BATCH):
+        batch = ids[start : start + _BATCH]
+        rows.append(_copy(connection, scope, batch))
+    facts = chosen if not present.size else _widened(chosen, ids)
+    return Pool(facts, rows, np.isin(ids, chosen.object_ids), named, erased)
+
+
+def _widened(facts: Facts, ids: ObjectIds) -> Facts:
+    """The same facts with blanks for the objects that are only there to be compared with."""
+    places = np.searchsorted(ids, facts.object_ids)
+
+    def spread(values: NDArray[Any], blank: Any) -> NDArray[Any]:
+        wide = np.full(ids.size, blank, values.dtype)
+        wide[places] = values
+        return wide
+
+    return Facts(
+        ids,
+        {n: Column(spread(c.codes, -1), c.values) for n, c in facts.attributes.items()},
+        {n: spread(values, np.nan) for n, values in facts.quality.items()},
+        spread(facts.captured_at, np.nan),
+    )
+
+
+def _copy(connection: psycopg.Connection, scope: _Scope, ids: ObjectIds) -> NDArray[np.float16]:
+    parameters = {"space_id": scope.space_id, "object_ids": ids.tolist()}
+    with connection.cursor() as cursor, cursor.copy(_SQL["pool_embeddings"], parameters) as copy:
+        data = b"".join(cast(Iterable[bytes], copy))
+    return parse_copied(data, ids, scope.dimension)
+
+
+def parse_copied(data: bytes, ids: ObjectIds, dimension: int) -> NDArray[np.float16]:
+    """(N, D) rows of a binary COPY of (bigint, halfvec), whose ids must be exactly ``ids``.
+
+    Layout: https://www.postgresql.org/docs/18/sql-copy.html (Binary Format); halfvec sends its
+    dimension and an unused int16, then its halves, all big-endian. Raises UserError if rows are
+    missing or of another dimension.
+    """
+    record = np.dtype([
+        ("fields", ">i2"), ("id_length", ">i4"), ("id", ">i8"), ("length", ">i4"),
+        ("dimension", ">i2"), ("unused", ">i2"), ("halves", ">f2", (dimension,)),
+    ])  # fmt: skip
+    expected = len(_COPY_HEADER) + ids.size * record.itemsize + len(_COPY_END)
+    if len(data) != expected or not data.startswith(_COPY_HEADER) or not data.endswith(_COPY_END):
+        raise UserError(
+            f"expected {ids.size} embeddings of {dimension} dimensions, {expected} bytes; the "
+            f"ledger sent {len(data)}: some are missing or of another embedding space"
+        )
+    rows = np.frombuffer(data, record, ids.size, len(_COPY_HEADER))
+    if (rows["dimension"] != dimension).any() or not np.array_equal(rows["id"], ids):
+        raise UserError(f"the ledger sent embeddings of other objects or not of {dimension}-d")
+    return np.asarray(rows["halves"], dtype=np.float16)

@@ -1,0 +1,158 @@
+"""Exact search over the kept vectors of a collection, held in memory as one matrix.
+
+The mirror is refreshed to the collection's seq before each search and reports that seq as its
+watermark. A stale mirror stays correct: whoever decides looks at everything newer under the lock.
+The screen runs in float32 with a margin, so it proposes a few too many and never one too few.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixsift.adapters.postgres.database import Connection, Database
+from pixsift.adapters.search.cell_blocks import CellBlocks
+from pixsift.adapters.search.mirror import Blocks, Mirror, Slot, unit_rows
+from pixsift.core.dedup import SCREEN_MARGIN
+from pixsift.errors import TransientError
+from pixsift.ports import Neighborhood
+from pixsift.sql import statements
+
+_SQL = statements("resident_search")
+_LOAD_BLOCK_BYTES = 8 << 20
+_COPY_HEADER_BYTES, _COPY_TRAILER_BYTES = 19, 2
+"""https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"."""
+
+
+class ResidentSearch:
+    """Implements ``NeighborSearch``. Thread-safe; one mirror per collection."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        new_blocks: Callable[[int], Blocks] = CellBlocks,
+        pause: Callable[[str], None] | None = None,
+    ) -> None:
+        """new_blocks: makes the storage for vectors of a dimension; pause: called with
+        ``watermark_read``."""
+        self._database = database
+        self._new_blocks = new_blocks
+        self._pause = pause
+        self._slots: dict[int, Slot] = defaultdict(Slot)
+
+    def within(
+        self, collection_id: int, queries: NDArray[np.float16], max_distance: float
+    ) -> Neighborhood:
+        """See ``NeighborSearch.within``."""
+        slot = self._slots[collection_id]
+        with slot.lock:
+            with self._database.connection() as connection:
+                head = read_head(connection, collection_id)
+                if self._pause is not None:
+                    self._pause("watermark_read")
+                slot.mirror = refreshed(
+                    connection, head, slot.mirror, floor=-1, new_blocks=self._new_blocks
+                )
+            found = slot.mirror.within(unit_rows(queries), max_distance + SCREEN_MARGIN)
+            return Neighborhood(head.seq, head.generation, found)
+
+    def count(self, collection_id: int) -> int:
+        """Vectors held for a collection."""
+        mirror = self._slots[collection_id].mirror
+        return 0 if mirror is None else mirror.count
+
+    def forget(self, collection_id: int) -> None:
+        """Give a collection's memory back."""
+        with self._slots[collection_id].lock:
+            self._slots[collection_id].mirror = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a collection is: everything up to ``seq`` is visible to whoever looks later."""
+
+    collection_id: int
+    seq: int
+    generation: int
+    dimension: int
+
+
+def read_head(connection: Connection, collection_id: int) -> Head:
+    """The watermark of a search; must be read before anything is searched."""
+    row = connection.execute(_SQL["head"], {"collection_id": collection_id}).fetchone()
+    if row is None:
+        raise TransientError(f"collection {collection_id} is gone")
+    return Head(collection_id, *row)
+
+
+def refreshed(
+    connection: Connection,
+    head: Head,
+    mirror: Mirror | None,
+    *,
+    floor: int,
+    new_blocks: Callable[[int], Blocks],
+) -> Mirror:
+    """A mirror of the representatives newer than ``floor``, complete up to ``head``.
+
+    The one given is brought up to date where it fits; otherwise a new one is loaded.
+    """
+    names: dict[str, Any] = {"collection_id": head.collection_id, "generation": head.generation}
+    if mirror is None or (mirror.generation, mirror.floor) != (head.generation, floor):
+        mirror = Mirror(new_blocks(head.dimension), head.generation, floor)
+        names["floor"] = floor
+        for ids, begun, halves in load_rows(connection, names, head.dimension):
+            current = begun <= head.seq
+            mirror.append(ids[current], halves[current])
+    elif mirror.watermark < head.seq:
+        names["watermark"] = mirror.watermark
+        with connection.pipeline():
+            closed = connection.execute(_SQL["closed"], names)
+            opened = connection.cursor(binary=True).execute(_SQL["opened"], names)
+        mirror.remove([object_id for (object_id,) in closed.fetchall()])
+        rows = [row for row in opened.fetchall() if row[1] <= head.seq]
+        if rows:
+            ids = np.array([row[0] for row in rows], np.int64)
+            mirror.append(ids, np.stack([row[2] for row in rows]))
+    mirror.watermark = head.seq
+    return mirror
+
+
+def load_rows(
+    connection: Connection, names: dict[str, Any], dimension: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float16]]]:
+    """All open representatives in blocks: object ids (N,), valid_from_seq (N,), halves (N, D).
+
+    By binary COPY, whose rows have one fixed size here: no value is converted one by one.
+    """
+    row = np.dtype(
+        [("fields", ">i2"), ("id_size", ">i4"), ("id", ">i8"), ("from_size", ">i4"),
+         ("from", ">i8"), ("size", ">i4"), ("header", ">i4"), ("halves", ">f2", (dimension,))]
+    )  # fmt: skip
+    with connection.transaction():
+        # A million rows take longer than any decision may.
+        connection.execute("SET LOCAL statement_timeout = 0")
+        with connection.cursor().copy(_SQL["load"], names) as copy:
+            pending, skip = bytearray(), _COPY_HEADER_BYTES
+            for data in copy:
+                pending += data
+                if len(pending) >= _LOAD_BLOCK_BYTES:
+                    whole = skip + (len(pending) - skip) // row.itemsize * row.itemsize
+                    yield _parse(bytes(pending[skip:whole]), row)
+                    pending, skip = pending[whole:], 0
+            yield _parse(bytes(pending[skip : len(pending) - _COPY_TRAILER_BYTES]), row)
+
+
+def _parse(
+    data: bytes, row: np.dtype[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float16]]:
+    rows = np.frombuffer(data, row)
+    return (
+        rows["id"].astype(np.int64),
+        rows["from"].astype(np.int64),
+        rows["halves"].astype(np.float16),
+    )

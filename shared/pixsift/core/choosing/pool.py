@@ -1,0 +1,130 @@
+"""The pool: the images that may be chosen, column by column, and the filter that makes it.
+
+Facts of every kept image are small and read first; embeddings are read only for what the filter
+lets through. A pool is of one embedding space: vectors of different spaces are never compared.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixsift.core.choosing.rows import Float32s, Float64s, Indices, RowSource
+from pixsift.errors import UserError
+from pixsift.messages import Where, in_utc
+
+ObjectIds = NDArray[np.int64]
+MISSING = "(missing)"
+"""Name of the stratum of images that lack the attribute."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """One attribute of every image: ``values[codes[i]]``, or nothing where the code is -1."""
+
+    codes: NDArray[np.int32]
+    values: tuple[str, ...]
+
+    def at(self, index: int) -> str | None:
+        """The value of one image."""
+        code = int(self.codes[index])
+        return None if code < 0 else self.values[code]
+
+    def strata(self, indices: Indices) -> dict[str, Indices]:
+        """Indices by value, in order of the values; those without one under ``(missing)``."""
+        codes = self.codes[indices]
+        found = {self.values[code]: indices[codes == code] for code in np.unique(codes[codes >= 0])}
+        if (codes < 0).any():
+            # Some may have a value of that very name.
+            found[MISSING] = np.union1d(found.get(MISSING, indices[:0]), indices[codes < 0])
+        return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What is known of N images besides their embeddings."""
+
+    object_ids: ObjectIds
+    """(N,) ascending."""
+    attributes: dict[str, Column]
+    quality: dict[str, Float32s]
+    """Metric by name, (N,), NaN where it was not measured."""
+    captured_at: Float64s
+    """(N,) seconds since 1970, NaN where unknown."""
+
+    def subset(self, indices: Indices) -> "Facts":
+        """Some of the images."""
+        return Facts(
+            self.object_ids[indices],
+            {n: Column(c.codes[indices], c.values) for n, c in self.attributes.items()},
+            {n: values[indices] for n, values in self.quality.items()},
+            self.captured_at[indices],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Images with their embeddings; those not ``eligible`` are only there to be kept away from."""
+
+    facts: Facts
+    rows: RowSource
+    eligible: NDArray[np.bool_]
+    named: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Object ids behind each URI that the request mentions; empty: such an object is unknown."""
+    erased: int = 0
+    """Images that were kept at that point and whose vectors an erasure has removed since."""
+
+    @property
+    def object_ids(self) -> ObjectIds:
+        return self.facts.object_ids
+
+    def indices_of(self, object_ids: "ObjectIds | list[int]") -> Indices:
+        """Rows of some objects. Raises UserError when one is not in the pool."""
+        wanted = np.asarray(object_ids, dtype=np.int64)
+        places = np.searchsorted(self.object_ids, wanted)
+        inside = places < self.object_ids.size
+        inside[inside] = self.object_ids[places[inside]] == wanted[inside]
+        if not inside.all():
+            lost = ", ".join(map(str, wanted[~inside][:5]))
+            raise UserError(
+                f"{(~inside).sum()} objects have no embedding in this pool, e.g. object {lost}"
+            )
+        return places.astype(np.intp)
+
+
+def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
+    """(N,) which images a filter lets through; ``prefix`` is the database's part.
+
+    Raises UserError for an attribute or metric that no image has, with those that exist.
+    """
+    keep = np.ones(facts.object_ids.size, dtype=bool)
+    for name, wanted in where.attributes.items():
+        column = column_of(facts, name)
+        codes = [code for code, value in enumerate(column.values) if value in set(wanted)]
+        keep &= np.isin(column.codes, codes)
+    for name, bounds in where.quality.items():
+        if name not in facts.quality:
+            raise UserError(f"unknown quality metric {name!r}; there are: {_listed(facts.quality)}")
+        values = facts.quality[name]
+        # An image without the metric passes no bound.
+        low = -np.inf if bounds.min is None else bounds.min
+        high = np.inf if bounds.max is None else bounds.max
+        with np.errstate(over="ignore"):  # a bound beyond float32 is infinite: none passes it
+            keep &= (values >= np.float32(low)) & (values <= np.float32(high))
+    if where.captured_after is not None:
+        keep &= facts.captured_at >= in_utc(where.captured_after).timestamp()
+    if where.captured_before is not None:
+        keep &= facts.captured_at < in_utc(where.captured_before).timestamp()
+    return keep
+
+
+def column_of(facts: Facts, name: str) -> Column:
+    """An attribute's column. Raises UserError when no image has it."""
+    if name not in facts.attributes:
+        raise UserError(f"unknown attribute {name!r}; there are: {_listed(facts.attributes)}")
+    return facts.attributes[name]
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    return ", ".join(sorted(names)) or "none"

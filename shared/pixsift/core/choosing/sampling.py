@@ -1,0 +1,325 @@
+"""Choose images from a pool: one request model, several strategies, all deterministic.
+
+Every strategy is a pure function of the pool, the request and its seed. Ranks are such that every
+prefix is a sensible smaller selection. What cannot be done is refused with the numbers that make
+it so; a shorter list than asked for is never returned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import numpy as np
+
+from pixsift.core.choosing.clusters import cluster
+from pixsift.core.choosing.kcenter import k_center_greedy
+from pixsift.core.choosing.outliers import most_isolated
+from pixsift.core.choosing.pool import ObjectIds, Pool, column_of
+from pixsift.core.choosing.quotas import allocate, room
+from pixsift.core.choosing.rows import NO_INDICES, Float64s, Indices, RowSource
+from pixsift.core.choosing.similar import most_similar
+from pixsift.errors import UserError
+from pixsift.messages import Select
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """What was chosen, in rank order, and why; the preselected are not in it."""
+
+    object_ids: ObjectIds
+    indices: Indices
+    """(K,) rows of the pool."""
+    radii: Float64s
+    """(K,) covering radius of the candidates after each pick (k_center), else empty."""
+    reasons: tuple[str, ...]
+    outliers: ObjectIds
+    """Left out by ``trim_outliers``."""
+    candidates: Indices
+    """Rows that could have been chosen: eligible, not excluded, capped and trimmed."""
+    anchors: Indices
+    """Rows of the preselected."""
+    report: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Picks:
+    """Rows of the pool in rank order."""
+
+    indices: Indices
+    reasons: list[str]
+    radii: Float64s = field(default_factory=lambda: np.empty(0))
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> Selection:
+    """Choose ``request.k`` images, or with ``at_most`` all there are when there are fewer.
+
+    preselected: object ids chosen earlier; never chosen again, nor their neighbors by k-center.
+    They must have rows in the pool, eligible or not.
+    Raises UserError for whatever cannot be done.
+    """
+    check(pool)
+    anchors = _anchors(pool, preselected)
+    facts: dict[str, object] = {"eligible": int(pool.eligible.sum()), "erased": pool.erased}
+    candidates = _candidates(pool, request, anchors, facts)
+    candidates = _capped(candidates, request, facts)
+    candidates, outliers = _trimmed(pool, candidates, request, facts)
+    facts |= {"candidates": candidates.size, "preselected": anchors.size,
+              "outliers": outliers.size}  # fmt: skip
+    k = candidates.size if request.strategy == "all" else request.k or 0
+    if k > candidates.size and not request.at_most:
+        capped = f", max_pool is {request.max_pool}" if "capped_from" in facts else ""
+        raise UserError(
+            f"cannot choose {k} of {candidates.size} candidates "
+            f"({facts['eligible']} in the pool, {anchors.size} preselected, "
+            f"{facts['excluded']} excluded{capped}, {outliers.size} trimmed as outliers)"
+        )
+    picks = _choose(pool, request, candidates, anchors, min(k, candidates.size))
+    chosen = picks.indices.size
+    assert chosen == np.unique(picks.indices).size  # noqa: S101
+    assert chosen == k or (request.at_most and chosen < k)  # noqa: S101
+    if chosen < k:
+        facts["fewer"] = f"all {chosen} there are, where {k} were asked for at most"
+    return Selection(
+        object_ids=pool.object_ids[picks.indices],
+        indices=picks.indices,
+        radii=picks.radii,
+        reasons=tuple(picks.reasons),
+        outliers=pool.object_ids[outliers],
+        candidates=candidates,
+        anchors=anchors,
+        report={
+            **facts,
+            "strategy": request.strategy,
+            "k": chosen,
+            "seed": request.seed,
+            **picks.facts,
+        },
+    )  # fmt: skip
+
+
+def check(pool: Pool) -> None:
+    """Refuse a pool that cannot be chosen from: empty, repeated ids, rows that are no numbers."""
+    if not pool.eligible.any():
+        raise UserError("the pool is empty: no kept image passes the filter")
+    ids = pool.object_ids
+    repeated = ids[1:][np.diff(ids) <= 0]
+    if repeated.size:
+        raise UserError(f"object ids repeat or do not ascend in the pool, e.g. {repeated[0]}")
+    if pool.rows.count != ids.size:
+        raise UserError(f"the pool has {ids.size} images but {pool.rows.count} embeddings")
+    broken = pool.rows.summary.broken
+    if broken.size:
+        shown = ", ".join(str(ids[i]) for i in broken[:5])
+        raise UserError(f"{broken.size} embeddings hold no finite numbers, e.g. object {shown}")
+
+
+def _anchors(pool: Pool, preselected: Sequence[int]) -> Indices:
+    try:
+        return np.sort(pool.indices_of(list(preselected)))
+    except UserError as exc:
+        raise UserError(
+            f"preselected: {exc}; a snapshot of another embedding space cannot be grown from"
+        ) from exc
+
+
+def _candidates(pool: Pool, request: Select, anchors: Indices, facts: dict[str, object]) -> Indices:
+    open_ = pool.eligible.copy()
+    open_[anchors] = False
+    named = [i for uri in request.exclude for i in _object_ids(pool, uri)]
+    excluded = open_ & np.isin(pool.object_ids, named)
+    found = np.flatnonzero(open_ & ~excluded)
+    facts["excluded"] = int(excluded.sum())
+    if not found.size:
+        raise UserError(
+            f"nothing left to choose: {pool.eligible.sum()} images in the pool, "
+            f"{anchors.size} preselected, {facts['excluded']} excluded"
+        )
+    return found
+
+
+def _object_ids(pool: Pool, uri: str) -> tuple[int, ...]:
+    if not pool.named.get(uri):
+        raise UserError(f"the ledger does not know {uri}")
+    return pool.named[uri]
+
+
+def _capped(candidates: Indices, request: Select, facts: dict[str, object]) -> Indices:
+    if request.max_pool is None or request.max_pool >= candidates.size:
+        return candidates
+    rng = np.random.default_rng([request.seed, 0x6361])
+    facts["capped_from"] = candidates.size
+    facts["cap_effect"] = (
+        f"{request.max_pool} of {candidates.size} candidates, drawn at random: the covering radius "
+        "holds for these; an image outside may lie farther from the chosen"
+    )
+    return np.sort(rng.choice(candidates, request.max_pool, replace=False))
+
+
+def _trimmed(
+    pool: Pool, candidates: Indices, request: Select, facts: dict[str, object]
+) -> tuple[Indices, Indices]:
+    count = int(request.trim_outliers * candidates.size)
+    if request.trim_outliers and not count:
+        facts["trim_effect"] = (
+            f"trim_outliers {request.trim_outliers:g} of {candidates.size} candidates is less than "
+            "one image: none was left out"
+        )
+    if not count:
+        return candidates, np.empty(0, np.intp)
+    lost = most_isolated(pool.rows.subset(candidates), count, seed=request.seed)
+    return np.delete(candidates, lost), candidates[lost]
+
+
+def _choose(pool: Pool, request: Select, candidates: Indices, anchors: Indices, k: int) -> _Picks:
+    # With a quota, the strategy says how to choose inside of each stratum.
+    strategy = "stratified" if request.quota is not None else request.strategy
+    match strategy:
+        case "k_center":
+            return _k_center(pool.rows, candidates, anchors, k, request.seed)
+        case "balanced":
+            return _balanced(pool, request, candidates, anchors, k)
+        case "stratified":
+            return _stratified(pool, request, candidates, anchors, k)
+        case "random":
+            return _random(candidates, k, request.seed)
+        case "similar":
+            return _similar(pool, request, candidates, k)
+        case "all":
+            return _Picks(candidates, ["every image of the pool"] * k)
+    assert_never(strategy)
+
+
+def _k_center(rows: RowSource, candidates: Indices, anchors: Indices, k: int, seed: int) -> _Picks:
+    # Anchors are centers; rows that are neither candidates nor anchors need no covering.
+    together = np.union1d(candidates, anchors)
+    return _walked(rows, together, k, seed, preselected=np.searchsorted(together, anchors))
+
+
+def _walked(
+    rows: RowSource,
+    members: Indices,
+    k: int,
+    seed: int,
+    *,
+    preselected: Indices = NO_INDICES,
+    away: RowSource | None = None,
+) -> _Picks:
+    """k-center among members; preselected are some of these, ``away`` is none of them."""
+    if not k:
+        return _Picks(NO_INDICES, [])
+    source = rows if members.size == rows.count else rows.subset(members)
+    start = None
+    if not preselected.size and away is None:
+        start = int(np.random.default_rng([seed, 0x7374]).integers(members.size))
+    walk = k_center_greedy(source, k, preselected=preselected, outside=away, start=start)
+    picked = members[walk.centers[preselected.size :]]
+    before = [walk.start_radius, *walk.radii[:-1]]
+    reasons = [
+        "start, picked by the seed" if np.isinf(far) else f"farthest from all chosen: {far:.4f}"
+        for far in before
+    ]
+    facts: dict[str, object] = {
+        "covering_radius": walk.covering_radius,
+        "best_possible_radius_at_least": walk.lower_bound,
+        "passes": walk.passes,
+        "bytes_per_pass": source.bytes_per_pass,
+    }
+    return _Picks(picked, reasons, walk.radii, facts)
+
+
+def _random(candidates: Indices, k: int, seed: int) -> _Picks:
+    rng = np.random.default_rng([seed, 0x7261])
+    return _Picks(rng.permutation(candidates)[:k], ["drawn at random"] * k)
+
+
+def _targets(pool: Pool, request: Select) -> tuple[Indices, Indices]:
+    """Rows to be near to, and rows to be far from."""
+    near = pool.indices_of([i for uri in request.similar_to for i in _object_ids(pool, uri)])
+    far = pool.indices_of([i for uri in request.dissimilar_to for i in _object_ids(pool, uri)])
+    return near, far
+
+
+def _similar(pool: Pool, request: Select, candidates: Indices, k: int) -> _Picks:
+    near, far = _targets(pool, request)
+    others = np.setdiff1d(candidates, np.concatenate([near, far]))
+    if request.at_most:
+        k = min(k, others.size)
+    if k > others.size:
+        raise UserError(f"cannot choose {k} of {others.size} candidates besides the targets")
+    best, scores = most_similar(
+        pool.rows.subset(others), pool.rows.take(near), pool.rows.take(far), k
+    )
+    return _Picks(others[best], [f"similarity score {score:.4f}" for score in scores])
+
+
+def _balanced(pool: Pool, request: Select, candidates: Indices, anchors: Indices, k: int) -> _Picks:
+    count = min(request.clusters or max(2, round(k**0.5)), candidates.size)
+    labels = cluster(pool.rows.subset(candidates), count, seed=request.seed)
+    groups = {f"cluster {n:05d}": candidates[labels == n] for n in np.unique(labels)}
+    sizes = {name: group.size for name, group in groups.items()}
+    quota = allocate(sizes, k, share=request.cluster_share, seed=request.seed)
+    return _inside_groups(pool, request, groups, anchors, quota, inside="k_center")
+
+
+def _stratified(
+    pool: Pool, request: Select, candidates: Indices, anchors: Indices, k: int
+) -> _Picks:
+    quota = request.quota
+    if quota is None:
+        raise UserError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
+    column = column_of(pool.facts, quota.by)
+    # The targets themselves are not chosen: a stratum has room for the others only.
+    candidates = np.setdiff1d(candidates, np.concatenate(_targets(pool, request)))
+    groups = column.strata(candidates)
+    sizes = {name: group.size for name, group in groups.items()}
+    if request.at_most:
+        k = min(k, room(sizes, quota.cap))
+    counts = allocate(
+        sizes, k, share=quota.share, counts=quota.counts, cap=quota.cap, seed=request.seed
+    )
+    return _inside_groups(pool, request, groups, anchors, counts, inside=request.inside)
+
+
+def _inside_groups(
+    pool: Pool,
+    request: Select,
+    groups: dict[str, Indices],
+    anchors: Indices,
+    counts: dict[str, int],
+    *,
+    inside: str,
+) -> _Picks:
+    """Choose in each group by itself, but away from every anchor, whatever group that is of."""
+    # As rows of each group, they would be measured against each other in every group.
+    away = pool.rows.subset(anchors) if anchors.size else None
+    parts: dict[str, _Picks] = {}
+    for name, members in groups.items():
+        k = counts[name]
+        if not k:
+            continue
+        if inside == "k_center":
+            parts[name] = _walked(pool.rows, members, k, request.seed, away=away)
+        elif inside == "balanced":
+            parts[name] = _balanced(pool, request, members, anchors, k)
+        elif inside == "similar":
+            parts[name] = _similar(pool, request, members, k)
+        else:
+            parts[name] = _random(members, k, request.seed)
+    facts: dict[str, object] = {
+        "groups": {n: {"images": g.size, "chosen": counts[n]} for n, g in groups.items()},
+        # Every image of these was taken; what they could not give came from the others.
+        "exhausted": [n for n, g in groups.items() if counts[n] == g.size],
+    }
+    return _interleaved(parts, facts)
+
+
+def _interleaved(parts: dict[str, _Picks], facts: dict[str, object]) -> _Picks:
+    """In turn from each group, in step with its share, so that every prefix is balanced too."""
+    order = sorted(
+        ((position + 0.5) / part.indices.size, name, position)
+        for name, part in parts.items()
+        for position in range(part.indices.size)
+    )
+    indices = np.array([parts[name].indices[at] for _, name, at in order], dtype=np.intp)
+    return _Picks(indices, [f"{n}: {parts[n].reasons[at]}" for _, n, at in order], facts=facts)

@@ -1,0 +1,198 @@
+"""Audits a ledger: every invariant of a collection, exactly, at one seq; and repairs what can be.
+
+What can be repaired is a decision: two kept images that are near one another (an approximate index
+missed a neighbor) or a duplicate whose claim does not hold. The objects are decided again by the
+usual rule under the usual lock. Everything else is told and left to a person.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from psycopg.rows import class_row
+
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.ledger.decision_plan import images, near_rule
+from pixsift.adapters.ledger.generation_rows import Position
+from pixsift.adapters.ledger.rejudge import Rejudge, Rejudged
+from pixsift.adapters.ledger.snapshots import snapshot_prefix
+from pixsift.adapters.postgres.database import Connection, Database
+from pixsift.core.audit import (
+    DuplicateClaim,
+    Finding,
+    check_dense,
+    check_duplicates,
+    check_kept_pairs,
+)
+from pixsift.core.collection import Collection
+from pixsift.core.dedup import Image, NearRule
+from pixsift.sql import statements
+
+_SQL = statements("audit")
+_CLAIMS_PER_PAGE = 4096
+_ROUNDS = 3
+"""A repair can move duplicates; what they ran into is repaired in the next round."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Audit:
+    """What an audit looked at and found."""
+
+    collection: str
+    seq: int
+    generation: int
+    kept: int = 0
+    duplicates: int = 0
+    pairs_compared: int = 0
+    undecided: int = 0
+    """Objects whose decision was taken back and that are in the queue again."""
+    findings: list[Finding] = field(default_factory=list)
+    repaired: list[Rejudged] = field(default_factory=list)
+
+    @property
+    def miss_rate(self) -> float:
+        """Share of kept images that should have been duplicates: what an approximate search
+        missed."""
+        missed = len({f.objects[-1] for f in self.findings if f.invariant == "INV2"})
+        return missed / self.kept if self.kept else 0.0
+
+
+class Auditor:
+    """Audits the collections of one ledger."""
+
+    def __init__(self, database: Database, *, rejudge: Rejudge | None = None) -> None:
+        self._database = database
+        self._rejudge = rejudge or Rejudge(database)
+
+    def audit(
+        self,
+        collection: Collection,
+        *,
+        sample: int | None = None,
+        progress: Progress = lambda what: None,
+    ) -> Audit:
+        """Check everything but what lies in buckets.
+
+        sample: compare only so many kept images, drawn by seq, with all others; None: all pairs.
+        """
+        with self._database.connection() as connection:
+            at = self._at(connection, collection)
+            names = _names(collection, at)
+            report = Audit(collection.name, at.seq, at.generation)
+            rule = near_rule(at.epsilon, at.second_look)
+            progress("outcomes")
+            report.findings += self._told(connection, "INV1", "unmatched_kept", names)
+            for (object_id,) in connection.execute(_SQL["several_outcomes"], names).fetchall():
+                text = f"object {object_id} has several outcomes"
+                report.findings.append(Finding("INV1", text, (object_id,)))
+            report.undecided = self._count(connection, "undecided", names)
+            used = [seq for (seq,) in connection.execute(_SQL["seqs_used"], names).fetchall()]
+            report.findings += check_dense(used, at.seq)
+            report.findings += self._told(connection, "INV6", "strangers", names)
+            report.findings += self._told(connection, "INV9", "traces_of_erased", names)
+            if lost := self._count(connection, "vectors_of_nobody", names):
+                report.findings.append(Finding("INV9", f"{lost} vectors belong to no object"))
+            progress("kept images")
+            kept = images(connection.cursor(binary=True).execute(_SQL["kept_images"], names))
+            report.kept = len(kept)
+            progress("duplicates")
+            self._check_claims(connection, names, kept, rule, report)
+        progress("pairs of kept images")
+        self._check_pairs(list(kept.values()), rule, sample, report)
+        return report
+
+    def repair(self, collection: Collection, report: Audit) -> Audit:
+        """Decide what INV2 and INV3 complain of again; returns a fresh audit."""
+        repaired: list[Rejudged] = []
+        for _ in range(_ROUNDS):
+            wrong = {f.objects[-1] for f in report.findings if f.invariant in ("INV2", "INV3")}
+            if not wrong:
+                break
+            changed = self._rejudge.again(collection, sorted(wrong), why="audit")
+            repaired += changed
+            report = self.audit(collection)
+            if not changed:
+                break
+        report.repaired = repaired
+        return report
+
+    def check_snapshots(
+        self, collection: Collection, objects: S3Objects, curated_bucket: str
+    ) -> Iterator[Finding]:
+        """INV7: what published snapshots list lies in the bucket, and what is redacted does not."""
+        with self._database.connection() as connection:
+            names = {"collection_id": collection.collection_id}
+            rows = connection.execute(_SQL["published_items"], names).fetchall()
+        for snapshot_id, name, mode, key, state, object_id in rows:
+            if mode == "reference":
+                continue
+            there = objects.head(curated_bucket, snapshot_prefix(name, snapshot_id) + key)
+            if (there is None) != (state == "redacted"):
+                wrong = "is missing from" if there is None else "was redacted, but lies in"
+                yield Finding("INV7", f"{key} {wrong} snapshot {snapshot_id}", (object_id,))
+
+    def _check_claims(
+        self, connection: Connection, names: dict[str, Any], kept: dict[int, Image],
+        rule: NearRule, report: Audit,
+    ) -> None:  # fmt: skip
+        after = 0
+        while True:
+            page = {**names, "after": after, "limit": _CLAIMS_PER_PAGE}
+            cursor = connection.cursor(binary=True).execute(_SQL["duplicate_claims"], page)
+            rows = cursor.fetchall()
+            if not rows:
+                return
+            after = rows[-1][0]
+            report.duplicates += len(rows)
+            report.findings += check_duplicates([_claim(row, kept) for row in rows], rule)
+
+    def _check_pairs(
+        self, kept: Sequence[Image], rule: NearRule, sample: int | None, report: Audit
+    ) -> None:
+        drawn = None
+        if sample is not None and sample < len(kept):
+            drawn = np.random.default_rng(report.seq).choice(len(kept), sample, replace=False)
+        report.findings += check_kept_pairs(kept, rule, only=drawn)
+        report.pairs_compared = len(kept) * (len(kept) - 1) // 2
+        if drawn is not None:
+            report.pairs_compared = len(drawn) * (len(kept) - 1)
+
+    def _at(self, connection: Connection, collection: Collection) -> Position:
+        with connection.cursor(row_factory=class_row(Position)) as cursor:
+            names = {"collection_id": collection.collection_id}
+            row = cursor.execute(_SQL["audited"], names).fetchone()
+        assert row is not None  # noqa: S101 - collections are never deleted
+        return row
+
+    def _told(
+        self, connection: Connection, invariant: str, name: str, names: dict[str, Any]
+    ) -> list[Finding]:
+        return [
+            Finding(invariant, f"object {object_id} {wrong}", (object_id,))
+            for object_id, wrong in connection.execute(_SQL[name], names).fetchall()
+        ]
+
+    def _count(self, connection: Connection, name: str, names: dict[str, Any]) -> int:
+        row = connection.execute(_SQL[name], names).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _names(collection: Collection, at: Position) -> dict[str, Any]:
+    return {
+        "collection_id": collection.collection_id, "generation": at.generation, "seq": at.seq,
+        "space_id": at.space_id, "dimension": at.dimension,
+    }  # fmt: skip
+
+
+def _claim(row: Sequence[Any], kept: dict[int, Image]) -> DuplicateClaim:
+    object_id, representative, reason, distance, content, pixels, embedding, look = row
+    image = None
+    if embedding is not None and content is not None:
+        image = Image(object_id, bytes(content), bytes(pixels), embedding, bytes(look))
+    other = kept.get(representative)
+    return DuplicateClaim(
+        object_id, representative, reason, distance, other is not None, image, other
+    )

@@ -1,0 +1,134 @@
+"""Sends what a bucket and the ledger disagree about through the ingest queue.
+
+The one consumer with its one code path decides; nothing is decided here, and sending something
+twice changes nothing. Both sides are read in the order of keys, a page at a time, so memory does
+not grow with the bucket.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from psycopg.rows import class_row, dict_row
+
+from pixsift.adapters.aws.s3 import ListedObject, S3Objects
+from pixsift.adapters.postgres.database import Database
+from pixsift.core.identity import ListedVersion, ObjectVersion
+from pixsift.core.reconcile import Comparison, Differences, KnownVersion, backfill_object
+from pixsift.messages import Backfill, BackfillObject
+from pixsift.sql import statements
+
+_SQL = statements("reconcile")
+KEYS_PER_MESSAGE = 100
+"""A message's objects finish together: few enough for its deadline, enough to be cheap."""
+_LINES_PER_PAGE = 1000
+
+Send = Callable[[Iterable[str]], int]
+Progress = Callable[[Differences], None]
+
+
+class Reconciler:
+    """Compares buckets with one ledger."""
+
+    def __init__(self, database: Database, objects: S3Objects, send: Send | None) -> None:
+        """send: puts message bodies on the ingest queue; None: only count."""
+        self._database = database
+        self._objects = objects
+        self._send = send
+
+    def run(
+        self,
+        comparison: Comparison,
+        prefix: str = "",
+        *,
+        after: str = "",
+        progress: Progress = lambda found: None,
+    ) -> Differences:
+        """Compare everything below a prefix, of the keys behind ``after``.
+
+        ``comparison.found`` is complete up to its ``last_key`` whenever this is interrupted.
+        """
+        found = comparison.found
+        found.last_key = after
+        waiting: list[BackfillObject] = []
+        for page in _pages(self._objects.iter_versions(comparison.bucket, prefix, after=after)):
+            last = page[-1].key
+            known = self._known(comparison, prefix, after=after, to=last)
+            waiting = [*waiting, *comparison.page(_by_key(page), known)]
+            waiting = self._flush(comparison, waiting, everything=False)
+            after = last
+            if not waiting:  # what waits for more would be lost by an interruption
+                found.last_key = after
+            progress(found)
+        if comparison.removals:  # keys that sort behind the last one listed
+            waiting += comparison.page({}, self._known(comparison, prefix, after=after, to=None))
+        self._flush(comparison, waiting, everything=True)
+        found.last_key = after
+        progress(found)
+        return found
+
+    def failed(self) -> list[dict[str, Any]]:
+        """Versions whose outcome is ``failed``, with the reason."""
+        with self._database.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            return cursor.execute(_SQL["failed_versions"]).fetchall()
+
+    def anomalies(self, limit: int) -> list[dict[str, Any]]:
+        """The newest messages that were no object events."""
+        with self._database.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            return cursor.execute(_SQL["recent_anomalies"], {"limit": limit}).fetchall()
+
+    def _known(
+        self, comparison: Comparison, prefix: str, *, after: str, to: str | None
+    ) -> list[KnownVersion]:
+        names = {
+            "collection_ids": [c.collection_id for c in comparison.collections],
+            "bucket": comparison.bucket, "prefix": prefix, "after": after, "to": to,
+        }  # fmt: skip
+        with self._database.connection() as connection:
+            cursor = connection.cursor(row_factory=class_row(KnownVersion))
+            return cursor.execute(_SQL["known_in_range"], names).fetchall()
+
+    def _flush(
+        self, comparison: Comparison, waiting: list[BackfillObject], *, everything: bool
+    ) -> list[BackfillObject]:
+        """Send full messages; returns what waits for more."""
+        whole = len(waiting) if everything else len(waiting) // KEYS_PER_MESSAGE * KEYS_PER_MESSAGE
+        if whole and self._send is not None:
+            bodies = _bodies(comparison.bucket, waiting[:whole])
+            comparison.found.messages += self._send(bodies)
+        return waiting[whole:]
+
+
+def backfill_bodies(versions: Sequence[ObjectVersion]) -> Iterator[str]:
+    """Messages that let the consumer judge these versions (again)."""
+    ordered = sorted(versions, key=lambda version: version.bucket)
+    for bucket, group in groupby(ordered, key=lambda version: version.bucket):
+        yield from _bodies(bucket, [backfill_object(version) for version in group])
+
+
+def _bodies(bucket: str, objects: Sequence[BackfillObject]) -> Iterator[str]:
+    for start in range(0, len(objects), KEYS_PER_MESSAGE):
+        part = list(objects[start : start + KEYS_PER_MESSAGE])
+        yield Backfill(bucket=bucket, objects=part).model_dump_json(by_alias=True)
+
+
+def _pages(lines: Iterable[ListedObject]) -> Iterator[list[ListedObject]]:
+    """Pages of about a thousand lines that end where a key ends."""
+    page: list[ListedObject] = []
+    for line in lines:
+        if len(page) >= _LINES_PER_PAGE and line.key != page[-1].key:
+            yield page
+            page = []
+        page.append(line)
+    if page:
+        yield page
+
+
+def _by_key(page: Sequence[ListedObject]) -> dict[str, list[ListedVersion]]:
+    """Newest first; emulators list markers after versions, but agree about the latest."""
+    return {
+        key: [line.version for line in sorted(lines, key=lambda line: not line.is_latest)]
+        for key, lines in groupby(page, key=lambda line: line.key)
+    }
