@@ -56,7 +56,8 @@ def warn_if_unconfined(logger: Logger) -> None:
     """Whoever reads the log should know that one of the decoder's locks is missing here."""
     if not seccomp_available():
         logger.warning(
-            "no libseccomp: the decoder's processes may make any system call; see docs/decoding.md"
+            "libseccomp is missing: the decoder's processes may make any system call "
+            "(pixsift doctor lists the locks that hold; see docs/decoding.md)"
         )
 
 

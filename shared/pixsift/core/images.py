@@ -1,12 +1,29 @@
 """What the decoder hands on: pixels and the facts about them, as plain values."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) uint8, sRGB, upright."""
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""What can be decoded at all; a deployment may allow less."""
+
+FLAGS: Final = frozenset(
+    {"alpha", "decoder_warning", "exif_ignored", "first_frame", "icc_applied", "icc_ignored",
+     "padded"}
+)  # fmt: skip
+"""Things worth knowing of a sound file. A decoder's process can report no others."""
+
+REASONS: Final = frozenset(
+    {"corrupt", "decoder_crash", "decoder_memory", "decoder_timeout", "empty", "not_an_image",
+     "odd_aspect", "side_too_long", "too_many_bytes", "too_many_pixels", "truncated",
+     "unsupported_format", "unsupported_mode", "unsupported_variant"}
+)  # fmt: skip
+"""Why there are no pixels. A decoder's process can report no others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

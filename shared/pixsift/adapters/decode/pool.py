@@ -1,36 +1,39 @@
 """Untrusted bytes to pixels, in processes that hold nothing worth stealing.
 
-``DecoderPool`` starts one host process (``decode_host``) with an empty environment; the host runs
-the children (``decode_child``), which decode by one recipe (``decode_recipe``). A crash, hang or
-balloon costs its own image only: after two tries it is an outcome. When the host itself is lost,
-or does not answer in time, it is started again and the images are asked once more; a second loss
-says that the decoder is down.
+``DecoderPool`` keeps a few children (``child``), each locked in and each with pipes of its own: a
+child sees the images that were given to it, and no others. Results cross in a format that cannot
+carry code (``wire``) and every field is checked. A crash, hang or balloon costs its own image only:
+the image in hand is tried once more, alone, in a new child, and what fails again is an outcome. A
+machine on which no child lives long enough to lock itself in has no decoder: that is an outage.
 """
 
 import base64
-import subprocess
-import sys
+import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import count
-from typing import IO, Self
+from typing import Final, Self
 
 from pixsift.adapters.decode import wire
-from pixsift.adapters.decode.child import Decode, forbid_inspection, seccomp_available
-from pixsift.adapters.decode.host import HostConfig, widen_pipe, write_config
+from pixsift.adapters.decode.child import ChildConfig, Decode
+from pixsift.adapters.decode.process import Child, ChildLostError
 from pixsift.adapters.decode.recipe import DecodeLimits, decode_image, recipe_id
+from pixsift.adapters.decode.sandbox import forbid_inspection, landlock_version, seccomp_available
 from pixsift.core.images import DecodeFailure, DecodeResult
 from pixsift.errors import DependencyDownError, TransientError
 
-__all__ = ["DecodeLimits", "DecoderPool", "forbid_inspection", "recipe_id", "seccomp_available"]
+__all__ = [
+    "DecodeLimits", "DecoderPool", "forbid_inspection", "landlock_version", "recipe_id",
+    "seccomp_available",
+]  # fmt: skip
 
-_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""All that the decoder's processes ever see: constants, nothing of ours."""
-_START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
-_TINY_PNG = base64.b64decode(
+MAX_CHUNK_IMAGES: Final = 8
+MAX_CHUNK_BYTES: Final = 4 * 2**20
+_CHUNKS_PER_CHILD: Final = 5_000
+"""Chunks after which a child is replaced, should a decoder leak."""
+_TINY_PNG: Final = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 """One black pixel."""
@@ -48,12 +51,12 @@ class DecoderPool:
         decoder: Decode = decode_image,
     ) -> None:
         """decoder: an importable function; tests pass ones that crash."""
-        self._config = HostConfig(
-            input_side, workers, f"{decoder.__module__}:{decoder.__qualname__}", limits
-        )
+        name = f"{decoder.__module__}:{decoder.__qualname__}"
+        self._config = ChildConfig(input_side, name, limits)
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._keepers = [_Keeper(self._config, self._tasks, number) for number in range(workers)]
         self._lock = threading.Lock()
-        self._host: _Host | None = None
-        self._closed = False
+        self._started = self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -67,14 +70,12 @@ class DecoderPool:
         Raises DependencyDownError when the decoder's processes cannot be kept alive, and
         TransientError after ``close``.
         """
-        if not blobs:
-            return []
-        for _ in range(2):
-            host = self._running_host()
-            payloads = host.ask(blobs, self._patience(len(blobs)))
-            if payloads is not None:
-                return [self._unpack(payload) for payload in payloads]
-        raise DependencyDownError("the decoder's host process was lost twice")
+        chunks = chunk(blobs, len(self._keepers))
+        tasks = [self._schedule([blobs[index] for index in members]) for members in chunks]
+        results: dict[int, DecodeResult] = {}
+        for members, task in zip(chunks, tasks, strict=True):
+            results.update(zip(members, task.done.result(), strict=True))
+        return [results[index] for index in range(len(blobs))]
 
     def ping(self) -> None:
         """Decode one pixel. Raises DependencyDownError unless a child lives to answer."""
@@ -82,28 +83,150 @@ class DecoderPool:
         if isinstance(result, DecodeFailure) and result.reason.startswith("decoder_"):
             raise DependencyDownError(f"the decoder: {result.reason}: {result.detail}")
 
-    def close(self) -> None:
-        """Stop all processes; waits for them."""
-        with self._lock:
-            self._closed = True
-            host, self._host = self._host, None
-        if host is not None:
-            host.stop()
+    def locks(self) -> tuple[str, ...]:
+        """The locks that hold on this machine: ``memory limit``, ``landlock``, ``seccomp``."""
+        self.ping()
+        return next(keeper.locks for keeper in self._keepers if keeper.locks is not None)
 
-    def _running_host(self) -> "_Host":
+    def close(self) -> None:
+        """Stop all processes; waits for them. Who still waits for results gets TransientError."""
         with self._lock:
             if self._closed:
-                raise TransientError("the decoder is closed")
-            if self._host is None or not self._host.alive:
-                if self._host is not None:
-                    self._host.stop()
-                self._host = _Host(self._config)
-            return self._host
+                return
+            self._closed = True
+            started = self._started
+        for keeper in self._keepers:
+            keeper.stop()
+        if started:
+            for _ in self._keepers:
+                self._tasks.put(None)
+            for keeper in self._keepers:
+                keeper.join()
+        with suppress(queue.Empty):
+            while True:
+                task = self._tasks.get_nowait()
+                if task is not None:
+                    task.done.set_exception(_closed())
 
-    def _patience(self, images: int) -> float:
-        """Seconds within which even a request of nothing but hangs is answered."""
-        limits = self._config.limits
-        return _START_SECONDS + 2 * (limits.wall_seconds + 6) * max(1, images)
+    def _schedule(self, blobs: list[bytes]) -> "_Task":
+        task = _Task(blobs)
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            if not self._started:
+                for keeper in self._keepers:
+                    keeper.start()
+                self._started = True
+            self._tasks.put(task)
+        return task
+
+
+class _Task:
+    """A chunk of images and the promise of their results."""
+
+    def __init__(self, blobs: list[bytes]) -> None:
+        self.blobs = blobs
+        self.done: Future[list[DecodeResult]] = Future()
+
+
+class _Keeper:
+    """A thread that keeps one child alive and feeds it chunks."""
+
+    def __init__(
+        self, config: ChildConfig, tasks: "queue.SimpleQueue[_Task | None]", number: int
+    ) -> None:
+        self._config = config
+        self._tasks = tasks
+        self._child: Child | None = None
+        self._chunks = 0
+        self._numbers = count(wire.READY + 1)
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=f"decoder-{number}", daemon=True)
+        self.locks: tuple[str, ...] | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the child at once; the thread ends with its next task."""
+        with self._lock:
+            self._stopped = True
+            child = self._child
+        if child is not None:
+            child.kill()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                task.done.set_result(self._decode(task.blobs))
+            except BaseException as error:  # whoever waits must learn of it; the thread lives on
+                task.done.set_exception(_closed() if self._stopped else error)
+        if self._child is not None:
+            self._child.close()
+
+    def _decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
+        """Results in order. The image that a child dies of is tried once more, alone."""
+        results: list[DecodeResult] = []
+        second_try = False
+        while len(results) < len(blobs):
+            rest = blobs[len(results) :]
+            child = self._living_child()
+            try:
+                for payload in child.decode(next(self._numbers), rest[:1] if second_try else rest):
+                    results.append(self._unpack(payload))
+                    second_try = False
+            except ChildLostError as lost:
+                self._drop()
+                if second_try:
+                    results.append(lost.failure)
+                second_try = not second_try
+        return results
+
+    def _living_child(self) -> Child:
+        """A child to ask; a new one where there is none or it has done enough.
+
+        Raises DependencyDownError when two in a row do not get as far as to lock themselves in.
+        """
+        self._chunks += 1
+        if self._chunks > _CHUNKS_PER_CHILD:
+            self._drop()
+        if self._child is None:
+            try:
+                self._start_child()
+            except ChildLostError:
+                self._start_again()
+        assert self._child is not None  # noqa: S101
+        return self._child
+
+    def _start_again(self) -> None:
+        try:
+            self._start_child()
+        except ChildLostError as lost:
+            detail = lost.failure.detail
+            raise DependencyDownError(f"the decoder's processes do not start: {detail}") from lost
+
+    def _start_child(self) -> None:
+        with self._lock:
+            if self._stopped:
+                raise _closed()
+            self._child = child = Child(self._config)
+        self._chunks = 0
+        try:
+            child.get_ready()
+        except ChildLostError:
+            self._drop()
+            raise
+        self.locks = child.locks
+
+    def _drop(self) -> None:
+        with self._lock:
+            child, self._child = self._child, None
+        if child is not None:
+            child.close()
 
     def _unpack(self, payload: bytes) -> DecodeResult:
         try:
@@ -112,95 +235,20 @@ class DecoderPool:
             return DecodeFailure("decoder_crash", f"unreadable result: {error}")
 
 
-class _Host:
-    """One run of the host process, and the thread that reads its replies."""
-
-    def __init__(self, config: HostConfig) -> None:
-        self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
-            [sys.executable, "-I", "-c", _BOOT, *sys.path],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_ENVIRONMENT, cwd="/",
-            start_new_session=True,
-        )  # fmt: skip
-        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101
-        self._requests: IO[bytes] = self._process.stdin
-        self._replies: IO[bytes] = self._process.stdout
-        widen_pipe(self._requests.fileno())
-        widen_pipe(self._replies.fileno())
-        self._numbers = count(1)
-        self._pending: dict[int, Future[list[bytes] | None]] = {}
-        self._lock = threading.Lock()
-        self._write_lock = threading.Lock()
-        self.alive = True
-        self._send(0, [write_config(config)])
-        self._reader = threading.Thread(target=self._read, name="decoder-replies", daemon=True)
-        self._reader.start()
-
-    def ask(self, blobs: Sequence[bytes], timeout: float) -> list[bytes] | None:
-        """Replies for ``blobs``, or None when the host was lost on the way.
-
-        timeout: seconds until a host that does not read or does not answer counts as lost.
-        """
-        future: Future[list[bytes] | None] = Future()
-        with self._lock:
-            if not self.alive:
-                return None
-            number = next(self._numbers)
-            self._pending[number] = future
-        with self._lost_after(timeout):
-            self._send(number, blobs)
-            payloads = future.result()
-        return payloads if payloads is not None and len(payloads) == len(blobs) else None
-
-    def stop(self) -> None:
-        """End the host and, through it, the children; by force where it does not end itself."""
-        with self._lost_after(_STOP_SECONDS):
-            with suppress(OSError):  # it may have gone already
-                self._requests.close()
-            self._process.wait()
-        self._reader.join(10)
-        self._replies.close()
-
-    @contextmanager
-    def _lost_after(self, seconds: float) -> Iterator[None]:
-        """Kill the host when the block lasts longer: a write to a full pipe knows no timeout."""
-        timer = threading.Timer(seconds, self._lose)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _send(self, number: int, parts: Sequence[bytes]) -> None:
-        with self._write_lock:
-            try:
-                wire.write_frame(self._requests, number, parts)
-            except (OSError, ValueError):
-                self._lose()
-
-    def _read(self) -> None:
-        try:
-            while True:
-                number, payloads = wire.read_frame(self._replies)
-                with self._lock:
-                    future = self._pending.pop(number, None)
-                if future is not None:
-                    future.set_result(payloads)
-        except (EOFError, OSError, ValueError, wire.WireError):
-            self._lose()
-
-    def _lose(self) -> None:
-        """Nobody waits for a host that does not answer."""
-        with self._lock:
-            self.alive = False
-            pending = list(self._pending.values())
-            self._pending.clear()
-        self._process.kill()
-        for future in pending:
-            future.set_result(None)
+def chunk(blobs: Sequence[bytes], workers: int) -> list[list[int]]:
+    """Indices in chunks: few crossings, yet work for every child, and no chunk too heavy."""
+    share = -(-len(blobs) // (2 * workers))
+    most = max(1, min(MAX_CHUNK_IMAGES, share))
+    chunks: list[list[int]] = []
+    weight = 0
+    for index, blob in enumerate(blobs):
+        if not chunks or len(chunks[-1]) >= most or weight + len(blob) > MAX_CHUNK_BYTES:
+            chunks.append([])
+            weight = 0
+        chunks[-1].append(index)
+        weight += len(blob)
+    return chunks
 
 
-_BOOT = (
-    "import sys; sys.path[:] = sys.argv[1:]; sys.argv[1:] = []; "
-    "from pixsift.adapters.decode.host import main; main()"
-)
+def _closed() -> TransientError:
+    return TransientError("the decoder is closed")

@@ -1,46 +1,88 @@
 """What crosses the border between us and the decoder: length-prefixed bytes, never pickles.
 
 The far side may have been taken over by the file it decoded, so everything read from it is
-checked: sizes, counts, names by pattern, numbers finite.
+checked: sizes and counts, numbers finite, and every name against the list of those that exist.
 """
 
 import json
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import IO, Any, Final
 
 import numpy as np
 
-from pixsift.core.images import DecodedImage, DecodeFailure, DecodeResult, ImageFacts
+from pixsift.core.images import (
+    FLAGS,
+    FORMATS,
+    REASONS,
+    DecodedImage,
+    DecodeFailure,
+    DecodeResult,
+    ImageFacts,
+)
+from pixsift.core.quality import METRICS
 
 _HEAD: Final = struct.Struct("<QI")
 _SIZE: Final = struct.Struct("<Q")
-_NAME: Final = re.compile(r"[A-Za-z0-9_;./+-]{1,40}")
+_MODE: Final = re.compile(r"[A-Za-z0-9;]{1,12}")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _MAX_PART: Final = 2**31
+_MAX_REPLY_PART: Final = 2**25
+_MAX_REPLY_PARTS: Final = 64
+READY: Final = 0
+"""Number of the first frame in each direction: the configuration, and the locks that hold."""
 
 
 class WireError(Exception):
     """The other side sent what it never should."""
 
 
-def write_frame(stream: IO[bytes], request: int, parts: Sequence[bytes]) -> None:
-    """Write one request or reply."""
-    stream.write(_HEAD.pack(request, len(parts)))
+def frame(number: int, parts: Sequence[bytes]) -> Iterator[bytes]:
+    """One request or reply as bytes, piece by piece."""
+    yield _HEAD.pack(number, len(parts))
     for part in parts:
-        stream.write(_SIZE.pack(len(part)))
-        stream.write(part)
+        yield _SIZE.pack(len(part))
+        yield part
+
+
+def write_frame(stream: IO[bytes], number: int, parts: Sequence[bytes]) -> None:
+    """Write one request or reply."""
+    stream.writelines(frame(number, parts))
     stream.flush()
 
 
 def read_frame(stream: IO[bytes]) -> tuple[int, list[bytes]]:
-    """Read one frame. Raises EOFError when the other side has gone."""
-    request, count = _HEAD.unpack(_exactly(stream, _HEAD.size))
-    if count > 100_000:
-        raise WireError(f"{count} parts")
-    return request, [_part(stream) for _ in range(count)]
+    """Read one frame of a side that is trusted. Raises EOFError when it has gone."""
+    number, parts = _HEAD.unpack(_exactly(stream, _HEAD.size))
+    return number, [_part(stream) for _ in range(parts)]
+
+
+def parse_frame(data: bytearray) -> tuple[tuple[int, list[bytes]], int] | None:
+    """The frame at the start of ``data`` and its length, or None while it is not whole.
+
+    Raises WireError as soon as what is there cannot become a reply: nobody waits for, or stores,
+    what a child only announces.
+    """
+    if len(data) < _HEAD.size:
+        return None
+    number, parts = _HEAD.unpack_from(data)
+    if parts > _MAX_REPLY_PARTS:
+        raise WireError(f"{parts} parts")
+    found, at = [], _HEAD.size
+    for _ in range(parts):
+        if len(data) - at < _SIZE.size:
+            return None
+        (size,) = _SIZE.unpack_from(data, at)
+        at += _SIZE.size
+        if size > _MAX_REPLY_PART:
+            raise WireError(f"part of {size} bytes")
+        if len(data) - at < size:
+            return None
+        found.append((at, at + size))
+        at += size
+    return (number, [bytes(data[start:end]) for start, end in found]), at
 
 
 def pack_result(result: DecodeResult) -> bytes:
@@ -75,7 +117,7 @@ def _unpack(parts: list[bytes], input_side: int) -> DecodeResult:
     head: dict[str, Any] = json.loads(parts[0])
     if len(parts) == 1:
         detail = re.sub(r"[^\x20-\x7e]", "?", str(head["detail"]))[:300]
-        return DecodeFailure(_name(head["reason"]), detail)
+        return DecodeFailure(_one_of(REASONS, head["reason"]), detail)
     _, sha256, model_input, look, thumbnail = parts
     if len(sha256) != 32 or len(model_input) != input_side * input_side * 3:
         raise WireError("wrong array sizes")
@@ -85,18 +127,25 @@ def _unpack(parts: list[bytes], input_side: int) -> DecodeResult:
     if captured_at is not None and not _TIME.fullmatch(captured_at):
         raise WireError("capture time")
     facts = ImageFacts(
-        format=_name(head["format"]), width=_count(head["width"]), height=_count(head["height"]),
-        mode=_name(head["mode"]), frames=_count(head["frames"]),
-        flags=tuple(_name(flag) for flag in head["flags"][:32]), captured_at=captured_at,
+        format=_one_of(FORMATS, head["format"]),
+        width=_count(head["width"]), height=_count(head["height"]),
+        mode=_mode(head["mode"]), frames=_count(head["frames"]),
+        flags=tuple(_one_of(FLAGS, flag) for flag in head["flags"]), captured_at=captured_at,
     )  # fmt: skip
     pixels = np.frombuffer(model_input, np.uint8).reshape(input_side, input_side, 3)
-    metrics = {_name(key): _number(value) for key, value in head["quality"].items()}
+    metrics = {_one_of(METRICS, key): _number(value) for key, value in head["quality"].items()}
     return DecodedImage(facts, sha256, pixels, metrics, look, thumbnail)
 
 
-def _name(text: Any) -> str:
-    if not isinstance(text, str) or not _NAME.fullmatch(text):
-        raise WireError("not a name")
+def _one_of(names: Collection[str], text: Any) -> str:
+    if not isinstance(text, str) or text not in names:
+        raise WireError("an unknown name")
+    return text
+
+
+def _mode(text: Any) -> str:
+    if not isinstance(text, str) or not _MODE.fullmatch(text):
+        raise WireError("not a mode")
     return text
 
 

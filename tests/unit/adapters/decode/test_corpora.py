@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import os
 import random
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +47,18 @@ def run(real_images: Path) -> Run:
             answers = pool.decode([path.read_bytes() for path in batch])
             names = [str(path.relative_to(real_images)) for path in batch]
             found.update(zip(names, answers, strict=True))
-            assert pool._host is not None
-            peak = max(peak, *(peak_kib(child) for child in children(pool._host._process.pid)))
+            peak = max(peak, *(peak_kib(child) for child in decoders()))
     return Run(found, peak)
 
 
-def children(process: int) -> list[int]:
-    told = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
-    found = [
-        int(line.split()[0]) for line in told if line.rpartition(")")[2].split()[1] == str(process)
-    ]
+def decoders() -> list[int]:
+    """The running children of this process that decode."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            if parent == str(os.getpid()) and b"decode.child" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
     assert found
     return found
 
