@@ -8,7 +8,7 @@ import typer
 from pixsift.adapters.ledger.attributes import attribute_overview, import_attributes
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.sidecar import Form, parse_sidecar
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 from pixsift_cli.common import JsonOption, emit, open_database
 
 _FORMS: dict[str, Form] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -70,11 +70,11 @@ def _read(file: Path) -> str:
     try:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise UserError(f"cannot read {file}: {exc}") from exc
+        raise RequestError(f"cannot read {file}: {exc}") from exc
 
 
 def _form(file: Path) -> Form:
     form = _FORMS.get(file.suffix.lower())
     if form is None:
-        raise UserError(f"{file}: name it .csv, .json or .jsonl, so that its form is clear")
+        raise RequestError(f"{file}: name it .csv, .json or .jsonl, so that its form is clear")
     return form

@@ -39,7 +39,7 @@ from pixsift.core.calibration import (
 )
 from pixsift.core.calibration_chart import chart
 from pixsift.core.second_look import LookRule
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 from pixsift.ports import Embedder, EmbeddingSpace
 from pixsift_cli.common import JsonOption, check_writable, no_nan, write_text
 from pixsift_cli.progress import progress
@@ -117,7 +117,7 @@ def calibrate(
         recolored=recolor_report(measured, rule, result.epsilon),
     )
     if not exceeds_noise(result.epsilon, result.noise or 0.0):
-        raise UserError(
+        raise RequestError(
             f"epsilon {result.epsilon} is not {NOISE_MARGIN:g} times the embedder's own noise "
             f"({result.noise:.2g}): ask for more recall, or use float32"
         )
@@ -154,9 +154,9 @@ def _cameras(paths: Sequence[Path], pattern: str | None) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"--camera-pattern: {error}") from error
+        raise RequestError(f"--camera-pattern: {error}") from error
     if "camera" not in compiled.groupindex:
-        raise UserError("--camera-pattern needs a group: (?P<camera>...)")
+        raise RequestError("--camera-pattern needs a group: (?P<camera>...)")
     matches = [compiled.search(path.as_posix()) for path in paths]
     return [(match["camera"] or "") if match else "" for match in matches]
 
@@ -179,7 +179,7 @@ def _conclude(
     points = curve(pairs, EPSILONS, second_look=True)
     chosen = propose(points, precision=asked.precision, recall=asked.recall)
     if chosen is None:
-        raise UserError(
+        raise RequestError(
             f"no epsilon is sure of precision {asked.precision}: {pairs.positives} positive pairs "
             "may be too few, or the pictures hold copies of each other; ask for less or add images"
         )

@@ -18,7 +18,7 @@ from pixsift.core.collection import ExpiryPolicy
 from pixsift.core.quality import QualityPolicy
 from pixsift.core.second_look import LookRule
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule, compile_key_pattern
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 from pixsift.ports import EmbeddingSpace
 from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
 
@@ -91,7 +91,7 @@ def create(
 ) -> None:
     """Create a collection: one dedup scope over the objects of its sources."""
     if not source:
-        raise UserError("a collection needs a source: --source s3://bucket/prefix")
+        raise RequestError("a collection needs a source: --source s3://bucket/prefix")
     rules = _rules(source, include, exclude)
     threshold = _threshold(model, epsilon, second_look, calibration)
     warn_of_noise(threshold.epsilon, threshold.noise)
@@ -133,7 +133,7 @@ def change(
 ) -> None:
     """Change what later arrivals are judged by; epsilon changes by 'pixsift redecide'."""
     if (include or exclude) and not source:
-        raise UserError("--include and --exclude belong to a --source: name it as well")
+        raise RequestError("--include and --exclude belong to a --source: name it as well")
     with open_database() as database:
         ledger = Ledger(database)
         Overview(database).change(
@@ -210,9 +210,11 @@ def _read_calibration(path: Path, space: EmbeddingSpace) -> Calibration:
     try:
         found = Calibration.from_json(_json(str(path), "--calibration"))
     except ValueError as error:
-        raise UserError(f"--calibration {path}: {error}; is it of 'pixsift calibrate'?") from error
+        raise RequestError(
+            f"--calibration {path}: {error}; is it of 'pixsift calibrate'?"
+        ) from error
     if (found.weights_sha256, found.recipe_id) != (space.weights_sha256, space.recipe_id):
-        raise UserError(
+        raise RequestError(
             f"--calibration {path} was measured with other weights or another recipe "
             f"({found.model}, {found.recipe_id}): run 'pixsift calibrate' with this model"
         )
@@ -225,7 +227,7 @@ def _threshold(
     threshold = _calibrated(model, calibration)
     if epsilon is not None:
         if not 0 <= epsilon <= 2:
-            raise UserError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
+            raise RequestError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
         threshold.epsilon = epsilon
     if second_look == "off":
         threshold.second_look = None
@@ -234,7 +236,7 @@ def _threshold(
         try:
             threshold.second_look = dict(LookRule.from_json(rule).to_json())
         except ValueError as error:
-            raise UserError(f"--second-look: {error}") from error
+            raise RequestError(f"--second-look: {error}") from error
     if not vouches_for(threshold.calibration, threshold.epsilon, threshold.second_look):
         threshold.calibration = None
     return threshold
@@ -254,7 +256,7 @@ def _pattern(text: str | None) -> str | None:
     try:
         compile_key_pattern(text)
     except ValueError as error:
-        raise UserError(f"--key-pattern {text!r} {error}") from error
+        raise RequestError(f"--key-pattern {text!r} {error}") from error
     return text or None
 
 
@@ -265,7 +267,7 @@ def _quality(text: str | None) -> dict[str, Any] | None:
     try:
         QualityPolicy.from_json(policy)
     except ValueError as error:
-        raise UserError(f"--quality-policy: {error}") from error
+        raise RequestError(f"--quality-policy: {error}") from error
     return policy
 
 
@@ -274,7 +276,7 @@ def _expiry(text: str | None) -> ExpiryPolicy:
         case "remember" | "redecide":
             return text
         case _:
-            raise UserError(f"--expiry {text!r}: use 'remember' or 'redecide'")
+            raise RequestError(f"--expiry {text!r}: use 'remember' or 'redecide'")
 
 
 def _json(text: str, option: str) -> dict[str, Any]:
@@ -282,11 +284,11 @@ def _json(text: str, option: str) -> dict[str, Any]:
     try:
         value = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
+        raise RequestError(
             f"{option} {text[:200]!r} is neither JSON nor a file of it: {error}"
         ) from error
     if not isinstance(value, dict):
-        raise UserError(f"{option}: expected a JSON object, not {type(value).__name__}")
+        raise RequestError(f"{option}: expected a JSON object, not {type(value).__name__}")
     return value
 
 

@@ -12,7 +12,7 @@ import typer
 from pixsift.adapters.postgres.database import Database
 from pixsift.config import DatabaseSettings
 from pixsift.core.identity import S3Uri
-from pixsift.errors import UserError
+from pixsift.errors import Remedy, RequestError, SettingError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -26,7 +26,7 @@ def database_url() -> str:
     """The ledger's URL from the settings. Raises UserError when there is none."""
     url = DatabaseSettings().database_url.get_secret_value()
     if not url:
-        raise UserError("no ledger: set PIXSIFT_DATABASE_URL, or start the local loop: pixsift up")
+        raise SettingError("no ledger is set", code="no_ledger", remedy=Remedy("set_database_url"))
     return url
 
 
@@ -41,9 +41,9 @@ def s3_uri(text: str) -> S3Uri:
         text.encode()
         return S3Uri.parse(text)
     except UnicodeEncodeError as error:
-        raise UserError(f"{text!r} is no S3 URI: keys are UTF-8") from error
+        raise RequestError(f"{text!r} is no S3 URI: keys are UTF-8") from error
     except ValueError as error:
-        raise UserError(f"{text!r} {error}") from error
+        raise RequestError(f"{text!r} {error}") from error
 
 
 def no_nan(value: float) -> float:
@@ -60,7 +60,7 @@ def check_writable(*paths: Path | None) -> None:
             continue
         there = path if path.exists() else path.absolute().parent
         if path.is_dir() or not os.access(there, os.W_OK):
-            raise UserError(
+            raise RequestError(
                 f"cannot write {str(path)!r}: name a file in a folder that exists and is yours"
             )
 
@@ -70,7 +70,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, "utf-8", "backslashreplace")
     except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror}") from error
+        raise RequestError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def printable(text: str) -> str:

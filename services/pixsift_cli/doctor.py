@@ -15,6 +15,7 @@ from pixsift.adapters.models.load import STUB, check_model
 from pixsift.adapters.postgres.migrate import pending, server_versions
 from pixsift.config import BucketSettings, DatabaseSettings, ModelSettings, QueueSettings
 from pixsift.errors import PixsiftError
+from pixsift.remedies import in_words
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.local.loop import localstack_venv, read_record
 from pixsift_cli.local.state_folder import state_folder
@@ -74,8 +75,8 @@ def _model() -> Finding:
     try:
         check_model(name, revision=settings.model_revision)
     except PixsiftError as error:
-        return Finding("model", "wrong", str(error),
-                       "PIXSIFT_MODEL names the model; docs/models.md tells which")  # fmt: skip
+        return Finding("model", "wrong", str(error), _helps(error)
+                       or "PIXSIFT_MODEL names the model; docs/models.md tells which")  # fmt: skip
     return Finding("model", "ok", name)
 
 
@@ -141,7 +142,8 @@ def _database() -> Iterable[Finding]:
         postgres, pgvector = server_versions(url)
         waiting = pending(url)
     except PixsiftError as error:
-        yield Finding("ledger", "wrong", str(error), "check PIXSIFT_DATABASE_URL and the server")
+        helps = _helps(error) or "check PIXSIFT_DATABASE_URL and the server"
+        yield Finding("ledger", "wrong", str(error), helps)
         return
     yield Finding("ledger", "ok", f"PostgreSQL {postgres}, pgvector {pgvector}")
     if waiting:
@@ -174,6 +176,10 @@ def _ask(label: str, name: str, setting: str, question: Callable[[str], str]) ->
             "AWS_DEFAULT_REGION and the credentials"
         )
         return Finding(label, "wrong", str(error), remedy)
+
+
+def _helps(error: PixsiftError) -> str:
+    return in_words(error.remedy) if error.remedy else ""
 
 
 def _depth(name: str) -> str:

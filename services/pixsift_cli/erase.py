@@ -11,7 +11,7 @@ from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.config import BucketSettings
 from pixsift.core.identity import ObjectVersion
-from pixsift.errors import UserError
+from pixsift.errors import NotFoundError, RequestError
 from pixsift.operations.erase import Erased, Erasure
 from pixsift.operations.redact import Redactor
 from pixsift_cli.common import JsonOption, emit, open_database, printable, s3_uri
@@ -54,7 +54,7 @@ def erase(
         )  # fmt: skip
         found = erasure.find(wanted.bucket, wanted.key, wanted.version_id, copies=not only_this)
         if not found:
-            raise UserError(f"the ledger knows no object {uri}: nothing to erase")
+            raise NotFoundError(f"the ledger knows no object {uri}: nothing to erase")
         if not yes:
             _ask(found, source)
         done = erasure.erase(found, reason=reason, block_content=not only_this, source=source)
@@ -67,7 +67,7 @@ def _ask(found: Sequence[dict[str, Any]], source: bool) -> None:
         typer.echo(printable(uri), err=True)
     where = "the ledger, snapshots and the source bucket" if source else "the ledger and snapshots"
     if not typer.confirm(f"Erase these {len(found)} versions from {where} for good?", err=True):
-        raise UserError("nothing was erased")
+        raise RequestError("Cancelled: nothing was erased", code="cancelled")
 
 
 def _text(done: Erased, source: bool) -> str:

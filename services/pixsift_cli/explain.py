@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pixsift.adapters.ledger.story import StoryTeller
-from pixsift.errors import UserError
+from pixsift.errors import NotFoundError
 from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
 
 _WORDS = {
@@ -39,7 +39,7 @@ def explain(
         if not stories:
             similar = teller.similar_keys(wanted.bucket, wanted.key)
             hint = f"; known keys like it: {', '.join(similar)}" if similar else ""
-            raise UserError(
+            raise NotFoundError(
                 f"the ledger knows no object {uri}: it has not arrived yet, or no collection "
                 f"judges it (pixsift collection list){hint}"
             )

@@ -15,7 +15,7 @@ from pixsift.adapters.ledger.generations import Progress as Report
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.config import QueueSettings
-from pixsift.errors import UserError
+from pixsift.errors import NotFoundError, RequestError
 from pixsift.operations.reconcile import backfill_bodies
 from pixsift_cli.collection import warn_of_noise
 from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
@@ -99,7 +99,7 @@ def _undo_one(name: str, text: str, as_json: bool) -> None:
         collection = Ledger(database).collection(name)
         found = rejudge.find(wanted.bucket, wanted.key, wanted.version_id)
         if not found:
-            raise UserError(f"the ledger knows no object {text} that is not erased")
+            raise NotFoundError(f"the ledger knows no object {text} that is not erased")
         ids = [known.object_id for known in found]
         queue = SqsQueue(QueueSettings().ingest_queue)
         queue.depth()  # it must answer before a decision is taken back
@@ -151,7 +151,7 @@ def _progress() -> Iterator[Report]:
 
 def _check(epsilon: float) -> None:
     if not 0 <= epsilon <= 2:
-        raise UserError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
+        raise RequestError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
 
 
 def _whatif_text(told: WhatIf) -> str:

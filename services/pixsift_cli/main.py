@@ -9,7 +9,8 @@ from importlib import import_module
 
 import typer
 
-from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift.errors import DependencyDownError, PixsiftError, RequestError, UserError
+from pixsift.remedies import one_line
 from pixsift_cli.common import printable
 from pixsift_cli.local.loop import use_running_loop
 
@@ -61,11 +62,11 @@ def main() -> None:
     except PixsiftError as error:
         _fail(error, 1)
     except UnicodeEncodeError as error:  # of an argument: the ledger holds none
-        _fail(UserError(f"{error.object[:200]!r} is not {error.encoding}"), 2)
+        _fail(RequestError(f"{error.object[:200]!r} is not {error.encoding}"), 2)
 
 
 def _fail(error: PixsiftError, status: int) -> None:
-    typer.echo(f"pixsift: {printable(str(error))}", err=True)
+    typer.echo(f"pixsift: {printable(one_line(error))}", err=True)
     sys.exit(status)
 
 

@@ -16,7 +16,7 @@ from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.config import QueueSettings
 from pixsift.core.collection import Collection
 from pixsift.core.reconcile import Comparison, Differences
-from pixsift.errors import UserError
+from pixsift.errors import NotFoundError, Remedy
 from pixsift.operations.reconcile import Progress, Reconciler, Send
 from pixsift_cli.common import JsonOption, emit, no_nan, open_database, printable, s3_uri
 
@@ -88,9 +88,10 @@ def backfill(
     with open_database() as database:
         collections = _collections(Ledger(database), collection)
         if not any(_overlaps(c, wanted.bucket, wanted.key) for c in collections):
-            raise UserError(
-                f"no collection judges {uri}: pixsift collection create NAME --source {uri}"
-            )
+            raise NotFoundError(
+                f"no collection judges {uri}",
+                code="no_collection", remedy=Remedy("create_collection", {"source": uri}),
+            )  # fmt: skip
         comparison = Comparison(collections, wanted.bucket, removals=False)
         reconciler = Reconciler(database, S3Objects(), _sender(dry_run))
         try:
@@ -106,7 +107,10 @@ def backfill(
 def _collections(ledger: Ledger, name: str | None) -> list[Collection]:
     found = [ledger.collection(name)] if name else ledger.collections()
     if not found:
-        raise UserError("no collections yet: pixsift collection create NAME --source s3://bucket/")
+        raise NotFoundError(
+            "no collections yet",
+            code="no_collection", remedy=Remedy("create_collection", {"source": "s3://bucket/"}),
+        )  # fmt: skip
     return found
 
 

@@ -20,7 +20,7 @@ from pixsift.config import ModelSettings
 from pixsift.core.choosing.similar import most_similar
 from pixsift.core.collection import Collection
 from pixsift.core.images import DecodedImage, DecodeFailure
-from pixsift.errors import UserError
+from pixsift.errors import RequestError, SettingError
 from pixsift.messages import Where
 from pixsift.ports import Embedder
 from pixsift_cli.common import JsonOption, emit, open_database
@@ -104,7 +104,7 @@ def embed_files(
             failures |= {str(decoded[i][0]): reason for i, reason in result.failures.items()}
     if not embedded:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in list(failures.items())[:3])
-        raise UserError(f"none of {len(files)} files is an image pixsift can read: {reasons}")
+        raise RequestError(f"none of {len(files)} files is an image pixsift can read: {reasons}")
     return np.concatenate(parts), embedded, failures
 
 
@@ -149,13 +149,15 @@ def _files(images: Sequence[Path] | None, folder: Path | None) -> list[Path]:
     files = list(images or [])
     if folder is not None:
         if not folder.is_dir():
-            raise UserError(f"--folder {folder}: no such folder")
+            raise RequestError(f"--folder {folder}: no such folder")
         files += sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         if not path.is_file():
-            raise UserError(f"--image {path}: no such file")
+            raise RequestError(f"--image {path}: no such file")
     if not files:
-        raise UserError("nothing to search for: give --image FILE or --folder DIR with files in it")
+        raise RequestError(
+            "nothing to search for: give --image FILE or --folder DIR with files in it"
+        )
     return files
 
 
@@ -165,7 +167,7 @@ def _collection(ledger: Ledger, name: str | None) -> Collection:
     every = ledger.collections()
     if len(every) != 1:
         names = ", ".join(found.name for found in every) or "none"
-        raise UserError(f"which collection? There are: {names} (--collection)")
+        raise RequestError(f"which collection? There are: {names} (--collection)")
     return every[0]
 
 
@@ -178,7 +180,7 @@ def _embedder(collection: Collection) -> Embedder:
         max_batch=settings.max_batch,
     )
     if embedder.space.space_id != collection.space_id:
-        raise UserError(
+        raise SettingError(
             f"collection {collection.name!r} was judged in another embedding space "
             f"({collection.space_id}) than {settings.model} makes ({embedder.space.space_id}): "
             "set PIXSIFT_MODEL to its model (pixsift collection show)"

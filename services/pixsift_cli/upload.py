@@ -10,7 +10,7 @@ import typer
 
 from pixsift.adapters.aws.uploads import FolderUploads, S3Location, files_below, is_same, too_large
 from pixsift.config import BucketSettings
-from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift.errors import DependencyDownError, PixsiftError, RequestError
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.progress import progress
 
@@ -43,7 +43,7 @@ def upload(
     _refuse_own_bucket(target.bucket)
     files = list(files_below(folder))
     if not files:
-        raise UserError(f"{folder} holds no files: name the folder with the images")
+        raise RequestError(f"{folder} holds no files: name the folder with the images")
     report = upload_files(FolderUploads(threads=threads), files, target, threads=threads)
     text = (
         f"{report.uploaded} uploaded, {report.skipped} there already, {len(report.failed)} failed"
@@ -58,7 +58,7 @@ def upload(
 def _refuse_own_bucket(bucket: str) -> None:
     own = BucketSettings()
     if bucket in (own.derived_bucket, own.curated_bucket):
-        raise UserError(
+        raise RequestError(
             f"s3://{bucket} is a bucket that pixsift writes to, where nothing is judged: name a "
             "source of a collection (pixsift collection show)"
         )
@@ -81,7 +81,7 @@ def upload_files(
         if key in present and is_same(path, present[key]):
             return -1
         if too_large(path):
-            raise UserError("larger than 5 GiB, the most that one put carries")
+            raise RequestError("larger than 5 GiB, the most that one put carries")
         uploads.put(target.bucket, key, path)
         return path.stat().st_size
 

@@ -100,7 +100,7 @@ class SourceAccess:
         again: makes the refused call once more; raises AccessDeniedError while it is refused.
         """
         if self._a_canary_answers():
-            return TransientError(f"access_denied: {error}")
+            return TransientError(f"access_denied: {error}", reason="access_denied")
         if self._refused is None:
             self._refused = (again, self._clock())
         return error

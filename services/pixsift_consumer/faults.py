@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 
-from pixsift.errors import UserError
+from pixsift.errors import SettingError
 
 POINTS = (
     "received", "fetched", "decoded", "embedded", "planned", "lock_held", "inserted",
@@ -25,7 +25,7 @@ class FaultPoints:
         self._left = int(count or 1)
         self._lock = threading.Lock()
         if self._point and self._point not in POINTS:
-            raise UserError(f"{VARIABLE}={wanted}: no such point; there are {', '.join(POINTS)}")
+            raise SettingError(f"{VARIABLE}={wanted}: no such point; there are {', '.join(POINTS)}")
 
     def passed(self, point: str) -> None:
         """Say that ``point`` is reached."""

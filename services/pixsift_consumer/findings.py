@@ -14,7 +14,7 @@ from pixsift.core.images import DecodedImage, DecodeFailure
 from pixsift.core.outcomes import Finding, Judged, KnownImage
 from pixsift.core.quality import QualityPolicy, judge
 from pixsift.core.sources import parse_timestamp
-from pixsift.errors import ObjectGoneError, PermanentError, PixsiftError
+from pixsift.errors import ObjectGoneError, PermanentError, PixsiftError, TransientError
 from pixsift_consumer.arrivals import Arrival
 
 _REJECTED = ("empty", "too_large")
@@ -51,11 +51,10 @@ def from_decode_failure(arrival: Arrival, version: ObjectVersion, failure: Decod
 
 def from_last_try(arrival: Arrival, version: ObjectVersion, error: Exception) -> Judged:
     """What ended the slow lane's attempt, as ``failed``."""
-    text = str(error)
-    reason = "access_denied" if text.startswith("access_denied") else "gave_up"
-    if not isinstance(error, PixsiftError):
-        reason = "internal_error"
-    return _base(arrival, version, "failed", reason, _detail(f"{type(error).__name__}: {text}"))
+    reason = "gave_up" if isinstance(error, PixsiftError) else "internal_error"
+    if isinstance(error, TransientError) and error.reason == "access_denied":
+        reason = "access_denied"
+    return _base(arrival, version, "failed", reason, _detail(f"{type(error).__name__}: {error}"))
 
 
 def given_up(arrival: Arrival) -> Judged | None:

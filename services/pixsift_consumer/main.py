@@ -22,8 +22,16 @@ from pixsift.adapters.postgres.database import Database
 from pixsift.adapters.postgres.migrate import pending
 from pixsift.adapters.search.choose import new_search
 from pixsift.config import ConsumerSettings
-from pixsift.errors import DependencyDownError, DeviceLostError, PixsiftError, UserError
+from pixsift.errors import (
+    DependencyDownError,
+    DeviceLostError,
+    PixsiftError,
+    Remedy,
+    SettingError,
+    UserError,
+)
 from pixsift.ports import Embedder
+from pixsift.remedies import one_line
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift.worker import StopSignal
 from pixsift_consumer import faults
@@ -112,7 +120,7 @@ def _load(settings: ConsumerSettings) -> Embedder:
         compiled=settings.torch_compile,
     )
     if embedder.space.recipe_id != recipe_id(embedder.input_side):
-        raise UserError(
+        raise SettingError(
             f"model {settings.model} expects pixels by recipe {embedder.space.recipe_id}, this "
             f"decoder makes {recipe_id(embedder.input_side)}: use the release that wrote it"
         )
@@ -122,7 +130,7 @@ def _load(settings: ConsumerSettings) -> Embedder:
 def _database_url(settings: ConsumerSettings) -> str:
     url = settings.database_url.get_secret_value()
     if not url:
-        raise UserError("no ledger: set PIXSIFT_DATABASE_URL, or start the local loop: pixsift up")
+        raise SettingError("no ledger is set", code="no_ledger", remedy=Remedy("set_database_url"))
     return url
 
 
@@ -130,7 +138,9 @@ def _verify(settings: ConsumerSettings, adapters: Adapters) -> None:
     """Each dependency answers now, or the process does not start."""
     adapters.ledger.ping()
     if names := pending(_database_url(settings)):
-        raise UserError(f"the ledger lacks {', '.join(names)}: run pixsift migrate")
+        raise SettingError(
+            f"the ledger lacks {', '.join(names)}", code="not_migrated", remedy=Remedy("migrate")
+        )
     adapters.queue.depth()
     adapters.dlq.depth()
     adapters.objects.check_bucket(settings.derived_bucket)
@@ -143,15 +153,15 @@ def _try_model(embedder: Embedder) -> None:
     ramp = np.arange(embedder.input_side**2 * 3, dtype=np.uint32) % 251
     image = ramp.astype(np.uint8).reshape(embedder.input_side, embedder.input_side, 3)
     if failures := embedder.embed([image]).failures:
-        raise UserError(
+        raise SettingError(
             f"model {embedder.space.model} makes no vector of a test image ({failures[0]}): "
             "are its weights sound? set PIXSIFT_MODEL to another copy"
         )
 
 
 def _give_up(logger: Logger, error: PixsiftError, status: int) -> None:
-    logger.error(str(error))
-    sys.stderr.write(f"pixsift-consumer: {error}\n")
+    logger.error(one_line(error), extra={"code": error.code})
+    sys.stderr.write(f"pixsift-consumer: {one_line(error)}\n")
     sys.exit(status)
 
 

@@ -17,7 +17,8 @@ from pixsift.adapters.aws.thread_copier import ThreadCopier
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
 from pixsift.config import CuratorSettings
-from pixsift.errors import PixsiftError, UserError
+from pixsift.errors import PixsiftError, Remedy, SettingError, UserError
+from pixsift.remedies import one_line
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift.worker import StopSignal, VisibilityHeartbeat
 from pixsift_curator.curator import Curator
@@ -36,7 +37,7 @@ def main() -> None:
     try:
         serve(CuratorSettings())
     except PixsiftError as error:
-        sys.stderr.write(f"pixsift-curator: {error}\n")
+        sys.stderr.write(f"pixsift-curator: {one_line(error)}\n")
         sys.exit(2 if isinstance(error, UserError) else 3)
 
 
@@ -45,7 +46,7 @@ def serve(settings: CuratorSettings) -> None:
     logger = make_logger("pixsift-curator", settings.log_level)
     url = settings.database_url.get_secret_value()
     if not url:
-        raise UserError("no ledger: set PIXSIFT_DATABASE_URL")
+        raise SettingError("no ledger is set", code="no_ledger", remedy=Remedy("set_database_url"))
     telemetry = Telemetry("pixsift-curator")
     queue = SqsQueue(settings.snapshot_queue, longest_poll_seconds=settings.request_poll_seconds)
     objects = S3Objects()

@@ -19,7 +19,7 @@ from pixsift.core.choosing.pool import Pool
 from pixsift.core.choosing.sampling import Selection, select
 from pixsift.core.choosing.splits import assign
 from pixsift.core.copyplan import destination_keys
-from pixsift.errors import UserError
+from pixsift.errors import RequestError, UserError
 from pixsift.messages import SnapshotRequest
 from pixsift_curator.requests import spec_hash
 
@@ -78,7 +78,9 @@ class Resolver:
         try:
             return self._snapshots.grown_from(earlier)
         except UserError as exc:
-            raise UserError(f"select.preselected_snapshot: {exc}") from exc
+            raise type(exc)(
+                f"select.preselected_snapshot: {exc}", code=exc.code, remedy=exc.remedy
+            ) from exc
 
     def _items(self, selection: Selection, splits: list[str], prefix: str) -> list[NewItem]:
         object_ids = [int(object_id) for object_id in selection.object_ids]
@@ -105,9 +107,9 @@ def _report(pool: Pool, selection: Selection, request: SnapshotRequest) -> dict[
 
 def _pinned(taken: TakenRequest) -> tuple[int, int]:
     if taken.collection_id is None or taken.at_seq is None or taken.seq is None:
-        raise UserError(f"request {taken.request_id!r} names no collection")
+        raise RequestError(f"request {taken.request_id!r} names no collection")
     if taken.at_seq > taken.seq:
-        raise UserError(
+        raise RequestError(
             f"at_seq {taken.at_seq} has not happened yet: "
             f"collection {taken.collection!r} is at {taken.seq}"
         )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pixsift.errors import UserError
+from pixsift.errors import SettingError
 
 
 class _Settings(BaseSettings):
@@ -24,7 +24,7 @@ class _Settings(BaseSettings):
         except ValidationError as exc:
             first = exc.errors()[0]
             variable = "PIXSIFT_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise UserError(f"{variable}={first['input']!r}: {first['msg']}") from exc
+            raise SettingError(f"{variable}={first['input']!r}: {first['msg']}") from exc
 
 
 class DatabaseSettings(_Settings):

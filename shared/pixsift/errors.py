@@ -6,47 +6,124 @@
     ├── DependencyDownError    stop receiving until the dependency answers again
     │   ├── AccessDeniedError  refused: this one object, or everything? never "gone"
     │   └── DeviceLostError    give everything back and end the process: only a new one can go on
-    └── UserError              the person at the keyboard can mend it: one line, with the remedy
+    └── UserError              the caller can correct it; never raised itself, only as one of these
+        ├── SettingError       a setting, a package or a machine is not as it must be (HTTP 500)
+        ├── NotFoundError      what was named does not exist (404)
+        ├── ConflictError      it exists, but its state does not allow this now (409)
+        └── RequestError       the request itself is wrong (400)
+
+Every error has a ``code`` that programs may rely on, and a message that names what is wrong. What
+to do about it is data, a ``Remedy``: a terminal words it as a command or a flag
+(``pixsift.remedies``), a server as a problem document. No code looks for a reason in a message.
 
 Adapters translate what their library raises, with ``raise ... from exc``; nothing above them
 catches ``ClientError`` or ``psycopg.Error``. Anything else is a bug and ends the batch loudly.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+RemedyCode = Literal[
+    "audit", "calibrate", "create_collection", "grant", "install_extra", "list_collections",
+    "list_snapshots", "migrate", "name_collection", "set_aws", "set_database_url", "skip_unknown",
+    "take_over",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What the caller can do, for an entry point to put into its own words."""
+
+    code: RemedyCode
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
 
 class PixsiftError(Exception):
     """Something pixsift knows how to react to."""
+
+    default_code: ClassVar[str] = "failed"
+
+    def __init__(
+        self, message: str = "", *, code: str | None = None, remedy: Remedy | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+        self.remedy = remedy
 
 
 class PermanentError(PixsiftError):
     """Trying again cannot help; ``reason`` is the short code that the ledger stores."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+        super().__init__(f"{reason}: {detail}" if detail else reason, code=reason)
+        self.args = (reason, detail)  # what a pickled copy is made from
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 class ObjectGoneError(PermanentError):
     """The object version no longer exists at S3 (confirmed there, not inferred)."""
 
 
+TransientReason = Literal["access_denied", "try_again"]
+"""``access_denied``: S3 refuses this one object while it hands out others."""
+
+
 class TransientError(PixsiftError):
     """The same call may succeed later: throttling, a cut connection, a lost race."""
+
+    def __init__(self, message: str = "", *, reason: TransientReason = "try_again") -> None:
+        super().__init__(message, code=reason)
+        self.reason = reason
 
 
 class DependencyDownError(PixsiftError):
     """A dependency does not answer or refuses us; receiving more would only burn receive counts."""
+
+    default_code = "dependency_down"
 
 
 class AccessDeniedError(DependencyDownError):
     """S3 refuses an object (403, a disabled key, a skewed clock). Never the same as gone: without
     the permission to list, S3 answers 403 for missing keys as well."""
 
+    default_code = "access_denied"
+
 
 class DeviceLostError(DependencyDownError):
     """The accelerator fails, or has no room for one image. Says nothing about any image; a CUDA
     context that has failed once never works again, so waiting in this process is no use."""
 
+    default_code = "device_lost"
+
 
 class UserError(PixsiftError):
-    """A mistake in a setting, argument or request; the message names it and the remedy."""
+    """A mistake in a setting, argument or request; the message names it."""
+
+
+class SettingError(UserError):
+    """A setting, a package or the machine is not as it must be."""
+
+    default_code = "wrong_setting"
+
+
+class NotFoundError(UserError):
+    """What was named does not exist."""
+
+    default_code = "not_found"
+
+
+class ConflictError(UserError):
+    """What was named exists, but its state does not allow this now."""
+
+    default_code = "conflict"
+
+
+class RequestError(UserError):
+    """The request itself is wrong: a value, a file, a combination."""
+
+    default_code = "bad_request"

@@ -11,12 +11,18 @@ from typing import Annotated
 import typer
 
 from pixsift.adapters.aws.s3 import S3Objects
-from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots
+from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots, unknown_snapshot
 from pixsift.config import BucketSettings
 from pixsift.core.descriptor import SNAPSHOT_FILE
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import ManifestRow
-from pixsift.errors import ObjectGoneError, PermanentError, UserError
+from pixsift.errors import (
+    ConflictError,
+    NotFoundError,
+    ObjectGoneError,
+    PermanentError,
+    RequestError,
+)
 from pixsift_cli.common import JsonOption, emit, no_nan, open_database
 
 _THREADS = 16
@@ -45,7 +51,7 @@ def download(
         snapshots = Snapshots(database)
         found = find(snapshots, snapshot)
         if found.state != "published":
-            raise UserError(f"snapshot {found.snapshot_id} is {found.state}, not published")
+            raise ConflictError(f"snapshot {found.snapshot_id} is {found.state}, not published")
         pieces = _pieces(snapshots, found, S3Objects(connections=_THREADS))
     fetched, gone = fetch_all(pieces, folder)
     facts = {
@@ -100,8 +106,8 @@ def find(snapshots: Snapshots, text: str) -> Snapshot:
     if not found:
         refused = snapshots.request(text)
         if refused is not None and refused.error is not None:
-            raise UserError(f"request {text} led to no snapshot: {refused.error}")
-        raise UserError(f"there is no snapshot {text!r}: pixsift snapshot list")
+            raise NotFoundError(f"request {text} led to no snapshot: {refused.error}")
+        raise unknown_snapshot(text)
     return snapshots.get(found[0])
 
 
@@ -118,7 +124,7 @@ def fetch_all(pieces: Sequence[Piece], folder: Path) -> tuple[int, list[str]]:
     def one(piece: Piece) -> bool | None:
         path = (root / piece.path).resolve()
         if not path.is_relative_to(root):
-            raise UserError(f"{piece.path!r} would leave {folder}")
+            raise RequestError(f"{piece.path!r} would leave {folder}")
         if _is_there(piece, path):
             return False
         try:
@@ -155,7 +161,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror}") from error
+        raise RequestError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def _pieces(snapshots: Snapshots, snapshot: Snapshot, objects: S3Objects) -> list[Piece]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 
 Changes = dict[str, Any]
 Texts = list[str] | None
@@ -128,7 +128,7 @@ def _attributes(where: Texts) -> dict[str, list[str]]:
     for condition in where or []:
         name, equals, value = condition.partition("=")
         if not name or not equals:
-            raise UserError(f"--where {condition!r}: write it as attribute=value")
+            raise RequestError(f"--where {condition!r}: write it as attribute=value")
         found.setdefault(name, []).append(value)
     return found
 
@@ -139,7 +139,7 @@ def _counts(given: Texts) -> dict[str, str]:
         # The name of a stratum may hold an equals sign, a number does not.
         name, equals, images = text.rpartition("=")
         if not equals or not images.isdecimal() or name in found:
-            raise UserError(f"--count {text!r}: write it as stratum=images, once per stratum")
+            raise RequestError(f"--count {text!r}: write it as stratum=images, once per stratum")
         found[name] = images
     return found
 
@@ -155,7 +155,7 @@ def _bounds(given: Texts) -> dict[str, dict[str, float | None]]:
             found[name] = {"min": float(low) if low else None,
                            "max": float(high) if high else None}  # fmt: skip
         except ValueError as exc:
-            raise UserError(
+            raise RequestError(
                 f"--quality {text!r}: write it as metric=min:max, once per metric"
             ) from exc
     return found
@@ -167,5 +167,5 @@ def _shares(split: str | None) -> dict[str, float]:
     try:
         train, val, test = (float(share) for share in split.split(","))
     except ValueError as exc:
-        raise UserError(f"--split {split!r}: write three shares, as 0.8,0.1,0.1") from exc
+        raise RequestError(f"--split {split!r}: write three shares, as 0.8,0.1,0.1") from exc
     return {"train": train, "val": val, "test": test}

@@ -19,7 +19,7 @@ from pixsift.core.choosing.pool import Pool
 from pixsift.core.choosing.projection import plane
 from pixsift.core.choosing.sampling import Selection, select
 from pixsift.core.choosing.splits import assign
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 from pixsift.messages import SnapshotRequest
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.choosing.page import selection_page, ways
@@ -54,7 +54,7 @@ def choose(
 ) -> None:
     """Show what a request would choose, and how good that is, before anything is copied."""
     if not dry_run:
-        raise UserError(
+        raise RequestError(
             "pixsift select only shows what would be chosen: add --dry-run, "
             "or make a snapshot of it with pixsift snapshot request"
         )
@@ -122,7 +122,7 @@ def _draw(
     try:
         path.write_text(page, "utf-8")
     except OSError as exc:
-        raise UserError(f"--picture {path}: {exc.strerror}") from exc
+        raise RequestError(f"--picture {path}: {exc.strerror}") from exc
 
 
 def _text(facts: dict[str, Any], compared: Comparison) -> str:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots
 from pixsift.config import QueueSettings
-from pixsift.errors import PermanentError, TransientError, UserError
+from pixsift.errors import PermanentError, RequestError, TransientError
 from pixsift.messages import SnapshotRequest, why_not_storable
 from pixsift_cli.choosing import files
 from pixsift_cli.choosing.files import find
@@ -128,21 +128,21 @@ def build_request(file: Path | None, changes: dict[str, Any]) -> SnapshotRequest
         try:
             given = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as exc:
-            raise UserError(f"--file {file}: {exc}") from exc
+            raise RequestError(f"--file {file}: {exc}") from exc
         if not isinstance(given, dict):
-            raise UserError(f"--file {file}: a request is a JSON object")
+            raise RequestError(f"--file {file}: a request is a JSON object")
     merged = _merged(given, changes)
     merged.setdefault("request_id", uuid4().hex)
     merged.setdefault("select", {})
     obstacle = why_not_storable(merged)
     if obstacle is not None:
-        raise UserError(f"the request {obstacle}")
+        raise RequestError(f"the request {obstacle}")
     try:
         return SnapshotRequest.model_validate(merged)
     except ValidationError as exc:
         problem = exc.errors(include_url=False)[0]
         field = ".".join(str(part) for part in problem["loc"])
-        raise UserError(
+        raise RequestError(
             f"{field or 'request'}: {problem['msg']} (pixsift snapshot request --help)"
         ) from exc
 

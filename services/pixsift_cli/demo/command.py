@@ -21,9 +21,9 @@ from pixsift.adapters.aws.uploads import FolderUploads, S3Location
 from pixsift.adapters.ledger.outcomes import ObjectOutcome, Outcomes, tally
 from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots
 from pixsift.adapters.local.localstack import check_installed
-from pixsift.adapters.local.simulated_camera import load_scenes, photos_in
+from pixsift.adapters.local.simulated_camera import check_scenes, load_scenes, photos_in
 from pixsift.adapters.postgres.database import Database
-from pixsift.errors import DependencyDownError, UserError
+from pixsift.errors import DependencyDownError, RequestError
 from pixsift.messages import Select, SnapshotRequest, Split
 from pixsift_cli.choosing.snapshot import wait_for
 from pixsift_cli.common import JsonOption, emit
@@ -101,10 +101,11 @@ def demo(
 def _photos(images: Path | None, say: Say) -> Sequence[Path] | None:
     """The user's photos, if any were asked for; a wrong folder is told before anything starts."""
     if images is None:
+        check_scenes()
         return None
     photos = photos_in(images.expanduser())  # make quotes what a shell would expand
     if not photos:
-        raise UserError(f"--images {images}: no photos there: name a folder with some")
+        raise RequestError(f"--images {images}: no photos there: name a folder with some")
     if len(photos) > _MOST_PHOTOS:
         say(f"of {len(photos)} photos, the first {_MOST_PHOTOS} by name are taken")
     return photos[:_MOST_PHOTOS]

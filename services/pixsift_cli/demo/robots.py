@@ -22,7 +22,7 @@ from pixsift.adapters.local.simulated_camera import (
     tipped_over,
     to_jpeg,
 )
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 
 ROBOTS = ("robot-1", "robot-2", "robot-3")
 CAMERA = "cam-front"
@@ -124,7 +124,7 @@ def plan_photos(photos: Sequence[Path]) -> Plan:
         sound = [(image, body) for body in bodies if (image := read_photo(body)) is not None]
         uploads += _specials(clock, [i for i, _ in sound], [b for _, b in sound], sound=False)
     if not any(upload.kind == "copy" for upload in plan.uploads):
-        raise UserError("none of the first photos can be read as an image: name another folder")
+        raise RequestError("none of the first photos can be read as an image: name another folder")
     return plan
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from pixsift.errors import UserError
+from pixsift.errors import ConflictError
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.local.default_collection import ensure_default_collection
 from pixsift_cli.local.loop import (
@@ -72,20 +72,22 @@ def _start() -> LoopRecord:
         raise
     record = read_record(loop.state)
     if record is None:
-        raise UserError(f"{loop.state} was deleted while the loop started: run pixsift up again")
+        raise ConflictError(
+            f"{loop.state} was deleted while the loop started: run pixsift up again"
+        )
     return record
 
 
 def _mend(record: LoopRecord) -> LoopRecord:
     """Never at the price of images or ledger: whoever wants to lose them says ``down``."""
     if not record.is_complete():
-        raise UserError(
+        raise ConflictError(
             "the local loop's start was cut short: pixsift down, which deletes the loop's "
             "images and ledger, and then pixsift up"
         )
     dead = record.dead_stores()
     if dead:
-        raise UserError(
+        raise ConflictError(
             f"{' and '.join(dead)} of the local loop died, and the loop's images and ledger go "
             "with it: pixsift down, which deletes them, and then pixsift up"
         )

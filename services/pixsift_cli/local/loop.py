@@ -22,7 +22,7 @@ from pixsift.adapters.local.localstack import DEFAULT_PORT, STOP_SECONDS, LocalS
 from pixsift.adapters.local.processes import ProcessRecord, ask_to_stop, finish, stop
 from pixsift.adapters.postgres.migrate import migrate
 from pixsift.config import LocalSettings
-from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift.errors import DependencyDownError, PixsiftError, SettingError
 from pixsift_cli.local.services import (
     SERVICES,
     StartedService,
@@ -218,7 +218,7 @@ def read_record(state: Path) -> LoopRecord | None:
     except OSError as exc:
         raise cannot_be_used(state, exc) from exc
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
-        raise UserError(f"{path} cannot be read ({exc}): delete it") from exc
+        raise SettingError(f"{path} cannot be read ({exc}): delete it") from exc
 
 
 def speak_to(environment: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pixsift.config import LocalSettings
-from pixsift.errors import UserError
+from pixsift.errors import ConflictError, SettingError, UserError
 
 _NOTE = "made-by-pixsift.txt"
 
@@ -26,7 +26,7 @@ def claim(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not note.exists() and any(folder.iterdir()):
-            raise UserError(
+            raise SettingError(
                 f"{folder} holds things that are not pixsift's, which deletes what it finds in "
                 "its folder: set PIXSIFT_STATE_DIR to a new folder, or empty this one"
             )
@@ -46,7 +46,7 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            raise UserError(
+            raise ConflictError(
                 f"a pixsift {what} is at work in {folder}: wait for it, or stop it with Ctrl-C"
             ) from exc
         yield
@@ -54,4 +54,4 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
 
 def cannot_be_used(folder: Path, why: OSError) -> UserError:
     """What to say when the operating system refuses the folder."""
-    return UserError(f"{folder} cannot be used ({why}): set PIXSIFT_STATE_DIR to another folder")
+    return SettingError(f"{folder} cannot be used ({why}): set PIXSIFT_STATE_DIR to another folder")

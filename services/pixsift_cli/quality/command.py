@@ -17,7 +17,7 @@ from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.camera_health import CameraHealth, HealthLimits, camera_health
 from pixsift.core.images import DecodedImage, DecodeFailure
 from pixsift.core.quality import QualityPolicy, judge
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 from pixsift_cli.common import JsonOption, check_writable, emit, no_nan, open_database, write_text
 from pixsift_cli.quality.report import Judged, to_csv, to_facts
 from pixsift_cli.quality.sheet import quality_sheet
@@ -94,13 +94,13 @@ def read_policy(text: str) -> QualityPolicy:
         try:
             text = Path(text).read_text("utf-8")
         except OSError as error:
-            raise UserError(f"no policy file {text!r}: {error.strerror}") from error
+            raise RequestError(f"no policy file {text!r}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise UserError(f"policy file {text!r} is no text") from error
+            raise RequestError(f"policy file {text!r} is no text") from error
     try:
         return QualityPolicy.from_json(text or None)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"quality policy: {error}") from error
+        raise RequestError(f"quality policy: {error}") from error
 
 
 def judge_folder(
@@ -129,14 +129,14 @@ def judge_folder(
 def image_files(folder: Path) -> list[Path]:
     """Files below ``folder`` but hidden ones. Raises UserError when there is none."""
     if not folder.is_dir():
-        raise UserError(f"{str(folder)!r} is no folder")
+        raise RequestError(f"{str(folder)!r} is no folder")
     paths = [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     ]
     if not paths:
-        raise UserError(f"{str(folder)!r} holds no files")
+        raise RequestError(f"{str(folder)!r} holds no files")
     return paths
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pixsift.core.identity import S3Uri
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 
 Form = Literal["csv", "json", "jsonl"]
 _NAMES = ("uri", "key", "bucket", "version_id")
@@ -44,12 +44,12 @@ def parse_sidecar(text: str, form: Form) -> list[SidecarRow]:
     records = {"csv": _csv, "json": _json, "jsonl": _json_lines}[form](text.removeprefix("\ufeff"))
     rows = [_row(place, record) for place, record in records]
     if not rows:
-        raise UserError("the sidecar file holds no records")
+        raise RequestError("the sidecar file holds no records")
     seen: dict[tuple[str | None, str, str | None], str] = {}
     for row in rows:
         earlier = seen.setdefault(row.named, row.place)
         if earlier != row.place:
-            raise UserError(f"{row.place} names {row.key!r} again, as {earlier} did")
+            raise RequestError(f"{row.place} names {row.key!r} again, as {earlier} did")
     return rows
 
 
@@ -59,16 +59,16 @@ def _csv(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         header = [name.strip() for name in next(reader, [])]
         repeated = {name for name in header if header.count(name) > 1}
         if repeated or "" in header:
-            raise UserError(f"the header repeats or leaves out a name: {', '.join(header)}")
+            raise RequestError(f"the header repeats or leaves out a name: {', '.join(header)}")
         for cells in reader:
             place = f"line {reader.line_num}"
             if not cells:
                 continue
             if len(cells) != len(header):
-                raise UserError(f"{place} has {len(cells)} cells, the header {len(header)}")
+                raise RequestError(f"{place} has {len(cells)} cells, the header {len(header)}")
             yield place, {name: cell for name, cell in zip(header, cells, strict=True) if cell}
     except csv.Error as exc:
-        raise UserError(f"line {reader.line_num}: {exc}") from exc
+        raise RequestError(f"line {reader.line_num}: {exc}") from exc
 
 
 def _json_lines(text: str) -> Iterator[tuple[str, Any]]:
@@ -84,15 +84,15 @@ def _json(text: str) -> Iterator[tuple[str, Any]]:
         for name, record in found.items():
             field = "uri" if name.startswith("s3://") else "key"
             if not isinstance(record, dict):
-                raise UserError(f"{name!r}: attributes must be an object of names and values")
+                raise RequestError(f"{name!r}: attributes must be an object of names and values")
             if field in record:
-                raise UserError(f"{name!r} names its object again, by {field}")
+                raise RequestError(f"{name!r} names its object again, by {field}")
             yield repr(name), {field: name, **record}
     elif isinstance(found, list):
         for number, record in enumerate(found, start=1):
             yield f"record {number}", record
     else:
-        raise UserError("a JSON sidecar is a list of records, or an object by key or URI")
+        raise RequestError("a JSON sidecar is a list of records, or an object by key or URI")
 
 
 def _parsed(text: str, place: str) -> Any:
@@ -101,46 +101,46 @@ def _parsed(text: str, place: str) -> Any:
         if len(record) < len(found):
             names = [name for name, _ in found]
             twice = next(name for name in record if names.count(name) > 1)
-            raise UserError(f"{place}{twice!r} comes twice in one object")
+            raise RequestError(f"{place}{twice!r} comes twice in one object")
         return record
 
     try:
         return json.loads(text, object_pairs_hook=pairs)
     except (ValueError, RecursionError) as exc:
-        raise UserError(f"{place}no JSON: {exc}") from exc
+        raise RequestError(f"{place}no JSON: {exc}") from exc
 
 
 def _row(place: str, record: Any) -> SidecarRow:
     if not isinstance(record, dict):
-        raise UserError(f"{place} is no record but {type(record).__name__}")
+        raise RequestError(f"{place} is no record but {type(record).__name__}")
     names = {name: _text(place, name, record[name]) for name in _NAMES if name in record}
     inner = record.get("attributes", {})
     if not isinstance(inner, dict):
-        raise UserError(f"{place}: attributes must be an object of names and values")
+        raise RequestError(f"{place}: attributes must be an object of names and values")
     flat = {n: v for n, v in record.items() if n not in _NAMES and n != "attributes"}
     twice = sorted(flat.keys() & inner.keys())
     if twice:
-        raise UserError(f"{place} says {twice[0]!r} twice, by itself and among its attributes")
+        raise RequestError(f"{place} says {twice[0]!r} twice, by itself and among its attributes")
     attributes = {n: _value(place, n, v) for n, v in {**flat, **inner}.items()}
     if not attributes:
-        raise UserError(f"{place} holds no attribute")
+        raise RequestError(f"{place} holds no attribute")
     if ("uri" in names) == ("key" in names):
-        raise UserError(f"{place} must name its object by either uri or key")
+        raise RequestError(f"{place} must name its object by either uri or key")
     if "uri" not in names:
         return SidecarRow(place, names["key"], names.get("bucket"), names.get("version_id"),
                           attributes)  # fmt: skip
     if len(names) > 1:
-        raise UserError(f"{place}: a uri holds bucket and version: leave the other names out")
+        raise RequestError(f"{place}: a uri holds bucket and version: leave the other names out")
     try:
         uri = S3Uri.parse(names["uri"])
     except ValueError as exc:
-        raise UserError(f"{place}: {names['uri']!r} {exc}") from exc
+        raise RequestError(f"{place}: {names['uri']!r} {exc}") from exc
     return SidecarRow(place, uri.key, uri.bucket, uri.version_id, attributes)
 
 
 def _value(place: str, name: str, value: Any) -> str | None:
     if not name or not _is_clean(name):
-        raise UserError(f"{place} has an attribute without a proper name")
+        raise RequestError(f"{place} has an attribute without a proper name")
     if value is None:
         return None
     if isinstance(value, bool):
@@ -150,10 +150,10 @@ def _value(place: str, name: str, value: Any) -> str | None:
 
 def _text(place: str, name: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UserError(f"{place}: {name} must be text or a number, not {type(value).__name__}")
+        raise RequestError(f"{place}: {name} must be text or a number, not {type(value).__name__}")
     text = str(value)
     if not _is_clean(text):
-        raise UserError(f"{place}: {name} holds control characters")
+        raise RequestError(f"{place}: {name} holds control characters")
     return text
 
 

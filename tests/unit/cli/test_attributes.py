@@ -103,7 +103,7 @@ def test_import__refuses_unknown_objects_before_anything_is_written(
     status, _, err = run("import", str(file), "--collection", "shop")
     assert status == 2
     assert err == (
-        "pixsift: 1 of 2 rows name no object of collection 'shop', e.g. line 3: 'r1/absent.jpg'; "
+        "pixsift: 1 of 2 rows name no object of collection 'shop', e.g. line 3: 'r1/absent.jpg': "
         "--skip-unknown leaves them out\n"
     )
     assert labels(ledger, tmp_path, 5) == ["from-key"] * 5

@@ -157,12 +157,14 @@ def test_doctor__names_the_packages_of_the_model_that_is_set(
     machine: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     machine.setattr(
-        "pixsift.adapters.models.load.find_spec",
+        "pixsift.extras.find_spec",
         lambda name: None if name == "transformers" else find_spec(name),
     )
     assert examine()[1]["model"]["state"] == "ok"
     machine.setenv("PIXSIFT_MODEL", str(tmp_path))
-    assert f"{tmp_path} needs transformers: pip install" in examine()[1]["model"]["detail"]
+    found = examine()[1]["model"]
+    assert found["detail"] == f"{tmp_path} needs transformers, which is not installed"
+    assert found["remedy"] == "pip install 'pixsift[cpu]'"
 
 
 def test_doctor__a_record_that_cannot_be_read_is_to_be_deleted(

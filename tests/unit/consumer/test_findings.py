@@ -55,7 +55,7 @@ def test_from_error(error: PermanentError, finding: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (TransientError("access_denied: 403"), "access_denied"),
+        (TransientError("403", reason="access_denied"), "access_denied"),
         (TransientError("the body broke off"), "gave_up"),
         (ZeroDivisionError("bug"), "internal_error"),
     ],

@@ -8,7 +8,13 @@ import pytest
 
 from pixsift.adapters.models.load import load_embedder
 from pixsift.core.images import Pixels
-from pixsift.errors import DependencyDownError, DeviceLostError, PixsiftError, UserError
+from pixsift.errors import (
+    DependencyDownError,
+    DeviceLostError,
+    PixsiftError,
+    SettingError,
+    UserError,
+)
 from pixsift.ports import EmbeddingResult
 from pixsift.telemetry import make_logger
 from pixsift_consumer import main
@@ -16,7 +22,7 @@ from pixsift_consumer import main
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(UserError("x"), 2), (DependencyDownError("x"), 3), (DeviceLostError("x"), 4)],
+    [(SettingError("x"), 2), (DependencyDownError("x"), 3), (DeviceLostError("x"), 4)],
 )
 def test_main__the_status_tells_what_ended_it(
     error: PixsiftError, status: int, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from pixsift.errors import DeviceLostError, UserError
+from pixsift.errors import DeviceLostError, SettingError
 
 MIN_FIDELITY = 0.999
 """Least cosine between half and full precision, over the probe images."""
@@ -32,13 +32,13 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from error
+        raise SettingError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (
         not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
     ):
-        raise UserError(f"device {name!r} is not there: use auto or cpu, or check the driver")
+        raise SettingError(f"device {name!r} is not there: use auto or cpu, or check the driver")
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+        raise SettingError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
     return device
 
 

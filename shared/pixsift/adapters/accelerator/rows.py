@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pixsift.adapters.accelerator.device import pick_device
 from pixsift.core.choosing.rows import BlockRows, Float32s, Float64s, Indices, RowSource
-from pixsift.errors import UserError
+from pixsift.errors import SettingError
 
 _TILE = 1 << 26
 """Floats in one tile of products: 256 MB on the device."""
@@ -26,7 +26,9 @@ class TorchRows(BlockRows):
         self._device = pick_device(device)
         self._values = torch.as_tensor(values).to(self._device)
         if torch.get_float32_matmul_precision() != "highest":
-            raise UserError("torch rounds matrix products: set_float32_matmul_precision('highest')")
+            raise SettingError(
+                "torch rounds matrix products: set_float32_matmul_precision('highest')"
+            )
 
     @classmethod
     def of(cls, source: RowSource, *, device: str) -> "TorchRows":

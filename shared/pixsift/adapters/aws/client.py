@@ -32,8 +32,9 @@ from pixsift.errors import (
     DependencyDownError,
     ObjectGoneError,
     PermanentError,
+    Remedy,
+    SettingError,
     TransientError,
-    UserError,
 )
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def client_errors(what: str) -> Iterator[None]:
         with aws_errors(what):
             yield
     except ValueError as error:
-        raise UserError(
+        raise SettingError(
             f"{what}: {error}: check the AWS_ variables; AWS_ENDPOINT_URL starts with http"
         ) from error
 
@@ -127,10 +128,10 @@ def aws_errors(what: str) -> Iterator[None]:
         _reraise(error, what)
     except NoRegionError as error:
         raise DependencyDownError(
-            f"{what}: no region: set AWS_DEFAULT_REGION, or start the local loop: pixsift up"
+            f"{what}: no region", remedy=Remedy("set_aws", {"variable": "AWS_DEFAULT_REGION"})
         ) from error
     except _MISCONFIGURED as error:
-        raise UserError(f"{what}: {error}: check the AWS_ variables") from error
+        raise SettingError(f"{what}: {error}: check the AWS_ variables") from error
     except _UNREACHABLE as error:
         raise DependencyDownError(f"{what}: {error}") from error
     except BotoCoreError as error:

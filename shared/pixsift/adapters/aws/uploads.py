@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from pixsift.adapters.aws.client import s3_client
-from pixsift.errors import DependencyDownError, TransientError, UserError
+from pixsift.errors import (
+    DependencyDownError,
+    NotFoundError,
+    RequestError,
+    SettingError,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -35,7 +41,9 @@ class S3Location:
         scheme, _, rest = uri.partition("://")
         bucket, _, prefix = rest.partition("/")
         if scheme != "s3" or not bucket:
-            raise UserError(f"{uri!r} is no S3 location: write s3://bucket or s3://bucket/prefix")
+            raise RequestError(
+                f"{uri!r} is no S3 location: write s3://bucket or s3://bucket/prefix"
+            )
         return cls(bucket, prefix)
 
     def key(self, relative: str) -> str:
@@ -83,7 +91,7 @@ class FolderUploads:
         """Write one object; returns its version id ("" in a bucket without versions)."""
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
         if not _is_text(key):
-            raise UserError("the name is not UTF-8, as keys must be: rename the file")
+            raise RequestError("the name is not UTF-8, as keys must be: rename the file")
         try:
             if isinstance(body, bytes):
                 answer = self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=kind)
@@ -124,7 +132,9 @@ class FolderUploads:
             relative = key[len(location.prefix) :].lstrip("/")
             target = (folder / relative).resolve()
             if not target.is_relative_to(folder.resolve()):
-                raise UserError(f"s3://{location.bucket}/{key} would be written outside {folder}")
+                raise RequestError(
+                    f"s3://{location.bucket}/{key} would be written outside {folder}"
+                )
             body = self.get(location.bucket, key)
             if relative and body is not None:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +146,7 @@ class FolderUploads:
 def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every regular file of ``folder`` with its relative key, in the order of the keys."""
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: name one that holds the images")
+        raise RequestError(f"{folder} is no folder: name one that holds the images")
     paths = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*"))
     for relative, path in paths:
         if path.is_file():
@@ -171,12 +181,14 @@ def _is_text(key: str) -> bool:
 
 def _translated(exc: ClientError | BotoCoreError, what: str) -> Exception:
     if isinstance(exc, ParamValidationError):
-        return UserError(f"{what}: S3 allows no such name: check the bucket and the key")
+        return RequestError(f"{what}: S3 allows no such name: check the bucket and the key")
     if isinstance(exc, BotoCoreError):
         return DependencyDownError(f"{what}: S3 does not answer: {exc}")
     code = exc.response["Error"]["Code"]
     if code == "NoSuchBucket":
-        return UserError(f"{what}: there is no such bucket: check the name and AWS_ENDPOINT_URL")
+        return NotFoundError(
+            f"{what}: there is no such bucket: check the name and AWS_ENDPOINT_URL"
+        )
     if code in _DENIED:
-        return UserError(f"{what}: {code}: check the AWS credentials and their rights")
+        return SettingError(f"{what}: {code}: check the AWS credentials and their rights")
     return TransientError(f"{what}: {code}: {exc}")

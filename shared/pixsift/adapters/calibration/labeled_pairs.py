@@ -31,7 +31,7 @@ from pixsift.adapters.decode.recipe import bits_per_channel
 from pixsift.core.calibration import LabeledPairs
 from pixsift.core.images import DecodedImage, Pixels
 from pixsift.core.second_look import LookRule
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 from pixsift.ports import Embedder
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -70,10 +70,10 @@ class Frame:
 def list_pictures(folder: Path) -> list[Path]:
     """Picture files under ``folder``, in order of path. Raises UserError when there are none."""
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: --images and --sequences take folders")
+        raise RequestError(f"{folder} is not a folder")
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
-        raise UserError(f"no pictures under {folder}: expected {', '.join(sorted(SUFFIXES))}")
+        raise RequestError(f"no pictures under {folder}: expected {', '.join(sorted(SUFFIXES))}")
     return found
 
 
@@ -291,7 +291,7 @@ def _open(path: Path) -> Image.Image:
         OSError, ValueError, SyntaxError, EOFError, struct.error, RefusedError,
         Image.DecompressionBombError,
     ) as error:  # fmt: skip
-        raise UserError(f"{path} is no sound picture ({error}): take it away") from error
+        raise RequestError(f"{path} is no sound picture ({error}): take it away") from error
     picture.thumbnail((LONGEST, LONGEST))
     return picture
 

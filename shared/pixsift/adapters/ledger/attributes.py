@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
 from pixsift.core.sidecar import SidecarRow
-from pixsift.errors import UserError
+from pixsift.errors import NotFoundError, Remedy, RequestError
 from pixsift.sql import statements
 
 _SQL = statements("attributes")
@@ -52,11 +52,11 @@ def import_attributes(
     said, unknown = _resolve(database, collection, rows)
     if unknown and not skip_unknown:
         first = unknown[0]
-        raise UserError(
+        raise RequestError(
             f"{len(unknown)} of {len(rows)} rows name no object of collection "
-            f"{collection.name!r}, e.g. {first.place}: {first.key!r}; "
-            "--skip-unknown leaves them out"
-        )
+            f"{collection.name!r}, e.g. {first.place}: {first.key!r}",
+            code="unknown_objects", remedy=Remedy("skip_unknown"),
+        )  # fmt: skip
     ids = sorted(said)
     changed, seq = 0, collection.seq
     for start in range(0, len(ids), _BATCH):
@@ -98,7 +98,7 @@ def _resolve(
                 found.add(place)
                 earlier = said.setdefault(object_id, rows[place])
                 if earlier.attributes != rows[place].attributes:
-                    raise UserError(
+                    raise RequestError(
                         f"{earlier.place} and {rows[place].place} speak of the same object, "
                         f"{rows[place].key!r}, in different words"
                     )
@@ -116,7 +116,7 @@ def _write(
     names = {"collection_id": collection.collection_id}
     locked = connection.execute(_LEDGER["lock_collection"], names).fetchone()
     if locked is None:
-        raise UserError(f"collection {collection.name!r} is gone")
+        raise NotFoundError(f"collection {collection.name!r} is gone")
     seq = int(locked[0])
     answers = connection.execute(_SQL["sidecar_open"], {**names, "object_ids": list(said)})
     before: dict[int, dict[str, str | None]] = dict(answers.fetchall())

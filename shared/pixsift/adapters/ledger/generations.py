@@ -22,7 +22,7 @@ from pixsift.adapters.search.pgvector import PgvectorSearch, drop_body
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import NearRule
 from pixsift.core.successor import State, Successor, Write
-from pixsift.errors import TransientError, UserError
+from pixsift.errors import ConflictError, Remedy, TransientError
 from pixsift.sql import statements
 
 _SQL = statements("generations")
@@ -158,7 +158,7 @@ class Generations:
             at = position(connection, collection.collection_id)
             previous = _one(connection, "previous_generation", collection.collection_id)
         if previous is None:
-            raise UserError(
+            raise ConflictError(
                 f"collection {collection.name!r} has no earlier generation to go back to"
             )
         rule = Rule(previous["epsilon"], previous["second_look"])
@@ -209,18 +209,18 @@ class _Build:
         identity = self.collection.collection_id
         other = _one(connection, "building", identity)
         if other is not None and not take_over:
-            raise UserError(
+            raise ConflictError(
                 f"generation {other['generation']} of {self.collection.name!r} is being built "
-                f"since {other['created_at']:%Y-%m-%d %H:%M}; if nobody is at it any more, "
-                "discard it with --take-over"
-            )
+                f"since {other['created_at']:%Y-%m-%d %H:%M}",
+                code="generation_building", remedy=Remedy("take_over"),
+            )  # fmt: skip
         if other is not None:
             _discard(connection, self.collection, other["generation"])
         look = None if self.rule.second_look is None else Jsonb(self.rule.second_look)
         names = {"epsilon": self.rule.epsilon, "second_look": look}
         begun = _one(connection, "begin_generation", identity, **names)
         if begun is None:
-            raise UserError(
+            raise ConflictError(
                 f"somebody else began a generation of {self.collection.name!r} this moment; "
                 "wait until it is in use"
             )

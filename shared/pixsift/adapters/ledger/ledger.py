@@ -21,7 +21,7 @@ from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Decision, Judged, KnownImage
 from pixsift.core.sources import SourceRule, compile_key_pattern
 from pixsift.core.tombstone import content_mark, version_mark
-from pixsift.errors import DependencyDownError, UserError
+from pixsift.errors import ConflictError, DependencyDownError, NotFoundError, RequestError
 from pixsift.ports import EmbeddingSpace, NeighborSearch
 from pixsift.sql import statements
 
@@ -101,7 +101,10 @@ class Ledger:
                 },
             ).fetchone()
         if row is None:
-            raise UserError(f"there is a collection {name!r} already: choose another name")
+            raise ConflictError(
+                f"there is a collection {name!r} already: choose another name",
+                code="collection_exists",
+            )
         return self.collection(name)
 
     def collections(self, space_id: str | None = None) -> list[Collection]:
@@ -113,7 +116,9 @@ class Ledger:
         found = self._collections(space_id=None, name=name)
         if not found:
             known = ", ".join(c.name for c in self.collections()) or "none yet"
-            raise UserError(f"no collection {name!r}; there are: {known}")
+            raise NotFoundError(
+                f"no collection {name!r}; there are: {known}", code="unknown_collection"
+            )
         return found[0]
 
     def decided(self, collection_id: int, versions: Sequence[ObjectVersion]) -> set[ObjectVersion]:
@@ -252,18 +257,18 @@ class Ledger:
 
     def _check(self, name: str, key_pattern: str | None, space_id: str) -> None:
         if not _NAME.fullmatch(name):
-            raise UserError(
+            raise RequestError(
                 f"collection name {name!r}: use at most 63 of a-z, 0-9, '.', '_', '-', "
                 "beginning with a letter or digit"
             )
         try:
             compile_key_pattern(key_pattern)
         except ValueError as error:
-            raise UserError(f"key pattern {key_pattern!r} {error}") from error
+            raise RequestError(f"key pattern {key_pattern!r} {error}") from error
         with self._database.connection() as connection:
             known = connection.execute(_SQL["space_dimension"], {"space_id": space_id}).fetchone()
         if known is None:
-            raise UserError(f"no embedding space {space_id!r}: record it first (ensure_space)")
+            raise NotFoundError(f"no embedding space {space_id!r}: record it first (ensure_space)")
 
 
 def _collection(row: tuple[Any, ...]) -> Collection:

@@ -21,7 +21,8 @@ from pixsift.core.choosing.columns import AttributeColumns, MetricColumns
 from pixsift.core.choosing.pool import Column, Facts, ObjectIds, Pool, matching
 from pixsift.core.choosing.rows import RowSource
 from pixsift.core.identity import S3Uri
-from pixsift.errors import UserError
+from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError
+from pixsift.extras import require
 from pixsift.messages import Select, Where
 from pixsift.sql import statements
 
@@ -83,7 +84,7 @@ def load_pool(
         facts, erased = _facts(connection, scope, where.prefix)
         chosen = facts.subset(np.flatnonzero(matching(facts, where)))
         if not chosen.object_ids.size:
-            raise UserError(
+            raise RequestError(
                 f"no image passes the filter: {facts.object_ids.size} are kept at seq {at_seq}"
                 + (f" under prefix {where.prefix!r}" if where.prefix else "")
             )
@@ -103,7 +104,10 @@ def pool_point(database: Database, collection: str, at_seq: int | None) -> PoolP
             _SQL["pool_point"], {"name": collection, "at_seq": at_seq}
         ).fetchone()
     if row is None:
-        raise UserError(f"no collection {collection!r}: pixsift collection list")
+        raise NotFoundError(
+            f"no collection {collection!r}",
+            code="unknown_collection", remedy=Remedy("list_collections"),
+        )  # fmt: skip
     return PoolPoint(collection_id=row[0], at_seq=row[1], generation=row[2])
 
 
@@ -115,6 +119,7 @@ def object_uris(database: Database, object_ids: Sequence[int]) -> dict[int, str]
 
 
 def _on_device(rows: RowSource, device: str) -> RowSource:
+    require(f"a pool on device {device!r}", ["torch"], extra="gpu")
     from pixsift.adapters.accelerator.rows import TorchRows
 
     return TorchRows.of(rows, device=device)
@@ -126,17 +131,19 @@ def _scope(
     keys = {"collection_id": collection_id, "generation": generation, "at_seq": at_seq}
     row = connection.execute(_SQL["pool_collection"], keys).fetchone()
     if row is None:
-        raise UserError(f"there is no collection {collection_id}")
+        raise NotFoundError(f"there is no collection {collection_id}")
     name, seq, space_id, dimension, has_generation = row
     if not has_generation:
-        raise UserError(f"collection {name!r} has no generation {generation}")
+        raise NotFoundError(f"collection {name!r} has no generation {generation}")
     if at_seq > seq:
-        raise UserError(f"collection {name!r} is at seq {seq}; {at_seq} has not happened yet")
+        raise RequestError(f"collection {name!r} is at seq {seq}; {at_seq} has not happened yet")
     spaces = [row[0] for row in connection.execute(_SQL["pool_spaces"], keys)]
     if len(spaces) > 1:
-        raise UserError(f"the pool mixes embedding spaces {', '.join(sorted(spaces))}: refused")
+        raise ConflictError(f"cannot select across embedding spaces ({', '.join(sorted(spaces))})")
     if spaces and spaces[0] != space_id:
-        raise UserError(f"the pool is of space {spaces[0]}, its collection of {space_id}: refused")
+        raise ConflictError(
+            f"the pool is of embedding space {spaces[0]}, its collection of {space_id}"
+        )
     return _Scope(collection_id, generation, at_seq, space_id, dimension)
 
 
@@ -148,7 +155,9 @@ def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) ->
     ):
         if not has_vector:
             if not is_erased:
-                raise UserError(f"object {object_id} is kept but has no embedding: pixsift audit")
+                raise ConflictError(
+                    f"object {object_id} is kept but has no embedding", remedy=Remedy("audit")
+                )
             erased += 1
             continue
         quality.add(len(ids), metrics or {})
@@ -194,13 +203,13 @@ def _named(connection: psycopg.Connection, uri: str) -> tuple[int, ...]:
     try:
         named = S3Uri.parse(uri)
     except ValueError as exc:
-        raise UserError(f"{uri!r} {exc}") from exc
+        raise RequestError(f"{uri!r} {exc}") from exc
     rows = connection.execute(
         _SQL["pool_named"],
         {"bucket": named.bucket, "key": named.key, "version_id": named.version_id},
     ).fetchall()
     if not rows:
-        raise UserError(f"the ledger does not know {uri}")
+        raise NotFoundError(f"the ledger does not know {uri}")
     return tuple(row[0] for row in rows)
 
 
@@ -267,11 +276,11 @@ def parse_copied(data: bytes, ids: ObjectIds, dimension: int) -> NDArray[np.floa
     ])  # fmt: skip
     expected = len(_COPY_HEADER) + ids.size * record.itemsize + len(_COPY_END)
     if len(data) != expected or not data.startswith(_COPY_HEADER) or not data.endswith(_COPY_END):
-        raise UserError(
+        raise ConflictError(
             f"expected {ids.size} embeddings of {dimension} dimensions, {expected} bytes; the "
             f"ledger sent {len(data)}: some are missing or of another embedding space"
         )
     rows = np.frombuffer(data, record, ids.size, len(_COPY_HEADER))
     if (rows["dimension"] != dimension).any() or not np.array_equal(rows["id"], ids):
-        raise UserError(f"the ledger sent embeddings of other objects or not of {dimension}-d")
+        raise ConflictError(f"the ledger sent embeddings of other objects or not of {dimension}-d")
     return np.asarray(rows["halves"], dtype=np.float16)

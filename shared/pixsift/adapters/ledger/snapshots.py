@@ -24,13 +24,20 @@ from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.copyplan import CopyItem
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import DuplicateRow, ManifestRow
-from pixsift.errors import TransientError, UserError
+from pixsift.errors import ConflictError, NotFoundError, Remedy, TransientError
 from pixsift.sql import statements
 
 __all__ = ["LeaseLostError", "NewItem", "Snapshot", "SnapshotFile", "Snapshots", "TakenRequest",
            "snapshot_prefix"]  # fmt: skip
 
 _SQL = statements("snapshots")
+
+
+def unknown_snapshot(text: str) -> NotFoundError:
+    """What to raise where no snapshot has this id, request id or name."""
+    return NotFoundError(
+        f"there is no snapshot {text!r}", code="unknown_snapshot", remedy=Remedy("list_snapshots")
+    )
 
 
 class LeaseLostError(TransientError):
@@ -134,11 +141,13 @@ class Snapshots:
         found = [self.get(snapshot_id) for snapshot_id in self.find(text)]
         sound = [snapshot for snapshot in found if snapshot.state != "failed"]
         if not found:
-            raise UserError(f"there is no snapshot {text!r}: pixsift snapshot list")
+            raise unknown_snapshot(text)
         if not sound:
-            raise UserError(f"snapshot {text!r} failed and was never published: {found[0].error}")
+            raise ConflictError(
+                f"snapshot {text!r} failed and was never published: {found[0].error}"
+            )
         if len(sound) > 1:
-            raise UserError(
+            raise ConflictError(
                 f"{len(sound)} snapshots are named {text!r}; give an id, e.g. "
                 f"{sound[0].snapshot_id}"
             )

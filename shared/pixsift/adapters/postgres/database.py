@@ -21,7 +21,7 @@ from psycopg.pq import Format
 from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from pixsift.errors import DependencyDownError, TransientError, UserError
+from pixsift.errors import DependencyDownError, Remedy, SettingError, TransientError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Cursor = psycopg.Cursor[tuple[Any, ...]]
@@ -47,9 +47,9 @@ _DOWN = ("08", "53", "57P", "58", "25006", "28", "3D000")
 """Connection, resources (disk, connections), shutdown, system, read-only after a failover, login,
 no such database."""
 _REMEDIES = {
-    "42501": "grant that right to the role of PIXSIFT_DATABASE_URL",
-    "42P01": "run pixsift migrate",
-    "42703": "run pixsift migrate",
+    "42501": Remedy("grant"),
+    "42P01": Remedy("migrate"),
+    "42703": Remedy("migrate"),
 }
 """Refused, no such table, no such column: no mistake in a request, but in what is deployed, which
 somebody will mend."""
@@ -67,7 +67,9 @@ def translated() -> Iterator[None]:
         text = str(exc).strip()
         if state in _REMEDIES:
             first = text.split("\n", 1)[0]
-            raise DependencyDownError(f"PostgreSQL {state}: {first}: {_REMEDIES[state]}") from exc
+            raise DependencyDownError(
+                f"PostgreSQL {state}: {first}", remedy=_REMEDIES[state]
+            ) from exc
         if state in _TRANSIENT:
             raise TransientError(f"PostgreSQL {state}: {text}") from exc
         if state.startswith(_DOWN) or (not state and isinstance(exc, psycopg.OperationalError)):
@@ -92,7 +94,7 @@ def readable_url(url: str) -> str:
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        raise UserError(
+        raise SettingError(
             "PIXSIFT_DATABASE_URL cannot be read: write postgresql://user@host:5432/database"
         ) from None
     return url
@@ -167,7 +169,10 @@ class Database:
         """One plain connection first: the pool would only say that it timed out."""
         with translated(), psycopg.connect(readable_url(self.url), connect_timeout=5) as connection:
             if TypeInfo.fetch(connection, "halfvec") is None:
-                raise UserError("this database is no ledger yet: run pixsift migrate")
+                raise SettingError(
+                    "this database is not a ledger yet",
+                    code="not_migrated", remedy=Remedy("migrate"),
+                )  # fmt: skip
 
     def _new_pool(self) -> ConnectionPool[Connection]:
         options = " ".join(f"-c {name}={value}" for name, value in self._session.items())

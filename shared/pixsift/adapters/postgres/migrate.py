@@ -11,7 +11,7 @@ from importlib.resources import files
 import psycopg
 
 from pixsift.adapters.postgres.database import readable_url, translated
-from pixsift.errors import UserError
+from pixsift.errors import SettingError
 
 _LOCK_KEY = 0x70697873_69667431  # "pixsift1"
 _UP, _DOWN = "-- migrate:up", "-- migrate:down"
@@ -100,7 +100,7 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
     ).fetchone()
     if row is not None:
         if row[0] != migration.checksum:
-            raise UserError(
+            raise SettingError(
                 f"migration {migration.name} was changed after it was applied; "
                 "put the file back and write a new migration instead"
             )
@@ -121,6 +121,8 @@ def _check_pgvector(connection: psycopg.Connection) -> None:
         "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
     ).fetchone()
     if row is None:
-        raise UserError("this PostgreSQL has no pgvector: install the extension 'vector' >= 0.8.4")
+        raise SettingError(
+            "this PostgreSQL has no pgvector: install the extension 'vector' >= 0.8.4"
+        )
     if tuple(int(part) for part in row[0].split(".")) < MINIMUM_PGVECTOR:
-        raise UserError(f"pgvector {row[0]} is too old, it can corrupt its index: need >= 0.8.4")
+        raise SettingError(f"pgvector {row[0]} is too old, it can corrupt its index: need >= 0.8.4")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pixsift.adapters.postgres.database import Database
 from pixsift.adapters.search.pgvector import PgvectorSearch
 from pixsift.adapters.search.resident import ResidentSearch, read_head
+from pixsift.extras import require
 from pixsift.ports import Neighborhood, NeighborSearch
 from pixsift.sql import statements
 
@@ -80,6 +81,7 @@ def new_search(
     if device == "cpu":
         resident = ResidentSearch(database, pause=pause)
     else:
+        require(f"a search on device {device!r}", ["torch"], extra="gpu")
         from pixsift.adapters.search.torch_resident import torch_resident_search
 
         resident = torch_resident_search(database, device, pause=pause)

@@ -14,7 +14,7 @@ from pixsift.core.choosing.pool import Column, Pool, column_of
 from pixsift.core.choosing.quotas import allocate
 from pixsift.core.choosing.rows import Float32s, Indices, RowSource
 from pixsift.core.choosing.sampling import Selection
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 
 _WORK = 4e9
 """Pairs beyond which coverage is measured on a random part of the pool: seconds, not minutes."""
@@ -97,7 +97,7 @@ def compare(pool: Pool, selection: Selection, *, by: str | None, seed: int) -> C
     """
     k, candidates = selection.indices.size, selection.candidates
     if not k:
-        raise UserError("nothing was chosen: there is nothing to measure")
+        raise RequestError("nothing was chosen: there is nothing to measure")
     strata = _strata(pool, candidates, by, seed)
     rng = np.random.default_rng([seed, 0x636F])
     sizes = {name: int(ids.size) for name, ids in strata.items()}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.core.choosing.rows import Float32s, Float64s, Indices, RowSource
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 from pixsift.messages import Where, in_utc
 
 ObjectIds = NDArray[np.int64]
@@ -87,7 +87,7 @@ class Pool:
         inside[inside] = self.object_ids[places[inside]] == wanted[inside]
         if not inside.all():
             lost = ", ".join(map(str, wanted[~inside][:5]))
-            raise UserError(
+            raise RequestError(
                 f"{(~inside).sum()} objects have no embedding in this pool, e.g. object {lost}"
             )
         return places.astype(np.intp)
@@ -105,7 +105,9 @@ def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
         keep &= np.isin(column.codes, codes)
     for name, bounds in where.quality.items():
         if name not in facts.quality:
-            raise UserError(f"unknown quality metric {name!r}; there are: {_listed(facts.quality)}")
+            raise RequestError(
+                f"unknown quality metric {name!r}; there are: {_listed(facts.quality)}"
+            )
         values = facts.quality[name]
         # An image without the metric passes no bound.
         low = -np.inf if bounds.min is None else bounds.min
@@ -122,7 +124,7 @@ def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
 def column_of(facts: Facts, name: str) -> Column:
     """An attribute's column. Raises UserError when no image has it."""
     if name not in facts.attributes:
-        raise UserError(f"unknown attribute {name!r}; there are: {_listed(facts.attributes)}")
+        raise RequestError(f"unknown attribute {name!r}; there are: {_listed(facts.attributes)}")
     return facts.attributes[name]
 
 

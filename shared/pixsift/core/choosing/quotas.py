@@ -6,7 +6,7 @@ from typing import Literal, assert_never
 
 import numpy as np
 
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 
 Share = Literal["equal", "sqrt", "proportional", "explicit"]
 
@@ -30,7 +30,7 @@ def allocate(
     rooms = {name: min(size, cap or size) for name, size in sizes.items()}
     if sum(rooms.values()) < k:
         limit = f" with at most {cap} each" if cap else ""
-        raise UserError(
+        raise RequestError(
             f"cannot choose {k}: the {len(rooms)} groups hold {sum(sizes.values())} images, "
             f"{sum(rooms.values())}{limit}"
         )
@@ -71,12 +71,12 @@ def _weights(
 def _check_counts(sizes: Mapping[str, int], k: int, counts: Mapping[str, int]) -> None:
     unknown = sorted(set(counts) - set(sizes))
     if unknown:
-        raise UserError(
+        raise RequestError(
             f"quota names {unknown[0]!r}, which no image of the pool has; "
             f"there are: {', '.join(sorted(sizes))}"
         )
     if min(counts.values(), default=0) < 0 or sum(counts.values()) != k:
-        raise UserError(f"explicit counts add up to {sum(counts.values())}, but k is {k}")
+        raise RequestError(f"explicit counts add up to {sum(counts.values())}, but k is {k}")
 
 
 def _largest_remainder(

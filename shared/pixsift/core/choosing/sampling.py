@@ -18,7 +18,7 @@ from pixsift.core.choosing.pool import ObjectIds, Pool, column_of
 from pixsift.core.choosing.quotas import allocate, room
 from pixsift.core.choosing.rows import NO_INDICES, Float64s, Indices, RowSource
 from pixsift.core.choosing.similar import most_similar
-from pixsift.errors import UserError
+from pixsift.errors import ConflictError, NotFoundError, RequestError, UserError
 from pixsift.messages import Select
 
 
@@ -69,7 +69,7 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
     k = candidates.size if request.strategy == "all" else request.k or 0
     if k > candidates.size and not request.at_most:
         capped = f", max_pool is {request.max_pool}" if "capped_from" in facts else ""
-        raise UserError(
+        raise RequestError(
             f"cannot choose {k} of {candidates.size} candidates "
             f"({facts['eligible']} in the pool, {anchors.size} preselected, "
             f"{facts['excluded']} excluded{capped}, {outliers.size} trimmed as outliers)"
@@ -101,24 +101,24 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
 def check(pool: Pool) -> None:
     """Refuse a pool that cannot be chosen from: empty, repeated ids, rows that are no numbers."""
     if not pool.eligible.any():
-        raise UserError("the pool is empty: no kept image passes the filter")
+        raise RequestError("the pool is empty: no kept image passes the filter")
     ids = pool.object_ids
     repeated = ids[1:][np.diff(ids) <= 0]
     if repeated.size:
-        raise UserError(f"object ids repeat or do not ascend in the pool, e.g. {repeated[0]}")
+        raise ConflictError(f"object ids repeat or do not ascend in the pool, e.g. {repeated[0]}")
     if pool.rows.count != ids.size:
-        raise UserError(f"the pool has {ids.size} images but {pool.rows.count} embeddings")
+        raise ConflictError(f"the pool has {ids.size} images but {pool.rows.count} embeddings")
     broken = pool.rows.summary.broken
     if broken.size:
         shown = ", ".join(str(ids[i]) for i in broken[:5])
-        raise UserError(f"{broken.size} embeddings hold no finite numbers, e.g. object {shown}")
+        raise ConflictError(f"{broken.size} embeddings hold no finite numbers, e.g. object {shown}")
 
 
 def _anchors(pool: Pool, preselected: Sequence[int]) -> Indices:
     try:
         return np.sort(pool.indices_of(list(preselected)))
     except UserError as exc:
-        raise UserError(
+        raise RequestError(
             f"preselected: {exc}; a snapshot of another embedding space cannot be grown from"
         ) from exc
 
@@ -131,7 +131,7 @@ def _candidates(pool: Pool, request: Select, anchors: Indices, facts: dict[str, 
     found = np.flatnonzero(open_ & ~excluded)
     facts["excluded"] = int(excluded.sum())
     if not found.size:
-        raise UserError(
+        raise RequestError(
             f"nothing left to choose: {pool.eligible.sum()} images in the pool, "
             f"{anchors.size} preselected, {facts['excluded']} excluded"
         )
@@ -140,7 +140,7 @@ def _candidates(pool: Pool, request: Select, anchors: Indices, facts: dict[str, 
 
 def _object_ids(pool: Pool, uri: str) -> tuple[int, ...]:
     if not pool.named.get(uri):
-        raise UserError(f"the ledger does not know {uri}")
+        raise NotFoundError(f"the ledger does not know {uri}")
     return pool.named[uri]
 
 
@@ -246,7 +246,7 @@ def _similar(pool: Pool, request: Select, candidates: Indices, k: int) -> _Picks
     if request.at_most:
         k = min(k, others.size)
     if k > others.size:
-        raise UserError(f"cannot choose {k} of {others.size} candidates besides the targets")
+        raise RequestError(f"cannot choose {k} of {others.size} candidates besides the targets")
     best, scores = most_similar(
         pool.rows.subset(others), pool.rows.take(near), pool.rows.take(far), k
     )
@@ -267,7 +267,7 @@ def _stratified(
 ) -> _Picks:
     quota = request.quota
     if quota is None:
-        raise UserError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
+        raise RequestError("strategy 'stratified' needs quota, e.g. {'by': 'robot'}")
     column = column_of(pool.facts, quota.by)
     # The targets themselves are not chosen: a stratum has room for the others only.
     candidates = np.setdiff1d(candidates, np.concatenate(_targets(pool, request)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pixsift.core.choosing.pool import MISSING, Pool, column_of
 from pixsift.core.choosing.rows import Indices, RowSource
 from pixsift.core.dedup import SCREEN_MARGIN
-from pixsift.errors import UserError
+from pixsift.errors import RequestError
 from pixsift.messages import Split
 
 TOLERANCE = 0.05
@@ -37,7 +37,7 @@ def assign(pool: Pool, indices: Indices, split: Split, *, seed: int = 0) -> list
     if len(shares) == 1:
         return [next(iter(shares))] * indices.size
     if indices.size < len(shares):
-        raise UserError(f"cannot split {indices.size} images into {len(shares)} splits")
+        raise RequestError(f"cannot split {indices.size} images into {len(shares)} splits")
     before = np.unique(labels).size
     if split.min_distance:
         order = np.argsort(indices)
@@ -131,7 +131,7 @@ def _deal(
     if not _near(counts, goals, slack):
         got = ", ".join(f"{name} {counts[name]} (asked {shares[name] * total:.4g})"
                         for name in names)  # fmt: skip
-        raise UserError(f"cannot split {total} images so: nearest found is {got}; {story}")
+        raise RequestError(f"cannot split {total} images so: nearest found is {got}; {story}")
     result = [""] * total
     for block, name in zip(shuffled, home, strict=True):
         for position in block:

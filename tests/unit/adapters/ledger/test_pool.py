@@ -110,7 +110,7 @@ def test_load_pool__refuses_mixed_spaces(database_url: str, tmp_path: Path) -> N
     with psycopg.connect(database_url) as connection:
         connection.execute("INSERT INTO model VALUES ('other', 'stub', '', '', 'p', 'gap', 4)")
     ledger.keep(unit_rows(2, 4, seed=1), space_id="other")
-    with pytest.raises(UserError, match="mixes embedding spaces other, space-1"):
+    with pytest.raises(UserError, match=r"across embedding spaces \(other, space-1\)"):
         load(ledger, tmp_path)
 
 

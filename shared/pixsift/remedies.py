@@ -1,0 +1,34 @@
+"""Remedies in the words of a terminal: the command or the flag that helps.
+
+A process that answers people elsewhere (over HTTP) gives ``Remedy`` as it is instead.
+"""
+
+from typing import Final
+
+from pixsift.errors import PixsiftError, Remedy, RemedyCode
+
+WORDS: Final[dict[RemedyCode, str]] = {
+    "audit": "run pixsift audit",
+    "calibrate": "run pixsift calibrate with this model",
+    "create_collection": "pixsift collection create NAME --source {source}",
+    "grant": "grant that right to the role of PIXSIFT_DATABASE_URL",
+    "install_extra": "pip install 'pixsift[{extra}]'",
+    "list_collections": "pixsift collection list names the collections",
+    "list_snapshots": "pixsift snapshot list names the snapshots",
+    "migrate": "run pixsift migrate",
+    "name_collection": "name one with --collection",
+    "set_aws": "set {variable}, or start the local loop: pixsift up",
+    "set_database_url": "set PIXSIFT_DATABASE_URL, or start the local loop: pixsift up",
+    "skip_unknown": "--skip-unknown leaves them out",
+    "take_over": "if no process is building it any more, discard it with --take-over",
+}
+
+
+def in_words(remedy: Remedy) -> str:
+    """The command or the flag."""
+    return WORDS[remedy.code].format_map(remedy.arguments)
+
+
+def one_line(error: PixsiftError) -> str:
+    """What is wrong and what to do about it."""
+    return f"{error}: {in_words(error.remedy)}" if error.remedy else str(error)
