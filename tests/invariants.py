@@ -34,11 +34,18 @@ def violations(url: str, collection: str = "c") -> list[str]:
             "SELECT epsilon, seq FROM collection WHERE name = %s", (collection,)
         ).fetchone() or (0.0, 0)
         seqs = ask.execute(
-            "SELECT valid_from_seq FROM decision d JOIN collection c USING (collection_id)"
-            " WHERE c.name = %s UNION SELECT valid_to_seq FROM decision d"
-            " JOIN collection c USING (collection_id)"
-            " WHERE c.name = %s AND valid_to_seq IS NOT NULL",
-            (collection, collection),
+            "SELECT v.seq FROM collection c, LATERAL ("
+            " SELECT valid_from_seq AS seq FROM decision WHERE collection_id = c.collection_id"
+            " UNION SELECT valid_to_seq FROM decision WHERE collection_id = c.collection_id"
+            " UNION SELECT valid_from_seq FROM attribute WHERE collection_id = c.collection_id"
+            " UNION SELECT valid_to_seq FROM attribute WHERE collection_id = c.collection_id"
+            " UNION SELECT switched_at_seq FROM generation WHERE collection_id = c.collection_id"
+            ") v WHERE c.name = %s AND v.seq IS NOT NULL",
+            (collection,),
+        ).fetchall()
+        turns = ask.execute(
+            "SELECT t.seq FROM turn t JOIN collection c USING (collection_id) WHERE c.name = %s",
+            (collection,),
         ).fetchall()
     vectors = {row[0]: _wide(row[3]) for row in kept}
     return [
@@ -49,6 +56,7 @@ def violations(url: str, collection: str = "c") -> list[str]:
         *_duplicates(decided, vectors, epsilon),
         *_representation(decided, vectors),
         *([] if {s for (s,) in seqs} == set(range(1, seq + 1)) else ["seq is not dense"]),
+        *([] if {s for (s,) in turns} == set(range(seq + 1)) else ["turns are not dense"]),
     ]
 
 

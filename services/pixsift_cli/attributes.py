@@ -42,7 +42,9 @@ def import_(
     rows = parse_sidecar(_read(file), _form(file))
     with open_database() as database:
         found = Ledger(database).collection(collection)
-        done = import_attributes(database, found, rows, skip_unknown=skip_unknown, replace=replace)
+        done = import_attributes(
+            database, found, rows, skip_unknown=skip_unknown, replace=replace, actor="cli"
+        )
     facts = {"rows": done.rows, "objects": done.objects, "changed": done.changed,
              "unknown": done.unknown, "seq": done.seq}  # fmt: skip
     text = (

@@ -41,7 +41,7 @@ def audit(
     """Check every invariant of the ledger; exit status 1 when one is broken (after repair)."""
     reports = []
     with open_database() as database:
-        ledger, auditor = Ledger(database), Auditor(database)
+        ledger, auditor = Ledger(database), Auditor(database, actor="cli")
         collections = [ledger.collection(name)] if name else ledger.collections()
         with Status("auditing", console=Console(stderr=True)) as line:
             for collection in collections:

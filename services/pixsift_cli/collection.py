@@ -96,7 +96,7 @@ def create(
     threshold = _threshold(model, epsilon, second_look, calibration)
     warn_of_noise(threshold.epsilon, threshold.noise)
     with open_database() as database:
-        ledger = Ledger(database)
+        ledger = Ledger(database, actor="cli")
         ledger.ensure_space(threshold.space)
         collection = ledger.create_collection(
             name,

@@ -48,7 +48,7 @@ def erase(
     with open_database() as database:
         objects = S3Objects()
         erasure = Erasure(
-            database, Ledger(database), objects,
+            database, Ledger(database, actor="cli"), objects,
             Redactor(Snapshots(database), objects, settings.curated_bucket),
             derived_bucket=settings.derived_bucket,
         )  # fmt: skip

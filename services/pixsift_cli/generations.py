@@ -63,7 +63,7 @@ def redecide(
     with open_database() as database, _progress() as report:
         collection = Ledger(database).collection(name)
         warn_of_noise(epsilon, (collection.calibration or {}).get("noise"))
-        done = Generations(database).redecide(
+        done = Generations(database, actor="cli").redecide(
             collection, epsilon=epsilon,
             second_look=not no_second_look, take_over=take_over, progress=report,
         )  # fmt: skip
@@ -86,7 +86,7 @@ def undo(
         _undo_one(name, uri, as_json)
         return
     with open_database() as database, _progress() as report:
-        done = Generations(database).undo(
+        done = Generations(database, actor="cli").undo(
             Ledger(database).collection(name), take_over=take_over, progress=report
         )
     emit(asdict(done), as_json, switched_text(done))
@@ -95,7 +95,7 @@ def undo(
 def _undo_one(name: str, text: str, as_json: bool) -> None:
     wanted = s3_uri(text)
     with open_database() as database:
-        rejudge = Rejudge(database)
+        rejudge = Rejudge(database, actor="cli")
         collection = Ledger(database).collection(name)
         found = rejudge.find(wanted.bucket, wanted.key, wanted.version_id)
         if not found:

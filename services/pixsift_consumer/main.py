@@ -87,7 +87,7 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
             limits=_decode_limits(settings),
         )
         adapters = Adapters(
-            ledger=Ledger(database, search=search, pause=points.passed),
+            ledger=Ledger(database, search=search, actor="consumer", pause=points.passed),
             objects=S3Objects(connections=settings.fetch_threads + 8, quick=True),
             queue=SqsQueue(settings.ingest_queue, longest_poll_seconds=settings.poll_seconds),
             dlq=SqsQueue(settings.ingest_dlq, longest_poll_seconds=0),

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import races
 from invariants import violations
 from ledger_world import finding, image, ledger_of, new_collection, rows, turned
-from pixsift.adapters.ledger import decision_batch
+from pixsift.adapters.ledger import decision_batch, history
 from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.dedup import Image, Kept, NearRule, Ruling, decide_batch
 from pixsift.ports import Neighborhood, NeighborSearch
 
@@ -44,10 +44,10 @@ def test_races__hundred_thousand(database_url: str, seed: int) -> None:
 
 def edit(monkeypatch: pytest.MonkeyPatch, statement: str, change: Callable[[str], str]) -> None:
     """Mutate one statement of phase 2."""
-    old = decision_batch._SQL[statement]
-    new = change(old)
-    assert new != old, "the mutation changes nothing"
-    monkeypatch.setitem(decision_batch._SQL, statement, new)
+    file = history._SQL if statement in history._SQL else decision_batch._SQL
+    new = change(file[statement])
+    assert new != file[statement], "the mutation changes nothing"
+    monkeypatch.setitem(file, statement, new)
 
 
 def drop_lock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,12 @@ def drop_lock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drop_net(monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(monkeypatch, "bump_seq", lambda sql: sql.replace("AND seq = %(seq)s - 1", ""))
+    """The guard of the bump, and the turn's row, whose key would be taken."""
+    edit(
+        monkeypatch,
+        "end_turn",
+        lambda sql: "UPDATE collection SET seq = %(seq)s WHERE collection_id = %(collection_id)s",
+    )
 
 
 def kept_pairs(url: str) -> int:
@@ -105,8 +110,8 @@ def test_mutation__repeatable_read_unnoticed_keeps_pairs(
             "current_setting('transaction_isolation')", "'read committed'"
         ),
     )  # fmt: skip
-    monkeypatch.setattr(decision_batch.Batch, "lock", _lock_by_advice, raising=True)
-    edit(monkeypatch, "bump_seq", lambda sql: "SELECT 1")
+    monkeypatch.setattr(history, "_lock", _lock_by_advice)
+    edit(monkeypatch, "end_turn", lambda sql: "SELECT 1")
 
     def isolate(ledger: Ledger) -> None:
         ledger._database._session["default_transaction_isolation"] = isolation.replace(" ", r"\ ")
@@ -115,11 +120,13 @@ def test_mutation__repeatable_read_unnoticed_keeps_pairs(
     assert (kept_pairs(database_url) == 0) is is_sound
 
 
-def _lock_by_advice(batch: decision_batch.Batch) -> None:
-    sql = decision_batch._SQL["lock_collection"]
-    row = batch._connection.execute(sql, batch._names).fetchone()
+def _lock_by_advice(
+    connection: Connection, collection_id: int, sync: Callable[[], None]
+) -> tuple[int, int]:
+    names = {"collection_id": collection_id}
+    row = connection.execute(history._SQL["lock_collection"], names).fetchone()
     assert row is not None
-    batch.seq = row[0] + 1
+    return row[0], row[1]
 
 
 class _LateWatermark:

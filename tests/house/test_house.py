@@ -62,6 +62,40 @@ def test_sql__every_named_statement_is_used_and_introduced() -> None:
             assert re.search(rf"\b{name}\b", code), f"{entry.name}: {name} is used nowhere"
 
 
+ONE_WRITER = {
+    r"INSERT INTO decision\b": 1,
+    r"INSERT INTO representative\b": 1,
+    r"UPDATE decision\b[^;]*?SET valid_to_seq\b": 1,
+    r"UPDATE representative\b[^;]*?SET valid_to_seq\b": 1,
+    r"UPDATE collection\b[^;]*?SET seq\b": 1,
+    r"FROM collection\b[^;]*?FOR (NO KEY )?UPDATE": 1,
+    r"INSERT INTO turn\b": 2,  # the second one comes with the collection
+    r"ORDER BY[^;]*?sharpness": 0,  # see redecide_order
+}
+
+
+@pytest.mark.parametrize("pattern", ONE_WRITER)
+def test_sql__the_history_has_one_writer(pattern: str) -> None:
+    found = [
+        f"{entry.name}: {name}"
+        for entry in files("pixsift.sql").iterdir()
+        if entry.name.endswith(".sql")
+        for name, body in statements(entry.name.removesuffix(".sql")).items()
+        if re.search(pattern, re.sub(r"--.*", "", body))
+    ]
+    assert len(found) == ONE_WRITER[pattern], found
+    assert all(name.startswith("history") or "insert_collection" in name for name in found), found
+
+
+def test_sql__other_files_write_no_history() -> None:
+    written = r"(INSERT INTO|UPDATE|DELETE FROM) (decision|representative|attribute|turn)\b"
+    for entry in files("pixsift.sql").iterdir():
+        if entry.name.endswith(".sql") and entry.name not in ("history.sql", "ledger.sql"):
+            assert not re.search(written, entry.read_text("utf-8")), entry.name
+    code = "\n".join(path.read_text("utf-8") for path in sources())
+    assert not re.search(written, code), "SQL in the code"
+
+
 @pytest.mark.parametrize(
     ("pattern", "why"),
     [

@@ -21,7 +21,7 @@ def ensure_default_collection(
     """The collection ``default`` over the whole of ``bucket``, made when it is missing."""
     settings = ModelSettings()
     with Database(database_url) as database:
-        ledger = Ledger(database)
+        ledger = Ledger(database, actor="cli")
         known = [c for c in ledger.collections() if c.name == DEFAULT_COLLECTION]
         if known:
             return known[0]

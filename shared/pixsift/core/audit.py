@@ -129,6 +129,18 @@ def check_dense(used: Sequence[int], seq: int) -> Iterator[Finding]:
         yield Finding("INV4", f"rows carry a seq above the collection's {seq}: {max(above)}")
 
 
+def check_turns(turns: Sequence[int], seq: int) -> Iterator[Finding]:
+    """INV4: every number up to ``seq`` has its turn, from the first one recorded on.
+
+    A ledger that is older than its table of turns has none for its first numbers.
+    """
+    first = turns[0] if turns else seq
+    missing = np.setdiff1d(np.arange(first, seq + 1), np.asarray(turns, dtype=np.int64))
+    if len(missing):
+        shown = ", ".join(str(number) for number in missing[:5])
+        yield Finding("INV4", f"{len(missing)} transactions have no turn on record: {shown} ...")
+
+
 def _judge(a: Image, b: Image, rule: NearRule) -> tuple[float, str] | None:
     if a.content_sha256 == b.content_sha256:
         return 0.0, "content"

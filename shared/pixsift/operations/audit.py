@@ -24,6 +24,7 @@ from pixsift.core.audit import (
     check_dense,
     check_duplicates,
     check_kept_pairs,
+    check_turns,
 )
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Image, NearRule
@@ -63,9 +64,12 @@ class Audit:
 class Auditor:
     """Audits the collections of one ledger."""
 
-    def __init__(self, database: Database, *, rejudge: Rejudge | None = None) -> None:
+    def __init__(
+        self, database: Database, *, rejudge: Rejudge | None = None, actor: str = "pixsift"
+    ) -> None:
+        """actor: who the turns of a repair say made them."""
         self._database = database
-        self._rejudge = rejudge or Rejudge(database)
+        self._rejudge = rejudge or Rejudge(database, actor=actor)
 
     def audit(
         self,
@@ -91,6 +95,8 @@ class Auditor:
             report.undecided = self._count(connection, "undecided", names)
             used = [seq for (seq,) in connection.execute(_SQL["seqs_used"], names).fetchall()]
             report.findings += check_dense(used, at.seq)
+            turns = [seq for (seq,) in connection.execute(_SQL["turns"], names).fetchall()]
+            report.findings += check_turns(turns, at.seq)
             report.findings += self._told(connection, "INV6", "strangers", names)
             report.findings += self._told(connection, "INV9", "traces_of_erased", names)
             if lost := self._count(connection, "vectors_of_nobody", names):

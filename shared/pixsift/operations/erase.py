@@ -14,6 +14,7 @@ from psycopg import sql as identifiers
 from psycopg.rows import dict_row
 
 from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.identity import ObjectVersion
@@ -122,7 +123,7 @@ class Erasure:
         ids = [row["object_id"] for row in known]
         with self._database.connection() as connection:
             with connection.transaction():
-                connection.execute(_SQL["wait_for_decisions"])
+                history.lock_all(connection)
             if copies:
                 same = _rows(connection, "with_the_same_image", {"object_ids": ids})
                 ids = [row["object_id"] for row in same]
@@ -177,11 +178,9 @@ class Erasure:
         # A decision under way may be about to need one of the vectors; after it, the next one
         # sees under the lock that they are gone.
         connection.execute(_SQL["lock_objects"], names)
-        connection.execute(_SQL["wait_for_decisions"])
-        for name in (
-            "drop_attributes", "blank_decisions", "drop_representatives",
-            "blank_representatives", "blank_items", "blank_objects",
-        ):  # fmt: skip
+        history.lock_all(connection)
+        history.forget(connection, ids)
+        for name in ("blank_items", "blank_objects"):
             connection.execute(_SQL[name], names)
         for row in _rows(connection, "body_tables", {}):
             connection.execute(

@@ -67,6 +67,10 @@ SELECT DISTINCT seq FROM (
     UNION ALL SELECT switched_at_seq FROM generation WHERE collection_id = %(collection_id)s
 ) AS used WHERE seq IS NOT NULL AND seq <= %(seq)s ORDER BY seq
 
+-- name: turns
+-- INV4: each number has its turn's row, from the first that was recorded on.
+SELECT seq FROM turn WHERE collection_id = %(collection_id)s AND seq <= %(seq)s ORDER BY seq
+
 -- name: strangers
 -- INV6: a representative of another space, without a vector, or with one of another length.
 SELECT r.object_id,

@@ -32,11 +32,6 @@ LEFT JOIN collection c USING (collection_id)
 WHERE o.object_id = ANY (%(object_ids)s)
 GROUP BY o.object_id ORDER BY o.object_id
 
--- name: wait_for_decisions
--- Had after the tombstones are committed: no decision that has not seen them is under way. Held
--- until the end of the transaction, none begins to write.
-SELECT FROM collection ORDER BY collection_id FOR NO KEY UPDATE
-
 -- name: bury
 -- First of all: from here on no replay is decided as anything but gone. A version that was buried
 -- before anybody had read its bytes is buried again with them.
@@ -57,24 +52,6 @@ ORDER BY bucket, key, version_id FOR NO KEY UPDATE
 UPDATE object SET etag = NULL, size_bytes = NULL, content_sha256 = NULL, pixel_sha256 = NULL,
        image_facts = NULL, quality = NULL, captured_at = NULL, thumbnail_key = NULL,
        erased_at = coalesce(erased_at, now())
-WHERE object_id = ANY (%(object_ids)s)
-
--- name: drop_attributes
--- Robot, camera, place and time tell about the image too.
-DELETE FROM attribute WHERE object_id = ANY (%(object_ids)s)
-
--- name: blank_decisions
--- The history of outcomes stays, without anything measured on the image.
-UPDATE decision SET pixel_sha256 = NULL, detail = '{}'
-WHERE object_id = ANY (%(object_ids)s) AND (pixel_sha256 IS NOT NULL OR detail <> '{}')
-
--- name: drop_representatives
--- Still open in generations out of use: nobody reads those but an undo, which heeds the erasure.
-DELETE FROM representative WHERE object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
-
--- name: blank_representatives
--- Without its hashes, but still there: a consumer's mirror drops the vector when it sees it closed.
-UPDATE representative SET content_sha256 = '', pixel_sha256 = ''
 WHERE object_id = ANY (%(object_ids)s)
 
 -- name: blank_items

@@ -6,10 +6,6 @@ SELECT c.seq, c.generation, g.epsilon, g.second_look, c.space_id, m.dimension
 FROM collection c JOIN generation g USING (collection_id, generation) JOIN model m USING (space_id)
 WHERE c.collection_id = %(collection_id)s
 
--- name: lock_for_switch
--- The lock of every decision; alone in its statement, so that the next one sees all earlier holders.
-SELECT seq, generation FROM collection WHERE collection_id = %(collection_id)s FOR NO KEY UPDATE
-
 -- name: building
 -- A generation that somebody is building, or that a crash left behind.
 SELECT generation, created_at FROM generation
@@ -22,14 +18,6 @@ SELECT %(collection_id)s, max(generation) + 1, %(epsilon)s, %(second_look)s, 'bu
 FROM generation WHERE collection_id = %(collection_id)s
 ON CONFLICT DO NOTHING
 RETURNING generation
-
--- name: discard_representatives
--- Nobody has ever read the rows of a generation that was not switched to: they may go.
-DELETE FROM representative WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-
--- name: discard_decisions
--- As above.
-DELETE FROM decision WHERE collection_id = %(collection_id)s AND generation = %(generation)s
 
 -- name: discard_generation
 -- The number stays used.
@@ -93,66 +81,19 @@ GROUP BY d.object_id
 ORDER BY seq, object_id
 
 -- name: images
--- What a decision needs to know of each object, in the order in which orphans are decided again:
--- sharper first, then older. Erased ones have no vector and are left out.
+-- What a decision needs to know of each object, in the order in which children of a removed image
+-- are decided again. Erased ones have no vector and are left out.
 SELECT o.object_id, o.content_sha256, v.pixel_sha256, e.embedding, e.look
 FROM unnest(%(object_ids)s::bigint[], %(pixels)s::bytea[], %(seqs)s::bigint[])
          AS v (object_id, pixel_sha256, seq)
 JOIN object o USING (object_id)
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
 WHERE o.content_sha256 IS NOT NULL
-ORDER BY (o.quality ->> 'sharpness')::float8 DESC NULLS LAST, v.seq, o.object_id
-
--- name: write_decisions
--- Into a generation that nobody reads yet.
-INSERT INTO decision (collection_id, generation, object_id, outcome, reason, detail,
-                      representative_object_id, distance, pixel_sha256, valid_from_seq)
-SELECT %(collection_id)s, %(generation)s, v.*
-FROM unnest(%(object_ids)s::bigint[], %(outcomes)s::text[], %(reasons)s::text[],
-            %(details)s::jsonb[], %(representatives)s::bigint[], %(distances)s::float8[],
-            %(pixels)s::bytea[], %(seqs)s::bigint[]) AS v
-
--- name: write_representatives
--- The kept ones and the remembered ones.
-INSERT INTO representative (collection_id, generation, space_id, object_id, content_sha256,
-                            pixel_sha256, valid_from_seq)
-SELECT %(collection_id)s, %(generation)s, %(space_id)s, v.*
-FROM unnest(%(object_ids)s::bigint[], %(contents)s::bytea[], %(pixels)s::bytea[],
-            %(seqs)s::bigint[]) AS v
+ORDER BY redecide_order(o.quality, v.seq, o.object_id)
 
 -- name: tell_the_planner
 -- A generation's worth of new rows: without fresh statistics every plan would take it for empty.
 ANALYZE decision, representative
-
--- name: end_decision
--- Closed at the seq at which the generation in use saw the change.
-UPDATE decision SET valid_to_seq = greatest(valid_from_seq, %(seq)s)
-WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND object_id = %(object_id)s AND valid_to_seq IS NULL
-
--- name: end_representative
--- As above.
-UPDATE representative SET valid_to_seq = greatest(valid_from_seq, %(seq)s)
-WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND object_id = %(object_id)s AND valid_to_seq IS NULL
-
--- name: retire_current
--- The old generation stays readable: snapshots taken at a seq before the switch belong to it.
-UPDATE generation SET state = 'retired'
-WHERE collection_id = %(collection_id)s AND state = 'current'
-
--- name: make_current
--- Under the lock, in the transaction that brought the generation up to this very seq.
-UPDATE generation SET state = 'current', switched_at_seq = %(seq)s
-WHERE collection_id = %(collection_id)s AND generation = %(generation)s AND state = 'building'
-
--- name: switch_collection
--- A consumer in mid-batch reads another generation under the lock and starts its phase 1 again.
-UPDATE collection c SET generation = g.generation, seq = %(seq)s,
-       epsilon = g.epsilon, second_look = g.second_look
-FROM generation g
-WHERE c.collection_id = %(collection_id)s AND g.collection_id = c.collection_id
-  AND g.generation = %(generation)s
 
 -- name: uris
 -- For examples that a person can open.

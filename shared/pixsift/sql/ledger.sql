@@ -10,14 +10,18 @@ ON CONFLICT (space_id) DO NOTHING
 SELECT dimension FROM model WHERE space_id = %(space_id)s
 
 -- name: insert_collection
--- The first generation comes with the collection: a decision always has its parameters.
+-- The first generation comes with the collection: a decision always has its parameters. So does
+-- the turn of seq 0: every seq that a collection ever had has one.
 WITH added AS (
     INSERT INTO collection (name, sources, key_pattern, space_id, epsilon, second_look,
                             quality_policy, expiry_policy, calibration)
     VALUES (%(name)s, %(sources)s, %(key_pattern)s, %(space_id)s, %(epsilon)s, %(second_look)s,
             %(quality_policy)s, %(expiry_policy)s, %(calibration)s)
     ON CONFLICT (name) DO NOTHING
-    RETURNING collection_id, epsilon, second_look
+    RETURNING collection_id, epsilon, second_look, seq
+), first_turn AS (
+    INSERT INTO turn (collection_id, seq, actor, reason)
+    SELECT collection_id, seq, %(actor)s, 'created' FROM added
 )
 INSERT INTO generation (collection_id, generation, epsilon, second_look, state)
 SELECT collection_id, 1, epsilon, second_look, 'current' FROM added
@@ -105,18 +109,17 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND (d.outcome <> 'gone' OR (v.reason = 'erased' AND d.reason <> 'erased'))
 
 -- name: children
--- Duplicates of representatives that are going away, in the order they are decided again:
--- sharper first, then older. The order is part of the promise: a re-decision is reproducible.
+-- Duplicates of representatives that are going away, in the order they are decided again. The
+-- order is part of the promise: a re-decision is reproducible.
 -- One without a vector comes too: left out, it would keep its representative from going for ever.
-SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look,
-       d.representative_object_id
+SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look
 FROM decision d
 JOIN object o USING (object_id)
 LEFT JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
 WHERE d.representative_object_id = ANY (%(representatives)b::bigint[])
   AND d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.outcome = 'duplicate' AND d.valid_to_seq IS NULL
-ORDER BY (o.quality ->> 'sharpness')::float8 DESC NULLS LAST, d.valid_from_seq, d.object_id
+ORDER BY redecide_order(o.quality, d.valid_from_seq, d.object_id)
 
 -- name: child_ids
 -- Under the lock: whether the plan knows every child.
@@ -168,13 +171,6 @@ FROM unnest(%(pixels)b::bytea[], %(embeddings)b::halfvec[], %(looks)b::bytea[])
 ORDER BY v.pixel_sha256
 ON CONFLICT (space_id, pixel_sha256) DO NOTHING
 
--- name: lock_collection
--- Phase 2, alone in its statement: the statements after it take fresh snapshots and so see every
--- earlier holder's work. NO KEY, since inserts of child rows take a key share on this row.
-SELECT seq, generation, current_setting('transaction_isolation') AS isolation
-FROM collection WHERE collection_id = %(collection_id)s
-FOR NO KEY UPDATE
-
 -- name: open_decisions
 -- Under the lock: what these objects' outcomes are now.
 SELECT object_id, outcome, reason, representative_object_id, distance, valid_from_seq
@@ -213,61 +209,6 @@ UNION
 SELECT object_id, content_sha256, pixel_sha256 FROM representative
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND pixel_sha256 = ANY (%(pixels)b::bytea[]) AND valid_to_seq IS NULL
-
--- name: close_decisions
--- Rows are only ever added and closed.
-UPDATE decision SET valid_to_seq = %(seq)s
-WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
-
--- name: close_representatives
--- A representative that comes back gets a new row, so that older watermarks cannot hide it.
-UPDATE representative SET valid_to_seq = %(seq)s
-WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
-
--- name: insert_decisions
--- One row per object of the batch.
-INSERT INTO decision (collection_id, generation, object_id, outcome, reason, detail,
-                      representative_object_id, distance, pixel_sha256, valid_from_seq)
-SELECT %(collection_id)s, %(generation)s, v.object_id, v.outcome, v.reason,
-       coalesce(v.detail, '{}'), v.representative, v.distance, v.pixel_sha256, %(seq)s
-FROM unnest(%(object_ids)b::bigint[], %(outcomes)b::text[], %(reasons)b::text[],
-            %(details)b::jsonb[], %(representatives)b::bigint[], %(distances)b::float8[],
-            %(pixels)b::bytea[])
-         AS v (object_id, outcome, reason, detail, representative, distance, pixel_sha256)
-
--- name: insert_representatives
--- Joined to the embeddings: a vector that was erased a moment ago yields no row, and the caller
--- starts again.
-INSERT INTO representative (collection_id, generation, object_id, space_id, content_sha256,
-                            pixel_sha256, valid_from_seq)
-SELECT %(collection_id)s, %(generation)s, v.object_id, e.space_id, v.content_sha256,
-       e.pixel_sha256, %(seq)s
-FROM unnest(%(object_ids)b::bigint[], %(contents)b::bytea[], %(pixels)b::bytea[])
-         AS v (object_id, content_sha256, pixel_sha256)
-JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
-
--- name: close_attributes
--- Changed attributes are a new row; equal ones stay.
-UPDATE attribute a SET valid_to_seq = %(seq)s
-FROM unnest(%(object_ids)b::bigint[], %(sources)b::text[], %(attributes)b::jsonb[])
-         AS v (object_id, source, attributes)
-WHERE a.collection_id = %(collection_id)s AND a.object_id = v.object_id AND a.source = v.source
-  AND a.valid_to_seq IS NULL AND a.attributes <> v.attributes
-
--- name: insert_attributes
--- After close_attributes: what is still open is equal and stays.
-INSERT INTO attribute (collection_id, object_id, source, attributes, valid_from_seq)
-SELECT %(collection_id)s, v.object_id, v.source, v.attributes, %(seq)s
-FROM unnest(%(object_ids)b::bigint[], %(sources)b::text[], %(attributes)b::jsonb[])
-         AS v (object_id, source, attributes)
-ON CONFLICT (collection_id, object_id, source) WHERE valid_to_seq IS NULL DO NOTHING
-
--- name: bump_seq
--- Under the lock. The condition is a second net: without the lock it would touch no row.
-UPDATE collection SET seq = %(seq)s
-WHERE collection_id = %(collection_id)s AND seq = %(seq)s - 1
 
 -- name: record_anomaly
 -- The same message received again is the same anomaly.

@@ -56,10 +56,6 @@ WHERE b.object_id IN (
       AND r.object_id = b.object_id AND r.valid_to_seq IS NULL
 )
 
--- name: wait_for_erasures
--- Alone in its transaction, which ends at once.
-SELECT FROM collection WHERE collection_id = %(collection_id)s FOR NO KEY UPDATE
-
 -- name: drop_erased
 -- An erased image's row in object stays, without its facts.
 DELETE FROM {body} b USING object o

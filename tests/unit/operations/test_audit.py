@@ -65,6 +65,10 @@ BREAK = {
         " WHERE key = 'k5') WHERE outcome = 'duplicate' AND generation = 2 RETURNING 1"
     ),
     "INV4 gap": "UPDATE collection SET seq = seq + 1 RETURNING 1",
+    "INV4 no turn": "DELETE FROM turn WHERE seq = 3 RETURNING 1",
+    "INV4 no turn at the end": (
+        "DELETE FROM turn WHERE seq = (SELECT seq FROM collection) RETURNING 1"
+    ),
     "INV6 vector lost": (
         "DELETE FROM embedding WHERE pixel_sha256 = (SELECT pixel_sha256 FROM object"
         " WHERE key = 'k3') RETURNING 1"

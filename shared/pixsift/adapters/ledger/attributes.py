@@ -7,17 +7,15 @@ that was cut off is simply run again: what is equal stays as it is.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg import Connection
-from psycopg.types.json import Jsonb
-
+from pixsift.adapters.ledger import history
+from pixsift.adapters.ledger.history import AttributeRow, Turn
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
 from pixsift.core.sidecar import SidecarRow
-from pixsift.errors import NotFoundError, Remedy, RequestError
+from pixsift.errors import Remedy, RequestError
 from pixsift.sql import statements
 
 _SQL = statements("attributes")
-_LEDGER = statements("ledger")
 _BATCH = 5_000
 """Objects per transaction: the collection's lock is held for a fraction of a second."""
 
@@ -43,9 +41,11 @@ def import_attributes(
     *,
     skip_unknown: bool = False,
     replace: bool = False,
+    actor: str = "pixsift",
 ) -> Imported:
     """Add what the rows say to what earlier sidecars said, or put it in its place.
 
+    actor: who the turns say made them.
     Raises UserError, before anything is written, when rows name objects the collection never
     judged (unless ``skip_unknown``) or one object is named twice in different words.
     """
@@ -61,9 +61,12 @@ def import_attributes(
     changed, seq = 0, collection.seq
     for start in range(0, len(ids), _BATCH):
         batch = {object_id: said[object_id] for object_id in ids[start : start + _BATCH]}
-        with database.transaction() as connection:
-            count, seq = _write(connection, collection, batch, replace=replace)
-        changed += count
+        with (
+            database.transaction() as connection,
+            history.turn(connection, collection, actor=actor, reason="attributes") as turn,
+        ):
+            changed += _write(turn, collection, batch, replace=replace)
+        seq = turn.seq if turn.changed else turn.seq - 1
     return Imported(len(rows), len(said), changed, len(unknown), seq)
 
 
@@ -106,34 +109,17 @@ def _resolve(
 
 
 def _write(
-    connection: Connection,
-    collection: Collection,
-    said: dict[int, SidecarRow],
-    *,
-    replace: bool,
-) -> tuple[int, int]:
-    """Objects changed, and the seq after it. Nothing changed: seq stays."""
-    names = {"collection_id": collection.collection_id}
-    locked = connection.execute(_LEDGER["lock_collection"], names).fetchone()
-    if locked is None:
-        raise NotFoundError(f"collection {collection.name!r} is gone")
-    seq = int(locked[0])
-    answers = connection.execute(_SQL["sidecar_open"], {**names, "object_ids": list(said)})
+    turn: Turn, collection: Collection, said: dict[int, SidecarRow], *, replace: bool
+) -> int:
+    """Objects whose attributes changed."""
+    names = {"collection_id": collection.collection_id, "object_ids": list(said)}
+    answers = turn.connection.execute(_SQL["sidecar_open"], names)
     before: dict[int, dict[str, str | None]] = dict(answers.fetchall())
-    # None is kept: it stands above what key, metadata and EXIF say.
+    # None is kept: it stands above what key and metadata say.
     after = {
         object_id: {**({} if replace else before.get(object_id, {})), **row.attributes}
         for object_id, row in said.items()
     }
     changed = [i for i, attributes in after.items() if attributes != before.get(i, {})]
-    if changed:
-        columns = {
-            **names,
-            "seq": seq + 1,
-            "object_ids": changed,
-            "sources": ["sidecar"] * len(changed),
-            "attributes": [Jsonb(after[i]) for i in changed],
-        }
-        for statement in ("close_attributes", "insert_attributes", "bump_seq"):
-            connection.execute(_LEDGER[statement], columns)
-    return len(changed), seq + bool(changed)
+    turn.describe([AttributeRow(i, "sidecar", after[i]) for i in changed])
+    return len(changed)

@@ -11,19 +11,18 @@ from psycopg.types.json import Jsonb
 
 from pixsift.adapters.ledger.decision_plan import (
     Plan,
-    StartAgainError,
     forgets,
     images,
     living,
     version_columns,
     who_is_kept,
 )
+from pixsift.adapters.ledger.history import AttributeRow, StartAgainError, Turn
 from pixsift.adapters.postgres.database import Connection, Cursor
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Image, Kept, Ruling, decide_batch, may_be_near
 from pixsift.core.outcomes import Decision, Judged, Outcome, replaces
 from pixsift.core.sources import KeyFacts, compile_key_pattern, read_key
-from pixsift.errors import TransientError
 from pixsift.sql import statements
 
 _SQL = dict(statements("ledger"))
@@ -80,18 +79,19 @@ def store_facts(connection: Connection, collection: Collection, plan: Plan) -> F
 
 
 class Batch:
-    """One batch: lock, read, decide, write, in this order."""
+    """One batch in one turn: read, decide, write, in this order."""
 
     def __init__(
         self,
-        connection: Connection,
+        turn: Turn,
         collection: Collection,
         plan: Plan,
         *,
         sync: Callable[[], None],
     ) -> None:
         """sync: sends what is pending and waits for all the answers, in one round trip."""
-        self._connection = connection
+        self._turn = turn
+        self._connection = turn.connection
         self._sync = sync
         self._collection = collection
         self._plan = plan
@@ -100,7 +100,6 @@ class Batch:
             "generation": plan.generation,
             "space_id": collection.space_id,
         }
-        self.seq = 0
         self.changes: list[_Change] = []
         """What ``decide`` found that must be written."""
         self._object_ids: list[int] = []
@@ -110,20 +109,6 @@ class Batch:
         self._children: set[int] = set()
         self._closing: set[int] = set()
         """Representatives that end in this transaction."""
-
-    def lock(self) -> None:
-        """Wait for the collection's row; from here on nobody else decides."""
-        locked = self._connection.execute(_SQL["lock_collection"], self._names)
-        self._sync()
-        row = locked.fetchone()
-        if row is None:
-            raise TransientError(f"collection {self._collection.name} is gone")
-        seq, generation, isolation = row
-        if isolation != "read committed":
-            raise RuntimeError(f"the decision protocol needs read committed, not {isolation}")
-        if generation != self._plan.generation:
-            raise StartAgainError
-        self.seq = seq + 1
 
     def read(self, object_ids: list[int]) -> None:
         """What is true now that nobody can change it, in one round trip."""
@@ -178,29 +163,18 @@ class Batch:
             self.changes.append(change)
             decisions[object_id] = Decision(
                 item.version, object_id, change.outcome, change.reason,
-                change.representative, change.distance, self.seq, is_new=True,
+                change.representative, change.distance, self._turn.seq, is_new=True,
             )  # fmt: skip
         return [decisions[object_id] for object_id in self._object_ids]
 
     def write(self) -> None:
-        """Close what ends, add what begins, bump seq."""
-        names = {**self._names, "seq": self.seq}
-        execute = self._connection.execute
-        ending = [change.object_id for change in self.changes if change.closes]
-        kept = [change for change in self.changes if change.outcome == "kept"]
-        if ending:
-            execute(_SQL["close_decisions"], {**names, "object_ids": ending})
-        if self._closing:
-            execute(_SQL["close_representatives"], {**names, "object_ids": list(self._closing)})
-        added = execute(_SQL["insert_representatives"], {**names, **_columns(kept)})
-        execute(_SQL["insert_decisions"], {**names, **_columns(self.changes)})
-        self._write_attributes(names)
-        bumped = execute(_SQL["bump_seq"], names)
-        self._sync()
-        if added.rowcount != len(kept):
-            raise StartAgainError
-        if bumped.rowcount != 1:
-            raise RuntimeError("seq moved while the collection was locked")
+        """Close what ends, add what begins."""
+        turn = self._turn
+        turn.close([change.object_id for change in self.changes if change.closes])
+        turn.stop_representing(list(self._closing))
+        turn.represent([change for change in self.changes if change.outcome == "kept"])
+        turn.add(self.changes)
+        turn.describe(self._attributes(), replace=any(change.closes for change in self.changes))
 
     def _removed_children(self, fresh: list[tuple[int, Judged]]) -> list[Image]:
         """Children to decide again; those the plan does not know are a reason to start again."""
@@ -258,24 +232,14 @@ class Batch:
         vector, look = self._plan.vectors[item.pixel_sha256]
         return Image(object_id, item.content_sha256, item.pixel_sha256, vector, look)
 
-    def _write_attributes(self, names: dict[str, Any]) -> None:
-        rows = [
-            (change.object_id, source, Jsonb(dict(values)))
+    def _attributes(self) -> list[AttributeRow]:
+        return [
+            AttributeRow(change.object_id, source, values)
             for change in self.changes
             if change.item is not None and change.outcome != "gone"
             for source, values in _attributes(self._collection, change.item).items()
             if values
         ]
-        if not rows:
-            return
-        columns = {
-            "object_ids": [row[0] for row in rows],
-            "sources": [row[1] for row in rows],
-            "attributes": [row[2] for row in rows],
-        }
-        if any(change.closes for change in self.changes):
-            self._connection.execute(_SQL["close_attributes"], {**names, **columns})
-        self._connection.execute(_SQL["insert_attributes"], {**names, **columns})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -332,19 +296,6 @@ def _child_change(child: Image, ruling: Ruling) -> _Change:
 def _lost(child: int) -> _Change:
     """Without a vector nothing can be said about it but this; sent again, it is made anew."""
     return _Change(child, "failed", "vector_missing", True, None, None)
-
-
-def _columns(changes: list[_Change]) -> dict[str, list[Any]]:
-    return {
-        "object_ids": [change.object_id for change in changes],
-        "outcomes": [change.outcome for change in changes],
-        "reasons": [change.reason for change in changes],
-        "details": [Jsonb(dict(change.detail)) if change.detail else None for change in changes],
-        "representatives": [change.representative for change in changes],
-        "distances": [change.distance for change in changes],
-        "contents": [change.content_sha256 for change in changes],
-        "pixels": [change.pixel_sha256 for change in changes],
-    }
 
 
 def _object_columns(collection: Collection, items: list[Judged]) -> dict[str, list[Any]]:

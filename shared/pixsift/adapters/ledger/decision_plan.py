@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pixsift.adapters.ledger.history import StartAgainError
 from pixsift.adapters.postgres.database import Connection, Cursor, Database
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Halves, Image, Kept, NearRule, Ruling, cosine_distance, decide_batch
@@ -18,10 +19,6 @@ from pixsift.ports import NeighborSearch
 from pixsift.sql import statements
 
 _SQL = statements("ledger")
-
-
-class StartAgainError(Exception):
-    """The plan does not fit what the lock shows: roll back, phase 1 again."""
 
 
 @dataclass(slots=True, eq=False)

@@ -24,9 +24,11 @@ phase 1 again.
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.decision_batch import Batch, store_facts
-from pixsift.adapters.ledger.decision_plan import Plan, Planner, StartAgainError
-from pixsift.adapters.postgres.database import Connection, Database, sync
+from pixsift.adapters.ledger.decision_plan import Plan, Planner
+from pixsift.adapters.ledger.history import StartAgainError
+from pixsift.adapters.postgres.database import Database, sync
 from pixsift.core.collection import Collection
 from pixsift.core.outcomes import Decision, Judged, one_per_version
 from pixsift.errors import TransientError
@@ -34,9 +36,6 @@ from pixsift.ports import NeighborSearch
 
 _ATTEMPTS = 8
 """Phase 1 starts again at most this often before the batch goes back to its queue."""
-
-Within = Callable[[Connection, int], None]
-"""Called under the lock with the connection and the new seq, before the commit."""
 
 
 class DecisionProtocol:
@@ -47,18 +46,20 @@ class DecisionProtocol:
         database: Database,
         search: NeighborSearch,
         *,
+        actor: str,
         pause: Callable[[str], None] | None = None,
     ) -> None:
-        """pause: called with ``planned``, ``lock_held``, ``inserted`` and ``committed``; tests
-        wait there, or die."""
+        """actor: who the turns say made them. pause: called with ``planned``, ``lock_held``,
+        ``inserted`` and ``committed``; tests wait there, or die."""
         self._database = database
+        self._actor = actor
         self._planner = Planner(database, search)
         self._pause = pause or (lambda point: None)
 
     def commit(
-        self, collection: Collection, judged: Sequence[Judged], *, within: Within | None = None
+        self, collection: Collection, judged: Sequence[Judged], *, reason: str
     ) -> list[Decision]:
-        """See ``Ledger.commit``."""
+        """See ``Ledger.commit``. reason: what the turn's row says."""
         items = one_per_version(judged)
         if not items:
             return []
@@ -66,14 +67,14 @@ class DecisionProtocol:
             try:
                 plan = self._planner.plan(collection, items)
                 self._pause("planned")
-                decisions = self._settle(collection, plan, within)
+                decisions = self._settle(collection, plan, reason)
             except StartAgainError:
                 continue
             self._pause("committed")
             return decisions
         raise TransientError("the collection changes faster than this batch can be planned")
 
-    def _settle(self, collection: Collection, plan: Plan, within: Within | None) -> list[Decision]:
+    def _settle(self, collection: Collection, plan: Plan, reason: str) -> list[Decision]:
         """Phase 2. Statements travel in a pipeline: three round trips while the lock is held.
 
         Each ends with a sync: only then does the server count us as idle in the transaction, and
@@ -86,15 +87,15 @@ class DecisionProtocol:
         ):
             synced = partial(sync, connection, pipeline)
             facts = store_facts(connection, collection, plan)
-            batch = Batch(connection, collection, plan, sync=synced)
-            batch.lock()
-            self._pause("lock_held")
-            batch.read(facts.object_ids())
-            facts.check(connection, collection.space_id, sync=synced)
-            decisions = batch.decide()
-            if batch.changes:
+            with history.turn(
+                connection, collection, generation=plan.generation,
+                actor=self._actor, reason=reason, sync=synced,
+            ) as turn:  # fmt: skip
+                self._pause("lock_held")
+                batch = Batch(turn, collection, plan, sync=synced)
+                batch.read(facts.object_ids())
+                facts.check(connection, collection.space_id, sync=synced)
+                decisions = batch.decide()
                 batch.write()
-                if within is not None:
-                    within(connection, batch.seq)
             self._pause("inserted")
         return decisions

@@ -6,8 +6,8 @@ from itertools import groupby, islice
 from typing import Any
 
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
+from pixsift.adapters.ledger.history import GenerationWriter
 from pixsift.adapters.postgres.database import Connection
 from pixsift.core.dedup import Image
 from pixsift.core.identity import ObjectVersion
@@ -74,31 +74,20 @@ class GenerationRows:
             return cursor.execute(_SQL[name], {**self._names(), **points}).fetchall()
 
     def _close(self, write: Close) -> None:
-        names = self._names() | {"object_id": write.object_id, "seq": write.seq}
-        self.connection.execute(_SQL["end_decision"], names)
+        self._writer().close([write.object_id], seq=write.seq)
         if write.representative:
-            self.connection.execute(_SQL["end_representative"], names)
+            self._writer().stop_representing([write.object_id], seq=write.seq)
 
     def _add(self, adds: Sequence[Add]) -> None:
         states = [add.state for add in adds]
-        self.connection.execute(_SQL["write_decisions"], self._names() | {
-            "object_ids": [state.object_id for state in states],
-            "outcomes": [state.outcome for state in states],
-            "reasons": [state.reason for state in states],
-            "details": [Jsonb(state.detail) for state in states],
-            "representatives": [state.representative for state in states],
-            "distances": [state.distance for state in states],
-            "pixels": [state.pixel_sha256 for state in states],
-            "seqs": [state.seq for state in states],
-        })  # fmt: skip
-        kept = [(add.state, add.image) for add in adds if add.image is not None]
+        self._writer().add(states, seqs=[state.seq for state in states])
+        kept = [(add.state.seq, add.image) for add in adds if add.image is not None]
         if kept:
-            self.connection.execute(_SQL["write_representatives"], self._names() | {
-                "object_ids": [state.object_id for state, _ in kept],
-                "contents": [image.content_sha256 for _, image in kept],
-                "pixels": [image.pixel_sha256 for _, image in kept],
-                "seqs": [state.seq for state, _ in kept],
-            })  # fmt: skip
+            # One that is erased at this moment gets no row; its ``gone`` is on its way here.
+            self._writer().represent([image for _, image in kept], seqs=[seq for seq, _ in kept])
+
+    def _writer(self) -> GenerationWriter:
+        return GenerationWriter(self.connection, self.collection_id, self.generation, self.space_id)
 
     def _names(self) -> dict[str, Any]:
         return {

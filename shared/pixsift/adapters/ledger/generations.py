@@ -15,6 +15,7 @@ from typing import Any
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.decision_plan import near_rule
 from pixsift.adapters.ledger.generation_rows import GenerationRows, Position, position, uris
 from pixsift.adapters.postgres.database import Connection, Database
@@ -29,6 +30,7 @@ _SQL = statements("generations")
 CAUGHT_UP_SECONDS = 0.1
 """When catching up takes no longer, the last stretch under the lock will not either."""
 _MAX_ROUNDS = 50
+_ANOTHER = "another generation came into use meanwhile; start again"
 
 SecondLook = dict[str, Any] | bool
 """A rule; True: as it is now; False: none, the embedding alone decides."""
@@ -86,8 +88,10 @@ class WhatIf:
 class Generations:
     """Builds, compares and switches the generations of a ledger's collections."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, actor: str = "pixsift") -> None:
+        """actor: who the turns say made them."""
         self._database = database
+        self._actor = actor
         self._bodies = PgvectorSearch(database, background=False)
 
     def what_if(
@@ -140,7 +144,7 @@ class Generations:
         with self._database.connection() as connection:
             at = position(connection, collection.collection_id)
         rule = _rule(at, epsilon, second_look)
-        build = _Build(collection, at, rule, self._bodies, progress)
+        build = _Build(collection, at, rule, self._bodies, progress, actor=self._actor)
         return self._run(build, take_over=take_over, base=(at.generation, at.seq), again=True)
 
     def undo(
@@ -162,7 +166,7 @@ class Generations:
                 f"collection {collection.name!r} has no earlier generation to go back to"
             )
         rule = Rule(previous["epsilon"], previous["second_look"])
-        build = _Build(collection, at, rule, self._bodies, progress)
+        build = _Build(collection, at, rule, self._bodies, progress, actor=self._actor)
         base = (previous["generation"], previous["switched_at_seq"])
         return self._run(build, take_over=take_over, base=base, again=False)
 
@@ -197,12 +201,15 @@ class _Build:
         rule: Rule,
         bodies: PgvectorSearch,
         progress: Progress,
+        *,
+        actor: str,
     ) -> None:
         self.collection = collection
         self.at = at
         self.rule = rule
         self._bodies = bodies
         self._progress = progress
+        self._actor = actor
 
     def begin(self, connection: Connection, *, take_over: bool) -> int:
         """Take the next number; one builder at a time."""
@@ -241,7 +248,10 @@ class _Build:
         seq = self._catch_up(connection, in_use, target, base[1])
         self._bodies.follow(identity, generation, seq)
         seq = self._catch_up(connection, in_use, target, seq)  # an index takes minutes
-        return self._switch(connection, in_use, target, seq)
+        try:
+            return self._switch(connection, in_use, target, seq, "redecide" if again else "undo")
+        except history.StartAgainError:
+            raise TransientError(_ANOTHER) from None
 
     def _catch_up(
         self, connection: Connection, in_use: GenerationRows, target: GenerationRows, seq: int
@@ -258,26 +268,29 @@ class _Build:
         return seq
 
     def _switch(
-        self, connection: Connection, in_use: GenerationRows, target: GenerationRows, seq: int
+        self,
+        connection: Connection,
+        in_use: GenerationRows,
+        target: GenerationRows,
+        seq: int,
+        reason: str,
     ) -> tuple[float, int]:
         """The last stretch and the switch, under the lock."""
-        names = {"collection_id": target.collection_id, "generation": target.generation}
-        with connection.transaction():
-            locked = _one(connection, "lock_for_switch", target.collection_id)
+        with (
+            connection.transaction(),
+            history.turn(
+                connection, self.collection, generation=self.at.generation,
+                actor=self._actor, reason=reason,
+            ) as turn,
+        ):  # fmt: skip
             held_since = time.monotonic()
-            assert locked is not None  # noqa: S101 - collections are never deleted
-            self._still(locked["generation"])
-            target.write(self.successor.apply(in_use.changes(seq, locked["seq"])))
-            names["seq"] = locked["seq"] + 1
-            connection.execute(_SQL["retire_current"], names)
-            if connection.execute(_SQL["make_current"], names).rowcount != 1:
-                raise TransientError("somebody took over and discarded this generation")
-            connection.execute(_SQL["switch_collection"], names)
-        return time.monotonic() - held_since, names["seq"]
+            target.write(self.successor.apply(in_use.changes(seq, turn.seq - 1)))
+            turn.switch_to(target.generation)
+        return time.monotonic() - held_since, turn.seq
 
     def _still(self, generation: int) -> None:
         if generation != self.at.generation:
-            raise TransientError("another generation came into use meanwhile; start again")
+            raise TransientError(_ANOTHER)
 
 
 def _discard(connection: Connection, collection: Collection, generation: int) -> None:
@@ -288,8 +301,7 @@ def _discard(connection: Connection, collection: Collection, generation: int) ->
         # A switch that was committed although we failed after it must not lose its rows.
         if connection.execute(_SQL["discard_generation"], names).rowcount:
             drop_body(connection, collection.collection_id, generation)
-            connection.execute(_SQL["discard_representatives"], names)
-            connection.execute(_SQL["discard_decisions"], names)
+            history.discard(connection, collection.collection_id, generation)
 
 
 def _one(

@@ -43,12 +43,15 @@ class Ledger:
         database: Database,
         *,
         search: NeighborSearch | None = None,
+        actor: str = "pixsift",
         pause: Pause | None = None,
     ) -> None:
-        """search: defaults to the exact resident search."""
+        """search: defaults to the exact resident search. actor: who the turns say made them; an
+        entry point that writes names itself."""
         self._database = database
+        self._actor = actor
         self.search = search or ResidentSearch(database, pause=pause)
-        self._protocol = DecisionProtocol(database, self.search, pause=pause)
+        self._protocol = DecisionProtocol(database, self.search, actor=actor, pause=pause)
         self._salt: bytes | None = None
 
     def ensure_space(self, space: EmbeddingSpace) -> None:
@@ -98,6 +101,7 @@ class Ledger:
                     "quality_policy": _json(quality_policy or {}),
                     "expiry_policy": expiry_policy,
                     "calibration": _json(calibration),
+                    "actor": self._actor,
                 },
             ).fetchone()
         if row is None:
@@ -216,7 +220,7 @@ class Ledger:
         Raises TransientError when the lock is not to be had, or when an ``embedded`` item came
         without an embedding and the ledger has none any more.
         """
-        return self._protocol.commit(collection, judged)
+        return self._protocol.commit(collection, judged, reason="arrival")
 
     def remove(
         self,
@@ -224,15 +228,13 @@ class Ledger:
         versions: Sequence[ObjectVersion],
         *,
         reason: str = "deleted",
-        within: Callable[[Connection, int], None] | None = None,
     ) -> list[Decision]:
         """Make versions ``gone``, re-deciding what they represented.
 
-        reason ``expired`` heeds the collection's expiry policy; any other forgets. within: called
-        under the lock with the connection and the new seq, before the commit.
+        reason ``expired`` heeds the collection's expiry policy; any other forgets.
         """
         judged = [Judged(version, "gone", reason) for version in versions]
-        return self._protocol.commit(collection, judged, within=within)
+        return self._protocol.commit(collection, judged, reason=reason)
 
     def record_anomaly(self, queue: str, message_id: str, body: bytes, reason: str) -> None:
         """Keep a message that was no object event; the same one twice is one row."""

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
+from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.decision_plan import images, near_rule
+from pixsift.adapters.ledger.history import StartAgainError, Turn
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.resident import ResidentSearch
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Image, Kept, NearRule, Ruling, decide_batch
 from pixsift.core.identity import ObjectVersion
+from pixsift.core.successor import State
 from pixsift.errors import TransientError
 from pixsift.ports import NeighborSearch
 from pixsift.sql import statements
@@ -76,10 +78,13 @@ class Rejudge:
         database: Database,
         *,
         search: NeighborSearch | None = None,
+        actor: str = "pixsift",
         pause: Callable[[], None] = lambda: None,
     ) -> None:
-        """pause: called between search and lock; tests change the collection there."""
+        """actor: who the turns say made them. pause: called between search and lock; tests change
+        the collection there."""
         self._database = database
+        self._actor = actor
         self._search = search or ResidentSearch(database)
         self._pause = pause
 
@@ -95,6 +100,7 @@ class Rejudge:
     ) -> list[Rejudged]:
         """Decide the kept and duplicate ones of ``object_ids`` again, and what they represent.
 
+        why: the turn's reason, and part of every new decision's detail.
         Returns those whose outcome changed. Raises TransientError when the collection changes
         faster than this can be planned.
         """
@@ -103,34 +109,35 @@ class Rejudge:
             if not plan.subjects:
                 return []
             self._pause()
-            with self._database.transaction() as connection:
-                changed = self._settle(connection, collection, plan, object_ids, why)
-            if changed is not None:
-                return changed
+            try:
+                return self._settle(collection, plan, object_ids, why)
+            except StartAgainError:
+                continue
         raise TransientError(f"collection {collection.name!r} changes too fast to be repaired now")
 
-    def take_back(self, collection: Collection, object_ids: Sequence[int]) -> list[int]:
+    def take_back(
+        self, collection: Collection, object_ids: Sequence[int], *, why: str = "undo"
+    ) -> list[int]:
         """Close the rejected, failed and gone decisions of ``object_ids``: undecided again.
 
         Returns those that were. The caller sends them through the queue once more.
         """
-        names: dict[str, Any] = {
-            "collection_id": collection.collection_id, "object_ids": list(object_ids),
-        }  # fmt: skip
-        with self._database.transaction() as connection:
-            seq, generation = self._lock(connection, names)
-            names |= {"generation": generation, "seq": seq + 1}
+        with (
+            self._database.transaction() as connection,
+            history.turn(connection, collection, actor=self._actor, reason=why) as turn,
+        ):
+            names = {
+                "collection_id": collection.collection_id, "generation": turn.generation,
+                "object_ids": list(object_ids),
+            }  # fmt: skip
             rows = connection.execute(_SQL["standing"], names).fetchall()
             undone = [
                 row[0] for row in rows
                 if row[1] in ("rejected", "failed", "gone") and row[2] != "erased"
             ]  # fmt: skip
-            if undone:
-                names["object_ids"] = undone
-                connection.execute(_SQL["end_standing"], names)
-                # A remembered one represents although it is gone; it ends where it is taken back.
-                connection.execute(_SQL["end_representing"], names)
-                connection.execute(_SQL["advance_seq"], names)
+            turn.close(undone)
+            # A remembered one represents although it is gone; it ends where it is taken back.
+            turn.stop_representing(undone)
         return undone
 
     def _plan(self, collection: Collection, object_ids: Sequence[int]) -> _Plan:
@@ -161,37 +168,35 @@ class Rejudge:
         return _Plan(generation if same else -1, rule, found.watermark, subjects, near)
 
     def _settle(
-        self,
-        connection: Connection,
-        collection: Collection,
-        plan: _Plan,
-        object_ids: Sequence[int],
-        why: str,
-    ) -> list[Rejudged] | None:
-        """Under the lock; None: what the plan did not know has happened, plan again."""
-        names: dict[str, Any] = {
-            "collection_id": collection.collection_id, "generation": plan.generation,
-            "space_id": collection.space_id, "object_ids": list(object_ids),
-        }  # fmt: skip
-        seq, generation = self._lock(connection, names)
-        if generation != plan.generation:
-            return None
-        cursor = connection.cursor(binary=True)
-        if images(cursor.execute(_SQL["subjects"], names)).keys() != plan.subjects.keys():
-            return None
-        names["object_ids"] = list(plan.subjects)
-        rows = connection.execute(_SQL["standing"], names).fetchall()
-        standing: dict[int, Standing] = {row[0]: row[1:] for row in rows}
-        kept = self._kept(connection, names, plan)
-        subjects = list(plan.subjects.values())
-        rulings = decide_batch(subjects, kept, plan.rule, plan.near)
-        changed = {
-            image.object_id: (image, ruling)
-            for image, ruling in zip(subjects, rulings, strict=True)
-            if _differs(standing[image.object_id], ruling)
-        }
-        if changed:
-            self._write(connection, names | {"seq": seq + 1}, changed, standing, why)
+        self, collection: Collection, plan: _Plan, object_ids: Sequence[int], why: str
+    ) -> list[Rejudged]:
+        """Decide and write, in one turn. Raises StartAgainError when what the plan did not know has
+        happened."""
+        with (
+            self._database.transaction() as connection,
+            history.turn(
+                connection, collection, generation=plan.generation, actor=self._actor, reason=why
+            ) as turn,
+        ):
+            names: dict[str, Any] = {
+                "collection_id": collection.collection_id, "generation": plan.generation,
+                "space_id": collection.space_id, "object_ids": list(object_ids),
+            }  # fmt: skip
+            cursor = connection.cursor(binary=True)
+            if images(cursor.execute(_SQL["subjects"], names)).keys() != plan.subjects.keys():
+                raise StartAgainError
+            names["object_ids"] = list(plan.subjects)
+            rows = connection.execute(_SQL["standing"], names).fetchall()
+            standing: dict[int, Standing] = {row[0]: row[1:] for row in rows}
+            kept = self._kept(connection, names, plan)
+            subjects = list(plan.subjects.values())
+            rulings = decide_batch(subjects, kept, plan.rule, plan.near)
+            changed = {
+                image.object_id: (image, ruling)
+                for image, ruling in zip(subjects, rulings, strict=True)
+                if _differs(standing[image.object_id], ruling)
+            }
+            _write(turn, changed, standing, why)
         return [
             Rejudged(
                 object_id, standing[object_id][0], ruling.outcome, ruling.reason,
@@ -218,45 +223,31 @@ class Rejudge:
                 kept.add(image)
         return kept
 
-    def _write(
-        self,
-        connection: Connection,
-        names: dict[str, Any],
-        changed: Mapping[int, tuple[Image, Ruling]],
-        standing: Mapping[int, Standing],
-        why: str,
-    ) -> None:
-        demoted = [i for i in changed if standing[i][0] == "kept"]
-        promoted = [
-            image for i, (image, ruling) in changed.items()
-            if ruling.outcome == "kept" and standing[i][0] != "kept"
-        ]  # fmt: skip
-        rulings = [ruling for _, ruling in changed.values()]
-        execute = connection.execute
-        execute(_SQL["end_standing"], {**names, "object_ids": list(changed)})
-        execute(_SQL["end_representing"], {**names, "object_ids": demoted})
-        execute(_SQL["add_representatives"], {
-            **names,
-            "object_ids": [image.object_id for image in promoted],
-            "contents": [image.content_sha256 for image in promoted],
-            "pixels": [image.pixel_sha256 for image in promoted],
-        })  # fmt: skip
-        execute(_SQL["add_decisions"], {
-            **names,
-            "detail": Jsonb({"rejudged": why}),
-            "object_ids": list(changed),
-            "outcomes": [ruling.outcome for ruling in rulings],
-            "reasons": ["promoted" if r.outcome == "kept" else r.reason for r in rulings],
-            "representatives": [ruling.representative_object_id for ruling in rulings],
-            "distances": [ruling.distance for ruling in rulings],
-            "pixels": [image.pixel_sha256 for image, _ in changed.values()],
-        })  # fmt: skip
-        execute(_SQL["advance_seq"], names)
 
-    def _lock(self, connection: Connection, names: Mapping[str, Any]) -> tuple[int, int]:
-        row = connection.execute(_SQL["lock_for_rejudging"], names).fetchone()
-        assert row is not None  # noqa: S101 - collections are never deleted
-        return row[0], row[1]
+def _write(
+    turn: Turn,
+    changed: Mapping[int, tuple[Image, Ruling]],
+    standing: Mapping[int, Standing],
+    why: str,
+) -> None:
+    turn.close(list(changed))
+    turn.stop_representing([i for i in changed if standing[i][0] == "kept"])
+    turn.represent(
+        [
+            image
+            for i, (image, ruling) in changed.items()
+            if ruling.outcome == "kept" and standing[i][0] != "kept"
+        ]
+    )
+    turn.add([_state(image, ruling, why) for image, ruling in changed.values()])
+
+
+def _state(image: Image, ruling: Ruling, why: str) -> State:
+    return State(
+        image.object_id, ruling.outcome,
+        "promoted" if ruling.outcome == "kept" else ruling.reason, {"rejudged": why},
+        ruling.representative_object_id, ruling.distance, image.pixel_sha256,
+    )  # fmt: skip
 
 
 def _differs(standing: Standing, ruling: Ruling) -> bool:

@@ -28,6 +28,7 @@ from pixsift.ports import Neighborhood
 from pixsift.sql import statements
 
 _SQL = statements("pgvector_search")
+_HISTORY = statements("history")
 _LOG = logging.getLogger(__name__)
 _QUERIES_PER_LANE = 8
 
@@ -175,7 +176,7 @@ class PgvectorSearch:
         see the body is committed.
         """
         with self._database.transaction() as connection:
-            connection.execute(_SQL["wait_for_erasures"], {"collection_id": head.collection_id})
+            connection.execute(_HISTORY["lock_collection"], {"collection_id": head.collection_id})
         with self._database.transaction() as connection:
             connection.execute("SET LOCAL statement_timeout = 0")
             body, _ = self._body(connection, head)

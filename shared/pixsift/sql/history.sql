@@ -1,0 +1,120 @@
+-- Every statement that locks a collection or writes its decision history. No other file has any.
+
+-- name: lock_collection
+-- Alone in its statement: the statements after it take fresh snapshots and so see every earlier
+-- holder's work. NO KEY, since inserts of child rows take a key share on this row. Without a
+-- collection_id: all of them, in the order of their ids.
+SELECT seq, generation, current_setting('transaction_isolation') AS isolation
+FROM collection
+WHERE %(collection_id)s::integer IS NULL OR collection_id = %(collection_id)s
+ORDER BY collection_id
+FOR NO KEY UPDATE
+
+-- name: close_decisions
+-- Rows are only ever added and closed. A row of a generation that is being built may be closed at
+-- the very seq that it began at, or before: it is then valid nowhere.
+UPDATE decision SET valid_to_seq = greatest(valid_from_seq, %(seq)s)
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+  AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
+
+-- name: close_representatives
+-- One that represents again later gets a new row, so that older watermarks cannot hide it.
+UPDATE representative SET valid_to_seq = greatest(valid_from_seq, %(seq)s)
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+  AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
+
+-- name: insert_decisions
+-- In a turn every row begins at its seq; in a generation that is being built each has its own.
+INSERT INTO decision (collection_id, generation, object_id, outcome, reason, detail,
+                      representative_object_id, distance, pixel_sha256, valid_from_seq)
+SELECT %(collection_id)s, %(generation)s, v.object_id, v.outcome, v.reason,
+       coalesce(v.detail, '{}'), v.representative, v.distance, v.pixel_sha256, v.seq
+FROM unnest(%(object_ids)b::bigint[], %(outcomes)b::text[], %(reasons)b::text[],
+            %(details)b::jsonb[], %(representatives)b::bigint[], %(distances)b::float8[],
+            %(pixels)b::bytea[], %(seqs)b::bigint[])
+         AS v (object_id, outcome, reason, detail, representative, distance, pixel_sha256, seq)
+
+-- name: insert_representatives
+-- Joined to the embeddings: a vector that was erased a moment ago yields no row, and a turn starts
+-- again.
+INSERT INTO representative (collection_id, generation, object_id, space_id, content_sha256,
+                            pixel_sha256, valid_from_seq)
+SELECT %(collection_id)s, %(generation)s, v.object_id, e.space_id, v.content_sha256,
+       e.pixel_sha256, v.seq
+FROM unnest(%(object_ids)b::bigint[], %(contents)b::bytea[], %(pixels)b::bytea[],
+            %(seqs)b::bigint[])
+         AS v (object_id, content_sha256, pixel_sha256, seq)
+JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
+
+-- name: close_attributes
+-- Changed attributes are a new row; equal ones stay.
+UPDATE attribute a SET valid_to_seq = %(seq)s
+FROM unnest(%(object_ids)b::bigint[], %(sources)b::text[], %(attributes)b::jsonb[])
+         AS v (object_id, source, attributes)
+WHERE a.collection_id = %(collection_id)s AND a.object_id = v.object_id AND a.source = v.source
+  AND a.valid_to_seq IS NULL AND a.attributes <> v.attributes
+
+-- name: insert_attributes
+-- After close_attributes: what is still open is equal and stays.
+INSERT INTO attribute (collection_id, object_id, source, attributes, valid_from_seq)
+SELECT %(collection_id)s, v.object_id, v.source, v.attributes, %(seq)s
+FROM unnest(%(object_ids)b::bigint[], %(sources)b::text[], %(attributes)b::jsonb[])
+         AS v (object_id, source, attributes)
+ON CONFLICT (collection_id, object_id, source) WHERE valid_to_seq IS NULL DO NOTHING
+
+-- name: retire_current
+-- The old generation stays readable: snapshots taken at a seq before the switch belong to it.
+UPDATE generation SET state = 'retired'
+WHERE collection_id = %(collection_id)s AND state = 'current'
+
+-- name: make_current
+-- In the turn that brought the generation up to this very seq.
+UPDATE generation SET state = 'current', switched_at_seq = %(seq)s
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s AND state = 'building'
+
+-- name: switch_collection
+-- A consumer in mid-batch reads another generation under the lock and starts its phase 1 again.
+UPDATE collection c SET generation = g.generation, epsilon = g.epsilon, second_look = g.second_look
+FROM generation g
+WHERE c.collection_id = %(collection_id)s AND g.collection_id = c.collection_id
+  AND g.generation = %(generation)s
+
+-- name: end_turn
+-- The last statement under the lock. The condition is a second net: without the lock it would
+-- touch no row. One statement with the turn's row, to save the lock a statement.
+WITH bumped AS (
+    UPDATE collection SET seq = %(seq)s
+    WHERE collection_id = %(collection_id)s AND seq = %(seq)s - 1
+    RETURNING collection_id, seq
+)
+INSERT INTO turn (collection_id, seq, actor, reason)
+SELECT collection_id, seq, %(actor)s, %(reason)s FROM bumped
+
+-- name: discard_representatives
+-- Nobody has ever read the rows of a generation that was not switched to: they may go.
+DELETE FROM representative WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+
+-- name: discard_decisions
+-- As above.
+DELETE FROM decision WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+
+-- name: blank_decisions
+-- An erasure: the history of outcomes stays, without anything measured on the image.
+UPDATE decision SET pixel_sha256 = NULL, detail = '{}'
+WHERE object_id = ANY (%(object_ids)b::bigint[]) AND (pixel_sha256 IS NOT NULL OR detail <> '{}')
+
+-- name: drop_representatives
+-- An erasure: still open in generations out of use, which only an undo reads, and it follows the
+-- erasure.
+DELETE FROM representative
+WHERE object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
+
+-- name: blank_representatives
+-- An erasure: without its hashes, but still there: a consumer's mirror drops the vector when it
+-- sees it closed.
+UPDATE representative SET content_sha256 = '', pixel_sha256 = ''
+WHERE object_id = ANY (%(object_ids)b::bigint[])
+
+-- name: drop_attributes
+-- An erasure: robot, camera, place and time tell about the image too.
+DELETE FROM attribute WHERE object_id = ANY (%(object_ids)b::bigint[])
