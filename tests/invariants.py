@@ -6,7 +6,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from pixsift.adapters.postgres.database import unpack_halfvec
+from pixsift.adapters.postgres import halfvec
 
 _OPEN = (
     " JOIN collection c USING (collection_id, generation) WHERE c.name = %s"
@@ -61,7 +61,7 @@ def violations(url: str, collection: str = "c") -> list[str]:
 
 
 def _wide(data: bytes) -> NDArray[np.float64]:
-    vector = unpack_halfvec(data).astype(np.float64)
+    vector = halfvec.unpack(data).astype(np.float64)
     return vector / np.sqrt(vector @ vector)
 
 

@@ -13,7 +13,7 @@ from pixsift.adapters.ledger.generations import Generations, _Build
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Connection
 from pixsift.adapters.search.pgvector import _SQL, HnswParameters, PgvectorSearch, _on
-from pixsift.adapters.search.resident import Head
+from pixsift.adapters.search.resident import SeqPoint
 from pixsift.core.collection import Collection
 from pixsift.errors import TransientError
 from pixsift.sql import statements
@@ -220,7 +220,7 @@ def test_follow__an_image_erased_during_the_build_is_not_in_the_body(
     search.advance(1)
     complete = PgvectorSearch._complete
 
-    def erase_meanwhile(bodies: PgvectorSearch, connection: Connection, head: Head) -> None:
+    def erase_meanwhile(bodies: PgvectorSearch, connection: Connection, head: SeqPoint) -> None:
         complete(bodies, connection, head)  # filled, and not yet seen by anybody else
         with psycopg.connect(database_url) as other:
             other.execute("UPDATE object SET erased_at = now() WHERE key = 'a/7'")

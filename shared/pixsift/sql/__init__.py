@@ -1,7 +1,8 @@
 """Named statements from the ``.sql`` files of this folder.
 
 A statement begins at a line ``-- name: some_name`` and runs to the next one; the comment lines
-below the name say why it is as it is.
+below the name say why it is as it is. A placeholder is ``%(x)b`` where the value goes in binary
+(arrays of a batch, vectors), and ``%(x)s`` where psycopg may choose.
 """
 
 import re

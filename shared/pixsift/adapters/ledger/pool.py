@@ -4,18 +4,18 @@ Facts first, then, for what the filter lets through, the embeddings as a binary 
 spill file. Everything is read in one repeatable-read transaction.
 """
 
-import struct
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
 from pixsift.adapters.ledger.spill_rows import SpillRows
+from pixsift.adapters.postgres.copying import copy_vectors
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.choosing.columns import AttributeColumns, MetricColumns
 from pixsift.core.choosing.pool import Column, Facts, ObjectIds, Pool, matching
@@ -29,8 +29,6 @@ from pixsift.sql import statements
 _SQL = statements("pool")
 _BATCH = 16_384
 """Ids per COPY, and rows per fetch."""
-_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
-_COPY_END = struct.pack(">h", -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,30 +255,17 @@ def _widened(facts: Facts, ids: ObjectIds) -> Facts:
 
 
 def _copy(connection: psycopg.Connection, scope: _Scope, ids: ObjectIds) -> NDArray[np.float16]:
-    parameters = {"space_id": scope.space_id, "object_ids": ids.tolist()}
-    with connection.cursor() as cursor, cursor.copy(_SQL["pool_embeddings"], parameters) as copy:
-        data = b"".join(cast(Iterable[bytes], copy))
-    return parse_copied(data, ids, scope.dimension)
-
-
-def parse_copied(data: bytes, ids: ObjectIds, dimension: int) -> NDArray[np.float16]:
-    """(N, D) rows of a binary COPY of (bigint, halfvec), whose ids must be exactly ``ids``.
-
-    Layout: https://www.postgresql.org/docs/18/sql-copy.html (Binary Format); halfvec sends its
-    dimension and an unused int16, then its halves, all big-endian. Raises UserError if rows are
-    missing or of another dimension.
-    """
-    record = np.dtype([
-        ("fields", ">i2"), ("id_length", ">i4"), ("id", ">i8"), ("length", ">i4"),
-        ("dimension", ">i2"), ("unused", ">i2"), ("halves", ">f2", (dimension,)),
-    ])  # fmt: skip
-    expected = len(_COPY_HEADER) + ids.size * record.itemsize + len(_COPY_END)
-    if len(data) != expected or not data.startswith(_COPY_HEADER) or not data.endswith(_COPY_END):
-        raise ConflictError(
-            f"expected {ids.size} embeddings of {dimension} dimensions, {expected} bytes; the "
-            f"ledger sent {len(data)}: some are missing or of another embedding space"
+    """(N, D), in the order of ``ids``. Raises ConflictError where one is missing."""
+    names = {"space_id": scope.space_id, "object_ids": ids.tolist()}
+    blocks = list(
+        copy_vectors(
+            connection, _SQL["pool_embeddings"], names, bigints=1, dimension=scope.dimension
         )
-    rows = np.frombuffer(data, record, ids.size, len(_COPY_HEADER))
-    if (rows["dimension"] != dimension).any() or not np.array_equal(rows["id"], ids):
-        raise ConflictError(f"the ledger sent embeddings of other objects or not of {dimension}-d")
-    return np.asarray(rows["halves"], dtype=np.float16)
+    )
+    found = np.concatenate([rows[:, 0] for rows, _ in blocks] or [np.empty(0, np.int64)])
+    if not np.array_equal(found, ids):
+        raise ConflictError(
+            f"expected {ids.size} embeddings of {scope.dimension} dimensions, the ledger sent "
+            f"{found.size}: some are missing, or of other objects"
+        )
+    return np.concatenate([halves for _, halves in blocks])

@@ -8,19 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import psycopg
-from numpy.typing import NDArray
 from psycopg import generators
-from psycopg.abc import Buffer
-from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Format
 from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from pixsift.adapters.postgres.halfvec import register
 from pixsift.errors import DependencyDownError, Remedy, SettingError, TransientError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -183,7 +179,7 @@ class Database:
             open=False,
             timeout=self._wait_seconds,
             reconnect_timeout=self._wait_seconds,
-            configure=_configure,
+            configure=register,
             kwargs={
                 "autocommit": True,
                 "connect_timeout": 5,
@@ -192,31 +188,3 @@ class Database:
                 "options": options,
             },
         )
-
-
-def unpack_halfvec(data: Buffer) -> NDArray[np.float16]:
-    """(D,) float16 of a binary halfvec: two bytes dimension, two unused, D big-endian halves."""
-    return np.frombuffer(data, ">f2", offset=4).astype(np.float16)
-
-
-class _HalfvecDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: NDArray[np.float16]) -> Buffer:
-        return len(obj).to_bytes(2, "big") + b"\0\0" + obj.astype(">f2").tobytes()
-
-
-class _HalfvecLoader(Loader):
-    format = Format.BINARY
-
-    def load(self, data: Buffer) -> NDArray[np.float16]:
-        return unpack_halfvec(data)
-
-
-def _configure(connection: Connection) -> None:
-    info = TypeInfo.fetch(connection, "halfvec")
-    assert info is not None  # noqa: S101 - looked for when the pool was opened
-    info.register(connection)
-    dumper = cast(type[Dumper], type("HalfvecDumper", (_HalfvecDumper,), {"oid": info.oid}))
-    connection.adapters.register_dumper(np.ndarray, dumper)
-    connection.adapters.register_loader(info.oid, _HalfvecLoader)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pixsift.adapters.postgres.database import Database
 from pixsift.adapters.search.pgvector import PgvectorSearch
-from pixsift.adapters.search.resident import ResidentSearch, read_head
+from pixsift.adapters.search.resident import ResidentSearch, read_point
 from pixsift.extras import require
 from pixsift.ports import Neighborhood, NeighborSearch
 from pixsift.sql import statements
@@ -60,7 +60,7 @@ class AutoSearch:
     def _count(self, collection_id: int) -> int:
         names = {"collection_id": collection_id}
         with self._database.connection() as connection:
-            read_head(connection, collection_id)  # says so when there is no such collection
+            read_point(connection, collection_id)  # says so when there is no such collection
             row = connection.execute(_SQL["count_representatives"], names).fetchone()
         return 0 if row is None else int(row[0])
 

@@ -21,7 +21,7 @@ from psycopg import sql
 
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.mirror import NumpyBlocks, Slot, unit_rows
-from pixsift.adapters.search.resident import Head, read_head, refreshed
+from pixsift.adapters.search.resident import SeqPoint, read_point, refreshed
 from pixsift.core.dedup import SCREEN_MARGIN
 from pixsift.errors import PixsiftError
 from pixsift.ports import Neighborhood
@@ -75,7 +75,7 @@ class PgvectorSearch:
         reach = max_distance + SCREEN_MARGIN
         slot = self._slots[collection_id]
         with slot.lock, self._database.connection() as connection:
-            head = read_head(connection, collection_id)
+            head = read_point(connection, collection_id)
             if self._pause is not None:
                 self._pause("watermark_read")
             body, built_to = self._body(connection, head)
@@ -106,7 +106,7 @@ class PgvectorSearch:
             row = connection.execute(_SQL["try_alone"], names).fetchone()
             if row is None or not row[0]:
                 return -1
-            head = read_head(connection, collection_id)
+            head = read_point(connection, collection_id)
             self._complete(connection, head)
         self._drop_retired(collection_id)
         return head.seq
@@ -118,7 +118,7 @@ class PgvectorSearch:
         of the new generation would be tail, in the memory of every consumer.
         """
         with self._database.transaction() as connection:
-            head = read_head(connection, collection_id)
+            head = read_point(connection, collection_id)
             if self._body(connection, head)[0] is None:
                 return
             target = replace(head, generation=generation, seq=seq)
@@ -132,7 +132,7 @@ class PgvectorSearch:
             row = connection.execute(_SQL["try_alone"], names).fetchone()
             if row is None or not row[0]:
                 return -1
-            head = read_head(connection, collection_id)
+            head = read_point(connection, collection_id)
             drop_body(connection, collection_id, head.generation)
         return self.advance(collection_id)
 
@@ -146,13 +146,13 @@ class PgvectorSearch:
         if self._worker is not None:
             self._worker.join()
 
-    def _body(self, connection: Connection, head: Head) -> tuple[str | None, int]:
+    def _body(self, connection: Connection, head: SeqPoint) -> tuple[str | None, int]:
         row = connection.execute(
             _SQL["body"], {"collection_id": head.collection_id, "generation": head.generation}
         ).fetchone()
         return (None, -1) if row is None else (row[0], row[1])
 
-    def _complete(self, connection: Connection, head: Head) -> None:
+    def _complete(self, connection: Connection, head: SeqPoint) -> None:
         """Bring the body of a generation up to ``head.seq``; make it where there is none."""
         # Building an index takes minutes: the usual limits are for decisions.
         connection.execute("SET LOCAL statement_timeout = 0")
@@ -169,7 +169,7 @@ class PgvectorSearch:
             connection.execute(_on(_SQL["fill_body"], body), names)
         connection.execute(_SQL["record_body"], {**names, "body_table": body})
 
-    def _forget_erased(self, head: Head) -> None:
+    def _forget_erased(self, head: SeqPoint) -> None:
         """Vectors of images erased while the body was built: the erasure could not see it yet.
 
         An erasure forgets under the collection's lock: once that was had, every one that did not
@@ -232,7 +232,7 @@ class PgvectorSearch:
             found[ordinal - 1].append(object_id)
         return [np.array(ids, np.int64) for ids in found]
 
-    def _create(self, connection: Connection, head: Head, names: dict[str, Any]) -> str:
+    def _create(self, connection: Connection, head: SeqPoint, names: dict[str, Any]) -> str:
         """A body from nothing: rows first, index after, which is many times faster."""
         body = f"hnsw_{head.collection_id}_{head.generation}"
         parameters = {

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixsift.adapters.postgres.copying import CopiedRows, copy_vectors
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.cell_blocks import CellBlocks
 from pixsift.adapters.search.mirror import Blocks, Mirror, Slot, unit_rows
@@ -22,9 +23,6 @@ from pixsift.ports import Neighborhood
 from pixsift.sql import statements
 
 _SQL = statements("resident_search")
-_LOAD_BLOCK_BYTES = 8 << 20
-_COPY_HEADER_BYTES, _COPY_TRAILER_BYTES = 19, 2
-"""https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"."""
 
 
 class ResidentSearch:
@@ -51,7 +49,7 @@ class ResidentSearch:
         slot = self._slots[collection_id]
         with slot.lock:
             with self._database.connection() as connection:
-                head = read_head(connection, collection_id)
+                head = read_point(connection, collection_id)
                 if self._pause is not None:
                     self._pause("watermark_read")
                 slot.mirror = refreshed(
@@ -72,7 +70,7 @@ class ResidentSearch:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class SeqPoint:
     """Where a collection is: everything up to ``seq`` is visible to whoever looks later."""
 
     collection_id: int
@@ -81,17 +79,17 @@ class Head:
     dimension: int
 
 
-def read_head(connection: Connection, collection_id: int) -> Head:
+def read_point(connection: Connection, collection_id: int) -> SeqPoint:
     """The watermark of a search; must be read before anything is searched."""
     row = connection.execute(_SQL["head"], {"collection_id": collection_id}).fetchone()
     if row is None:
         raise TransientError(f"collection {collection_id} is gone")
-    return Head(collection_id, *row)
+    return SeqPoint(collection_id, *row)
 
 
 def refreshed(
     connection: Connection,
-    head: Head,
+    head: SeqPoint,
     mirror: Mirror | None,
     *,
     floor: int,
@@ -105,54 +103,26 @@ def refreshed(
     if mirror is None or (mirror.generation, mirror.floor) != (head.generation, floor):
         mirror = Mirror(new_blocks(head.dimension), head.generation, floor)
         names["floor"] = floor
-        for ids, begun, halves in load_rows(connection, names, head.dimension):
-            current = begun <= head.seq
-            mirror.append(ids[current], halves[current])
+        for rows, halves in _load(connection, names, head.dimension):
+            current = rows[:, 1] <= head.seq
+            mirror.append(rows[current, 0], halves[current])
     elif mirror.watermark < head.seq:
         names["watermark"] = mirror.watermark
         with connection.pipeline():
             closed = connection.execute(_SQL["closed"], names)
             opened = connection.cursor(binary=True).execute(_SQL["opened"], names)
         mirror.remove([object_id for (object_id,) in closed.fetchall()])
-        rows = [row for row in opened.fetchall() if row[1] <= head.seq]
-        if rows:
-            ids = np.array([row[0] for row in rows], np.int64)
-            mirror.append(ids, np.stack([row[2] for row in rows]))
+        new = [row for row in opened.fetchall() if row[1] <= head.seq]
+        if new:
+            ids = np.array([row[0] for row in new], np.int64)
+            mirror.append(ids, np.stack([row[2] for row in new]))
     mirror.watermark = head.seq
     return mirror
 
 
-def load_rows(
-    connection: Connection, names: dict[str, Any], dimension: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float16]]]:
-    """All open representatives in blocks: object ids (N,), valid_from_seq (N,), halves (N, D).
-
-    By binary COPY, whose rows have one fixed size here: no value is converted one by one.
-    """
-    row = np.dtype(
-        [("fields", ">i2"), ("id_size", ">i4"), ("id", ">i8"), ("from_size", ">i4"),
-         ("from", ">i8"), ("size", ">i4"), ("header", ">i4"), ("halves", ">f2", (dimension,))]
-    )  # fmt: skip
+def _load(connection: Connection, names: dict[str, Any], dimension: int) -> Iterator[CopiedRows]:
+    """All open representatives in blocks: object id and valid_from_seq (N, 2), halves (N, D)."""
     with connection.transaction():
         # A million rows take longer than any decision may.
         connection.execute("SET LOCAL statement_timeout = 0")
-        with connection.cursor().copy(_SQL["load"], names) as copy:
-            pending, skip = bytearray(), _COPY_HEADER_BYTES
-            for data in copy:
-                pending += data
-                if len(pending) >= _LOAD_BLOCK_BYTES:
-                    whole = skip + (len(pending) - skip) // row.itemsize * row.itemsize
-                    yield _parse(bytes(pending[skip:whole]), row)
-                    pending, skip = pending[whole:], 0
-            yield _parse(bytes(pending[skip : len(pending) - _COPY_TRAILER_BYTES]), row)
-
-
-def _parse(
-    data: bytes, row: np.dtype[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float16]]:
-    rows = np.frombuffer(data, row)
-    return (
-        rows["id"].astype(np.int64),
-        rows["from"].astype(np.int64),
-        rows["halves"].astype(np.float16),
-    )
+        yield from copy_vectors(connection, _SQL["load"], names, bigints=2, dimension=dimension)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ledger_world import image, ledger_of, new_collection, rows
-from pixsift.adapters.search import resident
+from pixsift.adapters.postgres import copying
 from pixsift.adapters.search.cell_blocks import CellBlocks
 from pixsift.adapters.search.mirror import BLOCK_ROWS, Blocks, Mirror, NumpyBlocks, unit_rows
 from pixsift.adapters.search.resident import ResidentSearch
@@ -141,7 +141,7 @@ def test_unit_rows__a_broken_vector_is_refused() -> None:
 def test_load__more_than_one_block_of_the_wire(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resident, "_LOAD_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(copying, "_BLOCK_BYTES", 1000)
     stored = data("random", 300, 16, seed=6)
     with ledger_of(database_url) as ledger:
         collection = new_collection(ledger, epsilon=1e-6)
