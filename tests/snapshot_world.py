@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 from pixsift.core.sources import SourceRule
+from pixsift.operations.resolve import resolve
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift_curator.curator import Announcer, Curator, Reaction, RequestMessage
 from pixsift_curator.export import Exporter, ExportSettings
-from pixsift_curator.sample import Resolver
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -102,7 +103,7 @@ class World:
     def curator(self, exporter: Exporter | None = None) -> Curator:
         return Curator(
             snapshots=self.snapshots,
-            resolver=Resolver(self.snapshots, database=self.database, spill_dir=None),
+            resolve=partial(resolve, self.database, spill_dir=None),
             exporter=exporter or self.exporter(),
             events=self.events or self.news,
             logger=LOGGER,

@@ -1,15 +1,16 @@
 """``pixsift attributes``: what is known of images besides their pixels."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pixsift.adapters.ledger.attributes import attribute_overview, import_attributes
-from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.sidecar import Form, parse_sidecar
 from pixsift.errors import RequestError
-from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift.operations.attributes import import_attributes, list_attributes
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit
 
 _FORMS: dict[str, Form] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 Collection = Annotated[str, typer.Option("--collection", help="Name of the collection.")]
@@ -40,32 +41,32 @@ def import_(
     Each record names an object by uri or key; its other columns are attributes.
     """
     rows = parse_sidecar(_read(file), _form(file))
-    with open_database() as database:
-        found = Ledger(database).collection(collection)
+    with wiring.database() as database:
         done = import_attributes(
-            database, found, rows, skip_unknown=skip_unknown, replace=replace, actor="cli"
+            database,
+            collection,
+            rows,
+            skip_unknown=skip_unknown,
+            replace=replace,
+            actor=wiring.ACTOR,
         )
-    facts = {"rows": done.rows, "objects": done.objects, "changed": done.changed,
-             "unknown": done.unknown, "seq": done.seq}  # fmt: skip
     text = (
         f"{done.rows} rows for {done.objects} objects: {done.changed} changed, "
         f"collection {collection} is at seq {done.seq}"
     )
-    emit(facts, as_json, text + (f", {done.unknown} rows left out" if done.unknown else ""))
+    emit(asdict(done), as_json, text + (f", {done.unknown} rows left out" if done.unknown else ""))
 
 
 @app.command("list")
 def list_(collection: Collection, as_json: JsonOption = False) -> None:
     """Which attributes there are, and where they came from."""
-    with open_database() as database:
-        found = Ledger(database).collection(collection)
-        rows = attribute_overview(database, found.collection_id)
-    facts = [
-        {"name": name, "source": source, "objects": objects, "values": values}
-        for name, source, objects, values in rows
+    with wiring.database() as database:
+        found = list_attributes(database, collection)
+    lines = [
+        f"{each.name:<24} {each.source:<9} {each.objects:>9} objects {each.values:>7} values"
+        for each in found
     ]
-    lines = [f"{n:<24} {s:<9} {o:>9} objects {v:>7} values" for n, s, o, v in rows]
-    emit(facts, as_json, "\n".join(lines) or "no attributes yet")
+    emit(found, as_json, "\n".join(lines) or "no attributes yet")
 
 
 def _read(file: Path) -> str:

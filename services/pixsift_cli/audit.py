@@ -7,13 +7,11 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from pixsift.adapters.aws.s3 import S3Objects
-from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.adapters.search.pgvector import PgvectorSearch
-from pixsift.config import BucketSettings
-from pixsift.errors import TransientError
-from pixsift.operations.audit import Audit, Auditor
-from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift.operations.audit import Audit
+from pixsift.operations.audit import audit as run
+from pixsift.operations.audit import reindex as rebuild
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit
 
 _SHOWN = 20
 
@@ -39,22 +37,12 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Check every invariant of the ledger; exit status 1 when one is broken (after repair)."""
-    reports = []
-    with open_database() as database:
-        ledger, auditor = Ledger(database), Auditor(database, actor="cli")
-        collections = [ledger.collection(name)] if name else ledger.collections()
-        with Status("auditing", console=Console(stderr=True)) as line:
-            for collection in collections:
-                report = auditor.audit(
-                    collection, sample=sample,
-                    progress=lambda what: line.update(f"auditing {what}"),
-                )  # fmt: skip
-                if repair:
-                    report = auditor.repair(collection, report)
-                if snapshots:
-                    bucket = BucketSettings().curated_bucket
-                    report.findings += auditor.check_snapshots(collection, S3Objects(), bucket)
-                reports.append(report)
+    with wiring.database() as database, Status("auditing", console=Console(stderr=True)) as line:
+        reports = run(
+            database, collection=name, sample=sample, repair=repair,
+            curated=(wiring.objects(), wiring.curated_bucket()) if snapshots else None,
+            progress=lambda what: line.update(f"auditing {what}"), actor=wiring.ACTOR,
+        )  # fmt: skip
     emit([_facts(r) for r in reports], as_json, "\n".join(map(_text, reports)) or "no collections")
     if any(report.findings for report in reports):
         raise typer.Exit(1)
@@ -68,11 +56,8 @@ def reindex(
 
     Only a ledger searched with PIXSIFT_SEARCH=hnsw, or too large for memory, has one.
     """
-    with open_database() as database:
-        collection = Ledger(database).collection(name)
-        built_to = PgvectorSearch(database, background=False).rebuild(collection.collection_id)
-    if built_to < 0:
-        raise TransientError(f"another process works on the index of {name!r}: try again later")
+    with wiring.database() as database:
+        built_to = rebuild(database, name)
     emit({"built_to_seq": built_to}, as_json, f"the index of {name} is built up to seq {built_to}")
 
 

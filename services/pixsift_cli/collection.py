@@ -1,8 +1,7 @@
 """``pixsift collection create|set|list|show``."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,17 +9,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.adapters.ledger.overview import OUTCOMES, Overview
-from pixsift.config import ModelSettings
-from pixsift.core.calibration import Calibration, noise_warning, vouches_for
+from pixsift.answers import CollectionLine, CollectionSettings
+from pixsift.core.calibration import Calibration, vouches_for
 from pixsift.core.collection import ExpiryPolicy
+from pixsift.core.outcomes import OUTCOMES
 from pixsift.core.quality import QualityPolicy
 from pixsift.core.second_look import LookRule
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule, compile_key_pattern
 from pixsift.errors import RequestError
-from pixsift.ports import EmbeddingSpace
-from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
+from pixsift.operations import collections as operation
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit, s3_uri, warn
 
 Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
 Sources = Annotated[
@@ -93,23 +92,25 @@ def create(
     if not source:
         raise RequestError("a collection needs a source: --source s3://bucket/prefix")
     rules = _rules(source, include, exclude)
-    threshold = _threshold(model, epsilon, second_look, calibration)
-    warn_of_noise(threshold.epsilon, threshold.noise)
-    with open_database() as database:
-        ledger = Ledger(database, actor="cli")
-        ledger.ensure_space(threshold.space)
-        collection = ledger.create_collection(
+    chosen = operation.threshold(
+        wiring.model(model),
+        epsilon=epsilon,
+        second_look=_second_look(second_look),
+        calibration=None if calibration is None else _read_calibration(calibration),
+    )
+    warn(chosen.warning)
+    with wiring.database() as database:
+        operation.create(
+            database,
             name,
+            chosen,
             sources=rules,
-            space_id=threshold.space.space_id,
-            epsilon=threshold.epsilon,
-            second_look=threshold.second_look,
             key_pattern=_pattern(key_pattern),
-            quality_policy=_quality(quality_policy) or {},
+            quality_policy=_quality(quality_policy),
             expiry_policy=_expiry(expiry),
-            calibration=threshold.calibration,
+            actor=wiring.ACTOR,
         )
-        facts = Overview(database).settings(collection)
+        facts = operation.settings(database, name)
     told = f"created collection {name}\n{_settings_text(facts)}\n{_what_was_before(rules)}"
     emit(facts, as_json, told)
 
@@ -134,28 +135,22 @@ def change(
     """Change what later arrivals are judged by; epsilon changes by 'pixsift redecide'."""
     if (include or exclude) and not source:
         raise RequestError("--include and --exclude belong to a --source: name it as well")
-    with open_database() as database:
-        ledger = Ledger(database)
-        Overview(database).change(
-            ledger.collection(name),
+    with wiring.database() as database:
+        facts = operation.change(
+            database,
+            name,
             sources=_rules(source, include, exclude) if source else None,
             key_pattern=None if key_pattern is None else _pattern(key_pattern) or "",
             quality_policy=_quality(quality_policy),
             expiry_policy=None if expiry is None else _expiry(expiry),
         )
-        facts = Overview(database).settings(ledger.collection(name))
     emit(facts, as_json, _settings_text(facts))
 
 
 def list_all(as_json: JsonOption = False) -> None:
     """List the collections with their counts."""
-    with open_database() as database:
-        overview = Overview(database)
-        facts = [
-            {"name": c.name, "epsilon": c.epsilon, "generation": c.generation, "seq": c.seq}
-            | overview.counts(c)["outcomes"]
-            for c in Ledger(database).collections()
-        ]
+    with wiring.database() as database:
+        facts = operation.list_collections(database)
     if as_json:
         emit(facts, True, "")
     elif not facts:
@@ -166,80 +161,32 @@ def list_all(as_json: JsonOption = False) -> None:
 
 def show(name: Name, as_json: JsonOption = False) -> None:
     """Show a collection's settings, rules and counts."""
-    with open_database() as database:
-        overview = Overview(database)
-        collection = Ledger(database).collection(name)
-        facts = overview.settings(collection) | {"counts": overview.counts(collection)}
-    counts = facts["counts"]
-    told = ", ".join(f"{n} {outcome}" for outcome, n in counts["outcomes"].items() if n) or "none"
-    emit(facts, as_json, f"{_settings_text(facts)}\noutcomes        {told}")
+    with wiring.database() as database:
+        facts = operation.show(database, name)
+    outcomes = facts.counts.outcomes
+    listed = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n) or "none"
+    emit(facts, as_json, f"{_settings_text(facts)}\noutcomes        {listed}")
 
 
-@dataclass(slots=True)
-class _Threshold:
-    """Embedding space, epsilon and second look of a new collection, and where they come from."""
-
-    space: EmbeddingSpace
-    epsilon: float = 0.0
-    second_look: dict[str, Any] | None = None
-    calibration: dict[str, Any] | None = None
-    noise: float | None = None
-    """Of the model, where it was measured."""
-
-
-def warn_of_noise(epsilon: float, noise: float | None) -> None:
-    """A line on standard error where epsilon is too near to the embedder's own noise."""
-    if warning := noise_warning(epsilon, noise):
-        typer.echo(f"warning: {warning}", err=True)
-
-
-def _calibrated(model: str | None, calibration: Path | None) -> _Threshold:
-    from pixsift.adapters.calibration.calibrations import default_calibration
-    from pixsift.adapters.models.load import load_embedder
-
-    settings = ModelSettings()
-    space = load_embedder(
-        model or settings.model, revision=settings.model_revision, device=settings.device
-    ).space
-    found = _read_calibration(calibration, space) if calibration else default_calibration(space)
-    summary = found.summary() if found.calibrated else None
-    return _Threshold(space, found.epsilon, found.second_look, summary, found.noise)
-
-
-def _read_calibration(path: Path, space: EmbeddingSpace) -> Calibration:
+def _read_calibration(path: Path) -> Calibration:
     try:
-        found = Calibration.from_json(_json(str(path), "--calibration"))
+        return Calibration.from_json(_json(str(path), "--calibration"))
     except ValueError as error:
         raise RequestError(
             f"--calibration {path}: {error}; is it of 'pixsift calibrate'?"
         ) from error
-    if (found.weights_sha256, found.recipe_id) != (space.weights_sha256, space.recipe_id):
-        raise RequestError(
-            f"--calibration {path} was measured with other weights or another recipe "
-            f"({found.model}, {found.recipe_id}): run 'pixsift calibrate' with this model"
-        )
-    return found
 
 
-def _threshold(
-    model: str | None, epsilon: float | None, second_look: str | None, calibration: Path | None
-) -> _Threshold:
-    threshold = _calibrated(model, calibration)
-    if epsilon is not None:
-        if not 0 <= epsilon <= 2:
-            raise RequestError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
-        threshold.epsilon = epsilon
-    if second_look == "off":
-        threshold.second_look = None
-    elif second_look is not None:
-        rule = _json(second_look, "--second-look")
-        try:
-            threshold.second_look = dict(LookRule.from_json(rule).to_json())
-        except ValueError as error:
-            raise RequestError(f"--second-look: {error}") from error
-    if not vouches_for(threshold.calibration, threshold.epsilon, threshold.second_look):
-        threshold.calibration = None
-    return threshold
+def _second_look(text: str | None) -> operation.SecondLook:
+    if text is None:
+        return "as calibrated"
+    if text == "off":
+        return "off"
+    rule = _json(text, "--second-look")
+    try:
+        return LookRule.from_json(rule).to_json()
+    except ValueError as error:
+        raise RequestError(f"--second-look: {error}") from error
 
 
 def _rules(
@@ -292,44 +239,44 @@ def _json(text: str, option: str) -> dict[str, Any]:
     return value
 
 
-def _table(collections: Sequence[Mapping[str, Any]]) -> Table:
+def _table(collections: Sequence[CollectionLine]) -> Table:
     table = Table("collection", "epsilon", "generation", "seq", *OUTCOMES)
     for facts in collections:
         table.add_row(
-            facts["name"], f"{facts['epsilon']:g}", str(facts["generation"]), str(facts["seq"]),
-            *(str(facts[outcome]) for outcome in OUTCOMES),
+            facts.name, f"{facts.epsilon:g}", str(facts.generation), str(facts.seq),
+            *(str(getattr(facts, outcome)) for outcome in OUTCOMES),
         )  # fmt: skip
     return table
 
 
-def _settings_text(facts: Mapping[str, Any]) -> str:
+def _settings_text(facts: CollectionSettings) -> str:
     sources = [
         f"s3://{s['bucket']}/{s['prefix']}"
         + (f" include {' '.join(s['include'])}" if s["include"] else "")
         + (f" exclude {' '.join(s['exclude'])}" if s["exclude"] else "")
-        for s in facts["sources"]
+        for s in facts.sources
     ]
-    space = facts["space"]
-    look = "with a second look" if facts["second_look"] else "embedding alone"
+    space = facts.space
+    look = "with a second look" if facts.second_look else "embedding alone"
     lines = {
-        "collection": facts["name"],
+        "collection": facts.name,
         "sources": "; ".join(sources),
-        "key pattern": facts["key_pattern"] or "none",
-        "model": f"{space['name']} ({space['recipe_id']}, {space['dimension']} dimensions, "
-        f"space {space['space_id']})",
-        "near-duplicate": f"cosine distance <= {facts['epsilon']:g}, {look}, {_origin(facts)}",
-        "quality policy": json.dumps(facts["quality_policy"]) if facts["quality_policy"]
+        "key pattern": facts.key_pattern or "none",
+        "model": f"{space.name} ({space.recipe_id}, {space.dimension} dimensions, "
+        f"space {space.space_id})",
+        "near-duplicate": f"cosine distance <= {facts.epsilon:g}, {look}, {_origin(facts)}",
+        "quality policy": json.dumps(facts.quality_policy) if facts.quality_policy
         else "the defaults",
-        "on expiry": facts["expiry_policy"],
-        "generation": f"{facts['generation']} at seq {facts['seq']}",
+        "on expiry": facts.expiry_policy,
+        "generation": f"{facts.generation} at seq {facts.seq}",
     }  # fmt: skip
     return "\n".join(f"{label:<15} {value}" for label, value in lines.items())
 
 
-def _origin(facts: Mapping[str, Any]) -> str:
+def _origin(facts: CollectionSettings) -> str:
     """Whether the rule in force is the one that was measured; after a redecide it may not be."""
-    calibration = facts["calibration"]
-    if vouches_for(calibration, facts["epsilon"], facts["second_look"]):
+    calibration = facts.calibration
+    if vouches_for(calibration, facts.epsilon, facts.second_look):
         return "calibrated"
     if calibration is None:
         return "not calibrated"

@@ -1,38 +1,19 @@
-"""What every command needs: settings, and facts printed for people or as JSON."""
+"""What every command needs: options, checks of what was given, answers printed or as JSON."""
 
 import json
 import math
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
-from pixsift.adapters.postgres.database import Database
-from pixsift.config import DatabaseSettings
 from pixsift.core.identity import S3Uri
-from pixsift.errors import Remedy, RequestError, SettingError
+from pixsift.errors import RequestError
+from pixsift_cli.text import printable
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-_UNPRINTABLE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Controls, changes of direction, and bytes of a name that are no UTF-8."""
-
-
-def database_url() -> str:
-    """The ledger's URL from the settings. Raises UserError when there is none."""
-    url = DatabaseSettings().database_url.get_secret_value()
-    if not url:
-        raise SettingError("no ledger is set", code="no_ledger", remedy=Remedy("set_database_url"))
-    return url
-
-
-def open_database() -> Database:
-    """The ledger's database; a context manager."""
-    return Database(database_url(), max_connections=4, session={"statement_timeout": "10min"})
 
 
 def s3_uri(text: str) -> S3Uri:
@@ -41,7 +22,7 @@ def s3_uri(text: str) -> S3Uri:
         text.encode()
         return S3Uri.parse(text)
     except UnicodeEncodeError as error:
-        raise RequestError(f"{text!r} is no S3 URI: keys are UTF-8") from error
+        raise RequestError(f"{text!r} is not a valid S3 URI: keys must be valid UTF-8") from error
     except ValueError as error:
         raise RequestError(f"{text!r} {error}") from error
 
@@ -73,11 +54,25 @@ def write_text(path: Path, text: str) -> None:
         raise RequestError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
-def printable(text: str) -> str:
-    """With escapes for what a terminal would obey; lines stay lines."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
 def emit(facts: Any, as_json: bool, text: str) -> None:
-    """Print ``facts`` as JSON, or ``text`` for people."""
-    typer.echo(json.dumps(facts, indent=2, default=str) if as_json else printable(text))
+    """Print ``facts`` as JSON, or ``text`` for people.
+
+    facts: an answer (a model, or a list of them), or plain JSON values.
+    """
+    if not as_json:
+        typer.echo(printable(text))
+        return
+    typer.echo(json.dumps(plain(facts), indent=2, default=str))
+
+
+def plain(facts: Any) -> Any:
+    """Answers as JSON values; what else there is stays as it is."""
+    if isinstance(facts, BaseModel):
+        return facts.model_dump()
+    return [plain(each) for each in facts] if isinstance(facts, list) else facts
+
+
+def warn(warning: str | None) -> None:
+    """A line on standard error, where there is something to warn of."""
+    if warning:
+        typer.echo(f"warning: {printable(warning)}", err=True)

@@ -4,7 +4,8 @@ import typer
 
 from pixsift.adapters.postgres.migrate import migrate as run_migrations
 from pixsift.adapters.postgres.migrate import pending
-from pixsift_cli.common import JsonOption, database_url, emit
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +18,7 @@ def migrate(
     as_json: JsonOption = False,
 ) -> None:
     """Bring the ledger's schema up to date."""
-    url = database_url()
+    url = wiring.database_url()
     names = pending(url) if check else run_migrations(url)
     verb = "pending" if check else "applied"
     emit({verb: names}, as_json, "\n".join(f"{verb} {name}" for name in names) or "up to date")

@@ -1,17 +1,17 @@
 """``pixsift dlq list|redrive``: what could not be decided."""
 
 import json
-from typing import Annotated, Any
+from contextlib import nullcontext
+from typing import Annotated
 
 import typer
 
-from pixsift.adapters.aws.s3 import S3Objects
-from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.config import QueueSettings
+from pixsift.answers import Undecided
 from pixsift.core.identity import ObjectVersion
-from pixsift.operations.reconcile import Reconciler, backfill_bodies
-from pixsift.operations.redrive import DeadLetters
-from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift.operations.redrive import redrive as send_again
+from pixsift.operations.redrive import undecided
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit
 
 
 def register(app: typer.Typer) -> None:
@@ -36,25 +36,9 @@ def list_all(
     as_json: JsonOption = False,
 ) -> None:
     """List failed objects with their reason, anomalies, and how many messages the DLQ holds."""
-    settings = QueueSettings()
-    letters = DeadLetters(SqsQueue(settings.ingest_dlq), SqsQueue(settings.ingest_queue))
-    with open_database() as database:
-        reconciler = Reconciler(database, S3Objects(), None)
-        failed, anomalies = reconciler.failed(), reconciler.anomalies(limit)
-    waiting, in_flight = letters.depth()
-    facts: dict[str, Any] = {
-        "dlq": {
-            "waiting": waiting,
-            "in_flight": in_flight,
-            "messages": letters.peek(limit) if messages else [],
-        },
-        "failed": failed[:limit],
-        "failed_total": len(failed),
-        "anomalies": [
-            row | {"body": bytes(row["body"])[:500].decode("utf-8", "replace")} for row in anomalies
-        ],
-    }
-    emit(facts, as_json, _text(facts))
+    with wiring.database() as database:
+        found = undecided(database, wiring.dead_letters(), limit=limit, messages=messages)
+    emit(found, as_json, _text(found))
 
 
 def redrive(
@@ -68,33 +52,25 @@ def redrive(
     as_json: JsonOption = False,
 ) -> None:
     """Send the DLQ's messages back to the ingest queue; the same path decides them."""
-    settings = QueueSettings()
-    queue = SqsQueue(settings.ingest_queue)
-    moved = DeadLetters(SqsQueue(settings.ingest_dlq), queue).redrive(limit)
-    again = 0
+    with wiring.database() if failed else nullcontext() as database:
+        done = send_again(database, wiring.dead_letters(), wiring.ingest_queue(), limit=limit)
+    text = f"{done.messages} messages back in the ingest queue"
     if failed:
-        with open_database() as database:
-            rows = Reconciler(database, S3Objects(), None).failed()
-        versions = {ObjectVersion(r["bucket"], r["key"], r["version_id"]) for r in rows}
-        queue.send(backfill_bodies(sorted(versions, key=lambda v: (v.bucket, v.key))))
-        again = len(versions)
-    facts = {"messages": moved, "failed_objects": again}
-    text = f"{moved} messages back in the ingest queue"
-    emit(facts, as_json, text + (f"; {again} failed objects sent once more" if failed else ""))
+        text += f"; {done.failed_objects} failed objects sent once more"
+    emit(done, as_json, text)
 
 
-def _text(facts: dict[str, Any]) -> str:
-    dlq = facts["dlq"]
-    lines = [f"DLQ: {dlq['waiting']} waiting, {dlq['in_flight']} in flight"]
-    for message in dlq["messages"]:
-        told = ", ".join(message["objects"]) or f"no object event ({message['anomaly']})"
-        lines.append(f"  received {message['receive_count']} x  {told}")
-    lines.append(f"failed objects: {facts['failed_total']}")
-    for row in facts["failed"]:
-        uri = ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri
-        lines.append(f"  {row['decided_at']:%Y-%m-%d %H:%M}  {row['reason']}  {uri}")
-    lines.append(f"anomalies (newest): {len(facts['anomalies'])}")
-    for row in facts["anomalies"]:
-        body = json.dumps(row["body"][:80])
-        lines.append(f"  {row['received_at']:%Y-%m-%d %H:%M}  {row['reason']}  {body}")
+def _text(found: Undecided) -> str:
+    lines = [f"DLQ: {found.dlq.waiting} waiting, {found.dlq.in_flight} in flight"]
+    for message in found.dlq.messages:
+        about = ", ".join(message.objects) or f"no object event ({message.anomaly})"
+        lines.append(f"  received {message.receive_count} times  {about}")
+    lines.append(f"failed objects: {found.failed_total}")
+    for row in found.failed:
+        uri = ObjectVersion(row.bucket, row.key, row.version_id).uri
+        lines.append(f"  {row.decided_at:%Y-%m-%d %H:%M}  {row.reason}  {uri}")
+    lines.append(f"anomalies (newest): {len(found.anomalies)}")
+    for anomaly in found.anomalies:
+        body = json.dumps(anomaly.body[:80])
+        lines.append(f"  {anomaly.received_at:%Y-%m-%d %H:%M}  {anomaly.reason}  {body}")
     return "\n".join(lines)

@@ -7,15 +7,13 @@ from typing import Literal
 
 import typer
 
-from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.adapters.aws.uploads import FolderUploads
 from pixsift.adapters.decode.pool import DecoderPool
 from pixsift.adapters.local.localstack import how_to_install
 from pixsift.adapters.models.load import STUB, check_model
 from pixsift.adapters.postgres.migrate import pending, server_versions
-from pixsift.config import BucketSettings, DatabaseSettings, ModelSettings, QueueSettings
 from pixsift.errors import PixsiftError
 from pixsift.remedies import in_words
+from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.local.loop import localstack_venv, read_record
 from pixsift_cli.local.state_folder import state_folder
@@ -26,7 +24,7 @@ _MARKS: dict[State, str] = {"ok": "ok   ", "wrong": "WRONG", "note": "note "}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """One dependency: how it is, and what to do where that is not well."""
 
     name: str
@@ -50,7 +48,7 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def examine() -> Iterable[Finding]:
+def examine() -> Iterable[Check]:
     """One finding per dependency, those that others rest on first."""
     yield _python()
     yield _model()
@@ -61,60 +59,60 @@ def examine() -> Iterable[Finding]:
     yield from _aws()
 
 
-def _python() -> Finding:
+def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", "ok", version)
+    return Check("python", "ok", version)
 
 
-def _model() -> Finding:
-    settings = ModelSettings()
+def _model() -> Check:
+    settings = wiring.model_settings()
     name = settings.model
     if name == STUB:
-        return Finding("model", "note", "stub: for measurements, it knows nothing of images",
+        return Check("model", "note", "stub: for measurements, it knows nothing of images",
                        "unset PIXSIFT_MODEL, or name a real model")  # fmt: skip
     try:
         check_model(name, revision=settings.model_revision)
     except PixsiftError as error:
-        return Finding("model", "wrong", str(error), _helps(error)
+        return Check("model", "wrong", str(error), _helps(error)
                        or "PIXSIFT_MODEL names the model; docs/models.md tells which")  # fmt: skip
-    return Finding("model", "ok", name)
+    return Check("model", "ok", name)
 
 
-def _sandbox() -> Finding:
+def _sandbox() -> Check:
     """The locks that hold, as a decoder's process reports them from inside."""
     try:
         with DecoderPool(32, workers=1) as decoder:
             locks = decoder.locks()
     except PixsiftError as error:
-        return Finding("decoder sandbox", "wrong", str(error),
+        return Check("decoder sandbox", "wrong", str(error),
                        "read the decoder's own message above; docs/decoding.md")  # fmt: skip
     held = ", ".join((*locks, "empty environment", "pipes of its own"))
     if "seccomp" in locks:
-        return Finding("decoder sandbox", "ok", held)
+        return Check("decoder sandbox", "ok", held)
     missing = (
         "files, TCP ports and signals are out of reach, other system calls are not"
         if "landlock" in locks
         else "the kernel does not keep it from files or the network"
     )
-    return Finding("decoder sandbox", "note", f"{held}; without seccomp {missing}",
+    return Check("decoder sandbox", "note", f"{held}; without seccomp {missing}",
                    "run the consumer on Linux, with libseccomp installed")  # fmt: skip
 
 
-def _localstack() -> Finding:
+def _localstack() -> Check:
     venv = localstack_venv()
     if (venv / "bin" / "python").exists():
-        return Finding("localstack", "ok", str(venv))
-    return Finding("localstack", "note", f"{venv} is missing: no local loop",
+        return Check("localstack", "ok", str(venv))
+    return Check("localstack", "note", f"{venv} is missing: no local loop",
                    f"{how_to_install()} (not needed against AWS)")  # fmt: skip
 
 
-def _loop() -> Finding:
+def _loop() -> Check:
     try:
         record = read_record(state_folder())
     except PixsiftError as error:
-        return Finding("local loop", "wrong", str(error), "mend that, then pixsift up")
+        return Check("local loop", "wrong", str(error), "mend that, then pixsift up")
     if record is None:
-        return Finding("local loop", "note", "not running", "pixsift up (not needed against AWS)")
+        return Check("local loop", "note", "not running", "pixsift up (not needed against AWS)")
     dead = [
         f"{process.name} ended: {process.tail(1) or 'no word in its log'}"
         for process in record.dead_processes()
@@ -125,17 +123,17 @@ def _loop() -> Finding:
     if stores or not record.is_complete():
         words = "; ".join(dead) or "its start has not finished, or was cut short"
         remedy = "pixsift down, which deletes the loop's images and ledger, then pixsift up"
-        return Finding("local loop", "wrong", words, remedy)
+        return Check("local loop", "wrong", words, remedy)
     if dead:
-        return Finding("local loop", "wrong", "; ".join(dead),
+        return Check("local loop", "wrong", "; ".join(dead),
                        "pixsift up, which starts it again and keeps the rest")  # fmt: skip
-    return Finding("local loop", "ok", ", ".join(process.name for process in record.processes))
+    return Check("local loop", "ok", ", ".join(process.name for process in record.processes))
 
 
-def _database() -> Iterable[Finding]:
-    url = DatabaseSettings().database_url.get_secret_value()
+def _database() -> Iterable[Check]:
+    url = wiring.database_settings().database_url.get_secret_value()
     if not url:
-        yield Finding("ledger", "wrong", "PIXSIFT_DATABASE_URL is not set",
+        yield Check("ledger", "wrong", "PIXSIFT_DATABASE_URL is not set",
                       "set it to a PostgreSQL with pgvector, or: pixsift up")  # fmt: skip
         return
     try:
@@ -143,17 +141,17 @@ def _database() -> Iterable[Finding]:
         waiting = pending(url)
     except PixsiftError as error:
         helps = _helps(error) or "check PIXSIFT_DATABASE_URL and the server"
-        yield Finding("ledger", "wrong", str(error), helps)
+        yield Check("ledger", "wrong", str(error), helps)
         return
-    yield Finding("ledger", "ok", f"PostgreSQL {postgres}, pgvector {pgvector}")
+    yield Check("ledger", "ok", f"PostgreSQL {postgres}, pgvector {pgvector}")
     if waiting:
-        yield Finding("schema", "wrong", f"{len(waiting)} migrations wait", "pixsift migrate")
+        yield Check("schema", "wrong", f"{len(waiting)} migrations wait", "pixsift migrate")
     else:
-        yield Finding("schema", "ok", "up to date")
+        yield Check("schema", "ok", "up to date")
 
 
-def _aws() -> Iterable[Finding]:
-    queues, buckets = QueueSettings(), BucketSettings()
+def _aws() -> Iterable[Check]:
+    queues, buckets = wiring.queue_settings(), wiring.bucket_settings()
     for label, name, setting in (
         ("ingest queue", queues.ingest_queue, "PIXSIFT_INGEST_QUEUE"),
         ("ingest dead letters", queues.ingest_dlq, "PIXSIFT_INGEST_DLQ"),
@@ -167,15 +165,15 @@ def _aws() -> Iterable[Finding]:
         yield _ask(label, name, setting, _listing)
 
 
-def _ask(label: str, name: str, setting: str, question: Callable[[str], str]) -> Finding:
+def _ask(label: str, name: str, setting: str, question: Callable[[str], str]) -> Check:
     try:
-        return Finding(label, "ok", f"{name}{question(name)}")
+        return Check(label, "ok", f"{name}{question(name)}")
     except PixsiftError as error:
         remedy = (
             f"pixsift up; or deploy the events stack and check {setting}, AWS_ENDPOINT_URL, "
             "AWS_DEFAULT_REGION and the credentials"
         )
-        return Finding(label, "wrong", str(error), remedy)
+        return Check(label, "wrong", str(error), remedy)
 
 
 def _helps(error: PixsiftError) -> str:
@@ -183,16 +181,16 @@ def _helps(error: PixsiftError) -> str:
 
 
 def _depth(name: str) -> str:
-    visible, in_flight = SqsQueue(name).depth()
+    visible, in_flight = wiring.queue(name).depth()
     return f": {visible} waiting, {in_flight} in flight"
 
 
 def _listing(name: str) -> str:
-    FolderUploads().check(name)
+    wiring.uploads().check(name)
     return ""
 
 
-def _lines(findings: Iterable[Finding]) -> Iterable[str]:
+def _lines(findings: Iterable[Check]) -> Iterable[str]:
     for finding in findings:
         yield f"{_MARKS[finding.state]}  {finding.name:20} {finding.detail}"
         if finding.remedy and finding.state != "ok":

@@ -6,15 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pixsift.adapters.aws.s3 import S3Objects
-from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.adapters.ledger.snapshots import Snapshots
-from pixsift.config import BucketSettings
 from pixsift.core.identity import ObjectVersion
-from pixsift.errors import NotFoundError, RequestError
-from pixsift.operations.erase import Erased, Erasure
-from pixsift.operations.redact import Redactor
-from pixsift_cli.common import JsonOption, emit, open_database, printable, s3_uri
+from pixsift.errors import RequestError
+from pixsift.operations.erase import Erased, new_erasure
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit, s3_uri
+from pixsift_cli.text import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -39,22 +36,18 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase an image: vector, metrics, thumbnail, copies in snapshots; leave a salted tombstone.
+    """Erase an image: vector, metrics, thumbnail, copies in snapshots; leave a tombstone.
 
     Every copy of the image in the ledger goes with it. May be repeated after an interruption.
     """
     wanted = s3_uri(uri)
-    settings = BucketSettings()
-    with open_database() as database:
-        objects = S3Objects()
-        erasure = Erasure(
-            database, Ledger(database, actor="cli"), objects,
-            Redactor(Snapshots(database), objects, settings.curated_bucket),
-            derived_bucket=settings.derived_bucket,
+    with wiring.database() as database:
+        erasure = new_erasure(
+            database, wiring.objects(),
+            derived_bucket=wiring.derived_bucket(), curated_bucket=wiring.curated_bucket(),
+            actor=wiring.ACTOR,
         )  # fmt: skip
-        found = erasure.find(wanted.bucket, wanted.key, wanted.version_id, copies=not only_this)
-        if not found:
-            raise NotFoundError(f"the ledger knows no object {uri}: nothing to erase")
+        found = erasure.wanted(wanted, copies=not only_this)
         if not yes:
             _ask(found, source)
         done = erasure.erase(found, reason=reason, block_content=not only_this, source=source)

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pixsift.adapters.ledger.story import StoryTeller
-from pixsift.errors import NotFoundError
-from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
+from pixsift.operations.explain import explain as tell
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit, s3_uri
 
 _WORDS = {
     "new": "unlike anything kept before",
@@ -32,17 +32,8 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Tell what became of an object, and why: facts, decisions, representative, snapshots."""
-    wanted = s3_uri(uri)
-    with open_database() as database:
-        teller = StoryTeller(database)
-        stories = teller.tell(wanted.bucket, wanted.key, wanted.version_id)
-        if not stories:
-            similar = teller.similar_keys(wanted.bucket, wanted.key)
-            hint = f"; known keys like it: {', '.join(similar)}" if similar else ""
-            raise NotFoundError(
-                f"the ledger knows no object {uri}: it has not arrived yet, or no collection "
-                f"judges it (pixsift collection list){hint}"
-            )
+    with wiring.database() as database:
+        stories = tell(database, s3_uri(uri))
     emit(stories, as_json, "\n\n".join("\n".join(_lines(story)) for story in stories))
 
 

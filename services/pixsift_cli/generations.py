@@ -1,24 +1,22 @@
 """``pixsift whatif|redecide|undo``: another rule, without embedding anything again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.adapters.ledger.generations import Generations, Switched, WhatIf
 from pixsift.adapters.ledger.generations import Progress as Report
-from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.adapters.ledger.rejudge import Rejudge
-from pixsift.config import QueueSettings
-from pixsift.errors import NotFoundError, RequestError
-from pixsift.operations.reconcile import backfill_bodies
-from pixsift_cli.collection import warn_of_noise
-from pixsift_cli.common import JsonOption, emit, open_database, s3_uri
+from pixsift.adapters.ledger.generations import Switched, WhatIf
+from pixsift.answers import TakenBack
+from pixsift.operations import redecide as operation
+from pixsift.operations.redecide import warning
+from pixsift.operations.take_back import take_back
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit, s3_uri, warn
 
 Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
 Epsilon = Annotated[float, typer.Option(help="Cosine distance of near-duplicates to try.")]
@@ -43,14 +41,11 @@ def whatif(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Say what another epsilon would change. Nothing is changed, nothing is embedded."""
-    _check(epsilon)
-    with open_database() as database:
-        collection = Ledger(database).collection(name)
-        warn_of_noise(epsilon, (collection.calibration or {}).get("noise"))
-        told = Generations(database).what_if(
-            collection, epsilon=epsilon,
-            second_look=not no_second_look, examples=examples,
-        )  # fmt: skip
+    with wiring.database() as database:
+        warn(warning(database, name, epsilon))
+        told = operation.what_if(
+            database, name, epsilon=epsilon, second_look=not no_second_look, examples=examples
+        )
     emit(asdict(told), as_json, _whatif_text(told))
 
 
@@ -59,13 +54,11 @@ def redecide(
     take_over: TakeOver = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Decide everything again under another epsilon, and switch to the result."""
-    _check(epsilon)
-    with open_database() as database, _progress() as report:
-        collection = Ledger(database).collection(name)
-        warn_of_noise(epsilon, (collection.calibration or {}).get("noise"))
-        done = Generations(database, actor="cli").redecide(
-            collection, epsilon=epsilon,
-            second_look=not no_second_look, take_over=take_over, progress=report,
+    with wiring.database() as database, _progress() as report:
+        warn(warning(database, name, epsilon))
+        done = operation.redecide(
+            database, name, epsilon=epsilon, second_look=not no_second_look,
+            take_over=take_over, progress=report, actor=wiring.ACTOR,
         )  # fmt: skip
     emit(asdict(done), as_json, switched_text(done))
 
@@ -83,46 +76,26 @@ def undo(
     gone are sent through the queue once more.
     """
     if uri is not None:
-        _undo_one(name, uri, as_json)
+        with wiring.database() as database:
+            taken_back = take_back(
+                database, wiring.ingest_queue(), name, s3_uri(uri), actor=wiring.ACTOR
+            )
+        emit(taken_back, as_json, _taken_back_text(taken_back))
         return
-    with open_database() as database, _progress() as report:
-        done = Generations(database, actor="cli").undo(
-            Ledger(database).collection(name), take_over=take_over, progress=report
+    with wiring.database() as database, _progress() as report:
+        done = operation.undo(
+            database, name, take_over=take_over, progress=report, actor=wiring.ACTOR
         )
     emit(asdict(done), as_json, switched_text(done))
 
 
-def _undo_one(name: str, text: str, as_json: bool) -> None:
-    wanted = s3_uri(text)
-    with open_database() as database:
-        rejudge = Rejudge(database, actor="cli")
-        collection = Ledger(database).collection(name)
-        found = rejudge.find(wanted.bucket, wanted.key, wanted.version_id)
-        if not found:
-            raise NotFoundError(f"the ledger knows no object {text} that is not erased")
-        ids = [known.object_id for known in found]
-        queue = SqsQueue(QueueSettings().ingest_queue)
-        queue.depth()  # it must answer before a decision is taken back
-        undone = set(rejudge.take_back(collection, ids))
-        # Before anything that can fail: duplicates of a remembered one that was taken back.
-        changed = rejudge.again(collection, ids, why="undo")
-        queue.send(backfill_bodies([k.version for k in found if k.object_id in undone]))
-    facts = {
-        "sent_again": [k.version.uri for k in found if k.object_id in undone],
-        "decided_again": [asdict(change) for change in changed],
-        "unchanged": len(found) - len(undone) - len([c for c in changed if c.object_id in ids]),
-    }
-    emit(facts, as_json, _undone_text(facts))
-
-
-def _undone_text(facts: Mapping[str, Any]) -> str:
-    lines = [f"taken back and sent through the queue: {uri}" for uri in facts["sent_again"]]
+def _taken_back_text(done: TakenBack) -> str:
+    lines = [f"taken back and sent through the queue: {uri}" for uri in done.sent_again]
     lines += [
-        f"object {c['object_id']}: {c['was']} -> {c['outcome']} ({c['reason']})"
-        for c in facts["decided_again"]
+        f"object {c.object_id}: {c.was} -> {c.outcome} ({c.reason})" for c in done.decided_again
     ]
-    if facts["unchanged"]:
-        lines.append(f"{facts['unchanged']} versions decided again with the same outcome")
+    if done.unchanged:
+        lines.append(f"{done.unchanged} versions decided again with the same outcome")
     return "\n".join(lines)
 
 
@@ -147,11 +120,6 @@ def _progress() -> Iterator[Report]:
             bar.update(task, description=what, completed=done, total=of)
 
         yield report
-
-
-def _check(epsilon: float) -> None:
-    if not 0 <= epsilon <= 2:
-        raise RequestError(f"--epsilon {epsilon:g}: a cosine distance lies between 0 and 2")
 
 
 def _whatif_text(told: WhatIf) -> str:

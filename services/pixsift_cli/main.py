@@ -1,4 +1,4 @@
-"""The ``pixsift`` command: one module per command group, all of them listed here.
+"""The ``pixsift`` command: every command by its name, loaded when it runs or its help is asked.
 
 A user's mistake is one line on stderr with the remedy, never a traceback; the exit status is 2
 for a mistake, 3 for a dependency that does not answer, 1 for a check that found something.
@@ -6,49 +6,159 @@ for a mistake, 3 for a dependency that does not answer, 1 for a check that found
 
 import sys
 from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from pixsift.errors import DependencyDownError, PixsiftError, RequestError, UserError
 from pixsift.remedies import one_line
-from pixsift_cli.common import printable
-from pixsift_cli.local.loop import use_running_loop
+from pixsift_cli.text import printable
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-                  pretty_exceptions_enable=False,
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": (
+        "demo.command",
+        "Three robots upload, pixsift curates, a snapshot appears; the ledger is checked.",
+    ),
+    "doctor": (
+        "doctor",
+        "Check every dependency and say what to do; exit status 1 when something is wrong.",
+    ),
+    "calibrate": (
+        "calibrate",
+        "Measure precision and recall of near-duplicates against epsilon, and propose one.",
+    ),
+    "up": (
+        "local.command",
+        "Start the local loop and leave it running: AWS, ledger, consumer and curator.",
+    ),
+    "down": (
+        "local.command",
+        "Stop the local loop, and forget its ledger: LocalStack forgets its objects likewise.",
+    ),
+    "migrate": (
+        "database",
+        "Bring the ledger's schema up to date.",
+    ),
+    "collection": (
+        "collection",
+        "Collections: what is judged, and how.",
+    ),
+    "upload": (
+        "upload",
+        "Upload a folder; run it again after an interruption and it goes on where it stopped.",
+    ),
+    "status": (
+        "status",
+        "Show outcomes per collection, the backlog, the DLQ and anomalies.",
+    ),
+    "explain": (
+        "explain",
+        "Tell what became of an object, and why: facts, decisions, representative, snapshots.",
+    ),
+    "search": (
+        "search",
+        "The kept images nearest to some of yours, exactly, by cosine distance.",
+    ),
+    "whatif": (
+        "generations",
+        "Say what another epsilon would change.",
+    ),
+    "redecide": (
+        "generations",
+        "Decide everything again under another epsilon, and switch to the result.",
+    ),
+    "undo": (
+        "generations",
+        "Go back to the previous generation; or take back the decision about one object.",
+    ),
+    "select": (
+        "choosing.select",
+        "Show what a request would choose, and how good that is, before anything is copied.",
+    ),
+    "attributes": (
+        "attributes",
+        "Attributes of images: labels, sites, recordings.",
+    ),
+    "snapshot": (
+        "choosing.snapshot",
+        "Ask for snapshots, look at them, fetch them.",
+    ),
+    "erase": (
+        "erase",
+        "Erase an image: vector, metrics, thumbnail, copies in snapshots; leave a tombstone.",
+    ),
+    "quality": (
+        "quality.command",
+        "Measure the images of a local folder and show what a collection's policy would say.",
+    ),
+    "cameras": (
+        "quality.command",
+        "Tell frozen cameras and drifting exposure from what the ledger already knows.",
+    ),
+    "audit": (
+        "audit",
+        "Check every invariant of the ledger; exit status 1 when one is broken (after repair).",
+    ),
+    "reindex": (
+        "audit",
+        "Drop a collection's HNSW index and build it anew.",
+    ),
+    "reconcile": (
+        "reconcile",
+        "Compare the sources with the ledger; send what never arrived, or is gone, to the queue.",
+    ),
+    "backfill": (
+        "reconcile",
+        "Send an existing bucket through the queue, many keys per message.",
+    ),
+    "dlq": (
+        "dlq",
+        "The dead-letter queue and failed objects.",
+    ),
+}
+"""Name of a command -> its module of this package, which has a function ``register(app)``; and its
+line in the list of commands. A test compares both with the modules."""
+
+
+class _LazyGroup(TyperGroup):
+    """Lists commands from the table, and imports a module only for a command of it."""
+
+    # Typer carries its own copy of click, under a private name: hence Any.
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False,
+                  rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Sift robot camera images as they land in S3.")  # fmt: skip
-
-COMMAND_MODULES = (
-    "demo.command",
-    "doctor",
-    "calibrate",
-    "local.command",
-    "database",
-    "collection",
-    "upload",
-    "status",
-    "explain",
-    "search",
-    "generations",
-    "choosing.select",
-    "attributes",
-    "choosing.snapshot",
-    "erase",
-    "quality.command",
-    "audit",
-    "reconcile",
-    "dlq",
-)
-"""Modules of this package with a function ``register(app)``."""
 
 
 @app.callback()
 def _root() -> None:
+    from pixsift_cli.local.loop import use_running_loop
+
     use_running_loop()
 
 
-for _module in COMMAND_MODULES:
-    import_module(f"pixsift_cli.{_module}").register(app)
+def load(name: str) -> Any:
+    """The command of that name, from its module."""
+    return load_module(COMMANDS[name][0])[name]
+
+
+def load_module(module: str) -> dict[str, Any]:
+    """Every command that a module of this package registers, by name."""
+    own = typer.Typer(rich_markup_mode=None)
+    import_module(f"pixsift_cli.{module}").register(own)
+    return dict(typer.main.get_group(own).commands)
 
 
 def main() -> None:

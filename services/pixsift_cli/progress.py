@@ -12,7 +12,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextmanager
-def progress(title: str, *, total: int) -> Iterator[Callable[[int], None]]:
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yields a function that moves the progress on by so many of ``total``."""
     console = Console(stderr=True)
     if console.is_terminal:

@@ -1,6 +1,6 @@
 """``pixsift reconcile`` and ``pixsift backfill s3://...``: what the queue never told us."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -10,15 +10,13 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from pixsift.adapters.aws.s3 import S3Objects
-from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.config import QueueSettings
-from pixsift.core.collection import Collection
-from pixsift.core.reconcile import Comparison, Differences
-from pixsift.errors import NotFoundError, Remedy
-from pixsift.operations.reconcile import Progress, Reconciler, Send
-from pixsift_cli.common import JsonOption, emit, no_nan, open_database, printable, s3_uri
+from pixsift.core.reconcile import Differences
+from pixsift.operations.reconcile import Progress, Send
+from pixsift.operations.reconcile import backfill as fill
+from pixsift.operations.reconcile import reconcile as run
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit, no_nan, s3_uri
+from pixsift_cli.text import printable
 
 OnlyOne = Annotated[
     str | None, typer.Option("--collection", help="Only for this collection; default: all.")
@@ -53,16 +51,11 @@ def reconcile(
     Exit status 1 when something differed: a schedule can alarm on it.
     """
     age = datetime.now(UTC) - timedelta(minutes=older_than)
-    with open_database() as database:
-        collections = _collections(Ledger(database), collection)
-        reconciler = Reconciler(database, S3Objects(), _sender(dry_run))
-        results = {}
-        for bucket, prefix in _scopes(collections):
-            comparison = Comparison(collections, bucket, older_than=age)
-            with _told() as progress:
-                results[f"s3://{bucket}/{prefix}"] = reconciler.run(
-                    comparison, prefix, progress=progress
-                )
+    with wiring.database() as database, _shown() as progress:
+        results = run(
+            database, wiring.objects(), _sender(dry_run),
+            collection=collection, older_than=age, progress=progress,
+        )  # fmt: skip
     text = "\n".join(_text(uri, found, dry_run) for uri, found in results.items())
     emit({uri: asdict(found) for uri, found in results.items()}, as_json, text or "no sources")
     if any(found.missing or found.gone for found in results.values()):
@@ -85,60 +78,31 @@ def backfill(
     this twice, or beside live uploads, does no work twice.
     """
     wanted = s3_uri(uri)
-    with open_database() as database:
-        collections = _collections(Ledger(database), collection)
-        if not any(_overlaps(c, wanted.bucket, wanted.key) for c in collections):
-            raise NotFoundError(
-                f"no collection judges {uri}",
-                code="no_collection", remedy=Remedy("create_collection", {"source": uri}),
-            )  # fmt: skip
-        comparison = Comparison(collections, wanted.bucket, removals=False)
-        reconciler = Reconciler(database, S3Objects(), _sender(dry_run))
+    so_far = Differences(last_key=after)
+    with wiring.database() as database, _shown() as show:
+
+        def progress(found: Differences) -> None:
+            nonlocal so_far
+            so_far = found
+            show(found)
+
         try:
-            with _told() as progress:
-                found = reconciler.run(comparison, wanted.key, after=after, progress=progress)
+            found = fill(
+                database, wiring.objects(), _sender(dry_run), wanted,
+                collection=collection, after=after, progress=progress,
+            )  # fmt: skip
         except KeyboardInterrupt:
-            found = comparison.found
-            typer.echo(f"interrupted; go on with: --after '{printable(found.last_key)}'", err=True)
+            typer.echo(f"interrupted; go on with: --after '{printable(so_far.last_key)}'", err=True)
             raise typer.Exit(130) from None
     emit(asdict(found), as_json, _text(uri, found, dry_run))
 
 
-def _collections(ledger: Ledger, name: str | None) -> list[Collection]:
-    found = [ledger.collection(name)] if name else ledger.collections()
-    if not found:
-        raise NotFoundError(
-            "no collections yet",
-            code="no_collection", remedy=Remedy("create_collection", {"source": "s3://bucket/"}),
-        )  # fmt: skip
-    return found
-
-
-def _scopes(collections: Sequence[Collection]) -> list[tuple[str, str]]:
-    """Buckets and prefixes to list; one that lies inside another is not listed twice."""
-    every = {(rule.bucket, rule.prefix) for c in collections for rule in c.sources}
-    return sorted(
-        (bucket, prefix)
-        for bucket, prefix in every
-        if not any(
-            b == bucket and p != prefix and prefix.startswith(p) for b, p in every
-        )
-    )  # fmt: skip
-
-
-def _overlaps(collection: Collection, bucket: str, prefix: str) -> bool:
-    return any(
-        rule.bucket == bucket and (rule.prefix.startswith(prefix) or prefix.startswith(rule.prefix))
-        for rule in collection.sources
-    )
-
-
 def _sender(dry_run: bool) -> Send | None:
-    return None if dry_run else SqsQueue(QueueSettings().ingest_queue).send
+    return None if dry_run else wiring.ingest_queue().send
 
 
 @contextmanager
-def _told() -> Iterator[Progress]:
+def _shown() -> Iterator[Progress]:
     """A line on stderr where that is a terminal."""
     console = Console(stderr=True)
     with Status("listing", console=console) as line:

@@ -13,11 +13,9 @@ from pixsift.adapters.decode.pool import (
     DecodeLimits,
     DecoderPool,
     forbid_inspection,
-    recipe_id,
     seccomp_available,
 )
 from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.adapters.models.load import load_embedder
 from pixsift.adapters.postgres.database import Database
 from pixsift.adapters.postgres.migrate import pending
 from pixsift.adapters.search.choose import new_search
@@ -30,6 +28,7 @@ from pixsift.errors import (
     SettingError,
     UserError,
 )
+from pixsift.operations.embedder import ModelChoice, load
 from pixsift.ports import Embedder
 from pixsift.remedies import one_line
 from pixsift.telemetry import Telemetry, make_logger
@@ -71,7 +70,7 @@ def warn_if_unconfined(logger: Logger) -> None:
 
 def run(settings: ConsumerSettings, logger: Logger) -> None:
     """Build everything, then loop until SIGTERM or SIGINT."""
-    embedder = _load(settings)
+    embedder = load(ModelChoice.of(settings))
     with StopSignal() as stop, ExitStack() as stack:
         points = FaultPoints(os.environ.get(faults.VARIABLE, ""))
         database = stack.enter_context(Database(_database_url(settings), max_connections=6))
@@ -108,23 +107,6 @@ def _decode_limits(settings: ConsumerSettings) -> DecodeLimits:
         memory_bytes=settings.decode_memory_bytes,
         wall_seconds=settings.decode_wall_seconds,
     )
-
-
-def _load(settings: ConsumerSettings) -> Embedder:
-    embedder = load_embedder(
-        settings.model,
-        revision=settings.model_revision,
-        device=settings.device,
-        max_batch=settings.max_batch,
-        weights_sha256=settings.model_weights_sha256,
-        compiled=settings.torch_compile,
-    )
-    if embedder.space.recipe_id != recipe_id(embedder.input_side):
-        raise SettingError(
-            f"model {settings.model} expects pixels by recipe {embedder.space.recipe_id}, this "
-            f"decoder makes {recipe_id(embedder.input_side)}: use the release that wrote it"
-        )
-    return embedder
 
 
 def _database_url(settings: ConsumerSettings) -> str:

@@ -7,6 +7,7 @@ as it likes.
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,7 +19,6 @@ from pixsift.messages import SnapshotRequest
 from pixsift.telemetry import Telemetry
 from pixsift_curator.export import Exporter
 from pixsift_curator.requests import InvalidRequest, parse_request
-from pixsift_curator.sample import Resolver
 
 
 class Announcer(Protocol):
@@ -26,6 +26,9 @@ class Announcer(Protocol):
 
     def announce(self, detail_type: str, detail: dict[str, Any]) -> None: ...
 
+
+Resolve = Callable[[TakenRequest, SnapshotRequest], str]
+"""Stores the list that a request asks for; the id of its snapshot."""
 
 Reaction = Literal["done", "stopped"]
 """``done``: acknowledge; ``stopped``: hand the message back at once."""
@@ -47,14 +50,14 @@ class Curator:
         self,
         *,
         snapshots: Snapshots,
-        resolver: Resolver,
+        resolve: Resolve,
         exporter: Exporter,
         events: Announcer,
         logger: Logger,
         telemetry: Telemetry,
     ) -> None:
         self._snapshots = snapshots
-        self._resolver = resolver
+        self._resolve = resolve
         self._exporter = exporter
         self._events = events
         self._logger = logger
@@ -106,7 +109,7 @@ class Curator:
             return None
         try:
             with self._telemetry.timed("resolve_seconds"):
-                return self._resolver.resolve(taken, request)
+                return self._resolve(taken, request)
         except (UserError, PermanentError) as error:
             self._refuse(request, str(error))
             return None

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pixsift.adapters.aws.event_bus import EventBus
@@ -18,13 +19,13 @@ from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
 from pixsift.config import CuratorSettings
 from pixsift.errors import PixsiftError, Remedy, SettingError, UserError
+from pixsift.operations.resolve import resolve
 from pixsift.remedies import one_line
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift.worker import StopSignal, VisibilityHeartbeat
 from pixsift_curator.curator import Curator
 from pixsift_curator.export import Exporter, ExportSettings
 from pixsift_curator.loop import run
-from pixsift_curator.sample import Resolver
 
 FAULT_VARIABLE = "PIXSIFT_FAULT_POINT"
 """Test hook: the process kills itself (SIGKILL) when it reaches this point the n-th time, as in
@@ -72,7 +73,7 @@ def serve(settings: CuratorSettings) -> None:
         spill_dir = Path(settings.spill_dir) if settings.spill_dir else None
         curator = Curator(
             snapshots=snapshots,
-            resolver=Resolver(snapshots, database=database, spill_dir=spill_dir),
+            resolve=partial(resolve, database, spill_dir=spill_dir),
             exporter=exporter,
             events=EventBus(settings.event_bus),
             logger=logger,

@@ -1,6 +1,5 @@
 """What a message on the request queue asks for, or why it asks for nothing."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +38,6 @@ def parse_request(body: str) -> SnapshotRequest | InvalidRequest:
         return SnapshotRequest.model_validate(raw)
     except ValidationError as error:
         return InvalidRequest(_one_line(error), _request_id(raw), raw)
-
-
-def spec_hash(request: SnapshotRequest) -> str:
-    """Hex digest of everything that decides the list and its form."""
-    return hashlib.sha256(json.dumps(request.spec(), sort_keys=True).encode()).hexdigest()
 
 
 def _request_id(raw: dict[str, Any]) -> str | None:

@@ -1,8 +1,8 @@
 """Settings: environment variables ``PIXSIFT_*``, one frozen class per process, made of groups.
 
 AWS itself is configured by the standard variables (``AWS_ENDPOINT_URL``, ``AWS_REGION``, ...), so
-that no code knows LocalStack. Only ``main`` modules read settings; a function that needs a
-threshold takes a float.
+that no code knows LocalStack. Only a process's ``main``, or the ``wiring`` beside it, reads
+settings; a function that needs a threshold takes a float.
 """
 
 from typing import Any, Literal

@@ -24,7 +24,7 @@ from pixsift.adapters.postgres.migrate import migrate
 from pixsift.core.images import DecodeResult, Pixels
 from pixsift.errors import DependencyDownError, DeviceLostError
 from pixsift.messages import Backfill, BackfillObject
-from pixsift.operations.redrive import DeadLetters
+from pixsift.operations.redrive import peek
 from pixsift.ports import EmbeddingResult
 from pixsift_consumer.consumer import SLOW_LANE_RECEIVES
 
@@ -273,9 +273,8 @@ def test_consumer__looks_at_the_dlq_do_not_condemn_what_waits_there(
     message.receive_count = 2
     assert aws.ingest.receive(1, 0) == [] and aws.dlq.messages  # its last move
     with patch.dict("os.environ", aws.environment()):
-        letters = DeadLetters(SqsQueue("pixsift-ingest-dlq"), SqsQueue("pixsift-ingest"))
         for _ in range(5):
-            letters.peek(20)
+            peek(SqsQueue("pixsift-ingest-dlq"), 20)
     with running(aws, database_url) as consumer:
         consumer.wait_until_drained()
         assert list(consumer.outcomes().values()) == [("kept", "new")]

@@ -1,7 +1,6 @@
 """``pixsift select``: what a request would choose, measured beside chance; nothing is copied."""
 
 import io
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,20 +10,16 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from pixsift.adapters.ledger.pool import load_pool, object_uris, pool_point
-from pixsift.adapters.ledger.snapshots import Snapshots
-from pixsift.adapters.postgres.database import Database
-from pixsift.core.choosing.coverage import Comparison, compare
-from pixsift.core.choosing.pool import Pool
+from pixsift.core.choosing.coverage import Comparison
 from pixsift.core.choosing.projection import plane
-from pixsift.core.choosing.sampling import Selection, select
-from pixsift.core.choosing.splits import assign
 from pixsift.errors import RequestError
 from pixsift.messages import SnapshotRequest
+from pixsift.operations import choose as operation
+from pixsift_cli import wiring
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.choosing.page import selection_page, ways
 from pixsift_cli.choosing.snapshot import build_request
-from pixsift_cli.common import JsonOption, emit, open_database
+from pixsift_cli.common import JsonOption, emit
 
 _MAP_POINTS = 3000
 
@@ -61,53 +56,19 @@ def choose(
     changes["name"] = "dry-run"
     changes["select"]["strategy"] = changes["select"]["strategy"] or (None if file else "k_center")
     request = build_request(file, changes)
-    with open_database() as database:
-        facts, text = _report(database, request, report_by, picture)
-    emit(facts, as_json, text)
-
-
-def _report(
-    database: Database, request: SnapshotRequest, report_by: str | None, picture: Path | None
-) -> tuple[dict[str, Any], str]:
-    point = pool_point(database, request.collection, request.at_seq)
-    earlier = request.select.preselected_snapshot
-    chosen_before = [] if earlier is None else Snapshots(database).grown_from(earlier)
-    with tempfile.TemporaryDirectory(prefix="pixsift-") as folder:
-        pool = load_pool(
-            database, point.collection_id, point.generation, point.at_seq, request.where,
-            spill_dir=Path(folder), request=request.select, preselected=chosen_before,
-        )  # fmt: skip
-        selection = select(pool, request.select, preselected=chosen_before)
-        splits = assign(pool, selection.indices, request.split, seed=request.select.seed)
-        quota = request.select.quota
-        by = report_by or (quota.by if quota else None)
-        compared = compare(pool, selection, by=by, seed=request.select.seed)
+    with (
+        wiring.database() as database,
+        operation.choose(database, request, report_by=report_by) as choice,
+    ):
         if picture is not None:
-            _draw(picture, request, pool, selection, compared)
-    uris = object_uris(database, [*selection.object_ids.tolist(), *selection.outliers.tolist()])
-    facts = {
-        **selection.report,
-        "collection": request.collection,
-        "at_seq": point.at_seq,
-        "generation": point.generation,
-        "coverage": compared.to_json(),
-        "splits": {name: splits.count(name) for name in dict.fromkeys(splits)},
-        "outlier_uris": [uris[i] for i in selection.outliers.tolist()],
-        "images": [
-            {"rank": rank, "object_id": object_id, "uri": uris[object_id], "split": part,
-             "reason": reason}
-            for rank, (object_id, part, reason) in enumerate(
-                zip(selection.object_ids.tolist(), splits, selection.reasons, strict=True)
-            )
-        ],
-    }  # fmt: skip
-    text = _text(facts, compared)
-    return facts, text + (f"\n\npicture: {picture}" if picture else "")
+            _draw(picture, request, choice)
+        facts = operation.preview(database, request, choice)
+    text = _text(facts.model_dump(), choice.comparison)
+    emit(facts, as_json, text + (f"\n\npicture: {picture}" if picture else ""))
 
 
-def _draw(
-    path: Path, request: SnapshotRequest, pool: Pool, selection: Selection, compared: Comparison
-) -> None:
+def _draw(path: Path, request: SnapshotRequest, choice: operation.Choice) -> None:
+    selection, compared = choice.selection, choice.comparison
     rng = np.random.default_rng(request.select.seed)
     others = np.setdiff1d(selection.candidates, selection.indices)
     shown = np.concatenate([rng.permutation(others)[:_MAP_POINTS], selection.indices[:_MAP_POINTS]])
@@ -116,7 +77,7 @@ def _draw(
         f"collection {request.collection}, {selection.candidates.size} candidates, "
         f"distances measured on {compared.measured_on}, seed {request.select.seed}",
         compared,
-        plane(pool.rows, shown),
+        plane(choice.pool.rows, shown),
         np.isin(shown, selection.indices).tolist(),
     )
     try:

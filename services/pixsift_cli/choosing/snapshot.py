@@ -1,8 +1,6 @@
 """``pixsift snapshot``: ask for snapshots, look at them, fetch them."""
 
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -12,25 +10,22 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots
-from pixsift.config import QueueSettings
-from pixsift.errors import PermanentError, RequestError, TransientError
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import SnapshotFacts
+from pixsift.errors import PermanentError, RequestError
 from pixsift.messages import SnapshotRequest, why_not_storable
-from pixsift_cli.choosing import files
-from pixsift_cli.choosing.files import find
+from pixsift.operations import snapshots as operation
+from pixsift.operations.download import THREADS
+from pixsift.operations.download import download as fetch
+from pixsift_cli import wiring
 from pixsift_cli.choosing.options import Changes, with_selection_options
-from pixsift_cli.common import JsonOption, emit, open_database
-
-_POLL_SECONDS = 0.5
+from pixsift_cli.common import JsonOption, emit, no_nan
 
 app = typer.Typer(no_args_is_help=True, help="Ask for snapshots, look at them, fetch them.")
 
 
 def register(root: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command()(files.download)
-    app.command()(files.clean)
     root.add_typer(app, name="snapshot")
 
 
@@ -58,18 +53,13 @@ def request(
     changes |= {"name": name, "request_id": request_id,
                 "export": {"mode": mode, "formats": formats}}  # fmt: skip
     asked = build_request(file, changes)
-    queue = SqsQueue(QueueSettings().snapshot_queue)
-    queue.send([asked.model_dump_json(by_alias=True)])
+    sent = operation.send_request(wiring.snapshot_queue(), asked)
     if not wait:
-        emit(
-            {"request_id": asked.request_id, "queue": queue.name}, as_json,
-            f"request {asked.request_id} sent to {queue.name}",
-        )  # fmt: skip
+        emit(sent, as_json, f"request {sent.request_id} sent to {sent.queue}")
         return
-    with open_database() as database:
-        snapshots = Snapshots(database)
-        found = wait_for(snapshots, asked.request_id, timeout, quiet=as_json)
-        emit(_facts(found), as_json, f"{found.snapshot_id} published at {found.location}")
+    with wiring.database() as database:
+        found = wait_for(database, asked.request_id, timeout, quiet=as_json)
+    emit(found, as_json, f"{found.snapshot_id} published at {found.location}")
 
 
 @app.command("list")
@@ -79,16 +69,14 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """Snapshots, newest first, and the requests that led to none."""
-    with open_database() as database:
-        snapshots = Snapshots(database)
-        rows = snapshots.recent(collection=collection, limit=limit)
-        refused = snapshots.refused(limit)
+    with wiring.database() as database:
+        found = operation.list_snapshots(database, collection=collection, limit=limit)
     lines = [
-        f"{row['snapshot_id']:<24} {row['state']:<10} {row['copied']:>6}/{row['images']:<6} "
-        f"{row['collection']}/{row['name']}  {row['location'] or row['error'] or ''}"
-        for row in rows
-    ] + [f"{row['request_id']:<24} refused     {row['error']}" for row in refused]
-    emit({"snapshots": rows, "refused": refused}, as_json, "\n".join(lines) or "no snapshots yet")
+        f"{row.snapshot_id:<24} {row.state:<10} {row.copied:>6}/{row.images:<6} "
+        f"{row.collection}/{row.name}  {row.location or row.error or ''}"
+        for row in found.snapshots
+    ] + [f"{row.request_id:<24} refused     {row.error}" for row in found.refused]
+    emit(found, as_json, "\n".join(lines) or "no snapshots yet")
 
 
 @app.command()
@@ -97,25 +85,59 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One snapshot: its request, state, list and report."""
-    with open_database() as database:
-        snapshots = Snapshots(database)
-        found = find(snapshots, snapshot)
-        items = snapshots.manifest_rows(found.snapshot_id)
-    facts = {
-        **_facts(found),
-        "request": found.request,
-        "report": found.report,
-        "items": [
-            {"rank": row.rank, "split": row.split, "path": row.path, "source": row.source.uri,
-             "reason": row.reason, "duplicates": row.duplicates}
-            for row in items
-        ],
-    }  # fmt: skip
-    lines = [f"{name:<13} {value}" for name, value in _facts(found).items() if value is not None]
-    lines += [f"{row.rank:>6}  {row.split:<6} {row.source.uri}  {row.reason}" for row in items[:20]]
-    if len(items) > 20:
-        lines.append(f"        and {len(items) - 20} more (--json lists all)")
-    emit(facts, as_json, "\n".join(lines))
+    with wiring.database() as database:
+        found = operation.show(database, snapshot)
+    facts = found.model_dump(exclude={"request", "report", "items"})
+    lines = [f"{name:<13} {value}" for name, value in facts.items() if value is not None]
+    lines += [
+        f"{row.rank:>6}  {row.split:<6} {row.source}  {row.reason}" for row in found.items[:20]
+    ]
+    if len(found.items) > 20:
+        lines.append(f"        and {len(found.items) - 20} more (--json lists all)")
+    emit(found, as_json, "\n".join(lines))
+
+
+@app.command()
+def download(
+    snapshot: Annotated[str, typer.Argument(help="Id, request id or name (the newest of it).")],
+    folder: Annotated[Path, typer.Argument(help="Where to put it; made if it is not there.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a published snapshot; what is there already and whole is not fetched again.
+
+    The bytes of a reference snapshot come from the source buckets, the exact versions listed.
+    """
+    with wiring.database() as database:
+        done = fetch(database, wiring.objects(connections=THREADS), snapshot, folder)
+    lines = [f"{done.files} files in {folder}, {done.fetched} of them fetched now"]
+    emit(done, as_json, "\n".join(lines + [f"missing {path}" for path in done.missing]))
+    if done.missing:
+        raise PermanentError("incomplete", f"{len(done.missing)} files are gone")
+
+
+@app.command()
+def clean(
+    older_than_days: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=36_500,
+            callback=no_nan,
+            help="Only snapshots that failed at least so many days ago.",
+        ),
+    ] = 7.0,
+    apply: Annotated[bool, typer.Option("--apply", help="Delete; otherwise only list.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what failed snapshots left in the curated bucket."""
+    with wiring.database() as database:
+        done = operation.clean(
+            database, wiring.objects(), wiring.curated_bucket(),
+            older_than_days=older_than_days, apply=apply,
+        )  # fmt: skip
+    verb = "removed" if apply else "would remove"
+    lines = [f"{verb} {count} objects of {name}" for name, count in done.objects.items() if count]
+    emit(done, as_json, "\n".join(lines) or "nothing to remove")
 
 
 def build_request(file: Path | None, changes: dict[str, Any]) -> SnapshotRequest:
@@ -148,66 +170,28 @@ def build_request(file: Path | None, changes: dict[str, Any]) -> SnapshotRequest
 
 
 def wait_for(
-    snapshots: Snapshots, request_id: str, timeout_seconds: float, *, quiet: bool = False
-) -> Snapshot:
+    database: Database, request_id: str, timeout_seconds: float, *, quiet: bool = False
+) -> SnapshotFacts:
     """Wait until a request has its end, with a progress bar on a terminal's stderr.
 
     Raises PermanentError when it was refused or failed, TransientError after the time is up.
     """
     console = Console(stderr=True)
+    published: SnapshotFacts | None = None
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         console=console, disable=quiet or not console.is_terminal,
     ) as progress:  # fmt: skip
         bar = progress.add_task("waiting for the curator", total=None)
-        for found in _polls(snapshots, request_id, timeout_seconds):
-            if found is None:
-                continue
-            progress.update(
-                bar, description=f"{found.snapshot_id} {found.state}",
-                completed=found.copied, total=found.images,
-            )  # fmt: skip
-            if found.state == "published":
-                return found
-            if found.state == "failed":
-                raise PermanentError("snapshot_failed", f"{found.snapshot_id}: {found.error}")
-    raise TransientError(
-        f"request {request_id} has no snapshot after {timeout_seconds:g} s: is pixsift-curator "
-        "running? It goes on by itself; see pixsift snapshot list"
-    )
-
-
-def _polls(
-    snapshots: Snapshots, request_id: str, timeout_seconds: float
-) -> Iterator[Snapshot | None]:
-    end = time.monotonic() + timeout_seconds
-    while time.monotonic() < end:
-        taken = snapshots.request(request_id)
-        if taken is not None and taken.snapshot_id is not None:
-            yield snapshots.get(taken.snapshot_id)
-        elif taken is not None and taken.error is not None:
-            raise PermanentError("request_refused", f"{request_id}: {taken.error}")
-        else:
-            yield None
-        time.sleep(_POLL_SECONDS)
-
-
-def _facts(snapshot: Snapshot) -> dict[str, Any]:
-    return {
-        "snapshot_id": snapshot.snapshot_id,
-        "name": snapshot.name,
-        "collection": snapshot.collection,
-        "state": snapshot.state,
-        "images": snapshot.images,
-        "copied": snapshot.copied,
-        "at_seq": snapshot.at_seq,
-        "generation": snapshot.generation,
-        "request_id": snapshot.request_id,
-        "location": snapshot.location,
-        "error": snapshot.error,
-        "created_at": snapshot.created_at,
-        "published_at": snapshot.published_at,
-    }
+        for found in operation.follow(database, request_id, timeout_seconds=timeout_seconds):
+            if found is not None:
+                published = found
+                progress.update(
+                    bar, description=f"{found.snapshot_id} {found.state}",
+                    completed=found.copied, total=found.images,
+                )  # fmt: skip
+    assert published is not None  # noqa: S101 - it ends with a published one, or raises
+    return published
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -17,21 +17,23 @@ from uuid import uuid4
 import typer
 
 from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.adapters.aws.uploads import FolderUploads, S3Location
+from pixsift.adapters.aws.uploads import S3Location
 from pixsift.adapters.ledger.outcomes import ObjectOutcome, Outcomes, tally
-from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots
 from pixsift.adapters.local.localstack import check_installed
 from pixsift.adapters.local.simulated_camera import check_scenes, load_scenes, photos_in
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers import SnapshotFacts
 from pixsift.errors import DependencyDownError, RequestError
 from pixsift.messages import Select, SnapshotRequest, Split
+from pixsift.operations.collections import DEFAULT_COLLECTION, ensure_default
+from pixsift.operations.snapshots import send_request
+from pixsift_cli import wiring
 from pixsift_cli.choosing.snapshot import wait_for
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.demo.check import check_ledger, check_snapshot, is_complete
 from pixsift_cli.demo.contact_sheet import contact_sheet
 from pixsift_cli.demo.robots import Plan, Upload, plan_photos, plan_scenes
 from pixsift_cli.demo.view import DemoView, Standing, Standstill, summary
-from pixsift_cli.local.default_collection import DEFAULT_COLLECTION, ensure_default_collection
 from pixsift_cli.local.loop import (
     LocalLoop,
     Say,
@@ -79,7 +81,7 @@ def demo(
     k: Annotated[int, typer.Option(min=1, help="Images in the snapshot, at most.")] = 24,
     as_json: JsonOption = False,
 ) -> None:
-    """Three simulated robots upload, pixsift curates, a snapshot appears; the ledger is checked."""
+    """Three robots upload, pixsift curates, a snapshot appears; the ledger is checked."""
     view = DemoView(quiet=as_json)
     photos = _photos(images, view.say)
     check_installed(localstack_venv())
@@ -120,13 +122,15 @@ def _run(state: Path, future: "Future[Plan]", view: DemoView, *, k: int) -> Demo
     loop = LocalLoop(state, venv=localstack_venv())
     try:
         loop.start_infrastructure(view.say)
-        collection = ensure_default_collection(
-            loop.database_url, loop.stack.raw_bucket, quality_policy={"blurred": "reject"}
-        )
+        with wiring.database_at(loop.database_url) as database:
+            collection = ensure_default(
+                database, loop.stack.raw_bucket, wiring.model(),
+                quality_policy={"blurred": "reject"}, actor=wiring.ACTOR,
+            )  # fmt: skip
         loop.start_services(view.say)
         plan = future.result()
         view.say(f"three robots upload {plan.count()} objects; this is what becomes of them:")
-        with Database(loop.database_url) as database:
+        with wiring.database_at(loop.database_url) as database:
             report = _Demo(loop, database, plan, view).run(epsilon=collection.epsilon, k=k)
         report.seconds = round(time.monotonic() - started, 1)
         return report
@@ -154,8 +158,8 @@ class _Demo:
     def __init__(self, loop: LocalLoop, database: Database, plan: Plan, view: DemoView) -> None:
         self._loop, self._plan, self._view = loop, plan, view
         self._outcomes = Outcomes(database)
-        self._snapshots = Snapshots(database)
-        self._uploads = FolderUploads()
+        self._database = database
+        self._uploads = wiring.uploads()
         self._sent: dict[str, str] = {}
         """Key -> version id."""
 
@@ -182,7 +186,7 @@ class _Demo:
 
         Raises DependencyDownError when nothing happens although messages or uploads wait.
         """
-        ingest = SqsQueue(self._loop.stack.ingest_queue)
+        ingest = wiring.queue(self._loop.stack.ingest_queue)
         standstill = Standstill(_STANDSTILL_SECONDS)
         stop = threading.Event()
         with self._view.live() as show, ThreadPoolExecutor(len(self._plan.by_robot)) as robots:
@@ -232,7 +236,7 @@ class _Demo:
         sent = all(drive.done() for drive in drives)
         return sent and is_complete(self._plan, standing.outcomes) and standing.backlog == 0
 
-    def _request_snapshot(self, k: int) -> Snapshot:
+    def _request_snapshot(self, k: int) -> SnapshotFacts:
         """Asked for as any program would: one message to the queue."""
         request = SnapshotRequest(
             request_id=f"demo-{uuid4()}",
@@ -242,11 +246,11 @@ class _Demo:
             split=Split(train=0.8, val=0.1, test=0.1),
         )
         self._view.say(f"a snapshot of at most {k} images is requested over SQS")
-        SqsQueue(self._loop.stack.snapshot_queue).send([request.model_dump_json(by_alias=True)])
-        return wait_for(self._snapshots, request.request_id, _PUBLISHED_WITHIN_SECONDS, quiet=True)
+        send_request(wiring.queue(self._loop.stack.snapshot_queue), request)
+        return wait_for(self._database, request.request_id, _PUBLISHED_WITHIN_SECONDS, quiet=True)
 
     def _bring_home(
-        self, snapshot: Snapshot, rows: list[ObjectOutcome], report: DemoReport, *, k: int
+        self, snapshot: SnapshotFacts, rows: list[ObjectOutcome], report: DemoReport, *, k: int
     ) -> list[str]:
         """Download the snapshot as a user would, and compare it with the ledger."""
         if snapshot.location is None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import typer
 
 from pixsift.errors import ConflictError
+from pixsift.operations.collections import ensure_default
+from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
-from pixsift_cli.local.default_collection import ensure_default_collection
 from pixsift_cli.local.loop import (
     LocalLoop,
     LoopRecord,
@@ -63,7 +64,10 @@ def _start() -> LoopRecord:
     loop = LocalLoop(state_folder(), venv=localstack_venv(), prefer_default_port=True)
     try:
         loop.start_infrastructure(_say)
-        collection = ensure_default_collection(loop.database_url, loop.stack.raw_bucket)
+        with wiring.database_at(loop.database_url) as database:
+            collection = ensure_default(
+                database, loop.stack.raw_bucket, wiring.model(), actor=wiring.ACTOR
+            )
         _say(f"collection {collection.name!r} judges what lands there")
         wait_until_ready(loop.start_services(_say), _say)
     except BaseException:

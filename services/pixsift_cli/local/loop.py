@@ -21,8 +21,8 @@ from pixsift.adapters.local.events_stack import EventsStack, deploy_events_stack
 from pixsift.adapters.local.localstack import DEFAULT_PORT, STOP_SECONDS, LocalStack, is_port_free
 from pixsift.adapters.local.processes import ProcessRecord, ask_to_stop, finish, stop
 from pixsift.adapters.postgres.migrate import migrate
-from pixsift.config import LocalSettings
 from pixsift.errors import DependencyDownError, PixsiftError, SettingError
+from pixsift_cli import wiring
 from pixsift_cli.local.services import (
     SERVICES,
     StartedService,
@@ -250,7 +250,7 @@ def use_running_loop() -> None:
 
 def localstack_venv() -> Path:
     """LocalStack's environment: as set, or beside the one that runs this command."""
-    chosen = Path(LocalSettings().localstack_venv)
+    chosen = Path(wiring.local_settings().localstack_venv)
     beside = Path(sys.prefix).parent / chosen
     return beside if not chosen.exists() and beside.exists() else chosen
 

@@ -1,7 +1,5 @@
 """``pixsift quality`` for a local folder, ``pixsift cameras`` for a collection's cameras."""
 
-from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,19 +9,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pixsift.adapters.decode.pool import DecodeLimits, DecoderPool
-from pixsift.adapters.ledger.cameras import camera_frames
-from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.core.camera_health import CameraHealth, HealthLimits, camera_health
-from pixsift.core.images import DecodedImage, DecodeFailure
-from pixsift.core.quality import QualityPolicy, judge
+from pixsift.adapters.decode.pool import DecodeLimits
+from pixsift.core.camera_health import CameraHealth, HealthLimits
+from pixsift.core.quality import QualityPolicy
 from pixsift.errors import RequestError
-from pixsift_cli.common import JsonOption, check_writable, emit, no_nan, open_database, write_text
-from pixsift_cli.quality.report import Judged, to_csv, to_facts
+from pixsift.operations import quality as operation
+from pixsift.operations.quality import JudgedFile
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, check_writable, emit, no_nan, write_text
+from pixsift_cli.quality.report import to_csv, to_facts
 from pixsift_cli.quality.sheet import quality_sheet
 
-_BATCH_FILES = 64
-_BATCH_BYTES = 64 * 2**20
 _MOST_ROWS = 50
 _EVERY_FORMAT = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
@@ -50,7 +46,8 @@ def quality(
     rules = read_policy(policy)
     limits = DecodeLimits(formats=_EVERY_FORMAT) if all_formats else DecodeLimits()
     check_writable(csv, html)
-    judged = list(judge_folder(folder, rules, limits, workers, thumbnails=html is not None))
+    files = operation.judge_folder(folder, rules, limits, workers, thumbnails=html is not None)
+    judged = list(files)
     if csv is not None:
         write_text(csv, to_csv(judged))
     if html is not None:
@@ -76,10 +73,9 @@ def cameras(
     as_json: JsonOption = False,
 ) -> None:
     """Tell frozen cameras and drifting exposure from what the ledger already knows."""
-    with open_database() as database:
-        Ledger(database).collection(collection)
-        frames = camera_frames(database, collection, by, since=since)
-    found = camera_health(frames, HealthLimits(stuck_frames=stuck_frames, drift=drift))
+    limits = HealthLimits(stuck_frames=stuck_frames, drift=drift)
+    with wiring.database() as database:
+        found = operation.cameras(database, collection, by=by, since=since, limits=limits)
     if as_json:
         emit([_health_facts(health) for health in found], True, "")
     else:
@@ -103,91 +99,12 @@ def read_policy(text: str) -> QualityPolicy:
         raise RequestError(f"quality policy: {error}") from error
 
 
-def judge_folder(
-    folder: Path,
-    policy: QualityPolicy,
-    limits: DecodeLimits,
-    workers: int = 2,
-    *,
-    thumbnails: bool = False,
-) -> Iterator[Judged]:
-    """Every file below ``folder``, in order of name. Raises UserError when there is none.
-
-    thumbnails: keep them, some 10 kB each; else a folder of any size fits into memory.
-    """
-    paths = image_files(folder)
-    with DecoderPool(224, workers=workers, limits=limits) as pool:
-        for batch in _batches(paths):
-            found = [_read(path, limits.max_bytes) for path in batch]
-            results = iter(pool.decode([blob for blob in found if isinstance(blob, bytes)]))
-            for path, blob in zip(batch, found, strict=True):
-                name = path.relative_to(folder).as_posix()
-                row = _judged(name, next(results) if isinstance(blob, bytes) else blob, policy)
-                yield row if thumbnails else replace(row, thumbnail_webp=b"")
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Files below ``folder`` but hidden ones. Raises UserError when there is none."""
-    if not folder.is_dir():
-        raise RequestError(f"{str(folder)!r} is no folder")
-    paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    ]
-    if not paths:
-        raise RequestError(f"{str(folder)!r} holds no files")
-    return paths
-
-
-def _batches(paths: list[Path]) -> Iterator[list[Path]]:
-    batch: list[Path] = []
-    weight = 0
-    for path in paths:
-        size = _size(path)
-        if batch and (len(batch) == _BATCH_FILES or weight + size > _BATCH_BYTES):
-            yield batch
-            batch, weight = [], 0
-        batch.append(path)
-        weight += size
-    if batch:
-        yield batch
-
-
-def _read(path: Path, most: int) -> bytes | DecodeFailure:
-    """The file's bytes, unless it is too large to be an image (a film, say) or cannot be read."""
-    if _size(path) > most:
-        return DecodeFailure("too_many_bytes", f"at most {most}")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        return DecodeFailure("unreadable", error.strerror or "")
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # gone since it was listed
-        return 0
-
-
 def _printable(name: str) -> str:
     """Without the control characters that a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
 
 
-def _judged(name: str, result: DecodedImage | DecodeFailure, policy: QualityPolicy) -> Judged:
-    if isinstance(result, DecodeFailure):
-        return Judged(name, "refused", result.reason, (), {}, None, b"")
-    verdict = judge(result.quality, result.facts, policy)
-    outcome = "rejected" if verdict.rejected_reason else "flagged" if verdict.flags else "good"
-    return Judged(
-        name, outcome, verdict.rejected_reason or "", verdict.flags, result.quality,
-        result.facts, result.thumbnail_webp,
-    )  # fmt: skip
-
-
-def _print(judged: list[Judged], policy: QualityPolicy) -> None:
+def _print(judged: list[JudgedFile], policy: QualityPolicy) -> None:
     facts = to_facts(judged, policy)
     console = Console()
     console.print("  ".join(f"{name} {count}" for name, count in facts["outcomes"].items()))

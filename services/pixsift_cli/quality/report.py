@@ -3,32 +3,17 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Final
 
-from pixsift.core.images import ImageFacts
 from pixsift.core.quality import METRICS, QualityPolicy
+from pixsift.operations.quality import JudgedFile
 
 OUTCOMES: Final = ("good", "flagged", "rejected", "refused")
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """One file of the folder."""
-
-    name: str
-    outcome: str
-    """``good``, ``flagged``, ``rejected`` by the policy, or ``refused`` by the decoder."""
-    reason: str
-    flags: tuple[str, ...]
-    metrics: Mapping[str, float]
-    facts: ImageFacts | None
-    thumbnail_webp: bytes
-
-
-def to_csv(judged: Sequence[Judged]) -> str:
+def to_csv(judged: Sequence[JudgedFile]) -> str:
     """A header and one row per file; numbers raw, texts safe to open in a spreadsheet."""
     out = io.StringIO()
     writer = csv.writer(out)
@@ -47,7 +32,7 @@ def safe_cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
-def to_facts(judged: Sequence[Judged], policy: QualityPolicy) -> dict[str, Any]:
+def to_facts(judged: Sequence[JudgedFile], policy: QualityPolicy) -> dict[str, Any]:
     """Counts, the policy, and every image, for JSON."""
     outcomes = Counter(row.outcome for row in judged)
     return {

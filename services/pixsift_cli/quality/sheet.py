@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 
 from pixsift.core.quality import METRICS, Check, QualityPolicy
-from pixsift_cli.quality.report import OUTCOMES, Judged
+from pixsift.operations.quality import JudgedFile
+from pixsift_cli.quality.report import OUTCOMES
 
 _WIDTH: Final = 300
 _HEIGHT: Final = 110
@@ -33,7 +34,7 @@ text{fill:var(--soft);font:10px system-ui,sans-serif}.axis{stroke:var(--line)}
 """
 
 
-def quality_sheet(title: str, judged: Sequence[Judged], policy: QualityPolicy) -> str:
+def quality_sheet(title: str, judged: Sequence[JudgedFile], policy: QualityPolicy) -> str:
     """The whole page."""
     counts = ", ".join(f"{sum(row.outcome == name for row in judged)} {name}" for name in OUTCOMES)
     histograms = "".join(_histogram(metric, judged, policy) for metric in METRICS)
@@ -49,7 +50,7 @@ def quality_sheet(title: str, judged: Sequence[Judged], policy: QualityPolicy) -
 """
 
 
-def _histogram(metric: str, judged: Sequence[Judged], policy: QualityPolicy) -> str:
+def _histogram(metric: str, judged: Sequence[JudgedFile], policy: QualityPolicy) -> str:
     values = np.array([row.metrics[metric] for row in judged if metric in row.metrics])
     if values.size == 0:
         return ""
@@ -87,7 +88,7 @@ def _limits(check: Check, metric: str) -> list[float]:
     return [limit for limit in (check.minimum, check.maximum) if limit is not None]
 
 
-def _examples(name: str, judged: Sequence[Judged], policy: QualityPolicy) -> str:
+def _examples(name: str, judged: Sequence[JudgedFile], policy: QualityPolicy) -> str:
     """The images a check found, the worst first."""
     check = policy.checks[name]
     found = sorted(
@@ -106,7 +107,7 @@ def _examples(name: str, judged: Sequence[Judged], policy: QualityPolicy) -> str
     return f'<h2>{escape(name)} ({check.action}): {len(found)}</h2><div class="row">{shots}</div>'
 
 
-def _refused(judged: Sequence[Judged]) -> str:
+def _refused(judged: Sequence[JudgedFile]) -> str:
     refused = [row for row in judged if row.outcome == "refused"]
     if not refused:
         return ""

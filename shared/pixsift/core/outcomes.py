@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pixsift.core.dedup import Halves
 from pixsift.core.identity import ObjectVersion
 
 Outcome = Literal["kept", "duplicate", "rejected", "gone", "failed"]
+OUTCOMES: Final = ("kept", "duplicate", "rejected", "gone", "failed")
+"""In the order in which people read them."""
 Finding = Literal["embedded", "rejected", "failed", "gone"]
 
 

@@ -15,9 +15,11 @@ from psycopg.rows import class_row
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.decision_plan import images, near_rule
 from pixsift.adapters.ledger.generation_rows import Position
+from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.rejudge import Rejudge, Rejudged
 from pixsift.adapters.ledger.snapshots import snapshot_prefix
 from pixsift.adapters.postgres.database import Connection, Database
+from pixsift.adapters.search.pgvector import PgvectorSearch
 from pixsift.core.audit import (
     DuplicateClaim,
     Finding,
@@ -28,6 +30,7 @@ from pixsift.core.audit import (
 )
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Image, NearRule
+from pixsift.errors import TransientError
 from pixsift.sql import statements
 
 _SQL = statements("audit")
@@ -202,3 +205,44 @@ def _claim(row: Sequence[Any], kept: dict[int, Image]) -> DuplicateClaim:
     return DuplicateClaim(
         object_id, representative, reason, distance, other is not None, image, other
     )
+
+
+def audit(
+    database: Database,
+    *,
+    collection: str | None = None,
+    sample: int | None = None,
+    repair: bool = False,
+    curated: tuple[S3Objects, str] | None = None,
+    progress: Progress = lambda what: None,
+    actor: str = "pixsift",
+) -> list[Audit]:
+    """Check every invariant of one collection, or of all; ``repair`` what a decision can mend.
+
+    sample: compare only so many kept images with all others. curated: look for every listed image
+    in this bucket, too. actor: who the turns of a repair say made them.
+    """
+    ledger, auditor = Ledger(database), Auditor(database, actor=actor)
+    reports = []
+    for found in [ledger.collection(collection)] if collection else ledger.collections():
+        report = auditor.audit(found, sample=sample, progress=progress)
+        if repair:
+            report = auditor.repair(found, report)
+        if curated is not None:
+            report.findings += auditor.check_snapshots(found, *curated)
+        reports.append(report)
+    return reports
+
+
+def reindex(database: Database, collection: str) -> int:
+    """Drop a collection's HNSW index and build it anew; the seq up to which it is built.
+
+    Raises TransientError when another process works on it.
+    """
+    found = Ledger(database).collection(collection)
+    built_to = PgvectorSearch(database, background=False).rebuild(found.collection_id)
+    if built_to < 0:
+        raise TransientError(
+            f"another process works on the index of {collection!r}: try again later"
+        )
+    return built_to

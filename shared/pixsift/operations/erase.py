@@ -16,9 +16,11 @@ from psycopg.rows import dict_row
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Connection, Database
-from pixsift.core.identity import ObjectVersion
+from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.core.tombstone import content_mark, version_mark
+from pixsift.errors import NotFoundError
 from pixsift.operations.redact import Redactor
 from pixsift.sql import statements
 
@@ -69,6 +71,16 @@ class Erasure:
                 same = _rows(connection, "with_the_same_image", {"object_ids": ids})
                 ids = [row["object_id"] for row in same]
             return _rows(connection, "erasure_facts", {"object_ids": ids})
+
+    def wanted(self, uri: S3Uri, *, copies: bool = True) -> list[dict[str, Any]]:
+        """What ``find`` finds of a URI. Raises NotFoundError when that is nothing."""
+        found = self.find(uri.bucket, uri.key, uri.version_id, copies=copies)
+        if not found:
+            raise NotFoundError(
+                f"the ledger knows no object s3://{uri.bucket}/{uri.key}: nothing to erase",
+                code="unknown_object",
+            )
+        return found
 
     def erase(
         self,
@@ -203,3 +215,17 @@ def _version(row: dict[str, Any]) -> ObjectVersion:
 def _rows(connection: Connection, name: str, names: dict[str, Any]) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(_SQL[name], names).fetchall()
+
+
+def new_erasure(
+    database: Database,
+    objects: S3Objects,
+    *,
+    derived_bucket: str,
+    curated_bucket: str,
+    actor: str = "pixsift",
+) -> Erasure:
+    """An erasure over one ledger, its thumbnails and its snapshots."""
+    redactor = Redactor(Snapshots(database), objects, curated_bucket)
+    ledger = Ledger(database, actor=actor)
+    return Erasure(database, ledger, objects, redactor, derived_bucket=derived_bucket)

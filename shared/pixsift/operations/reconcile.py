@@ -6,15 +6,18 @@ not grow with the bucket.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import groupby
-from typing import Any
 
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 
 from pixsift.adapters.aws.s3 import ListedObject, S3Objects
+from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
-from pixsift.core.identity import ListedVersion, ObjectVersion
+from pixsift.core.collection import Collection
+from pixsift.core.identity import ListedVersion, ObjectVersion, S3Uri
 from pixsift.core.reconcile import Comparison, Differences, KnownVersion, backfill_object
+from pixsift.errors import NotFoundError, Remedy
 from pixsift.messages import Backfill, BackfillObject
 from pixsift.sql import statements
 
@@ -66,18 +69,6 @@ class Reconciler:
         found.last_key = after
         progress(found)
         return found
-
-    def failed(self) -> list[dict[str, Any]]:
-        """Versions whose outcome is ``failed``, with the reason."""
-        with self._database.connection() as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            return cursor.execute(_SQL["failed_versions"]).fetchall()
-
-    def anomalies(self, limit: int) -> list[dict[str, Any]]:
-        """The newest messages that were no object events."""
-        with self._database.connection() as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            return cursor.execute(_SQL["recent_anomalies"], {"limit": limit}).fetchall()
 
     def _known(
         self, comparison: Comparison, prefix: str, *, after: str, to: str | None
@@ -132,3 +123,83 @@ def _by_key(page: Sequence[ListedObject]) -> dict[str, list[ListedVersion]]:
         key: [line.version for line in sorted(lines, key=lambda line: not line.is_latest)]
         for key, lines in groupby(page, key=lambda line: line.key)
     }
+
+
+def reconcile(
+    database: Database,
+    objects: S3Objects,
+    send: Send | None,
+    *,
+    collection: str | None,
+    older_than: datetime,
+    progress: Progress = lambda found: None,
+) -> dict[str, Differences]:
+    """Compare every source of the collections with the ledger; what differs is sent.
+
+    collection: None for all. older_than: younger versions are left alone. Returns the differences
+    by ``s3://bucket/prefix``. Raises NotFoundError when there is no collection.
+    """
+    collections = _collections(database, collection)
+    reconciler = Reconciler(database, objects, send)
+    found = {}
+    for bucket, prefix in _scopes(collections):
+        comparison = Comparison(collections, bucket, older_than=older_than)
+        found[f"s3://{bucket}/{prefix}"] = reconciler.run(comparison, prefix, progress=progress)
+    return found
+
+
+def backfill(
+    database: Database,
+    objects: S3Objects,
+    send: Send | None,
+    uri: S3Uri,
+    *,
+    collection: str | None = None,
+    after: str = "",
+    progress: Progress = lambda found: None,
+) -> Differences:
+    """Send what lies at ``uri`` and has no outcome through the queue, of the keys behind ``after``.
+
+    ``progress`` gets the differences so far; their ``last_key`` is where an interrupted run goes
+    on. Raises NotFoundError when no collection judges ``uri``.
+    """
+    collections = _collections(database, collection)
+    if not any(_overlaps(c, uri.bucket, uri.key) for c in collections):
+        source = f"s3://{uri.bucket}/{uri.key}"
+        raise NotFoundError(
+            f"no collection judges {source}",
+            code="no_collection", remedy=Remedy("create_collection", {"source": source}),
+        )  # fmt: skip
+    comparison = Comparison(collections, uri.bucket, removals=False)
+    reconciler = Reconciler(database, objects, send)
+    return reconciler.run(comparison, uri.key, after=after, progress=progress)
+
+
+def _collections(database: Database, name: str | None) -> list[Collection]:
+    ledger = Ledger(database)
+    found = [ledger.collection(name)] if name else ledger.collections()
+    if not found:
+        raise NotFoundError(
+            "no collections yet",
+            code="no_collection", remedy=Remedy("create_collection", {"source": "s3://bucket/"}),
+        )  # fmt: skip
+    return found
+
+
+def _scopes(collections: Sequence[Collection]) -> list[tuple[str, str]]:
+    """Buckets and prefixes to list; one that lies inside another is not listed twice."""
+    every = {(rule.bucket, rule.prefix) for c in collections for rule in c.sources}
+    return sorted(
+        (bucket, prefix)
+        for bucket, prefix in every
+        if not any(
+            b == bucket and p != prefix and prefix.startswith(p) for b, p in every
+        )
+    )  # fmt: skip
+
+
+def _overlaps(collection: Collection, bucket: str, prefix: str) -> bool:
+    return any(
+        rule.bucket == bucket and (rule.prefix.startswith(prefix) or prefix.startswith(rule.prefix))
+        for rule in collection.sources
+    )

@@ -1,67 +1,121 @@
-"""The dead-letter queue from an operator's side: look at it, and send its messages back."""
+"""What could not be decided, from an operator's side: look at it, and send it once more."""
 
-from typing import Any
+from psycopg.rows import dict_row
 
 from pixsift.adapters.aws.sqs import MAX_BATCH, Message, SqsQueue
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import (
+    Anomaly,
+    DeadLetter,
+    DeadLetterQueue,
+    FailedVersion,
+    Redriven,
+    Undecided,
+)
 from pixsift.core.events import parse_notification
+from pixsift.core.identity import ObjectVersion
+from pixsift.operations.reconcile import backfill_bodies
+from pixsift.sql import statements
 
+_SQL = statements("reconcile")
 _PEEK_SECONDS = 5
 """How long a message that is looked at stays hidden from the drainer."""
+_SHOWN_BYTES = 500
+"""Of an anomaly's body."""
 
 
-class DeadLetters:
-    """A DLQ and the queue its messages came from."""
+def undecided(database: Database, dlq: SqsQueue, *, limit: int, messages: bool) -> Undecided:
+    """Failed objects, anomalies and the DLQ, at most ``limit`` of each.
 
-    def __init__(self, dlq: SqsQueue, source: SqsQueue) -> None:
-        self._dlq = dlq
-        self._source = source
-
-    def depth(self) -> tuple[int, int]:
-        """About how many messages wait, and how many are in flight."""
-        return self._dlq.depth()
-
-    def peek(self, limit: int) -> list[dict[str, Any]]:
-        """What up to ``limit`` messages speak of; they are given back at once.
-
-        Spends a receive of each, of the few the slow lane has before it gives up.
-        """
-        seen: dict[str, Message] = {}
-        while len(seen) < limit:
-            batch = self._receive(min(MAX_BATCH, limit - len(seen)), _PEEK_SECONDS)
-            fresh = [message for message in batch if message.message_id not in seen]
-            if not fresh:
-                break
-            seen |= {message.message_id: message for message in fresh}
-        self._dlq.release(list(seen.values()))
-        return [_told(message) for message in seen.values()]
-
-    def redrive(self, limit: int | None = None) -> int:
-        """Send messages back to the source queue; returns how many.
-
-        A message is deleted here only after it was sent there: interrupted in between, it is in
-        both, and the second delivery finds its outcome.
-        """
-        moved = 0
-        while limit is None or moved < limit:
-            room = MAX_BATCH if limit is None else min(MAX_BATCH, limit - moved)
-            batch = self._receive(room, 60)
-            if not batch:
-                break
-            self._source.send(message.body for message in batch)
-            self._dlq.ack(batch)
-            moved += len(batch)
-        return moved
-
-    def _receive(self, room: int, seconds: int) -> list[Message]:
-        return self._dlq.receive(room, wait_seconds=1, visibility_timeout_seconds=seconds)
+    messages: look into the waiting messages as well. SQS counts each look as a receive, of the few
+    that the slow lane has before it gives a message up.
+    """
+    failed = failed_versions(database)
+    newest = anomalies(database, limit)
+    waiting, in_flight = dlq.depth()
+    return Undecided(
+        dlq=DeadLetterQueue(
+            waiting=waiting, in_flight=in_flight, messages=peek(dlq, limit) if messages else []
+        ),
+        failed=failed[:limit],
+        failed_total=len(failed),
+        anomalies=newest,
+    )
 
 
-def _told(message: Message) -> dict[str, Any]:
+def redrive(
+    database: Database | None, dlq: SqsQueue, source: SqsQueue, *, limit: int | None = None
+) -> Redriven:
+    """Send the DLQ's messages back to the queue they came from, ``limit`` at most.
+
+    database: send the objects whose outcome is ``failed`` once more, too; None: leave them.
+    """
+    moved = _move(dlq, source, limit)
+    again = 0
+    if database is not None:
+        versions = {ObjectVersion(r.bucket, r.key, r.version_id) for r in failed_versions(database)}
+        source.send(backfill_bodies(sorted(versions, key=lambda v: (v.bucket, v.key))))
+        again = len(versions)
+    return Redriven(messages=moved, failed_objects=again)
+
+
+def failed_versions(database: Database) -> list[FailedVersion]:
+    """Versions whose outcome is ``failed``, with the reason."""
+    with database.connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        rows = cursor.execute(_SQL["failed_versions"]).fetchall()
+    return [FailedVersion(**row) for row in rows]
+
+
+def anomalies(database: Database, limit: int) -> list[Anomaly]:
+    """The newest messages that were no object events."""
+    with database.connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        rows = cursor.execute(_SQL["recent_anomalies"], {"limit": limit}).fetchall()
+    return [
+        Anomaly(**row | {"body": bytes(row["body"])[:_SHOWN_BYTES].decode("utf-8", "replace")})
+        for row in rows
+    ]
+
+
+def peek(dlq: SqsQueue, limit: int) -> list[DeadLetter]:
+    """What up to ``limit`` messages speak of; they are given back at once."""
+    seen: dict[str, Message] = {}
+    while len(seen) < limit:
+        batch = _receive(dlq, min(MAX_BATCH, limit - len(seen)), _PEEK_SECONDS)
+        fresh = [message for message in batch if message.message_id not in seen]
+        if not fresh:
+            break
+        seen |= {message.message_id: message for message in fresh}
+    dlq.release(list(seen.values()))
+    return [_letter(message) for message in seen.values()]
+
+
+def _move(dlq: SqsQueue, source: SqsQueue, limit: int | None) -> int:
+    """A message is deleted here only after it was sent there: interrupted in between, it is in
+    both, and the second delivery finds its outcome."""
+    moved = 0
+    while limit is None or moved < limit:
+        room = MAX_BATCH if limit is None else min(MAX_BATCH, limit - moved)
+        batch = _receive(dlq, room, 60)
+        if not batch:
+            break
+        source.send(message.body for message in batch)
+        dlq.ack(batch)
+        moved += len(batch)
+    return moved
+
+
+def _receive(dlq: SqsQueue, room: int, seconds: int) -> list[Message]:
+    return dlq.receive(room, wait_seconds=1, visibility_timeout_seconds=seconds)
+
+
+def _letter(message: Message) -> DeadLetter:
     parsed = parse_notification(message.body)
-    return {
-        "message_id": message.message_id,
-        "receive_count": message.receive_count,
-        "sent_at": message.sent_at,
-        "objects": [f"s3://{r.bucket}/{r.key}" for r in parsed.records],
-        "anomaly": parsed.anomaly,
-    }
+    return DeadLetter(
+        message_id=message.message_id,
+        receive_count=message.receive_count,
+        sent_at=message.sent_at,
+        objects=[f"s3://{r.bucket}/{r.key}" for r in parsed.records],
+        anomaly=parsed.anomaly,
+    )

@@ -12,7 +12,7 @@ WHERE c.collection_id = %(collection_id)s
 SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
 FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
-  AND r.valid_from_seq <= %(seq)s AND (r.valid_to_seq IS NULL OR r.valid_to_seq > %(seq)s)
+  AND holds_at(r.valid_from_seq, r.valid_to_seq, %(seq)s)
 ORDER BY r.valid_from_seq, r.object_id
 
 -- name: duplicate_claims
@@ -23,7 +23,7 @@ FROM decision d JOIN object o USING (object_id)
 LEFT JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.outcome = 'duplicate' AND d.object_id > %(after)s
-  AND d.valid_from_seq <= %(seq)s AND (d.valid_to_seq IS NULL OR d.valid_to_seq > %(seq)s)
+  AND holds_at(d.valid_from_seq, d.valid_to_seq, %(seq)s)
 ORDER BY d.object_id LIMIT %(limit)s
 
 -- name: unmatched_kept
@@ -33,12 +33,12 @@ SELECT coalesce(d.object_id, r.object_id) AS object_id,
             ELSE 'represents, but is not kept' END AS wrong
 FROM (SELECT object_id, outcome, reason FROM decision
       WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-        AND valid_from_seq <= %(seq)s AND (valid_to_seq IS NULL OR valid_to_seq > %(seq)s)
+        AND holds_at(valid_from_seq, valid_to_seq, %(seq)s)
         AND (outcome = 'kept' OR outcome = 'gone' AND reason = 'expired')) AS d
 FULL JOIN
      (SELECT object_id FROM representative
       WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-        AND valid_from_seq <= %(seq)s AND (valid_to_seq IS NULL OR valid_to_seq > %(seq)s)) AS r
+        AND holds_at(valid_from_seq, valid_to_seq, %(seq)s)) AS r
      USING (object_id)
 WHERE d.object_id IS NULL OR r.object_id IS NULL AND d.outcome = 'kept'
 
@@ -46,7 +46,7 @@ WHERE d.object_id IS NULL OR r.object_id IS NULL AND d.outcome = 'kept'
 -- INV1: the index forbids it; it may have been lost in a restore.
 SELECT object_id FROM decision
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-  AND valid_from_seq <= %(seq)s AND (valid_to_seq IS NULL OR valid_to_seq > %(seq)s)
+  AND holds_at(valid_from_seq, valid_to_seq, %(seq)s)
 GROUP BY object_id HAVING count(*) > 1
 
 -- name: undecided

@@ -8,13 +8,7 @@ SELECT c.name, c.seq, c.space_id, m.dimension,
 
 -- name: pool_point
 -- The generation that was current at that point, or now.
-SELECT c.collection_id, coalesce(%(at_seq)s, c.seq),
-       CASE WHEN %(at_seq)s::bigint IS NULL THEN c.generation ELSE coalesce(
-           (SELECT g.generation FROM generation g
-             WHERE g.collection_id = c.collection_id AND g.state IN ('current', 'retired')
-               AND coalesce(g.switched_at_seq, 0) <= %(at_seq)s
-             ORDER BY coalesce(g.switched_at_seq, 0) DESC, g.generation DESC LIMIT 1),
-           c.generation) END
+SELECT c.collection_id, coalesce(%(at_seq)s, c.seq), generation_at(c.collection_id, %(at_seq)s)
   FROM collection c
  WHERE c.name = %(name)s;
 
@@ -29,7 +23,7 @@ SELECT object_id, bucket, key, version_id
 SELECT DISTINCT space_id
   FROM representative
  WHERE collection_id = %(collection_id)s AND generation = %(generation)s
-   AND valid_from_seq <= %(at_seq)s AND (valid_to_seq IS NULL OR valid_to_seq > %(at_seq)s);
+   AND holds_at(valid_from_seq, valid_to_seq, %(at_seq)s);
 
 -- name: pool_facts
 -- One row per image kept at that point. A row is valid at S from valid_from_seq (included) to
@@ -41,13 +35,12 @@ SELECT r.object_id, o.quality, extract(epoch FROM o.captured_at)::float8,
                 WHERE e.space_id = r.space_id AND e.pixel_sha256 = r.pixel_sha256)
   FROM representative r JOIN object o USING (object_id)
  WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
-   AND r.valid_from_seq <= %(at_seq)s AND (r.valid_to_seq IS NULL OR r.valid_to_seq > %(at_seq)s)
+   AND holds_at(r.valid_from_seq, r.valid_to_seq, %(at_seq)s)
    AND (%(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s))
    AND NOT EXISTS (SELECT FROM decision d
                     WHERE d.collection_id = r.collection_id AND d.generation = r.generation
                       AND d.object_id = r.object_id AND d.outcome = 'gone'
-                      AND d.valid_from_seq <= %(at_seq)s
-                      AND (d.valid_to_seq IS NULL OR d.valid_to_seq > %(at_seq)s))
+                      AND holds_at(d.valid_from_seq, d.valid_to_seq, %(at_seq)s))
  ORDER BY r.object_id;
 
 -- name: pool_attributes
@@ -55,12 +48,11 @@ SELECT r.object_id, o.quality, extract(epoch FROM o.captured_at)::float8,
 SELECT a.object_id, a.attributes
   FROM attribute a
  WHERE a.collection_id = %(collection_id)s
-   AND a.valid_from_seq <= %(at_seq)s AND (a.valid_to_seq IS NULL OR a.valid_to_seq > %(at_seq)s)
+   AND holds_at(a.valid_from_seq, a.valid_to_seq, %(at_seq)s)
    AND EXISTS (SELECT FROM representative r
                 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
                   AND r.object_id = a.object_id
-                  AND r.valid_from_seq <= %(at_seq)s
-                  AND (r.valid_to_seq IS NULL OR r.valid_to_seq > %(at_seq)s))
+                  AND holds_at(r.valid_from_seq, r.valid_to_seq, %(at_seq)s))
  ORDER BY a.object_id, array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source);
 
 -- name: pool_anchors

@@ -3,12 +3,7 @@
 -- statement reads generation and seq together, so that a switch cannot come between.
 INSERT INTO snapshot_request (request_id, body, collection_id, generation, at_seq)
 SELECT %(request_id)s, %(body)s, c.collection_id,
-       CASE WHEN %(at_seq)s::bigint IS NULL THEN c.generation ELSE coalesce(
-           (SELECT g.generation FROM generation g
-             WHERE g.collection_id = c.collection_id AND g.state IN ('current', 'retired')
-               AND coalesce(g.switched_at_seq, 0) <= %(at_seq)s::bigint
-             ORDER BY coalesce(g.switched_at_seq, 0) DESC, g.generation DESC LIMIT 1),
-           c.generation) END,
+       generation_at(c.collection_id, %(at_seq)s),
        coalesce(%(at_seq)s::bigint, c.seq)
   FROM collection c WHERE c.name = %(collection)s
 ON CONFLICT (request_id) DO NOTHING;
@@ -220,8 +215,7 @@ WITH hashed AS (
       FROM snapshot s
       JOIN snapshot_item i USING (snapshot_id)
       JOIN attribute a ON a.collection_id = s.collection_id AND a.object_id = i.object_id
-                      AND a.valid_from_seq <= s.at_seq
-                      AND (a.valid_to_seq IS NULL OR a.valid_to_seq > s.at_seq)
+                      AND holds_at(a.valid_from_seq, a.valid_to_seq, s.at_seq)
      WHERE s.snapshot_id = %(snapshot_id)s
      GROUP BY i.object_id
 )
@@ -244,8 +238,7 @@ SELECT i.rank, o.bucket, o.key, o.version_id, d.reason, d.distance
   JOIN snapshot_item i USING (snapshot_id)
   JOIN decision d ON d.representative_object_id = i.object_id
                  AND d.collection_id = s.collection_id AND d.generation = s.generation
-                 AND d.outcome = 'duplicate' AND d.valid_from_seq <= s.at_seq
-                 AND (d.valid_to_seq IS NULL OR d.valid_to_seq > s.at_seq)
+                 AND d.outcome = 'duplicate' AND holds_at(d.valid_from_seq, d.valid_to_seq, s.at_seq)
   JOIN object o ON o.object_id = d.object_id
  WHERE s.snapshot_id = %(snapshot_id)s
  ORDER BY i.rank, o.bucket, o.key, o.version_id;

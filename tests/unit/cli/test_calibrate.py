@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from pixsift.core.calibration import Calibration
 from pixsift.errors import UserError
-from pixsift_cli import calibrate
+from pixsift.operations import calibrate as operation
 from pixsift_cli.main import app
 
 
@@ -83,14 +83,14 @@ def test_calibrate__a_camera_pattern_needs_its_group(tmp_path: Path, pattern: st
 def test_calibrate__where_it_writes_is_checked_before_it_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, file: str
 ) -> None:
-    monkeypatch.setattr(calibrate, "_measure", lambda *_: pytest.fail("it measured"))
+    monkeypatch.setattr(operation, "_measure", lambda *_: pytest.fail("it measured"))
     with pytest.raises(UserError, match="name a file in a folder that exists"):
         run("--model", "stub", "--images", save_pictures(tmp_path / "i", 1),
             option, tmp_path / file)  # fmt: skip
 
 
 def test_cameras__a_group_that_took_no_part_is_no_camera() -> None:
-    assert calibrate._cameras([Path("cam1/a"), Path("b")], "(?P<camera>cam.)?") == ["cam1", ""]
+    assert operation._cameras([Path("cam1/a"), Path("b")], "(?P<camera>cam.)?") == ["cam1", ""]
 
 
 def test_calibrate__a_broken_picture_is_named(tmp_path: Path) -> None:

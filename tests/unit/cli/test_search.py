@@ -17,8 +17,8 @@ from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 from pixsift.core.sources import SourceRule
 from pixsift.errors import UserError
+from pixsift.operations.retrieve import embed_files
 from pixsift_cli.main import app
-from pixsift_cli.search import embed_files
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def search(*arguments: str) -> dict[str, Any]:
 
 def test_search__an_image_is_nearest_to_itself(kept: list[Path]) -> None:
     found = search("--image", str(kept[3]), "--k", "4")
-    assert found["matches"][0]["uri"] == "s3://raw/3.png?versionId=v1"
-    distances = [match["distance"] for match in found["matches"]]
+    assert found["neighbors"][0]["uri"] == "s3://raw/3.png?versionId=v1"
+    distances = [match["distance"] for match in found["neighbors"]]
     assert distances[0] < 1e-9
     assert distances == sorted(distances)
     assert len(distances) == 4
@@ -85,10 +85,10 @@ def test_search__a_folder_is_near_whatever_is_near_one_of_its_images(
         (folder / kept[number].name).write_bytes(kept[number].read_bytes())
     (folder / "notes.txt").write_text("no image")
     found = search("--folder", str(folder), "--k", "2")
-    assert {match["uri"] for match in found["matches"]} == {
+    assert {match["uri"] for match in found["neighbors"]} == {
         "s3://raw/1.png?versionId=v1", "s3://raw/4.png?versionId=v1",
     }  # fmt: skip
-    assert {Path(match["nearest_to"]).name for match in found["matches"]} == {"1.png", "4.png"}
+    assert {Path(match["nearest_to"]).name for match in found["neighbors"]} == {"1.png", "4.png"}
     assert found["failures"] == {str(folder / "notes.txt"): "not_an_image"}
 
 

@@ -21,8 +21,8 @@ from pixsift.core.calibration import (
     vouches_for,
     wilson,
 )
-from pixsift.core.calibration_chart import chart
 from pixsift.core.second_look import LookRule
+from pixsift_cli.calibration_chart import chart
 
 # distance, second look agrees, positive, edit, grade, picture
 ROWS = [

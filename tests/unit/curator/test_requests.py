@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixsift.messages import SnapshotRequest
-from pixsift_curator.requests import InvalidRequest, parse_request, spec_hash
+from pixsift.operations.resolve import spec_hash
+from pixsift_curator.requests import InvalidRequest, parse_request
 from snapshot_world import request
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "snapshots.md"

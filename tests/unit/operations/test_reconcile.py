@@ -21,7 +21,7 @@ from pixsift.core.outcomes import Judged
 from pixsift.core.reconcile import Comparison, Differences
 from pixsift.core.sources import SourceRule
 from pixsift.operations.reconcile import KEYS_PER_MESSAGE, Reconciler, backfill_bodies
-from pixsift.operations.redrive import DeadLetters
+from pixsift.operations.redrive import peek, redrive
 
 
 @pytest.fixture
@@ -199,12 +199,11 @@ def test_dlq__peek_gives_back_and_redrive_moves(s3: Any) -> None:
     ingest, dlq = SqsQueue("ingest", client=client), SqsQueue("dlq", client=client)
     bodies = list(backfill_bodies([ObjectVersion("raw", "a.jpg", "v1")]))
     dlq.send([*bodies, "rubbish", *(json.dumps({"n": n}) for n in range(12))])
-    letters = DeadLetters(dlq, ingest)
-    told = letters.peek(20)
-    assert len(told) == 14
-    assert ["s3://raw/a.jpg"] in [message["objects"] for message in told]
-    assert letters.depth() == (14, 0)
-    assert letters.redrive(3) == 3
-    assert letters.redrive() == 11
+    letters = peek(dlq, 20)
+    assert len(letters) == 14
+    assert ["s3://raw/a.jpg"] in [letter.objects for letter in letters]
+    assert dlq.depth() == (14, 0)
+    assert redrive(None, dlq, ingest, limit=3).messages == 3
+    assert redrive(None, dlq, ingest).messages == 11
     assert (dlq.depth()[0], ingest.depth()[0]) == (0, 14)
-    assert letters.redrive() == 0
+    assert redrive(None, dlq, ingest).messages == 0

@@ -8,11 +8,11 @@ from psycopg.types.json import Jsonb
 
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.collection import Collection, ExpiryPolicy
+from pixsift.core.outcomes import OUTCOMES
 from pixsift.core.sources import SourceRule
 from pixsift.sql import statements
 
 Facts = dict[str, Any]
-OUTCOMES = ("kept", "duplicate", "rejected", "gone", "failed")
 
 
 class Overview:

@@ -12,8 +12,8 @@ from moto import mock_aws
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.manifest import parse_manifest
 from pixsift.errors import UserError
+from pixsift.operations.download import Piece, fetch_all
 from pixsift_cli import main as cli
-from pixsift_cli.choosing.files import Piece, fetch_all
 from pixsift_cli.choosing.snapshot import build_request
 from pixsift_curator.curator import RequestMessage
 from snapshot_world import World, make_world, request

@@ -17,8 +17,8 @@ from PIL import Image
 from ledger_world import image, ledger_of, new_collection, unit
 from pixsift.adapters.decode.pool import DecodeLimits
 from pixsift.core.quality import QualityPolicy
+from pixsift.operations.quality import judge_folder
 from pixsift_cli import main as cli
-from pixsift_cli.quality.command import judge_folder
 from pixsift_cli.quality.report import safe_cell
 
 Run = Callable[..., tuple[int, str, str]]

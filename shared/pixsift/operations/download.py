@@ -1,4 +1,4 @@
-"""``pixsift snapshot download`` and ``clean``: the files of snapshots at S3."""
+"""Brings a published snapshot into a folder; what is there and whole is not fetched again."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -6,26 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from pixsift.adapters.aws.s3 import S3Objects
-from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots, unknown_snapshot
-from pixsift.config import BucketSettings
+from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import Downloaded
 from pixsift.core.descriptor import SNAPSHOT_FILE
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import ManifestRow
-from pixsift.errors import (
-    ConflictError,
-    NotFoundError,
-    ObjectGoneError,
-    PermanentError,
-    RequestError,
-)
-from pixsift_cli.common import JsonOption, emit, no_nan, open_database
+from pixsift.errors import ConflictError, ObjectGoneError, PermanentError, RequestError
+from pixsift.operations.snapshots import find
 
-_THREADS = 16
+THREADS = 16
+"""Files fetched at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,83 +31,29 @@ class Piece:
     fetch: Callable[[], bytes]
 
 
-def download(
-    snapshot: Annotated[str, typer.Argument(help="Id, request id or name (the newest of it).")],
-    folder: Annotated[Path, typer.Argument(help="Where to put it; made if it is not there.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Fetch a published snapshot; what is there already and whole is not fetched again.
+def download(database: Database, objects: S3Objects, text: str, folder: Path) -> Downloaded:
+    """Fetch the snapshot of an id, request id or name.
 
     The bytes of a reference snapshot come from the source buckets, the exact versions listed.
+    Raises ConflictError for one that is not published.
     """
-    with open_database() as database:
-        snapshots = Snapshots(database)
-        found = find(snapshots, snapshot)
-        if found.state != "published":
-            raise ConflictError(f"snapshot {found.snapshot_id} is {found.state}, not published")
-        pieces = _pieces(snapshots, found, S3Objects(connections=_THREADS))
+    found = find(database, text)
+    if found.state != "published":
+        raise ConflictError(
+            f"snapshot {found.snapshot_id} is {found.state}, not published", code="not_published"
+        )
+    pieces = _pieces(Snapshots(database), found, objects)
     fetched, gone = fetch_all(pieces, folder)
-    facts = {
-        "snapshot_id": found.snapshot_id,
-        "folder": str(folder),
-        "files": len(pieces) - len(gone),
-        "fetched": fetched,
-        "missing": gone,
-    }
-    lines = [f"{len(pieces) - len(gone)} files in {folder}, {fetched} of them fetched now"]
-    emit(facts, as_json, "\n".join(lines + [f"missing {path}" for path in gone]))
-    if gone:
-        raise PermanentError("incomplete", f"{len(gone)} files are gone")
-
-
-def clean(
-    older_than_days: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=36_500,
-            callback=no_nan,
-            help="Only snapshots that failed at least so many days ago.",
-        ),
-    ] = 7.0,
-    apply: Annotated[bool, typer.Option("--apply", help="Delete; otherwise only list.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Remove what failed snapshots left in the curated bucket."""
-    bucket = BucketSettings().curated_bucket
-    objects = S3Objects()
-    removed: dict[str, int] = {}
-    with open_database() as database:
-        for row in Snapshots(database).abandoned(older_than_days):
-            found = list(objects.iter_versions(bucket, row.prefix))
-            if any(version.key == row.prefix + SNAPSHOT_FILE for version in found):
-                continue  # somebody published there: never ours to remove
-            removed[row.snapshot_id] = len(found)
-            for version in found if apply else []:
-                identity = version.version.version_id
-                objects.delete(
-                    bucket, version.key, version_id=None if identity == "null" else identity
-                )
-    verb = "removed" if apply else "would remove"
-    lines = [f"{verb} {count} objects of {name}" for name, count in removed.items() if count]
-    emit({"applied": apply, "objects": removed}, as_json, "\n".join(lines) or "nothing to remove")
-
-
-def find(snapshots: Snapshots, text: str) -> Snapshot:
-    """The snapshot of an id, request id or name, the newest where several fit."""
-    found = snapshots.find(text)
-    if not found:
-        refused = snapshots.request(text)
-        if refused is not None and refused.error is not None:
-            raise NotFoundError(f"request {text} led to no snapshot: {refused.error}")
-        raise unknown_snapshot(text)
-    return snapshots.get(found[0])
+    return Downloaded(
+        snapshot_id=found.snapshot_id, folder=str(folder), files=len(pieces) - len(gone),
+        fetched=fetched, missing=gone,
+    )  # fmt: skip
 
 
 def fetch_all(pieces: Sequence[Piece], folder: Path) -> tuple[int, list[str]]:
     """Fetch what is not there; how many were fetched, and the paths of those that are gone.
 
-    Raises PermanentError for bytes that are not the ones listed, UserError for a path that would
+    Raises PermanentError for bytes that are not the ones listed, RequestError for a path that would
     leave ``folder`` or cannot be written.
     """
     root = folder.resolve()
@@ -136,7 +75,7 @@ def fetch_all(pieces: Sequence[Piece], folder: Path) -> tuple[int, list[str]]:
         _store(path, content)
         return True
 
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         results = list(threads.map(one, pieces))
     gone = [piece.path for piece, result in zip(pieces, results, strict=True) if result is None]
     return sum(result is True for result in results), gone
@@ -157,7 +96,7 @@ def _store(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Raise what the file system refuses as UserError."""
+    """Raise what the file system refuses as RequestError."""
     try:
         yield
     except OSError as error:

@@ -1,0 +1,131 @@
+"""Wiring of the command: the only file that reads settings and constructs adapters.
+
+A command asks here for what it needs and hands it to an operation (``pixsift.operations``).
+"""
+
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.aws.uploads import FolderUploads
+from pixsift.adapters.postgres.database import Database
+from pixsift.config import (
+    BucketSettings,
+    DatabaseSettings,
+    LocalSettings,
+    ModelSettings,
+    QueueSettings,
+)
+from pixsift.errors import PixsiftError, Remedy, SettingError
+from pixsift.operations.embedder import ModelChoice
+from pixsift.operations.status import Queues
+
+ACTOR = "cli"
+"""Who the ledger's turns say made them."""
+
+
+def database_url() -> str:
+    """The ledger's URL. Raises SettingError when there is none."""
+    url = DatabaseSettings().database_url.get_secret_value()
+    if not url:
+        raise SettingError("no ledger is set", code="no_ledger", remedy=Remedy("set_database_url"))
+    return url
+
+
+# One function per group: a command is stopped only by a wrong setting that it reads.
+
+
+def database_settings() -> DatabaseSettings:
+    """Where the ledger is."""
+    return DatabaseSettings()
+
+
+def model_settings() -> ModelSettings:
+    """Which model."""
+    return ModelSettings()
+
+
+def queue_settings() -> QueueSettings:
+    """The queues' names."""
+    return QueueSettings()
+
+
+def bucket_settings() -> BucketSettings:
+    """The buckets' names."""
+    return BucketSettings()
+
+
+def local_settings() -> LocalSettings:
+    """The local loop's folders."""
+    return LocalSettings()
+
+
+def database() -> Database:
+    """The ledger's database; a context manager."""
+    return Database(database_url(), max_connections=4, session={"statement_timeout": "10min"})
+
+
+def database_at(url: str) -> Database:
+    """The database of a loop that this process started itself."""
+    return Database(url)
+
+
+def model(name: str | None = None) -> ModelChoice:
+    """The model of the settings, or another one by its name."""
+    return ModelChoice.of(ModelSettings()).named(name)
+
+
+def queue(name: str) -> SqsQueue:
+    """A queue by its name or URL."""
+    return SqsQueue(name)
+
+
+def ingest_queue() -> SqsQueue:
+    """The queue that S3 notifies."""
+    return SqsQueue(QueueSettings().ingest_queue)
+
+
+def dead_letters() -> SqsQueue:
+    """Its dead-letter queue."""
+    return SqsQueue(QueueSettings().ingest_dlq)
+
+
+def snapshot_queue() -> SqsQueue:
+    """The queue of snapshot requests."""
+    return SqsQueue(QueueSettings().snapshot_queue)
+
+
+def queues() -> Queues:
+    """Every queue, or why the settings lead to none."""
+    found = QueueSettings()
+    names = {
+        "ingest": found.ingest_queue,
+        "ingest_dlq": found.ingest_dlq,
+        "snapshot_requests": found.snapshot_queue,
+    }
+    return {name: _queue(name_or_url) for name, name_or_url in names.items()}
+
+
+def objects(*, connections: int | None = None) -> S3Objects:
+    """S3. connections: as many as threads use it at once."""
+    return S3Objects() if connections is None else S3Objects(connections=connections)
+
+
+def uploads(*, threads: int = 8) -> FolderUploads:
+    """S3 for whole folders."""
+    return FolderUploads(threads=threads)
+
+
+def curated_bucket() -> str:
+    """Where snapshots are published."""
+    return BucketSettings().curated_bucket
+
+
+def derived_bucket() -> str:
+    """Where thumbnails are."""
+    return BucketSettings().derived_bucket
+
+
+def _queue(name_or_url: str) -> SqsQueue | str:
+    try:
+        return SqsQueue(name_or_url)
+    except PixsiftError as error:
+        return str(error)

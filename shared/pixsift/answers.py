@@ -1,0 +1,382 @@
+"""What operations answer, where it leaves the process: ``--json`` today, HTTP tomorrow.
+
+Keys are stable: programs read them. Beside ``pixsift.messages``, which holds what is asked.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChosenImage(_Answer):
+    """One pick of a selection."""
+
+    rank: int
+    object_id: int
+    uri: str
+    split: str
+    reason: str
+
+
+class SelectionPreview(_Answer):
+    """What a request would choose, and how well that covers the pool. Strategies add facts."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    strategy: str
+    k: int
+    seed: int
+    candidates: int
+    eligible: int
+    preselected: int
+    outliers: int
+    erased: int
+    collection: str
+    at_seq: int
+    generation: int
+    coverage: dict[str, Any]
+    """See ``Comparison.to_json``."""
+    splits: dict[str, int]
+    outlier_uris: list[str]
+    images: list[ChosenImage]
+
+
+class Neighbor(_Answer):
+    """One kept image near a query."""
+
+    uri: str
+    distance: float
+    """Cosine distance to the nearest of the query's images."""
+    nearest_to: str
+    """That image's file."""
+
+
+class Neighbors(_Answer):
+    """The kept images nearest to a query."""
+
+    collection: str
+    neighbors: list[Neighbor]
+    """Nearest first."""
+    failures: dict[str, str]
+    """Query file -> why it was left out."""
+
+
+class ChangedOutcome(_Answer):
+    """One object whose outcome is another one now."""
+
+    object_id: int
+    was: str
+    outcome: str
+    reason: str
+    representative: int | None
+    distance: float | None
+
+
+class TakenBack(_Answer):
+    """What became of a decision that was taken back."""
+
+    sent_again: list[str]
+    """URIs sent through the ingest queue once more."""
+    decided_again: list[ChangedOutcome]
+    unchanged: int
+    """Versions decided again with the same outcome."""
+
+
+class QueueDepth(_Answer):
+    """About how many messages a queue holds; None and an error where it does not answer."""
+
+    waiting: int | None
+    in_flight: int | None
+    error: str | None
+
+
+class DeadLetter(_Answer):
+    """One message of a dead-letter queue."""
+
+    message_id: str
+    receive_count: int
+    sent_at: float | None
+    objects: list[str]
+    anomaly: str | None
+
+
+class DeadLetterQueue(_Answer):
+    """A dead-letter queue as it is now."""
+
+    waiting: int
+    in_flight: int
+    messages: list[DeadLetter]
+
+
+class FailedVersion(_Answer):
+    """An object version whose outcome is ``failed``."""
+
+    bucket: str
+    key: str
+    version_id: str
+    etag: str | None
+    size_bytes: int | None
+    reason: str
+    collection: str
+    decided_at: datetime
+
+
+class Anomaly(_Answer):
+    """A message that was no object event."""
+
+    anomaly_id: int
+    queue: str
+    message_id: str
+    reason: str
+    received_at: datetime
+    body: str
+    """Its beginning."""
+
+
+class Undecided(_Answer):
+    """What could not be decided: waiting messages, failed objects, anomalies."""
+
+    dlq: DeadLetterQueue
+    failed: list[FailedVersion]
+    failed_total: int
+    anomalies: list[Anomaly]
+
+
+class Redriven(_Answer):
+    """What was sent to the ingest queue once more."""
+
+    messages: int
+    failed_objects: int
+
+
+class ReasonCount(_Answer):
+    """Objects with one outcome for one reason."""
+
+    outcome: str
+    reason: str
+    objects: int
+
+
+class SnapshotCount(_Answer):
+    """Snapshots in one state."""
+
+    state: str
+    snapshots: int
+    newest: datetime | None
+
+
+class Counts(_Answer):
+    """A collection's outcomes that hold now, and how fast they come."""
+
+    outcomes: dict[str, int]
+    reasons: list[ReasonCount]
+    decisions_last_minute: int
+    newest_decision: datetime | None
+    snapshots: list[SnapshotCount]
+
+
+class CollectionStatus(Counts):
+    """A collection in a status report."""
+
+    name: str
+    epsilon: float
+    generation: int
+    seq: int
+
+
+class AnomalyCount(_Answer):
+    """Messages that were no object events, by reason."""
+
+    reason: str
+    messages: int
+    newest: datetime
+
+
+class StatusReport(_Answer):
+    """What is in the ledger and what is still on its way."""
+
+    collections: list[CollectionStatus]
+    queues: dict[str, QueueDepth]
+    anomalies: list[AnomalyCount]
+
+
+class GenerationRule(_Answer):
+    """A generation and what it decides by."""
+
+    generation: int
+    epsilon: float
+    second_look: dict[str, Any] | None
+    state: str
+    created_at: datetime
+    switched_at_seq: int | None
+
+
+class Space(_Answer):
+    """The model and recipe that a collection's vectors come from."""
+
+    space_id: str
+    name: str
+    revision: str
+    weights_sha256: str
+    recipe_id: str
+    pooling: str
+    dimension: int
+
+
+class CollectionSettings(_Answer):
+    """Everything that decides what becomes of an object in a collection."""
+
+    name: str
+    sources: list[dict[str, Any]]
+    key_pattern: str | None
+    space: Space
+    epsilon: float
+    second_look: dict[str, Any] | None
+    quality_policy: dict[str, Any] | None
+    expiry_policy: str
+    calibration: dict[str, Any] | None
+    generation: int
+    seq: int
+    generations: list[GenerationRule]
+
+
+class CollectionDetails(CollectionSettings):
+    """A collection's settings and counts."""
+
+    counts: Counts
+
+
+class CollectionLine(BaseModel):
+    """A collection in a list: one key per outcome."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    epsilon: float
+    generation: int
+    seq: int
+    kept: int
+    duplicate: int
+    rejected: int
+    gone: int
+    failed: int
+
+
+class SnapshotFacts(_Answer):
+    """One snapshot and its progress."""
+
+    snapshot_id: str
+    name: str
+    collection: str
+    state: Literal["resolved", "copying", "published", "failed"]
+    images: int
+    copied: int
+    at_seq: int
+    generation: int
+    request_id: str
+    location: str | None
+    error: str | None
+    created_at: datetime
+    published_at: datetime | None
+
+
+class SnapshotImage(_Answer):
+    """One image of a snapshot."""
+
+    rank: int
+    split: str
+    path: str
+    source: str
+    reason: str
+    duplicates: int
+
+
+class SnapshotDetails(SnapshotFacts):
+    """A snapshot with its request, report and list."""
+
+    request: dict[str, Any]
+    report: dict[str, Any]
+    items: list[SnapshotImage]
+
+
+class SnapshotLine(_Answer):
+    """A snapshot in a list."""
+
+    snapshot_id: str
+    collection: str
+    name: str
+    at_seq: int
+    state: str
+    error: str | None
+    location: str | None
+    created_at: datetime
+    published_at: datetime | None
+    images: int
+    copied: int
+
+
+class RefusedRequest(_Answer):
+    """A request that led to no snapshot."""
+
+    request_id: str
+    error: str
+    received_at: datetime
+    body: dict[str, Any]
+
+
+class SnapshotList(_Answer):
+    """Snapshots, newest first, and the requests that led to none."""
+
+    snapshots: list[SnapshotLine]
+    refused: list[RefusedRequest]
+
+
+class Downloaded(_Answer):
+    """What a download brought home."""
+
+    snapshot_id: str
+    folder: str
+    files: int
+    fetched: int
+    missing: list[str]
+    """Paths that are gone at S3."""
+
+
+class Cleaned(_Answer):
+    """What failed snapshots had left behind."""
+
+    applied: bool
+    objects: dict[str, int]
+    """Snapshot id -> objects."""
+
+
+class SentRequest(_Answer):
+    """A snapshot request on its way."""
+
+    request_id: str
+    queue: str
+
+
+class AttributeOverview(_Answer):
+    """One attribute of a collection from one source."""
+
+    name: str
+    source: str
+    objects: int
+    values: int
+
+
+class Uploaded(_Answer):
+    """What became of the files of one upload."""
+
+    location: str
+    uploaded: int
+    skipped: int
+    bytes: int
+    failed: dict[str, str] = Field(default_factory=dict)
+    """Relative path -> why."""

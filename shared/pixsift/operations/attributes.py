@@ -1,0 +1,41 @@
+"""What is known of images besides their pixels: import it, and list what there is."""
+
+from collections.abc import Sequence
+
+from pixsift.adapters.ledger import attributes
+from pixsift.adapters.ledger.attributes import Imported
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import AttributeOverview
+from pixsift.core.sidecar import SidecarRow
+
+
+def import_attributes(
+    database: Database,
+    collection: str,
+    rows: Sequence[SidecarRow],
+    *,
+    skip_unknown: bool = False,
+    replace: bool = False,
+    actor: str = "pixsift",
+) -> Imported:
+    """Add what a sidecar says; it goes before what key, metadata and EXIF say.
+
+    Raises RequestError, before anything is written, when rows name unknown objects (unless
+    ``skip_unknown``) or contradict one another.
+    """
+    found = Ledger(database).collection(collection)
+    return attributes.import_attributes(
+        database, found, rows, skip_unknown=skip_unknown, replace=replace, actor=actor
+    )
+
+
+def list_attributes(database: Database, collection: str) -> list[AttributeOverview]:
+    """Which attributes there are, and where they came from."""
+    found = Ledger(database).collection(collection)
+    return [
+        AttributeOverview(name=name, source=source, objects=objects, values=values)
+        for name, source, objects, values in attributes.attribute_overview(
+            database, found.collection_id
+        )
+    ]

@@ -1,0 +1,174 @@
+"""Collections: create one under a threshold that was measured, change it, look at it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from pixsift.adapters.calibration.calibrations import default_calibration
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.overview import Overview
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import CollectionDetails, CollectionLine, CollectionSettings, Counts
+from pixsift.core.calibration import Calibration, noise_warning, vouches_for
+from pixsift.core.collection import Collection, ExpiryPolicy
+from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule
+from pixsift.errors import Remedy, RequestError
+from pixsift.operations.embedder import ModelChoice, load
+from pixsift.operations.redecide import check_epsilon
+from pixsift.ports import EmbeddingSpace
+
+DEFAULT_COLLECTION: Final = "default"
+"""What a newcomer gets without choosing anything."""
+SIDECARS: Final = ("*.json", "*.yaml", "*.txt", "*.csv", "*.xml")
+
+SecondLook = Mapping[str, Any] | Literal["as calibrated", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Embedding space, epsilon and second look of a new collection, and where they come from."""
+
+    space: EmbeddingSpace
+    epsilon: float
+    second_look: Mapping[str, Any] | None
+    calibration: Mapping[str, Any] | None
+    """The summary of the calibration that vouches for both; None where none does."""
+    warning: str | None
+    """Where epsilon is too near to the embedder's own noise."""
+
+
+def threshold(
+    model: ModelChoice,
+    *,
+    epsilon: float | None = None,
+    second_look: SecondLook = "as calibrated",
+    calibration: Calibration | None = None,
+) -> Threshold:
+    """What near-duplicates of ``model`` are told by.
+
+    epsilon: None for the calibrated one. calibration: None for the one that ships with pixsift.
+    Raises RequestError for an epsilon that is no cosine distance, or a calibration measured with
+    other weights or another recipe.
+    """
+    space = load(model).space
+    if calibration is not None:
+        _check_same_model(calibration, space)
+    found = calibration or default_calibration(space)
+    summary = found.summary() if found.calibrated else None
+    wanted = found.epsilon if epsilon is None else epsilon
+    check_epsilon(wanted)
+    look: Mapping[str, Any] | None
+    match second_look:
+        case "as calibrated":
+            look = found.second_look
+        case "off":
+            look = None
+        case rule:
+            look = rule
+    look = None if look is None else dict(look)
+    vouched = summary if vouches_for(summary, wanted, look) else None
+    return Threshold(space, wanted, look, vouched, noise_warning(wanted, found.noise))
+
+
+def create(
+    database: Database,
+    name: str,
+    chosen: Threshold,
+    *,
+    sources: Sequence[SourceRule],
+    key_pattern: str | None = DEFAULT_KEY_PATTERN,
+    quality_policy: Mapping[str, Any] | None = None,
+    expiry_policy: ExpiryPolicy = "remember",
+    actor: str = "pixsift",
+) -> Collection:
+    """Create a collection: one dedup scope over the objects of its sources.
+
+    Raises RequestError for a malformed name or pattern, ConflictError for a taken name.
+    """
+    ledger = Ledger(database, actor=actor)
+    ledger.ensure_space(chosen.space)
+    return ledger.create_collection(
+        name,
+        sources=sources,
+        space_id=chosen.space.space_id,
+        epsilon=chosen.epsilon,
+        second_look=chosen.second_look,
+        key_pattern=key_pattern,
+        quality_policy=quality_policy or {},
+        expiry_policy=expiry_policy,
+        calibration=chosen.calibration,
+    )
+
+
+def ensure_default(
+    database: Database,
+    bucket: str,
+    model: ModelChoice,
+    *,
+    quality_policy: Mapping[str, Any] | None = None,
+    actor: str = "pixsift",
+) -> Collection:
+    """The collection ``default`` over the whole of ``bucket``, made when it is missing."""
+    known = [c for c in Ledger(database).collections() if c.name == DEFAULT_COLLECTION]
+    if known:
+        return known[0]
+    return create(
+        database, DEFAULT_COLLECTION, threshold(model),
+        sources=[SourceRule(bucket, exclude=SIDECARS)], quality_policy=quality_policy,
+        actor=actor,
+    )  # fmt: skip
+
+
+def change(
+    database: Database,
+    name: str,
+    *,
+    sources: Sequence[SourceRule] | None = None,
+    key_pattern: str | None = None,
+    quality_policy: Mapping[str, Any] | None = None,
+    expiry_policy: ExpiryPolicy | None = None,
+) -> CollectionSettings:
+    """Change what later arrivals are judged by; None leaves as is, "" means no key pattern."""
+    Overview(database).change(
+        Ledger(database).collection(name),
+        sources=sources, key_pattern=key_pattern, quality_policy=quality_policy,
+        expiry_policy=expiry_policy,
+    )  # fmt: skip
+    return settings(database, name)
+
+
+def settings(database: Database, name: str) -> CollectionSettings:
+    """Everything that decides what becomes of an object there."""
+    collection = Ledger(database).collection(name)
+    return CollectionSettings(**Overview(database).settings(collection))
+
+
+def show(database: Database, name: str) -> CollectionDetails:
+    """A collection's settings and counts."""
+    collection, overview = Ledger(database).collection(name), Overview(database)
+    return CollectionDetails(
+        **overview.settings(collection), counts=Counts(**overview.counts(collection))
+    )
+
+
+def list_collections(database: Database) -> list[CollectionLine]:
+    """Every collection with its outcomes."""
+    overview = Overview(database)
+    return [
+        CollectionLine(
+            name=c.name, epsilon=c.epsilon, generation=c.generation, seq=c.seq,
+            **overview.counts(c)["outcomes"],
+        )
+        for c in Ledger(database).collections()
+    ]  # fmt: skip
+
+
+def _check_same_model(calibration: Calibration, space: EmbeddingSpace) -> None:
+    if (calibration.weights_sha256, calibration.recipe_id) != (
+        space.weights_sha256, space.recipe_id,
+    ):  # fmt: skip
+        raise RequestError(
+            "the calibration was measured with other weights or another recipe "
+            f"({calibration.model}, {calibration.recipe_id})",
+            code="other_calibration", remedy=Remedy("calibrate"),
+        )  # fmt: skip

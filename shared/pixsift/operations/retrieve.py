@@ -1,0 +1,126 @@
+"""The kept images nearest to some others: embed files, search the pool, name what was found."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixsift.adapters.decode.pool import DecoderPool
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.pool import load_pool, object_uris
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import Neighbor, Neighbors
+from pixsift.core.choosing.similar import most_similar
+from pixsift.core.collection import Collection
+from pixsift.core.images import DecodedImage, DecodeFailure
+from pixsift.errors import Remedy, RequestError
+from pixsift.messages import Where
+from pixsift.operations.embedder import ModelChoice, load_for
+from pixsift.ports import Embedder
+
+_DECODE_AT_ONCE = 32
+
+
+def retrieve(
+    database: Database, files: Sequence[Path], *, collection: str | None, model: ModelChoice, k: int
+) -> Neighbors:
+    """The ``k`` kept images of a collection that are nearest to any of ``files``, exactly.
+
+    collection: None for the only one there is. Raises UserError for an unknown collection, a model
+    of another embedding space, or files none of which is an image.
+    """
+    found = only_collection(database, collection)
+    queries, embedded, failures = embed_files(files, load_for(model, found))
+    neighbors = nearest(database, found, queries, [str(path) for path in embedded], k)
+    return Neighbors(collection=found.name, neighbors=neighbors, failures=failures)
+
+
+def only_collection(database: Database, name: str | None) -> Collection:
+    """The collection of that name, or the only one. Raises UserError where that names none."""
+    ledger = Ledger(database)
+    if name is not None:
+        return ledger.collection(name)
+    every = ledger.collections()
+    if len(every) != 1:
+        names = ", ".join(found.name for found in every) or "none"
+        raise RequestError(
+            f"which collection? There are: {names}", remedy=Remedy("name_collection")
+        )
+    return every[0]
+
+
+def embed_files(
+    files: Sequence[Path], embedder: Embedder
+) -> tuple[NDArray[np.float32], list[Path], dict[str, str]]:
+    """Embeddings of the files that are images, (Q, D); those files; why the others are not.
+
+    Decoded in isolated processes by the recipe that judges uploads. Raises RequestError when no
+    file is an image.
+    """
+    parts: list[NDArray[np.float32]] = []
+    embedded: list[Path] = []
+    failures: dict[str, str] = {}
+    with DecoderPool(embedder.input_side) as decoder:
+        for start in range(0, len(files), _DECODE_AT_ONCE):
+            some = files[start : start + _DECODE_AT_ONCE]
+            decoded: list[tuple[Path, DecodedImage]] = []
+            blobs = _read(some, failures)
+            for path, image in zip(blobs, decoder.decode(list(blobs.values())), strict=True):
+                if isinstance(image, DecodeFailure):
+                    failures[str(path)] = image.reason
+                else:
+                    decoded.append((path, image))
+            if not decoded:
+                continue
+            result = embedder.embed([found.model_input for _, found in decoded])
+            parts.append(result.embeddings)
+            embedded += [decoded[index][0] for index in result.kept_indices]
+            failures |= {str(decoded[i][0]): reason for i, reason in result.failures.items()}
+    if not embedded:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in list(failures.items())[:3])
+        raise RequestError(f"none of {len(files)} files is an image pixsift can read: {reasons}")
+    return np.concatenate(parts), embedded, failures
+
+
+def nearest(
+    database: Database,
+    collection: Collection,
+    queries: NDArray[np.float32],
+    names: Sequence[str],
+    k: int,
+) -> list[Neighbor]:
+    """The kept images nearest to any of the queries, nearest first.
+
+    queries: (Q, D) float32; names: (Q,) what to call each in ``nearest_to``.
+    """
+    # Queries are rounded as stored embeddings are: an image's distance to itself is 0.
+    targets = queries.astype(np.float16).astype(np.float64)
+    with tempfile.TemporaryDirectory(prefix="pixsift-") as folder:
+        pool = load_pool(
+            database, collection.collection_id, collection.generation, collection.seq, Where(),
+            spill_dir=Path(folder),
+        )  # fmt: skip
+        best, cosines = most_similar(pool.rows, targets, targets[:0], k)
+        rows = pool.rows.take(best)
+        object_ids = [int(object_id) for object_id in pool.object_ids[best]]
+    closest = (rows @ (targets / np.linalg.norm(targets, axis=1, keepdims=True)).T).argmax(axis=1)
+    uris = object_uris(database, object_ids)
+    return [
+        Neighbor(
+            uri=uris[object_id], distance=max(0.0, 1.0 - float(cosine)), nearest_to=names[near]
+        )
+        for object_id, cosine, near in zip(object_ids, cosines, closest, strict=True)
+    ]
+
+
+def _read(paths: Sequence[Path], failures: dict[str, str]) -> dict[Path, bytes]:
+    """The bytes of each; why others cannot be read goes into ``failures``."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = path.read_bytes()
+        except OSError as error:
+            failures[str(path)] = f"unreadable: {error.strerror}"
+    return found

@@ -1,0 +1,45 @@
+"""What is in the ledger and what is still on its way."""
+
+from collections.abc import Mapping
+
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.overview import Overview
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import AnomalyCount, CollectionStatus, QueueDepth, StatusReport
+from pixsift.errors import PixsiftError
+
+Queues = Mapping[str, SqsQueue | str]
+"""By name; or why the settings lead to none."""
+
+
+def status(database: Database, queues: Queues) -> StatusReport:
+    """Outcomes per collection, the queues' depths, anomalies.
+
+    The ledger's half is worth showing even when a queue does not answer.
+    """
+    overview = Overview(database)
+    return StatusReport(
+        collections=[
+            CollectionStatus(
+                name=collection.name,
+                epsilon=collection.epsilon,
+                generation=collection.generation,
+                seq=collection.seq,
+                **overview.counts(collection),
+            )
+            for collection in Ledger(database).collections()
+        ],
+        queues={name: _depth(queue) for name, queue in queues.items()},
+        anomalies=[AnomalyCount(**row) for row in overview.anomalies()],
+    )
+
+
+def _depth(queue: SqsQueue | str) -> QueueDepth:
+    if isinstance(queue, str):
+        return QueueDepth(waiting=None, in_flight=None, error=queue)
+    try:
+        waiting, in_flight = queue.depth()
+    except PixsiftError as error:
+        return QueueDepth(waiting=None, in_flight=None, error=str(error))
+    return QueueDepth(waiting=waiting, in_flight=in_flight, error=None)

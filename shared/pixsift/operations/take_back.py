@@ -1,0 +1,45 @@
+"""Takes back the decision about one object: the order of the steps is the protocol.
+
+Kept and duplicate are decided again from their stored vectors; rejected, failed and gone are sent
+through the ingest queue once more. The queue must answer before anything is taken back, and
+duplicates of a remembered object are decided again before anything can fail.
+"""
+
+from dataclasses import asdict
+
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.rejudge import Rejudge
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import ChangedOutcome, TakenBack
+from pixsift.core.identity import S3Uri
+from pixsift.errors import NotFoundError
+from pixsift.operations.reconcile import backfill_bodies
+
+
+def take_back(
+    database: Database, queue: SqsQueue, collection: str, uri: S3Uri, *, actor: str = "pixsift"
+) -> TakenBack:
+    """Take back what ``collection`` decided about the object (every version, or the one named).
+
+    Raises NotFoundError for an unknown collection or object.
+    """
+    rejudge = Rejudge(database, actor=actor)
+    found_collection = Ledger(database).collection(collection)
+    found = rejudge.find(uri.bucket, uri.key, uri.version_id)
+    if not found:
+        raise NotFoundError(
+            f"the ledger knows no object s3://{uri.bucket}/{uri.key} that is not erased",
+            code="unknown_object",
+        )
+    ids = [known.object_id for known in found]
+    queue.depth()  # it must answer before a decision is taken back
+    undone = set(rejudge.take_back(found_collection, ids))
+    # Before anything that can fail: duplicates of a remembered one that was taken back.
+    changed = rejudge.again(found_collection, ids, why="undo")
+    queue.send(backfill_bodies([k.version for k in found if k.object_id in undone]))
+    return TakenBack(
+        sent_again=[k.version.uri for k in found if k.object_id in undone],
+        decided_again=[ChangedOutcome(**asdict(change)) for change in changed],
+        unchanged=len(found) - len(undone) - len([c for c in changed if c.object_id in ids]),
+    )

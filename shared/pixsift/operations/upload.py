@@ -1,0 +1,89 @@
+"""A folder into a bucket; what is there already is left alone."""
+
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pixsift.adapters.aws.uploads import FolderUploads, S3Location, files_below, is_same, too_large
+from pixsift.answers import Uploaded
+from pixsift.errors import DependencyDownError, PixsiftError, RequestError
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""Given the number of files: a context whose function is told how many more are done."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    uploaded: int = 0
+    skipped: int = 0
+    sent: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def upload(
+    uploads: FolderUploads,
+    folder: Path,
+    location: str,
+    *,
+    threads: int,
+    own_buckets: Collection[str] = (),
+    progress: Progress = lambda total: nullcontext(lambda count: None),
+) -> Uploaded:
+    """Send what the bucket lacks; one bad file stops no other, a silent S3 stops all.
+
+    own_buckets: those that pixsift writes to, where nothing is judged. Raises RequestError for
+    such a bucket, an empty folder or a location that is none.
+    """
+    target = S3Location.parse(location)
+    if target.bucket in own_buckets:
+        raise RequestError(
+            f"s3://{target.bucket} is a bucket that pixsift writes to, where nothing is judged: "
+            "name a source of a collection (pixsift collection show)"
+        )
+    files = list(files_below(folder))
+    if not files:
+        raise RequestError(f"{folder} holds no files: name the folder with the images")
+    present = uploads.listing(target)
+    tally = _Tally()
+
+    def send(path: Path, relative: str) -> int:
+        """Bytes sent; -1 when the object is there already."""
+        key = target.key(relative)
+        if key in present and is_same(path, present[key]):
+            return -1
+        if too_large(path):
+            raise RequestError("larger than 5 GiB, the most that one put carries")
+        uploads.put(target.bucket, key, path)
+        return path.stat().st_size
+
+    with progress(len(files)) as advance, ThreadPoolExecutor(threads) as pool:
+        waiting = {pool.submit(send, path, relative): relative for path, relative in files}
+        try:
+            for done in as_completed(waiting):
+                _note(tally, waiting[done], done)
+                advance(1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return Uploaded(
+        location=f"s3://{target.bucket}/{target.prefix}", uploaded=tally.uploaded,
+        skipped=tally.skipped, bytes=tally.sent, failed=tally.failed,
+    )  # fmt: skip
+
+
+def _note(tally: _Tally, relative: str, done: "Future[int]") -> None:
+    try:
+        sent = done.result()
+    except DependencyDownError:
+        raise
+    except (PixsiftError, OSError) as error:
+        printable = relative.encode(errors="backslashreplace").decode()
+        tally.failed[printable] = str(error)
+        return
+    if sent < 0:
+        tally.skipped += 1
+    else:
+        tally.uploaded += 1
+        tally.sent += sent
