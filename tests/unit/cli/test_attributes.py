@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -10,30 +11,17 @@ import pytest
 from pixsift.adapters.ledger.pool import load_pool
 from pixsift.adapters.postgres.database import Database
 from pixsift.messages import Where
-from pixsift_cli import main as cli
 from pools import LedgerOfRows, unit_rows
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch, run_pixsift: Run) -> Run:
     """Runs the command as a user would: exit status, standard output, standard error."""
     monkeypatch.setenv("PIXSIFT_DATABASE_URL", database_url)
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pixsift", "attributes", *arguments])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return command
+    return partial(run_pixsift, "attributes")
 
 
 @pytest.fixture

@@ -12,15 +12,12 @@ from ledger_world import finding, image, ledger_of, turned
 from pixsift.adapters.calibration.calibrations import default_calibration
 from pixsift.adapters.models.stub_embedder import StubEmbedder
 from pixsift.core.sources import DEFAULT_KEY_PATTERN
-from pixsift_cli import main as cli
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch, run_pixsift: Run) -> Run:
     """Runs the command as a user would: exit status, standard output, standard error."""
     monkeypatch.setenv("PIXSIFT_DATABASE_URL", database_url)
     monkeypatch.setenv("PIXSIFT_MODEL", "stub")
@@ -31,17 +28,7 @@ def run(
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pixsift", *arguments])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return command
+    return run_pixsift
 
 
 @pytest.fixture

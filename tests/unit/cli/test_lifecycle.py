@@ -1,7 +1,6 @@
 """``erase``, ``undo``, ``audit``, ``reindex``, ``reconcile``, ``backfill`` and ``dlq``, as told to
 people; what they do is tested with their adapters and beside a consumer process."""
 
-import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 from moto import mock_aws
 
 from ledger_world import finding, image, ledger_of, new_collection, rows, turned
-from pixsift_cli import main as cli
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -32,7 +30,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def run(
     aws: None, database_url: str, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_pixsift: Run,
 ) -> Run:  # fmt: skip
     """Runs the command over a ledger with two near images, a rejected and a failed one."""
     with ledger_of(database_url) as ledger:
@@ -44,18 +42,7 @@ def run(
         )  # fmt: skip
     monkeypatch.setenv("PIXSIFT_DATABASE_URL", database_url)
 
-    def command(*arguments: str, answer: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pixsift", *arguments])
-        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return command
+    return run_pixsift
 
 
 def waiting(queue: str) -> int:

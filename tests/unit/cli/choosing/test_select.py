@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pixsift_cli import main as cli
 from pixsift_cli.choosing.options import selection_changes
 from pools import LedgerOfRows, unit_rows
 
@@ -18,23 +17,11 @@ EVIL = '<script>alert(1)</script>[bold]"'
 
 
 @pytest.fixture
-def run(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch, run_pixsift: Run) -> Run:
     """Runs the command as a user would: exit status, standard output, standard error."""
     monkeypatch.setenv("PIXSIFT_DATABASE_URL", database_url)
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pixsift", *arguments])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return command
+    return run_pixsift
 
 
 @pytest.fixture

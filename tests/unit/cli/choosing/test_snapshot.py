@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -13,7 +14,6 @@ from pixsift.adapters.postgres.database import Database
 from pixsift.core.manifest import parse_manifest
 from pixsift.errors import UserError
 from pixsift.operations.download import Piece, fetch_all
-from pixsift_cli import main as cli
 from pixsift_cli.choosing.snapshot import build_request
 from pixsift_curator.curator import RequestMessage
 from snapshot_world import World, make_world, request
@@ -42,20 +42,10 @@ def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, run_pixsift: Run) -> Run:
     """The command as a user runs it: exit status, standard output, standard error."""
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pixsift", "snapshot", *arguments])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return command
+    return partial(run_pixsift, "snapshot")
 
 
 def serve_queue(world: World) -> None:

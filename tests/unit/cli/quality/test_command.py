@@ -18,7 +18,6 @@ from ledger_world import image, ledger_of, new_collection, unit
 from pixsift.adapters.decode.pool import DecodeLimits
 from pixsift.core.quality import QualityPolicy
 from pixsift.operations.quality import judge_folder
-from pixsift_cli import main as cli
 from pixsift_cli.quality.report import safe_cell
 
 Run = Callable[..., tuple[int, str, str]]
@@ -26,18 +25,8 @@ START = datetime(2026, 11, 22, 8, tzinfo=UTC)
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pixsift", *arguments])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return command
+def run(monkeypatch: pytest.MonkeyPatch, run_pixsift: Run) -> Run:
+    return run_pixsift
 
 
 @pytest.fixture
