@@ -73,7 +73,7 @@ def test_calibrate__what_cannot_be_sure_is_not_proposed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["(", "cam"])
 def test_calibrate__a_camera_pattern_needs_its_group(tmp_path: Path, pattern: str) -> None:
-    with pytest.raises(UserError, match="--camera-pattern"):
+    with pytest.raises(UserError, match="camera pattern"):
         run("--model", "stub", "--images", save_pictures(tmp_path / "i", 1),
             "--camera-pattern", pattern)  # fmt: skip
 
