@@ -122,7 +122,8 @@ def test_dlq__list_and_redrive(run: Run) -> None:
         assert "DLQ: 1 waiting" in out and "not_json" not in out
     assert "timeout  s3://raw/f.jpg" in out
     out = run("dlq", "list", "--messages")[1]
-    assert "received 1 times  no object event (not_json)" in out, "a list without it spends no receive"
+    # A list without it spends no receive.
+    assert "received 1 times  no object event (not_json)" in out
     out = run("dlq", "redrive", "--failed")[1]
     assert "1 messages back in the ingest queue; 1 failed objects sent once more" in out
     assert (waiting("pixsift-ingest-dlq"), waiting("pixsift-ingest")) == (0, 2)
