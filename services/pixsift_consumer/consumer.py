@@ -15,7 +15,7 @@ from pixsift.config import ConsumerSettings
 from pixsift.errors import PixsiftError
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry
-from pixsift.worker import CLOSING_SECONDS
+from pixsift.worker import CLOSING_SECONDS, start_guarded
 from pixsift_consumer.dependencies import Dependencies, SourceAccess
 from pixsift_consumer.faults import FaultPoints
 from pixsift_consumer.inbox import Inbox
@@ -25,6 +25,8 @@ from pixsift_consumer.pipeline import Limits, Pipeline
 from pixsift_consumer.stages import Commit, Decode, Decoder, Embed, Fetch, Thumbnails
 
 _HOUSEKEEPING_SECONDS = 0.2
+_STUCK_SECONDS = 90.0
+"""Without an acknowledgement that came through, while some wait: the process is of no use."""
 SLOW_LANE_RECEIVES = 10
 """A message's receive count goes on in the DLQ (SQS API reference, ApproximateReceiveCount), and
 people who look at it there, here or in the console, spend some: more than a few are allowed."""
@@ -61,21 +63,23 @@ class Consumer:
         self._logger = logger
         self._telemetry = telemetry
         self._space = adapters.embedder.space
-        access = SourceAccess(adapters.objects)
-        dependencies = Dependencies(
+        self._touch = _toucher(settings.health_file)
+        self._access = access = SourceAccess(adapters.objects, logger=logger, telemetry=telemetry)
+        self._dependencies = dependencies = Dependencies(
             {
                 "PostgreSQL": adapters.ledger.ping,
                 "SQS": adapters.queue.depth,
-                "S3": access.probe,
                 "decoder": adapters.decoder.ping,
             },
+            access,
             logger=logger,
             telemetry=telemetry,
         )
         self.pipeline = self._make_pipeline(adapters, access, dependencies)
         self._inbox = self._make_inbox(adapters.queue, last_chance=False)
         self._slow_lane = self._make_inbox(adapters.dlq, last_chance=True)
-        collections = Collections(adapters.ledger, self._space.space_id)
+        collections = Collections(adapters.ledger, self._space.space_id, logger=logger)
+        max_receives = adapters.queue.max_receive_count() or 10
         self._loop = Loop(
             inbox=self._inbox,
             slow_lane=self._slow_lane,
@@ -83,13 +87,15 @@ class Consumer:
             collections=collections,
             pipeline=self.pipeline,
             dependencies=dependencies,
+            access=access,
             faults=faults,
             logger=logger,
             telemetry=telemetry,
             poll_seconds=settings.poll_seconds,
             slow_lane_every_seconds=settings.slow_lane_every_seconds,
-            give_up_after=(adapters.queue.max_receive_count() or 10) + SLOW_LANE_RECEIVES,
-            turned=_toucher(settings.health_file),
+            max_receive_count=max_receives,
+            give_up_after=max_receives + SLOW_LANE_RECEIVES,
+            turned=self._alive,
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -140,7 +146,7 @@ class Consumer:
             faults=self._faults,
             logger=self._logger,
             telemetry=telemetry,
-            progressed=_toucher(settings.health_file),
+            progressed=self._alive,
         )
 
     def _make_inbox(self, queue: SqsQueue, *, last_chance: bool) -> Inbox:
@@ -150,12 +156,11 @@ class Consumer:
             deadline_seconds=self._settings.message_deadline_seconds,
             logger=self._logger,
             last_chance=last_chance,
-            outage_delay_seconds=self._settings.poll_seconds + 2,
         )
 
     @contextmanager
     def _housekeeping(self) -> Iterator[None]:
-        """Acknowledgements and metrics beside the loop; what is left is sent at the end."""
+        """Acknowledgements, metrics and probes beside the loop; what is left is sent at the end."""
         done = threading.Event()
 
         def keep_house() -> None:
@@ -167,14 +172,27 @@ class Consumer:
                     self._observe()
             self._flush_acks(everything=True)
 
-        thread = threading.Thread(target=keep_house, name="housekeeping", daemon=True)
-        thread.start()
+        def probe() -> None:  # a bucket that hangs holds this thread, and no other
+            while not done.wait(_HOUSEKEEPING_SECONDS):
+                self._access.probe_due()
+
+        thread = start_guarded(keep_house, name="housekeeping", logger=self._logger)
+        start_guarded(probe, name="probes", logger=self._logger)
         try:
             yield
         finally:
             done.set()
             thread.join(CLOSING_SECONDS)  # what is not acknowledged finds its outcome next time
             self._telemetry.flush()
+
+    def _alive(self) -> None:
+        """Touch the heartbeat file, unless work is done and nothing of it is acknowledged.
+
+        A consumer that waits for a dependency is alive: killing it would bring nothing back.
+        """
+        stuck = max(self._inbox.stuck_seconds, self._slow_lane.stuck_seconds)
+        if stuck < _STUCK_SECONDS or self._dependencies.are_down:
+            self._touch()
 
     def _flush_acks(self, *, everything: bool) -> None:
         """Full batches while there is work, the rest as soon as there is none."""

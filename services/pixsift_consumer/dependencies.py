@@ -1,66 +1,111 @@
-"""Whether to receive at all: an outage must not use up the receive counts of healthy messages.
+"""Whether to receive at all: an outage must not use up the receives of healthy messages.
 
-A refusal (403) by S3 is the hard case, since it may concern one object or everything. The last
-objects that could be read are the canaries: as long as one of them still answers, the refusal is
-the object's own affair, and its message goes round until the DLQ ends it as ``failed``.
+Two kinds of outage are told apart. Of *everything* (PostgreSQL, SQS, the decoder): receiving stops
+until each dependency answers. Of *one bucket*: its messages wait, and the other buckets go on;
+receiving stops only where no bucket is known to answer.
+
+What S3 answers to one object may concern that object or its whole bucket, whatever the answer is: a
+refusal (403), 5xx, a time-out, no connection. The last objects that could be read are the canaries
+of their bucket: while one of them answers to the same kind of call, the trouble is the object's
+own. The probe of an outage repeats the call that failed.
 """
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
 
 from aws_lambda_powertools import Logger
 
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.core.identity import ObjectVersion
-from pixsift.errors import AccessDeniedError, DependencyDownError, PixsiftError, TransientError
+from pixsift.errors import (
+    AccessDeniedError,
+    BucketDownError,
+    DependencyDownError,
+    PixsiftError,
+    TransientError,
+)
 from pixsift.telemetry import Telemetry
+from pixsift.worker import Clock
 
 Probe = Callable[[], object]
-_LONGEST_PAUSE_SECONDS = 15.0
-_CANARIES = 8
+LONGEST_PAUSE_SECONDS: Final = 15.0
+CALM_SECONDS: Final = 60.0
+"""How long a dependency must answer before its next outage starts with the short pause again."""
+_CANARIES: Final = 8
+_HEALTHY_SECONDS: Final = 600.0
+"""A bucket that answered within this time is taken to be up until it is asked again."""
 
 
 class Dependencies:
-    """A gate in front of receiving. Open until somebody reports an outage."""
+    """A gate in front of receiving. Open until an outage is reported."""
 
     def __init__(
         self,
         probes: Mapping[str, Probe],
+        access: "SourceAccess",
         *,
         logger: Logger,
         telemetry: Telemetry,
         first_pause_seconds: float = 0.5,
+        clock: Clock = time.monotonic,
     ) -> None:
+        """probes: of what everything needs; each raises PixsiftError while it is down."""
         self._probes = probes
+        self._access = access
         self._logger = logger
         self._telemetry = telemetry
         self._first_pause = first_pause_seconds
         self._pause = first_pause_seconds
+        self._clock = clock
+        self._opened_at = float("-inf")
+        self._trial_at = 0.0
         self._down = threading.Event()
 
     @property
     def are_down(self) -> bool:
-        """Whether an outage was reported and has not yet passed."""
+        """Whether an outage of everything was reported and has not yet passed."""
         return self._down.is_set()
 
     def report(self, error: DependencyDownError) -> None:
-        """Stop receiving until every probe answers."""
-        if not self._down.is_set():
-            self._down.set()
-            self._telemetry.count("dependency_down")
-            self._logger.error("a dependency is down: receiving stops", extra={"error": str(error)})
+        """Stop receiving until every probe answers. A bucket's outage is known already."""
+        if isinstance(error, BucketDownError) or self._down.is_set():
+            return
+        if self._clock() - self._opened_at > CALM_SECONDS:
+            self._pause = self._first_pause  # else it goes on from where it was: no flapping
+        self._down.set()
+        self._telemetry.count("dependency_down")
+        self._logger.error("a dependency is down: receiving stops", extra={"error": str(error)})
 
     def are_up(self, stop: threading.Event) -> bool:
         """Whether to receive. During an outage: after a pause that grows, and another probe."""
-        if self._down.is_set() and not stop.wait(self._pause) and self._all_answer():
-            self._down.clear()
-            self._logger.info("all dependencies answer again")
-        up = not self._down.is_set()
-        self._pause = self._first_pause if up else min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
-        return up and not stop.is_set()
+        if self._down.is_set() and not self._try_again(stop):
+            return False
+        if self._access.nothing_answers and not self._trial_is_due():
+            stop.wait(self._first_pause)
+            return False
+        return not stop.is_set()
+
+    def _try_again(self, stop: threading.Event) -> bool:
+        if stop.wait(self._pause) or not self._all_answer():
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+            return False
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        self._opened_at = self._clock()
+        self._down.clear()
+        self._logger.info("all dependencies answer again")
+        return True
+
+    def _trial_is_due(self) -> bool:
+        """No bucket is known to answer; another one may: look at a few messages now and then."""
+        now = self._clock()
+        if now < self._trial_at:
+            return False
+        self._trial_at = now + LONGEST_PAUSE_SECONDS
+        return True
 
     def _all_answer(self) -> bool:
         for name, probe in self._probes.items():
@@ -72,55 +117,165 @@ class Dependencies:
         return True
 
 
+@dataclass(slots=True)
+class _Outage:
+    """A bucket that does not answer."""
+
+    error: PixsiftError
+    again: Probe
+    """The call that failed; raises PixsiftError while it does."""
+    since: float
+    pause: float
+    ask_at: float
+
+
+@dataclass(slots=True)
+class _Bucket:
+    canaries: deque[ObjectVersion] = field(default_factory=lambda: deque(maxlen=_CANARIES))
+    answered_at: float = float("-inf")
+    outage: _Outage | None = None
+    last_pause: float = 0.0
+    up_since: float = float("-inf")
+
+
 class SourceAccess:
-    """Tells a refused object from a refusal of everything."""
+    """Which buckets answer. Tells one object's trouble from its bucket's. Thread-safe."""
 
     def __init__(
         self,
         objects: S3Objects,
         *,
+        logger: Logger,
+        telemetry: Telemetry,
+        first_pause_seconds: float = 0.5,
         give_up_after_seconds: float = 300.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
     ) -> None:
         """give_up_after_seconds: with no canary at all (a fresh start, and the first object is
-        refused), receiving goes on after this long to see whether others fare better."""
+        refused), the bucket is tried with other objects after this long."""
         self._objects = objects
+        self._logger = logger
+        self._telemetry = telemetry
+        self._first_pause = first_pause_seconds
         self._give_up_after = give_up_after_seconds
         self._clock = clock
-        self._canaries: deque[ObjectVersion] = deque(maxlen=_CANARIES)
-        self._refused: tuple[Probe, float] | None = None
+        self._lock = threading.Lock()
+        self._buckets: defaultdict[str, _Bucket] = defaultdict(_Bucket)
 
-    def succeeded(self, version: ObjectVersion) -> None:
+    @property
+    def nothing_answers(self) -> bool:
+        """Whether a bucket is down, and no other is known to be up."""
+        now = self._clock()
+        with self._lock:
+            states = list(self._buckets.values())
+        if not any(state.outage for state in states):
+            return False
+        return not any(
+            state.outage is None and now - state.answered_at < _HEALTHY_SECONDS for state in states
+        )
+
+    def is_down(self, bucket: str) -> bool:
+        """Whether the bucket's messages have to wait."""
+        with self._lock:
+            return bucket in self._buckets and self._buckets[bucket].outage is not None
+
+    def check(self, bucket: str) -> None:
+        """Raise BucketDownError while the bucket is down: nobody waits for it once more."""
+        if self.is_down(bucket):
+            raise BucketDownError(bucket, f"bucket {bucket} does not answer")
+
+    def succeeded(self, version: ObjectVersion, *, size_bytes: int) -> None:
         """Remember a version that S3 has just handed out."""
-        self._canaries.append(version)
+        with self._lock:
+            state = self._buckets[version.bucket]
+            state.answered_at = self._clock()
+            if size_bytes:  # of an empty object there is no first byte to ask for
+                state.canaries.append(version)
 
-    def refused(self, again: Probe, error: AccessDeniedError) -> PixsiftError:
-        """What a refusal means: the object's own trouble (TransientError), or an outage.
+    def failed(
+        self, bucket: str, again: Probe, error: PixsiftError, *, listing: bool = False
+    ) -> PixsiftError:
+        """What an error means: the object's own trouble (TransientError), or the bucket's outage.
 
-        again: makes the refused call once more; raises AccessDeniedError while it is refused.
+        again: makes the failed call once more. listing: the call listed versions.
         """
-        if self._a_canary_answers():
-            return TransientError(f"access_denied: {error}", reason="access_denied")
-        if self._refused is None:
-            self._refused = (again, self._clock())
-        return error
+        if self._a_canary_answers(bucket, listing=listing):
+            if isinstance(error, AccessDeniedError):
+                return TransientError(f"access denied: {error}", reason="access_denied")
+            return error if isinstance(error, TransientError) else TransientError(str(error))
+        self._close(bucket, again, error)
+        return BucketDownError(bucket, f"bucket {bucket}: {error}")
 
-    def probe(self) -> None:
-        """Raise the refusal while it stands."""
-        if self._refused is None or self._a_canary_answers():
+    def probe_due(self) -> None:
+        """Ask the buckets that are down, each when its pause is over."""
+        now = self._clock()
+        with self._lock:
+            due = [(name, state.outage) for name, state in self._buckets.items()
+                   if state.outage is not None and now >= state.outage.ask_at]  # fmt: skip
+        for bucket, outage in due:
+            self._probe(bucket, outage)
+
+    def _close(self, bucket: str, again: Probe, error: PixsiftError) -> None:
+        now = self._clock()
+        with self._lock:
+            state = self._buckets[bucket]
+            if state.outage is not None:
+                return
+            calm = now - state.up_since > CALM_SECONDS
+            pause = self._first_pause if calm else min(2 * state.last_pause, LONGEST_PAUSE_SECONDS)
+            state.outage = _Outage(error, again, now, pause, now + pause)
+        self._telemetry.count("dependency_down")
+        self._logger.error("a bucket is down: its messages wait",
+                           extra={"bucket": bucket, "error": str(error)})  # fmt: skip
+
+    def _probe(self, bucket: str, outage: _Outage) -> None:
+        error = self._still_down(bucket, outage)
+        now = self._clock()
+        if error is not None:
+            self._logger.warning("still down", extra={"bucket": bucket, "error": str(error)})
+            outage.pause = min(2 * outage.pause, LONGEST_PAUSE_SECONDS)
+            outage.ask_at = now + outage.pause
             return
-        again, since = self._refused
-        try:
-            again()
-        except AccessDeniedError:
-            if self._canaries or self._clock() - since < self._give_up_after:
-                raise
-        self._refused = None
+        with self._lock:
+            state = self._buckets[bucket]
+            state.outage = None
+            state.up_since = state.answered_at = now
+            state.last_pause = outage.pause
+        self._logger.info("a bucket answers again", extra={"bucket": bucket})
 
-    def _a_canary_answers(self) -> bool:
-        for canary in list(self._canaries):
-            with suppress(AccessDeniedError):
-                # Deleted in the meantime is an answer as well.
-                self._objects.head(canary.bucket, canary.key, version=canary)
-                return True
+    def _still_down(self, bucket: str, outage: _Outage) -> PixsiftError | None:
+        if self._a_canary_answers(bucket):
+            return None
+        error = self._repeat(outage)
+        with self._lock:
+            unknown = not self._buckets[bucket].canaries
+        tried_long_enough = self._clock() - outage.since >= self._give_up_after
+        return None if error is not None and unknown and tried_long_enough else error
+
+    def _repeat(self, outage: _Outage) -> PixsiftError | None:
+        """The failed call once more; that the object is gone, or unreadable, is an answer."""
+        try:
+            outage.again()
+        except (TransientError, DependencyDownError) as error:
+            return error
+        except PixsiftError:
+            return None
+        return None
+
+    def _a_canary_answers(self, bucket: str, *, listing: bool = False) -> bool:
+        with self._lock:
+            canaries = list(self._buckets[bucket].canaries)
+        for canary in reversed(canaries):
+            try:
+                if listing:
+                    self._objects.list_versions(canary.bucket, canary.key)
+                else:
+                    self._objects.read_first_byte(canary)
+            except AccessDeniedError:
+                continue  # this one may have been closed to us; ask the next
+            except (TransientError, DependencyDownError):
+                return False  # what does not answer costs seconds for each canary
+            except PixsiftError:
+                return True  # deleted in the meantime, say: an answer as well
+            return True
         return False

@@ -126,7 +126,7 @@ def _image(arrival: Arrival) -> _Image | None:
 
 def _verdict(image: _Image, collection: Collection) -> Any:
     facts = image.decoded.facts if image.decoded else None
-    return judge(image.quality, facts, QualityPolicy.from_json(collection.quality_policy))
+    return judge(image.quality, facts, QualityPolicy.from_stored(collection.quality_policy))
 
 
 def _rejection(image: _Image, collection: Collection) -> str | None:

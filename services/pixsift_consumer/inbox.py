@@ -22,12 +22,10 @@ class Inbox:
         deadline_seconds: float,
         logger: Logger,
         last_chance: bool = False,
-        outage_delay_seconds: int = 12,
     ) -> None:
         self.queue = queue
         self.last_chance = last_chance
         self._visibility = visibility_timeout_seconds
-        self._outage_delay = outage_delay_seconds
         self._logger = logger
         self._acks = AckBuffer(queue)
         self._heartbeat = VisibilityHeartbeat(
@@ -63,6 +61,11 @@ class Inbox:
         """Acknowledge soon (``flush_acks``): everything these speak of is committed."""
         self._acks.add(messages)
 
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long decided messages have waited while no acknowledgement came through."""
+        return self._acks.stuck_seconds
+
     def flush_acks(self, *, everything: bool = False) -> int:
         """Send the acknowledgements that are due; the number sent."""
         try:
@@ -74,14 +77,22 @@ class Inbox:
         self._heartbeat.forget(sent)
         return len(sent)
 
-    def release(
-        self, messages: Sequence[Message], *, at_once: bool = False, outage: bool = False
+    def postpone(
+        self, messages: Sequence[Message], *, delay_seconds: int, everything: bool
     ) -> None:
-        """Give messages back: visible at once, or hidden for longer each time.
+        """Send messages anew that an outage cut short: it is to cost them no attempt."""
+        self._heartbeat.forget(messages)
+        try:
+            done = self.queue.postpone(messages, delay_seconds=delay_seconds, everything=everything)
+        except PixsiftError as error:
+            # Their visibility runs out by itself; this attempt counts.
+            self._logger.warning("postponing failed", extra={"error": str(error)})
+            return
+        if left := [message for message in messages if message not in done]:
+            self.release(left)
 
-        outage: hidden at least until a long poll that is still open has ended, which would
-        otherwise receive them once more for nothing.
-        """
+    def release(self, messages: Sequence[Message], *, at_once: bool = False) -> None:
+        """Give messages back: visible at once, or hidden for longer each time."""
         self._heartbeat.forget(messages)
         try:
             if at_once:
@@ -89,8 +100,6 @@ class Inbox:
                 return
             for message in messages:
                 delay = backoff_seconds(message.receive_count, random.random())
-                if outage:
-                    delay = max(delay, self._outage_delay)
                 self.queue.release([message], delay_seconds=delay)
         except PixsiftError as error:
             # Their visibility runs out by itself.

@@ -10,6 +10,7 @@ from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.collection import Collection
 from pixsift.core.events import ObjectCreated, ObjectEvent, parse_notification
 from pixsift.core.identity import ObjectVersion, version_id_of
+from pixsift.core.quality import unknown_in
 from pixsift.telemetry import Telemetry
 from pixsift_consumer import findings
 from pixsift_consumer.arrivals import Arrival, Delivery
@@ -24,11 +25,14 @@ class Collections:
         ledger: Ledger,
         space_id: str,
         *,
+        logger: Logger,
         max_age_seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._space_id = space_id
+        self._logger = logger
+        self._told: set[tuple[str, str]] = set()
         self._max_age = max_age_seconds
         self._clock = clock
         self._read_at = float("-inf")
@@ -40,7 +44,20 @@ class Collections:
         if self._clock() - self._read_at > limit:
             self._known = self._ledger.collections(self._space_id)
             self._read_at = self._clock()
+            self._tell_unknown()
         return self._known
+
+    def _tell_unknown(self) -> None:
+        """A policy may have been written by a newer release: say so once, and go on without."""
+        for collection in self._known:
+            for check in unknown_in(collection.quality_policy):
+                if (collection.name, check) not in self._told:
+                    self._told.add((collection.name, check))
+                    self._logger.error(
+                        "a quality check that this release does not know is not applied: "
+                        "upgrade the consumer",
+                        extra={"collection": collection.name, "check": check},
+                    )
 
     def takers(self, event: ObjectEvent) -> list[Collection] | None:
         """The collections that judge the object; empty: ignored; None: not ours to touch.

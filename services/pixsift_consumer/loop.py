@@ -9,21 +9,24 @@ from aws_lambda_powertools import Logger
 
 from pixsift.adapters.aws.sqs import MAX_BATCH, Message
 from pixsift.core.events import notification_of
-from pixsift.errors import DependencyDownError, PixsiftError
+from pixsift.errors import BucketDownError, DependencyDownError, PixsiftError
 from pixsift.telemetry import Telemetry
 from pixsift_consumer.arrivals import Arrival, Delivery
-from pixsift_consumer.dependencies import Dependencies
+from pixsift_consumer.dependencies import Dependencies, SourceAccess
 from pixsift_consumer.faults import FaultPoints
 from pixsift_consumer.inbox import Inbox
 from pixsift_consumer.intake import Collections, Intake
 from pixsift_consumer.pipeline import Pipeline
 
+_Deliveries = list[tuple[Delivery, list[Arrival]]]
+
 
 class Loop:
     """Runs until it is told to stop.
 
-    What was received before is processed alone: a message of one object with nothing else in the
-    pipeline; a message of many is sent again as one message per object.
+    What was received more than twice is processed alone, with nothing else in the pipeline, as it
+    may have ended a process; so is what the slow lane has tried before. A message of many objects
+    that comes again is sent as one message per object.
     """
 
     def __init__(
@@ -35,15 +38,18 @@ class Loop:
         collections: Collections,
         pipeline: Pipeline,
         dependencies: Dependencies,
+        access: SourceAccess,
         faults: FaultPoints,
         logger: Logger,
         telemetry: Telemetry,
         poll_seconds: int = 8,
         slow_lane_every_seconds: float = 10.0,
+        max_receive_count: int = 10,
         give_up_after: int = 20,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
-        """give_up_after: a message of the slow lane received more often than this is taken to have
+        """max_receive_count: receives after which the queue moves a message to its DLQ.
+        give_up_after: a message of the slow lane received more often than this is taken to have
         ended the process every time, and is not tried again. turned: called once per turn, for the
         health check.
         """
@@ -53,12 +59,14 @@ class Loop:
         self._collections = collections
         self._pipeline = pipeline
         self._dependencies = dependencies
+        self._access = access
         self._faults = faults
         self._logger = logger
         self._telemetry = telemetry
         self._poll_seconds = poll_seconds
         self._slow_lane_every = slow_lane_every_seconds
         self._slow_lane_at = 0.0
+        self._max_receives = max_receive_count
         self._give_up_after = give_up_after
         self._turned = turned
 
@@ -77,7 +85,7 @@ class Loop:
     def _turn(self, stop: threading.Event) -> None:
         self._process(self._inbox, self._inbox.receive(MAX_BATCH, wait_seconds=self._poll()), stop)
         if time.monotonic() >= self._slow_lane_at and not stop.is_set():
-            messages = self._slow_lane.receive(1, wait_seconds=0)
+            messages = self._slow_lane.receive(MAX_BATCH, wait_seconds=0)
             self._process(self._slow_lane, messages, stop)
             if not messages:
                 self._slow_lane_at = time.monotonic() + self._slow_lane_every
@@ -90,43 +98,68 @@ class Loop:
         try:
             deliveries = self._intake.read(inbox, messages)
         except Exception as error:
-            inbox.release(messages, outage=isinstance(error, DependencyDownError))
+            self._pipeline.give_back(messages, inbox, error)
             raise
+        deliveries = self._without_waiting(deliveries)
         again = [d for d, _ in deliveries if inbox.last_chance or d.message.receive_count > 1]
         self._telemetry.count("received_again", len(again))
+        alone = []
         for delivery, arrivals in deliveries:
-            if delivery not in again:
+            if delivery in again and len(arrivals) > 1:
+                self._try(delivery, lambda d=delivery, a=arrivals: self._split(d, a))  # type: ignore[misc]
+            elif self._is_suspect(delivery):
+                alone.append((delivery, arrivals))
+            else:
                 self._pipeline.submit(delivery, arrivals, stop)
         # The least received first, ties by chance: one of them may be about to end this process,
         # and should not spend the receives of the same neighbors every time.
-        for delivery, arrivals in sorted(deliveries, key=_suspicion):
-            if delivery in again:
-                self._process_again(delivery, arrivals, stop)
+        for delivery, arrivals in sorted(alone, key=_suspicion):
+            self._process_alone(delivery, arrivals, stop)
 
-    def _process_again(
+    def _without_waiting(self, deliveries: _Deliveries) -> _Deliveries:
+        """Without what speaks of a bucket that is down: that is sent away to wait, untried."""
+        waiting: dict[str, list[Delivery]] = {}
+        for delivery, arrivals in deliveries:
+            buckets = {arrival.event.bucket for arrival in arrivals}
+            if down := next((b for b in buckets if self._access.is_down(b)), None):
+                waiting.setdefault(down, []).append(delivery)
+        for bucket, some in waiting.items():
+            error = BucketDownError(bucket)
+            self._pipeline.give_back([d.message for d in some], some[0].inbox, error)
+        gone = {id(delivery) for some in waiting.values() for delivery in some}
+        return [item for item in deliveries if id(item[0]) not in gone]
+
+    def _is_suspect(self, delivery: Delivery) -> bool:
+        """Whether it may have ended a process: tried before in a way that would show by now."""
+        tried = self._max_receives + 1 if delivery.last_chance else 2
+        return delivery.message.receive_count > tried or delivery.message.is_suspect
+
+    def _process_alone(
         self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
     ) -> None:
         """What ended an attempt before may end this one too: nobody else is to share its fate."""
-        try:
-            todo = arrivals if stop.is_set() else self._still_to_try(delivery, arrivals)
-        except PixsiftError as error:
-            outage = isinstance(error, DependencyDownError)
-            delivery.inbox.release([delivery.message], outage=outage)
-            self._report(error)
-            return
+        if not stop.is_set() and self._has_worn_out(delivery):
+            todo = self._try(delivery, lambda: self._intake.give_up(delivery, arrivals))
+        else:
+            todo = arrivals
         if todo:
             self._pipeline.drain(stop)
             self._pipeline.submit(delivery, todo, stop)
             self._pipeline.drain(stop)
 
-    def _still_to_try(self, delivery: Delivery, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
-        """Nothing, where the message is settled by a split, or given up without a version."""
-        if len(arrivals) > 1:
-            self._split(delivery, arrivals)
-            return []
-        if delivery.last_chance and delivery.message.receive_count > self._give_up_after:
-            return self._intake.give_up(delivery, arrivals)
-        return arrivals
+    def _has_worn_out(self, delivery: Delivery) -> bool:
+        return delivery.last_chance and delivery.message.receive_count > self._give_up_after
+
+    def _try(
+        self, delivery: Delivery, action: Callable[[], Sequence[Arrival] | None]
+    ) -> Sequence[Arrival] | None:
+        """The action's result; on an error the message goes back, and None."""
+        try:
+            return action()
+        except PixsiftError as error:
+            self._pipeline.give_back([delivery.message], delivery.inbox, error)
+            self._report(error)
+            return None
 
     def _split(self, delivery: Delivery, arrivals: Sequence[Arrival]) -> None:
         """A message each for what is undecided: receives are counted, and spent, per object.

@@ -37,6 +37,9 @@ from pixsift_consumer import faults
 from pixsift_consumer.consumer import Adapters, Consumer
 from pixsift_consumer.faults import FaultPoints
 
+_STOP_GRACE_SECONDS = 22.0
+"""For the poll and the calls under way when SIGTERM comes; a stop stays below 30 s in all."""
+
 
 def main() -> None:
     """Run the consumer.
@@ -71,7 +74,8 @@ def warn_if_unconfined(logger: Logger) -> None:
 def run(settings: ConsumerSettings, logger: Logger) -> None:
     """Build everything, then loop until SIGTERM or SIGINT."""
     embedder = load(ModelChoice.of(settings))
-    with StopSignal() as stop, ExitStack() as stack:
+    limit = settings.stop_seconds + _STOP_GRACE_SECONDS
+    with StopSignal(limit_seconds=limit, logger=logger) as stop, ExitStack() as stack:
         points = FaultPoints(os.environ.get(faults.VARIABLE, ""))
         database = stack.enter_context(Database(_database_url(settings), max_connections=6))
         search = new_search(

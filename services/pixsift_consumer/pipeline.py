@@ -10,27 +10,37 @@ body is read, and keeps a fixed remainder from decoding to commit.
 An error in a stage concerns its batch only, and is sorted by the reaction it asks for: permanent
 ones are findings already, transient ones send the message back, an outage closes the gate in
 front of receiving as well, and a lost device (``lost``) ends the process, since waiting mends
-none. Anything else is a bug: logged with its traceback, and the message goes back, alone from then
-on, until the slow lane records ``failed``.
+none. Anything else is a bug: logged with its traceback, tried once more without its batch, and the
+message goes back until the slow lane records ``failed``. No thread dies alone: what escapes a stage
+ends the process, as ``kill -9`` would.
 """
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from aws_lambda_powertools import Logger
 
+from pixsift.adapters.aws.sqs import Message
 from pixsift.core.events import ObjectCreated
 from pixsift.core.identity import ObjectVersion, version_id_of
-from pixsift.errors import DependencyDownError, DeviceLostError, PixsiftError
+from pixsift.errors import (
+    BucketDownError,
+    DependencyDownError,
+    DeviceLostError,
+    PixsiftError,
+)
 from pixsift.telemetry import Telemetry
+from pixsift.worker import start_guarded
 from pixsift_consumer import findings
 from pixsift_consumer.arrivals import Arrival, Delivery
 from pixsift_consumer.batching import BatchQueue, ByteBudget
 from pixsift_consumer.dependencies import Dependencies
 from pixsift_consumer.faults import FaultPoints
+from pixsift_consumer.inbox import Inbox
 from pixsift_consumer.stages import Commit, Decode, Embed, Fetch, Thumbnails
+from pixsift_consumer.waiting import WaitingRoom
 
 HELD_AFTER_DECODING = 256 * 1024
 """Bytes an arrival is counted with once its file is decoded: a 224 x 224 x 3 model input, the
@@ -97,6 +107,7 @@ class Pipeline:
         self._logger = logger
         self._telemetry = telemetry
         self._progressed = progressed
+        self._waiting = WaitingRoom()
         self.budget = ByteBudget(limits.max_bytes)
         wait = limits.batch_wait_seconds
         self._fetch = _Stage("fetch", self._run_fetch, limits.fetch_threads, 1, 0)
@@ -144,6 +155,22 @@ class Pipeline:
                 self._in_flight += 1
             self._fetch.queue.put(arrival)
 
+    def give_back(self, messages: Sequence[Message], inbox: Inbox, error: Exception) -> None:
+        """For another try. An outage costs no attempt; anything else, and a lost device, does.
+
+        So does an outage of everything that a message has met over and over: it may be the cause.
+        """
+        if not isinstance(error, DependencyDownError) or isinstance(error, DeviceLostError):
+            inbox.release(messages)
+            return
+        of_bucket = error.bucket if isinstance(error, BucketDownError) else None
+        suspects = [m for m in messages if of_bucket is None and m.is_suspect]
+        if suspects:
+            inbox.release(suspects)
+        if others := [message for message in messages if message not in suspects]:
+            delay = self._waiting.delay_seconds(of_bucket or "everything", len(others))
+            inbox.postpone(others, delay_seconds=delay, everything=of_bucket is None)
+
     def drain(self, stop: threading.Event | None = None, *, seconds: float | None = None) -> bool:
         """Wait until nothing is inside; False if ``stop`` or the time came first."""
         until = None if seconds is None else time.monotonic() + seconds
@@ -174,9 +201,11 @@ class Pipeline:
     def _start(self) -> None:
         for stage in self._stages:
             for number in range(stage.threads):
-                threading.Thread(
-                    target=self._serve, args=(stage,), name=f"{stage.name}-{number}", daemon=True
-                ).start()
+                start_guarded(
+                    lambda stage=stage: self._serve(stage),  # type: ignore[misc]
+                    name=f"{stage.name}-{number}",
+                    logger=self._logger,
+                )
 
     def _serve(self, stage: _Stage) -> None:
         # An arrival that is alone in the pipeline waits for nobody.
@@ -184,16 +213,34 @@ class Pipeline:
             return stage.wait_seconds if self._in_flight > 1 else 0.0
 
         while batch := stage.queue.take(stage.batch, patience):
-            try:
-                stage.run(batch)
-            except Exception as error:
+            for group in self._run(stage, batch):
+                for arrival in group:
+                    self._pass_on(stage, arrival)
+
+    def _run(self, stage: _Stage, batch: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
+        """The arrivals that the stage has done. A bug costs its own arrival only: the others of
+        its batch are tried alone at once."""
+        try:
+            stage.run(batch)
+        except PixsiftError as error:
+            self._stage_failed(stage, batch, error)
+        except Exception as error:
+            if len(batch) == 1:
                 self._stage_failed(stage, batch, error)
-                continue
+                return
+            self._logger.exception("a bug ended a batch: each is tried alone",
+                                   extra={"stage": stage.name})  # fmt: skip
             for arrival in batch:
-                self._pass_on(stage, arrival)
+                yield from self._run(stage, [arrival])
+        else:
+            yield batch
 
     def _pass_on(self, stage: _Stage, arrival: Arrival) -> None:
-        following = self._next(stage, arrival)
+        try:
+            following = self._next(stage, arrival)
+        except Exception as error:
+            self._stage_failed(stage, [arrival], error)
+            return
         if following is None:
             self._settle(arrival, None)
         else:
@@ -248,7 +295,8 @@ class Pipeline:
             self._logger.warning("to be tried again",
                                  extra={"stage": stage.name, "error": str(error)})  # fmt: skip
         else:
-            self._logger.exception("a bug ended a batch", extra={"stage": stage.name})
+            self._logger.error("a bug ended an attempt", exc_info=error,
+                               extra={"stage": stage.name})  # fmt: skip
         for arrival in batch:
             if self._is_final(stage, arrival, error):
                 self._commit.queue.put(arrival)
@@ -290,8 +338,7 @@ class Pipeline:
         message = delivery.message
         if delivery.error is not None:
             self._telemetry.count("released")
-            outage = isinstance(delivery.error, DependencyDownError)
-            delivery.inbox.release([message], outage=outage)
+            self.give_back([message], delivery.inbox, delivery.error)
             return
         if message.sent_at is not None:
             self._telemetry.observe("queue_age_seconds", max(0.0, time.time() - message.sent_at))

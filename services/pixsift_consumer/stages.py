@@ -5,6 +5,7 @@ concerns one arrival only is a finding on that arrival.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -18,9 +19,16 @@ from pixsift.core.identity import (
 )
 from pixsift.core.images import DecodedImage, DecodeFailure, DecodeResult
 from pixsift.core.outcomes import Decision, Judged
-from pixsift.errors import AccessDeniedError, PermanentError, PixsiftError
+from pixsift.errors import (
+    AccessDeniedError,
+    DependencyDownError,
+    PermanentError,
+    PixsiftError,
+    TransientError,
+)
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry
+from pixsift.worker import Clock
 from pixsift_consumer import findings
 from pixsift_consumer.arrivals import Arrival, StoredFacts
 from pixsift_consumer.dependencies import SourceAccess
@@ -54,11 +62,17 @@ class Fetch:
 
     def run(self, arrival: Arrival, reserve: Callable[[int], None]) -> None:
         """Fill in version and bytes, or the finding."""
+        bucket = arrival.event.bucket
+        self._access.check(bucket)
         try:
             self._run(arrival, reserve)
-        except AccessDeniedError as error:
-            self._telemetry.count("access_denied")
-            raise self._access.refused(lambda: self._ask_again(arrival), error) from error
+        except (TransientError, DependencyDownError) as error:
+            if isinstance(error, AccessDeniedError):
+                self._telemetry.count("access_denied")
+            listing = isinstance(arrival.event, ObjectRemoved) and arrival.event.delete_marker
+            raise self._access.failed(
+                bucket, lambda: self._ask_again(arrival), error, listing=listing
+            ) from error
 
     def _run(self, arrival: Arrival, reserve: Callable[[int], None]) -> None:
         if isinstance(arrival.event, ObjectRemoved):
@@ -73,9 +87,9 @@ class Fetch:
             arrival.finding = findings.from_error(arrival, version, error)
 
     def _ask_again(self, arrival: Arrival) -> None:
-        """What S3 refused, without a body. Raises AccessDeniedError while it does."""
+        """The call that failed, with one byte of the body. Raises while it fails."""
         if (version := arrival.version) is not None:
-            self._objects.head(version.bucket, version.key, version=version)
+            self._objects.read_first_byte(version)
         elif isinstance(arrival.event, ObjectRemoved):
             self._no_longer(arrival.event)
         else:
@@ -89,7 +103,7 @@ class Fetch:
             raise PermanentError("too_large", f"{size} bytes, limit {self._max_bytes}")
         with self._telemetry.timed("fetch_seconds"):
             fetched = self._objects.fetch(version, max_bytes=self._max_bytes, reserve=reserve)
-        self._access.succeeded(version)
+        self._access.succeeded(version, size_bytes=len(fetched.body))
         self._telemetry.observe("fetched_bytes", len(fetched.body))
         arrival.body = fetched.body
         arrival.stored = StoredFacts(fetched.etag, len(fetched.body), fetched.metadata)
@@ -226,16 +240,35 @@ class Embed:
 
 
 class Thumbnails:
-    """Writes thumbnails to the derived bucket; one that fails is missing, nothing more."""
+    """Writes thumbnails to the derived bucket. A failed one is skipped and counted.
 
-    def __init__(self, objects: S3Objects, bucket: str, *, telemetry: Telemetry) -> None:
+    A derived bucket that does not answer would hold every image for as long as a call may take, so
+    after a failure nothing is written for a while.
+    """
+
+    def __init__(
+        self,
+        objects: S3Objects,
+        bucket: str,
+        *,
+        telemetry: Telemetry,
+        pause_seconds: float = 15.0,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._objects = objects
         self._bucket = bucket
         self._telemetry = telemetry
+        self._pause = pause_seconds
+        self._clock = clock
+        self._resume_at = float("-inf")
 
     def run(self, arrival: Arrival) -> None:
         """Write the thumbnail; the arrival forgets its key where that fails."""
         if arrival.decoded is None or arrival.thumbnail_key is None:
+            return
+        if self._clock() < self._resume_at:
+            self._telemetry.count("thumbnail_failures")
+            arrival.thumbnail_key = None
             return
         try:
             self._objects.put(
@@ -244,9 +277,11 @@ class Thumbnails:
                 arrival.decoded.thumbnail_webp,
                 content_type="image/webp",
             )
-        except PixsiftError:
+        except PixsiftError as error:
             self._telemetry.count("thumbnail_failures")
             arrival.thumbnail_key = None
+            if isinstance(error, DependencyDownError):
+                self._resume_at = self._clock() + self._pause
 
     def remove(self, arrival: Arrival) -> None:
         """Delete the thumbnail again; one that stays is counted."""

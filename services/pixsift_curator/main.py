@@ -32,6 +32,9 @@ FAULT_VARIABLE = "PIXSIFT_FAULT_POINT"
 ``image_copied:3``. Points: claimed, image_copied, copied, file_written, shard_written, described,
 descriptor_written."""
 
+_STOP_SECONDS = 28.0
+"""What a stop may take, whatever hangs: below the 30 s that container platforms give."""
+
 
 def main() -> None:
     """Run the process; a mistake in the settings is one line and exit status 2."""
@@ -54,7 +57,7 @@ def serve(settings: CuratorSettings) -> None:
     # One connection for the work, one for the lease. A pool of millions takes its time to read.
     with (
         Database(url, max_connections=4, session={"statement_timeout": "10min"}) as database,
-        StopSignal() as stop,
+        StopSignal(limit_seconds=_STOP_SECONDS, logger=logger) as stop,
     ):
         snapshots = Snapshots(database)
         exporter = Exporter(

@@ -9,6 +9,7 @@ from aws_lambda_powertools import Logger
 from pixsift.adapters.ledger.snapshots import LeaseLostError, Snapshots
 from pixsift.errors import PixsiftError
 from pixsift.ports import CopyResult
+from pixsift.worker import start_guarded
 
 _FLUSH_ITEMS, _FLUSH_SECONDS = 200, 2.0
 """Copies between two writes of progress: at most this much is copied again after a kill."""
@@ -26,10 +27,10 @@ class Lease:
         self._seconds = seconds
         self._logger = logger
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "Lease":
-        self._thread.start()
+        self._thread = start_guarded(self._run, name="lease", logger=self._logger)
         return self
 
     def __exit__(
@@ -39,7 +40,8 @@ class Lease:
         tb: TracebackType | None,
     ) -> None:
         self._done.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._done.wait(self._seconds / 3):

@@ -5,6 +5,7 @@
     ├── TransientError         release the message with a delay, try again
     ├── DependencyDownError    stop receiving until the dependency answers again
     │   ├── AccessDeniedError  refused: this one object, or everything? never "gone"
+    │   ├── BucketDownError    one bucket does not answer: its messages wait, others go on
     │   └── DeviceLostError    give everything back and end the process: only a new one can go on
     └── UserError              the caller can correct it; never raised itself, only as one of these
         ├── SettingError       a setting, a package or a machine is not as it must be (HTTP 500)
@@ -92,6 +93,16 @@ class AccessDeniedError(DependencyDownError):
     the permission to list, S3 answers 403 for missing keys as well."""
 
     default_code = "access_denied"
+
+
+class BucketDownError(DependencyDownError):
+    """One source bucket does not answer, or refuses everything; others may be well."""
+
+    default_code = "bucket_down"
+
+    def __init__(self, bucket: str, message: str = "") -> None:
+        super().__init__(message or f"bucket {bucket} does not answer")
+        self.bucket = bucket
 
 
 class DeviceLostError(DependencyDownError):

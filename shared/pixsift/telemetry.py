@@ -7,7 +7,7 @@ Dimensions are few on purpose (the service only): a metric per robot would cost 
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
@@ -109,7 +109,15 @@ class Telemetry:
             return self._counts.get(name, 0)
 
     def flush(self) -> None:
-        """Write everything gathered as one EMF document; nothing gathered, nothing written."""
+        """Write everything gathered as one EMF document; nothing gathered, nothing written.
+
+        Never raises: figures that cannot be written (a full log disk, a log reader that went away)
+        are lost, and nothing else.
+        """
+        with suppress(Exception):
+            self._flush()
+
+    def _flush(self) -> None:
         with self._lock:
             counts, self._counts = self._counts, defaultdict(float)
             values, self._values = self._values, defaultdict(list)

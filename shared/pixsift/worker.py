@@ -5,10 +5,13 @@ committed. Nothing here is needed for that to be *correct*: a heartbeat that fai
 lost, a process that dies only makes a message come back, and then it finds its outcome.
 """
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType, TracebackType
 
 from aws_lambda_powertools import Logger
@@ -20,18 +23,72 @@ Clock = Callable[[], float]
 CLOSING_SECONDS = 5.0
 """How long a stop waits for a call that is under way in a thread beside the loop."""
 _MAX_BACKOFF_SECONDS = 300
+THREAD_DIED = 5
+"""Exit status: an exception escaped from a thread."""
+STOPPED_LATE = 6
+"""Exit status: told to stop, and a dependency that hangs kept it from doing so in time."""
+
+
+def end_process(status: int, last_words: Callable[[], object]) -> None:
+    """End this process now, as a kill would: the queue gives back what it held.
+
+    last_words: written to the log first, unless that fails or takes longer than two seconds.
+    """
+
+    def speak() -> None:
+        with suppress(Exception):
+            last_words()
+            sys.stdout.flush()
+
+    speaker = threading.Thread(target=speak, name="last-words", daemon=True)
+    speaker.start()
+    speaker.join(2.0)
+    os._exit(status)
+
+
+def start_guarded(work: Callable[[], object], *, name: str, logger: Logger) -> threading.Thread:
+    """Start a daemon thread that cannot die alone.
+
+    What escapes ``work`` is logged, and ends the process with status ``THREAD_DIED``: a process
+    that lacks one of its threads holds messages and never finishes them, while it looks alive.
+    """
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            cause = error
+            end_process(
+                THREAD_DIED,
+                lambda: logger.critical(
+                    "a thread died: the process ends", exc_info=cause, extra={"thread_name": name}
+                ),
+            )
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 class StopSignal:
-    """SIGTERM and SIGINT as an event; a context manager that puts the old handlers back."""
+    """SIGTERM and SIGINT as an event; a context manager that puts the old handlers back.
 
-    def __init__(self) -> None:
+    ``limit_seconds`` after the signal, a process that has not ended is ended: whatever a call to a
+    dependency waits for, it must not outlast the time that the process was given.
+    """
+
+    def __init__(self, *, limit_seconds: float | None = None, logger: Logger | None = None) -> None:
         self.event = threading.Event()
+        self._limit = limit_seconds
+        self._logger = logger
+        self._ended = threading.Event()
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> threading.Event:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous[number] = signal.signal(number, self._stop)
+        if self._limit is not None:
+            threading.Thread(target=self._watch, name="stop-watch", daemon=True).start()
         return self.event
 
     def __exit__(
@@ -40,8 +97,20 @@ class StopSignal:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        self._ended.set()
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _watch(self) -> None:
+        while not self.event.wait(0.5):
+            if self._ended.is_set():
+                return
+        if not self._ended.wait(self._limit):
+            end_process(STOPPED_LATE, self._tell)
+
+    def _tell(self) -> None:
+        if self._logger is not None:
+            self._logger.error("not stopped in time: a dependency hangs; ending now")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.event.set()
@@ -80,10 +149,10 @@ class VisibilityHeartbeat:
         self._lock = threading.Lock()
         self._hidden_until: dict[str, tuple[Message, float]] = {}
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "VisibilityHeartbeat":
-        self._thread.start()
+        self._thread = start_guarded(self._run, name="heartbeat", logger=self._logger)
         return self
 
     def __exit__(
@@ -93,7 +162,8 @@ class VisibilityHeartbeat:
         tb: TracebackType | None,
     ) -> None:
         self._wake.set()
-        self._thread.join(CLOSING_SECONDS)
+        if self._thread is not None:
+            self._thread.join(CLOSING_SECONDS)
 
     def watch(self, messages: Sequence[Message]) -> None:
         """Begin to keep ``messages`` hidden; their time runs since they were received."""
@@ -156,12 +226,20 @@ class AckBuffer:
         self._lock = threading.Lock()
         self._waiting: list[Message] = []
         self._since = 0.0
+        self._sent_at: float | None = None
+        """When the last flush succeeded while something waited; None: nothing waits."""
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long messages have waited while no acknowledgement came through."""
+        with self._lock:
+            return 0.0 if self._sent_at is None else self._clock() - self._sent_at
 
     def add(self, messages: Sequence[Message]) -> None:
         """Acknowledge ``messages`` soon; their outcomes are committed."""
         with self._lock:
             if messages and not self._waiting:
-                self._since = self._clock()
+                self._since = self._sent_at = self._clock()
             self._waiting.extend(messages)
 
     def flush(self, *, everything: bool = False) -> list[Message]:
@@ -182,4 +260,7 @@ class AckBuffer:
             with self._lock:
                 self._waiting = ready + self._waiting
             raise
+        if ready:
+            with self._lock:
+                self._sent_at = self._clock() if self._waiting else None
         return ready

@@ -79,7 +79,7 @@ def running(
     decoder: PlainDecoder | None = None,
     embedder: Embedder | None = None,
     collections: Mapping[str, Mapping[str, object]] = MappingProxyType({"test": {}}),
-    rule: SourceRule | None = None,
+    rule: SourceRule | Sequence[SourceRule] = SourceRule(RAW),  # noqa: B008  (frozen)
     **settings: object,
 ) -> Iterator[Harness]:
     """Run a consumer until the block ends; it must stop within thirty seconds.
@@ -94,10 +94,11 @@ def running(
     with patch.dict("os.environ", aws.environment()), Database(database_url) as database:
         ledger = Ledger(database)
         ledger.ensure_space(embedder.space)
+        rules = [rule] if isinstance(rule, SourceRule) else list(rule)
         known = {collection.name for collection in ledger.collections()}
         for name in sorted(set(collections) - known):
             ledger.create_collection(
-                name, sources=[rule or SourceRule(RAW)], space_id=embedder.space.space_id,
+                name, sources=rules, space_id=embedder.space.space_id,
                 epsilon=0.01, quality_policy=collections[name],
             )  # fmt: skip
         options: dict[str, object] = {

@@ -40,8 +40,10 @@ class Scene:
             **more,
         }
 
-    def consumer(self, module: str = "pixsift_consumer.main", **more: str) -> ConsumerProcess:
-        log = self.folder / "consumer.log"
+    def consumer(
+        self, module: str = "pixsift_consumer.main", *, log: Path | None = None, **more: str
+    ) -> ConsumerProcess:
+        log = log or self.folder / "consumer.log"
         return ConsumerProcess(self.environment(**more), log=log, module=module)
 
     def put(self, group: str, body: bytes, outcome: str) -> None:
@@ -80,7 +82,8 @@ class Scene:
 
     def report(self) -> str:
         """Where things stand, for a failed test."""
-        log = (self.folder / "consumer.log").read_text("utf-8", "replace")
+        path = self.folder / "consumer.log"
+        log = path.read_text("utf-8", "replace") if path.exists() else ""
         return (
             f"{len(self.aws.ingest.messages)} messages left, {len(self.aws.dlq.messages)} in the "
             f"DLQ, {len(outcomes(self.database_url))} decided of {self.uploads}\n{log[-4000:]}"

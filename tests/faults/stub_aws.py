@@ -70,6 +70,8 @@ class StubAws:
         self.calls: Counter[str] = Counter()
         self.faults: list[Fault] = []
         self._server = HttpServer(self._handle, port=port)
+        self._s3_door: HttpServer | None = None
+        """A second door, for S3 alone, which can be shut while SQS goes on."""
         self.sqs = StubSqs(lambda: self._server.url)
         self.s3 = StubS3()
         self.dlq: StubQueue = self.sqs.create(DLQ, visibility_seconds=visibility_seconds)
@@ -92,7 +94,21 @@ class StubAws:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        if self._s3_door is not None:
+            self._s3_door.__exit__(kind, error, tb)
         self._server.__exit__(kind, error, tb)
+
+    @contextmanager
+    def s3_unreachable(self) -> Iterator[None]:
+        """Nobody listens where S3 was; SQS goes on."""
+        door = self._s3_door
+        assert door is not None, "nobody was told where S3 is"
+        door.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self._s3_door = HttpServer(self._handle, port=door.port)
+            self._s3_door.__enter__()
 
     @property
     def url(self) -> str:
@@ -100,8 +116,12 @@ class StubAws:
 
     def environment(self) -> dict[str, str]:
         """What a process needs to take this for AWS."""
+        if self._s3_door is None:
+            self._s3_door = HttpServer(self._handle)
+            self._s3_door.__enter__()
         return {
             "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL_S3": self._s3_door.url,
             "AWS_ACCESS_KEY_ID": "stub",
             "AWS_SECRET_ACCESS_KEY": "stub",
             "AWS_DEFAULT_REGION": "us-east-1",

@@ -23,6 +23,7 @@ class StubMessage:
     """A heap entry with another time is stale."""
     handle: int = 0
     """Number of the latest receipt."""
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -149,7 +150,8 @@ def _send_batch(queue: StubQueue, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sent(queue: StubQueue, entry: dict[str, Any]) -> dict[str, Any]:
-    message = queue.send(entry["MessageBody"])
+    message = queue.send(entry["MessageBody"], delay=entry.get("DelaySeconds", 0))
+    message.attributes = entry.get("MessageAttributes", {})
     return {"MessageId": message.message_id, "MD5OfMessageBody": _md5(message.body)}
 
 
@@ -186,6 +188,7 @@ def _as_received(message: StubMessage) -> dict[str, Any]:
         "ReceiptHandle": f"{message.message_id}#{message.handle}",
         "Body": message.body,
         "MD5OfBody": _md5(message.body),
+        "MessageAttributes": message.attributes,
         "Attributes": {
             "ApproximateReceiveCount": str(message.receive_count),
             "SentTimestamp": str(int(message.sent_at * 1000)),

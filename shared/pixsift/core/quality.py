@@ -126,6 +126,18 @@ class QualityPolicy:
             checks[name] = _check_from_json(name, value)
         return cls(checks)
 
+    @classmethod
+    def from_stored(cls, stored: str | Mapping[str, Any] | None) -> "QualityPolicy":
+        """As ``from_json``, for a policy that a newer release may have stored.
+
+        What this release does not know fires nothing; ``unknown_in`` names it. Never raises: images
+        must not wait for a deployment.
+        """
+        wanted: Any = json.loads(stored) if isinstance(stored, str) else stored
+        unknown = set(unknown_in(wanted))
+        known = wanted if isinstance(wanted, Mapping) else {}
+        return cls.from_json({name: known[name] for name in known if name not in unknown})
+
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Every check in full, as ``from_json`` reads it."""
         return {
@@ -136,6 +148,19 @@ class QualityPolicy:
             }
             for name, check in self.checks.items()
         }
+
+
+def unknown_in(stored: Any) -> list[str]:
+    """Names of the checks in a stored policy that this release cannot read."""
+    if not isinstance(stored, Mapping):
+        return []
+    unknown = []
+    for name, value in stored.items():
+        try:
+            _check_from_json(name, value)
+        except ValueError:
+            unknown.append(str(name))
+    return unknown
 
 
 def judge(

@@ -220,6 +220,15 @@ ON CONFLICT (queue, message_id, reason) DO NOTHING
 -- A standby answers as well, but would refuse every decision.
 SELECT pg_is_in_recovery();
 
+-- name: try_locks
+-- What a decision takes on these tables; a long DDL on one of them lets nobody have it.
+LOCK TABLE collection, object, decision, representative, embedding IN ROW EXCLUSIVE MODE;
+
+-- name: try_write
+-- Rolled back. Large enough to need new pages, which a full disk does not give.
+INSERT INTO anomaly (queue, message_id, body, reason)
+VALUES ('', %(probe_id)s, %(body)s, 'probe');
+
 -- name: versions_of
 -- In a bucket without versioning a write or a removal ends the versions before it.
 SELECT version_id FROM object WHERE bucket = %(bucket)s AND key = %(key)s;

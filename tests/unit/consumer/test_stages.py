@@ -11,7 +11,7 @@ from pixsift.core.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from pixsift.core.identity import ListedVersion, ObjectVersion
 from pixsift.core.images import DecodedImage, ImageFacts
 from pixsift.core.outcomes import Decision, Outcome
-from pixsift.errors import AccessDeniedError, TransientError
+from pixsift.errors import AccessDeniedError, BucketDownError, TransientError
 from pixsift_consumer.arrivals import Arrival
 from pixsift_consumer.dependencies import SourceAccess
 from pixsift_consumer.stages import Commit, Fetch, Thumbnails
@@ -62,19 +62,26 @@ def test_fetch__a_refusal_is_judged_whatever_was_asked(event: ObjectEvent) -> No
         if version != canary:
             raise AccessDeniedError("403")
 
+    def list_versions(bucket: str, key: str) -> None:
+        if key != canary.key:
+            raise AccessDeniedError("403")
+
     objects.head.side_effect = head
-    objects.list_versions.side_effect = AccessDeniedError("403")
-    access = SourceAccess(objects)
+    objects.list_versions.side_effect = list_versions
+    access = SourceAccess(objects, logger=Mock(), telemetry=MagicMock(), first_pause_seconds=0.0)
     fetch = Fetch(objects, anything, access, max_object_bytes=1, telemetry=anything)
     arrival = Arrival(anything, event, [])
-    with pytest.raises(AccessDeniedError):
+    with pytest.raises(BucketDownError):
         fetch.run(arrival, Mock())
-    with pytest.raises(AccessDeniedError):
-        access.probe()  # the very call is asked again before anything is received
-    access.succeeded(canary)
-    with pytest.raises(TransientError, match="access_denied"):
+    access.probe_due()
+    assert access.is_down("raw")  # the very call was made again
+    access.succeeded(canary, size_bytes=1)
+    access.probe_due()
+    assert not access.is_down("raw")
+    with pytest.raises(TransientError) as raised:
         fetch.run(arrival, Mock())
-    access.probe()
+    assert raised.value.reason == "access_denied"
+    assert not access.is_down("raw")
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,16 @@ _GONE = {
 }  # fmt: skip
 
 
-def s3_client(*, connections: int = 32, read_timeout_seconds: int = 20) -> "S3Client":
-    """A thread-safe S3 client; ``connections`` bounds its pool."""
+def s3_client(
+    *, connections: int = 32, read_timeout_seconds: int = 10, attempts: int = 2
+) -> "S3Client":
+    """A thread-safe S3 client; ``connections`` bounds its pool.
+
+    A bucket that hangs holds each of its callers for at most attempts x read_timeout_seconds.
+    """
     config = _config(
         connections,
+        attempts,
         read_timeout=read_timeout_seconds,
         request_checksum_calculation="when_required",
     )

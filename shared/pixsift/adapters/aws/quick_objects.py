@@ -154,7 +154,7 @@ def _options(endpoint: str, region: str | None) -> dict[str, Any]:
         # boto3 tries again, so nobody waits for a second try here.
         "retry_config": {"max_retries": 0},
         "client_options": {
-            "connect_timeout": "5s", "read_timeout": "20s", "timeout": "300s",
+            "connect_timeout": "5s", "read_timeout": "10s", "timeout": "300s",
             "allow_http": parts.scheme == "http",
         },
     }  # fmt: skip

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
@@ -75,12 +76,18 @@ class S3Objects:
     ) -> None:
         """quick: read and write whole objects through obstore first (``quick_objects``)."""
         self._client = client or s3_client(connections=connections)
+        self._given = client
         self._quick = QuickObjects(self._client) if quick else None
         self._confirm_after = confirm_after_seconds
         self._sleep = sleep
         # boto3 sorts versions and delete markers into two lists; which of them is newer is told
         # only by their order in the answer.
         self._client.meta.events.register("before-parse.s3.ListObjectVersions", _keep_order)
+
+    @cached_property
+    def _prober(self) -> "S3Client":
+        """For questions whose only answer is whether S3 answers: asked once, and not for long."""
+        return self._given or s3_client(connections=4, read_timeout_seconds=5, attempts=1)
 
     def get(self, version: ObjectVersion) -> bytes:
         """The bytes of one object version; errors as for ``fetch``."""
@@ -155,6 +162,14 @@ class S3Objects:
             size_bytes=answer["ContentLength"],
             metadata=answer.get("Metadata", {}),
         )
+
+    def read_first_byte(self, version: ObjectVersion) -> None:
+        """Ask for one byte of an object version: the cheapest GET, to see whether S3 answers.
+
+        Raises as ``fetch`` does, without asking twice. The object must not be empty.
+        """
+        with aws_errors(f"get {version.uri}"):
+            self._prober.get_object(**_exactly(version), Range="bytes=0-0")["Body"].close()
 
     def check_bucket(self, bucket: str) -> None:
         """Raise DependencyDownError or TransientError unless ``bucket`` answers and lets us in."""

@@ -9,18 +9,29 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pixsift.adapters.aws.client import aws_errors, sqs_client
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+T = TypeVar("T")
+
 MAX_BATCH = 10
 """Entries per call: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
 MAX_BATCH_BYTES = 1_048_576
 """Sum of the bodies of one SendMessageBatch (1 MiB since 2025; same page)."""
+_ATTRIBUTE_BYTES = 100
+"""What the attributes of a copy add to its size."""
 MAX_VISIBILITY_SECONDS = 43_200
+MAX_DELAY_SECONDS = 900
+_RECEIVES_BEFORE = "pixsift.receives"
+_FIRST_SENT = "pixsift.first_sent"
+_POSTPONED = "pixsift.postponed"
+"""Message attributes of a copy: receives of the messages before it, when the first was sent
+(milliseconds since the epoch), and how many outages of everything it has met."""
+_SUSPECT_AFTER = 20
 LONGEST_POLL_SECONDS = 20
 _POLL_GRACE_SECONDS = 3.0
 """How much later than its long poll an answer may come."""
@@ -34,10 +45,18 @@ class Message:
     receipt_handle: str
     body: str
     receive_count: int = 1
+    """Receives so far, those of earlier copies included (``postpone``)."""
     sent_at: float | None = None
-    """Seconds since the epoch, by the queue's clock."""
+    """When it, or the first of its copies, was sent: seconds since the epoch, the queue's clock."""
     received_at: float = field(default=0.0, compare=False)
     """``time.monotonic()`` just before the call that received it."""
+    postponed: int = 0
+    """How often an outage of everything has cut its attempts short."""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it has met so many outages of everything that it may be their cause."""
+        return self.postponed >= _SUSPECT_AFTER
 
 
 class SqsQueue:
@@ -97,6 +116,7 @@ class SqsQueue:
                 MaxNumberOfMessages=max(1, min(max_messages, MAX_BATCH)),
                 WaitTimeSeconds=wait_seconds,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                MessageAttributeNames=[_RECEIVES_BEFORE, _FIRST_SENT, _POSTPONED],
                 **more,
             )
         return [_message(raw, started) for raw in answer.get("Messages", [])]
@@ -141,10 +161,41 @@ class SqsQueue:
 
         self._in_batches("change visibility on", messages, change)
 
+    def postpone(
+        self, messages: Sequence[Message], *, delay_seconds: int, everything: bool = False
+    ) -> list[Message]:
+        """Put a delayed copy in the place of each message; returns those that were replaced.
+
+        For attempts that an outage cut short: the copy carries the receives before this one, and
+        when the first was sent, so that the outage costs no attempt and hides no age. A message is
+        deleted only after the queue has accepted its copy; interrupted in between, both are
+        delivered, and the later one finds the outcome.
+
+        everything: the outage was one of everything, not of a bucket.
+        """
+        delay = max(0, min(delay_seconds, MAX_DELAY_SECONDS))
+        replaced: list[Message] = []
+        for part in _in_send_batches(messages, lambda message: message.body):
+            with aws_errors(f"send to {self.name}"):
+                self.calls += 1
+                answer = self._client.send_message_batch(
+                    QueueUrl=self.url,
+                    Entries=[
+                        {"Id": str(index), "MessageBody": message.body, "DelaySeconds": delay,
+                         "MessageAttributes": _carried(message, everything)}
+                        for index, message in enumerate(part)
+                    ],
+                )  # fmt: skip
+            refused = {int(failed["Id"]) for failed in answer.get("Failed", [])}
+            accepted = [message for index, message in enumerate(part) if index not in refused]
+            replaced.extend(accepted)
+            self.ack(accepted)
+        return replaced
+
     def send(self, bodies: Iterable[str]) -> int:
         """Send ``bodies``; the count sent. Raises TransientError if the queue refuses any."""
         sent = 0
-        for part in _send_batches(bodies):
+        for part in _in_send_batches(bodies, lambda body: body):
             with aws_errors(f"send to {self.name}"):
                 self.calls += 1
                 answer = self._client.send_message_batch(
@@ -201,26 +252,49 @@ class SqsQueue:
 
 def _message(raw: Any, received_at: float) -> Message:
     attributes = raw.get("Attributes", {})
-    sent = attributes.get("SentTimestamp")
+    carried = raw.get("MessageAttributes", {})
+    sent = _number(carried.get(_FIRST_SENT)) or int(attributes.get("SentTimestamp", 0))
+    before = _number(carried.get(_RECEIVES_BEFORE))
     return Message(
         message_id=raw["MessageId"],
         receipt_handle=raw["ReceiptHandle"],
         body=raw.get("Body", ""),
-        receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
-        sent_at=int(sent) / 1000 if sent else None,
+        receive_count=before + int(attributes.get("ApproximateReceiveCount", 1)),
+        sent_at=sent / 1000 if sent else None,
         received_at=received_at,
+        postponed=_number(carried.get(_POSTPONED)),
     )
 
 
-def _send_batches(bodies: Iterable[str]) -> Iterator[list[str]]:
-    part: list[str] = []
+def _carried(message: Message, everything: bool) -> Any:
+    """What a copy tells of the messages before it: the receive in hand does not count."""
+    attributes = {
+        _RECEIVES_BEFORE: message.receive_count - 1,
+        _POSTPONED: message.postponed + everything,
+    }
+    if message.sent_at is not None:
+        attributes[_FIRST_SENT] = round(message.sent_at * 1000)
+    return {
+        name: {"DataType": "Number", "StringValue": str(value)}
+        for name, value in attributes.items()
+    }
+
+
+def _number(attribute: Any) -> int:
+    """An attribute that anybody may have written: 0 unless it is a plain count."""
+    text = str((attribute or {}).get("StringValue", ""))
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
+
+
+def _in_send_batches(items: Iterable[T], body_of: Callable[[T], str]) -> Iterator[list[T]]:
+    part: list[T] = []
     size = 0
-    for body in bodies:
-        length = len(body.encode())
+    for item in items:
+        length = len(body_of(item).encode()) + _ATTRIBUTE_BYTES
         if part and (len(part) == MAX_BATCH or size + length > MAX_BATCH_BYTES):
             yield part
             part, size = [], 0
-        part.append(body)
+        part.append(item)
         size += length
     if part:
         yield part

@@ -4,9 +4,11 @@ It holds finished facts only. How a batch is decided, and why no two consumers c
 pair of near-duplicates, is in ``pixsift.adapters.ledger.decisions``.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
 import numpy as np
 from psycopg.types.json import Jsonb
@@ -26,6 +28,7 @@ from pixsift.ports import EmbeddingSpace, NeighborSearch
 from pixsift.sql import statements
 
 _SQL = statements("ledger")
+_PROBE_BYTES: Final = 256 * 1024
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 Pause = Callable[[str], None]
@@ -136,11 +139,21 @@ class Ledger:
         return {versions[ordinal - 1] for (ordinal,) in rows}
 
     def ping(self) -> None:
-        """Raise DependencyDownError unless the database answers and takes writes."""
+        """Raise DependencyDownError unless the database takes what a decision needs of it.
+
+        It must be no standby, hand out the locks of a decision, and have room for new pages. The
+        transaction is rolled back.
+        """
         with self._database.connection() as connection:
             row = connection.execute(_SQL["ping"]).fetchone()
-        if row is None or row[0]:
-            raise DependencyDownError("PostgreSQL is read-only: a standby, or a failover under way")
+            if row is None or row[0]:
+                raise DependencyDownError(
+                    "PostgreSQL is read-only: a standby, or a failover under way"
+                )
+            with connection.transaction(force_rollback=True):
+                connection.execute(_SQL["try_locks"])
+                probe = {"probe_id": uuid4().hex, "body": os.urandom(_PROBE_BYTES)}
+                connection.execute(_SQL["try_write"], probe)
 
     def versions_of(self, bucket: str, key: str) -> list[ObjectVersion]:
         """Every version of a key that the ledger knows, in no order."""

@@ -37,11 +37,12 @@ _SESSION = {
     # Some installations set another level globally; the protocol is proved for this one only.
     "default_transaction_isolation": r"read\ committed",
 }
-_TRANSIENT = ("40001", "40P01", "55P03", "57014", "25P03")
-"""Serialization failure, deadlock, lock or statement or idle-in-transaction timeout."""
-_DOWN = ("08", "53", "57P", "58", "25006", "28", "3D000")
-"""Connection, resources (disk, connections), shutdown, system, read-only after a failover, login,
-no such database."""
+_TRANSIENT = ("40001", "40P01", "25P03")
+"""Serialization failure, deadlock, idle-in-transaction timeout: another try goes better."""
+_DOWN = ("08", "53", "57", "58", "25006", "28", "3D000", "55P03")
+"""Connection, resources (disk, memory, connections), shutdown and statement timeout, system,
+read-only after a failover, login, no such database, lock timeout: somebody holds what everything
+needs (a long DDL), and trying on would only use up attempts."""
 _REMEDIES = {
     "42501": Remedy("grant"),
     "42P01": Remedy("migrate"),

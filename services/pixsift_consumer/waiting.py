@@ -1,0 +1,43 @@
+"""How long messages wait that an outage has cut short, so that they neither hurry nor stay away.
+
+One message costs three requests, batched, each time it is looked at in vain. All that wait are
+spread so that a consumer looks at about ``_LOOKS_PER_SECOND`` of them: a few are back seconds after
+the outage, a thousand within forty, and a hundred thousand do not crowd out the healthy buckets.
+"""
+
+import random
+import threading
+import time
+from typing import Final
+
+from pixsift.adapters.aws.sqs import MAX_DELAY_SECONDS
+from pixsift.worker import Clock
+
+SHORTEST_SECONDS: Final = 4.0
+_LOOKS_PER_SECOND: Final = 25.0
+
+
+class WaitingRoom:
+    """Counts the messages that wait, per outage, by how many were sent away in one delay."""
+
+    def __init__(self, *, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._rounds: dict[str, tuple[float, int, int]] = {}
+        """Name of the outage -> start of its round, count in it, count in the round before."""
+
+    def delay_seconds(self, outage: str, messages: int) -> int:
+        """The delay for ``messages`` that are sent away now; spread by up to a quarter."""
+        now = self._clock()
+        with self._lock:
+            started, count, before = self._rounds.get(outage, (now, 0, 0))
+            if now - started > self._delay(max(count, before)):
+                started, count, before = now, 0, count
+            count += messages
+            self._rounds[outage] = started, count, before
+        delay = self._delay(max(count, before)) * (0.75 + 0.25 * random.random())
+        return round(min(max(delay, SHORTEST_SECONDS), MAX_DELAY_SECONDS))
+
+    @staticmethod
+    def _delay(waiting: int) -> float:
+        return max(SHORTEST_SECONDS, waiting / _LOOKS_PER_SECOND)
