@@ -16,9 +16,12 @@ Reach = Literal["accepted", "ignored", "foreign"]
 
 DEFAULT_KEY_PATTERN = (
     r"(?:^|/)(?P<robot>[^/]+)/(?P<camera>[^/]+)/"
-    r"(?P<captured_at>\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?Z?)\.[^./]+$"
+    r"(?:(?P<captured_at>\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?Z?)\.[^./]+|[^/]+)$"
 )
-"""``robot-2/cam-front/2026-11-22T10-15-03.250Z.jpg``, anywhere below a prefix."""
+"""``robot-2/cam-front/2026-11-22T10-15-03.250Z.jpg``, anywhere below a prefix.
+
+A name that is no time is allowed: ``robot-2/cam-front/0001.jpg`` tells robot and camera.
+"""
 
 _TIMESTAMP = re.compile(
     r"(\d{4})-?(\d{2})-?(\d{2})[T_ -](\d{2})[-:]?(\d{2})[-:]?(\d{2})"

@@ -56,6 +56,12 @@ def test_read_key__default_pattern() -> None:
     assert facts.captured_at == datetime(2026, 11, 22, 10, 15, 3, 250_000, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("name", ["0001.jpg", "a b.tar.gz", "frame", "2026-11-22.jpg"])
+def test_read_key__default_pattern_takes_any_file_name(name: str) -> None:
+    facts = read_key(compile_key_pattern(DEFAULT_KEY_PATTERN), f"day-1/robot-2/cam-front/{name}")
+    assert facts == KeyFacts({"robot": "robot-2", "camera": "cam-front"})
+
+
 def test_read_key__no_match_tells_nothing() -> None:
     assert read_key(compile_key_pattern(DEFAULT_KEY_PATTERN), "holiday.jpg") == KeyFacts()
     assert read_key(None, "holiday.jpg") == KeyFacts()
