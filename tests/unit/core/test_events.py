@@ -84,9 +84,9 @@ def test_parse_notification__golden_bodies(name: str) -> None:
     assert parsed == ParsedMessage(records=tuple(GOLDEN[name]))
 
 
-def test_parse_notification__test_event_is_an_anomaly() -> None:
+def test_parse_notification__the_test_message_of_s3_concerns_no_object() -> None:
     text = (DATA / "s3_test_event.json").read_text("utf-8")
-    assert parse_notification(text) == ParsedMessage(anomaly="s3_test_event")
+    assert parse_notification(text) == ParsedMessage()
 
 
 @pytest.mark.parametrize(
