@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from localstack_client.session import Session
 
+from made_images import make_images
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.local.events_stack import EventsStack, deploy_events_stack
 from pixsift.adapters.local.localstack import LocalStack, LocalStackPlace
@@ -85,10 +86,23 @@ def database_url(postgres: EmbeddedPostgres, template_database: str) -> Iterator
 
 @pytest.fixture(scope="session")
 def real_images() -> Path:
-    """The folder of real images beside the checkout; absent elsewhere."""
+    """The large set of real images beside the checkout; absent elsewhere."""
     if not REAL_IMAGES.is_dir():
         pytest.skip(f"no real images: {REAL_IMAGES} is absent")
     return REAL_IMAGES
+
+
+@pytest.fixture(scope="session")
+def made_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small set that every clone can make: see tests/made_images.py."""
+    return make_images(tmp_path_factory.mktemp("made-images"))
+
+
+@pytest.fixture(scope="session", params=["made", "real"])
+def images(request: pytest.FixtureRequest) -> Path:
+    """Both sets in turn, laid out alike; the large one is skipped where it is absent."""
+    folder: Path = request.getfixturevalue(f"{request.param}_images")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,9 @@ def photographs(folder: Path, count: int, side: int) -> list[Pixels]:
 @pytest.mark.parametrize(
     "count", [24, pytest.param(300, marks=pytest.mark.full)], ids=["few", "many"]
 )
-def test_noise__epsilon_exceeds_it_tenfold(real_images: Path, count: int) -> None:
+def test_noise__epsilon_exceeds_it_tenfold(images: Path, count: int) -> None:
     embedder = load_embedder("efficientnet-lite0", device="cpu", max_batch=32)
-    noise = measure_noise(embedder, photographs(real_images, count, embedder.input_side))
+    noise = measure_noise(embedder, photographs(images, count, embedder.input_side))
     assert exceeds_noise(default_calibration(embedder.space).epsilon, noise)
     assert exceeds_noise(UNCALIBRATED_EPSILON, noise)
     assert noise < 1e-5

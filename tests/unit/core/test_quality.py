@@ -257,12 +257,12 @@ def test_policy__every_check_looks_at_a_known_metric() -> None:
     assert {check.metric for check in DEFAULT_CHECKS.values()} <= set(METRICS)
 
 
-def test_real_photos__no_false_alarm_for_blur_and_every_blur_found(real_images: Path) -> None:
+def test_real_photos__no_false_alarm_for_blur_and_every_blur_found(images: Path) -> None:
     """Kodak and clothing photographs: clean ones raise nothing, sigma 2 raises nearly always."""
     limit = DEFAULT_CHECKS["blurred"].minimum
     clean, soft = [], []
-    for path in [*(real_images / "photos" / "kodak").glob("*.png"),
-                 *sorted((real_images / "photos" / "clothing").rglob("*.jpg"))[::8]]:  # fmt: skip
+    for path in [*(images / "photos" / "kodak").glob("*.png"),
+                 *sorted((images / "photos" / "clothing").rglob("*.jpg"))[::8]]:  # fmt: skip
         with Image.open(path) as opened:
             image = opened.convert("RGB")
         image.thumbnail((480, 480))
@@ -273,17 +273,17 @@ def test_real_photos__no_false_alarm_for_blur_and_every_blur_found(real_images: 
     assert np.mean(np.array(soft) < limit) > 0.95
 
 
-def test_real_photos__defaults_reject_none(real_images: Path) -> None:
+def test_real_photos__defaults_reject_none(images: Path) -> None:
     policy = QualityPolicy()
-    for path in sorted((real_images / "photos" / "clothing").rglob("*.jpg"))[::8]:
+    for path in sorted((images / "photos" / "clothing").rglob("*.jpg"))[::8]:
         with Image.open(path) as image:
             assert judge(metrics_of(image), None, policy).rejected_reason is None
 
 
-def test_golden_set__one_issue_each(real_images: Path) -> None:
+def test_golden_set__one_issue_each(images: Path) -> None:
     """CleanVision's own example images."""
     flags = {}
-    for path in (real_images / "quality").glob("*.png"):
+    for path in (images / "quality").glob("*.png"):
         with Image.open(path) as image:
             flags[path.stem] = judge(metrics_of(image), None, QualityPolicy()).flags
     assert "dark" in flags["image_417"]

@@ -88,8 +88,8 @@ def test_to_srgb__a_key_that_no_pixel_has_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "name", ["tbbn0g04", "tbwn0g16", "tbbn2c16", "tbgn2c16", "tbrn2c08", "tbwn3p08", "tm3n3p02"]
 )
-def test_to_srgb__transparency_in_the_png_suite(real_images: Path, name: str) -> None:
-    (path,) = (real_images / "conformance" / "png").rglob(f"{name}.png")
+def test_to_srgb__transparency_in_the_png_suite(images: Path, name: str) -> None:
+    (path,) = (images / "conformance" / "png").rglob(f"{name}.png")
     result = decoded(path.read_bytes())
     assert result.model_input[0, 0].tolist() == WHITE
     assert "alpha" in result.facts.flags

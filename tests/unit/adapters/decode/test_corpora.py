@@ -32,11 +32,11 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(real_images: Path) -> Run:
+def run(images: Path) -> Run:
     paths = [
         path
         for folder in ("broken", "conformance", "copies", "orientation")
-        for path in sorted((real_images / folder).rglob("*.*"))
+        for path in sorted((images / folder).rglob("*.*"))
         if path.is_file()
     ]
     found: dict[str, DecodeResult] = {}
@@ -45,7 +45,7 @@ def run(real_images: Path) -> Run:
         for start in range(0, len(paths), 64):
             batch = paths[start : start + 64]
             answers = pool.decode([path.read_bytes() for path in batch])
-            names = [str(path.relative_to(real_images)) for path in batch]
+            names = [str(path.relative_to(images)) for path in batch]
             found.update(zip(names, answers, strict=True))
             peak = max(peak, *(peak_kib(child) for child in decoders()))
     return Run(found, peak)
@@ -76,7 +76,7 @@ def results(run: Run) -> dict[str, DecodeResult]:
 
 def test_corpora__no_crash_and_every_refusal_has_a_reason(results: dict[str, DecodeResult]) -> None:
     failures = {n: r for n, r in results.items() if isinstance(r, DecodeFailure)}
-    assert len(results) > 450
+    assert len(results) > 400
     assert not {n: r for n, r in failures.items() if r.reason in CRASHES or not r.reason}
 
 
@@ -104,21 +104,29 @@ def test_corpora__content_decides_not_the_name(results: dict[str, DecodeResult])
 
 @pytest.mark.parametrize("kind", ["Landscape", "Portrait"])
 def test_corpora__every_orientation_comes_out_upright(
-    results: dict[str, DecodeResult], real_images: Path, kind: str
+    results: dict[str, DecodeResult], images: Path, kind: str
 ) -> None:
     """One picture, saved anew for each EXIF orientation: upright all look alike, but their pixels
     are not equal, and only equal ones may share a hash."""
     names = [f"orientation/{kind}_{orientation}.jpg" for orientation in range(9)]
-    images = [result for name in names if isinstance(result := results[name], DecodedImage)]
-    assert {(image.facts.width, image.facts.height) for image in images} == {
+    decoded = [result for name in names if isinstance(result := results[name], DecodedImage)]
+    assert {(image.facts.width, image.facts.height) for image in decoded} == {
         (1800, 1200) if kind == "Landscape" else (1200, 1800)
     }
-    first = images[0].model_input.astype(float)
-    assert max(np.abs(first - image.model_input).mean() for image in images) <= 2
-    pixels = {_upright(real_images / name) for name in names}
-    assert len({image.pixel_sha256 for image in images}) == len(pixels) == 9
+    first = decoded[0].model_input.astype(float)
+    assert max(np.abs(first - image.model_input).mean() for image in decoded) <= 2
+    pixels = {_upright(images / name) for name in names}
+    assert len({image.pixel_sha256 for image in decoded}) == len(pixels) == 9
 
 
+def test_corpora__one_picture_in_other_containers_has_one_pixel_hash(
+    results: dict[str, DecodeResult],
+) -> None:
+    names = [f"copies/ukbench/ukbench09380.{name}" for name in ("bmp", "jpeg", "jpg", "png", "svg")]
+    assert len({r.pixel_sha256 for n in names if isinstance(r := results[n], DecodedImage)}) == 1
+
+
+@pytest.mark.parametrize("images", ["real"], indirect=True)
 def test_corpora__the_pixel_hash_tells_copies_from_edits(results: dict[str, DecodeResult]) -> None:
     """Blurred, sharpened, shrunk, squared, turned, flipped, colored, saved again: all others."""
     names: dict[bytes, list[str]] = {}
@@ -134,10 +142,13 @@ def test_corpora__the_pixel_hash_tells_copies_from_edits(results: dict[str, Deco
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])
-def test_corpora__most_silent_corruption_is_noticed(real_images: Path, mode: str) -> None:
-    """Five bytes overwritten: Pillow alone raises for about one in twenty."""
+def test_corpora__most_silent_corruption_is_noticed(images: Path, mode: str) -> None:
+    """Five bytes overwritten: Pillow alone raises for about one in twenty.
+
+    0.55 of the small files of the made set, where more of the bytes are pixels.
+    """
     rng = random.Random(11)
-    paths = sorted((real_images / "photos" / "clothing").rglob("*.jpg"))[:40]
+    paths = sorted((images / "photos" / "clothing").rglob("*.jpg"))[:40]
     blobs = [_in_mode(path, mode) for path in paths]
     refused = 0
     for number in range(120):
@@ -145,7 +156,7 @@ def test_corpora__most_silent_corruption_is_noticed(real_images: Path, mode: str
         for _ in range(5):
             data[rng.randrange(len(data))] = rng.randrange(256)
         refused += isinstance(decode_image(bytes(data), 64, LIMITS), DecodeFailure)
-    assert refused >= 0.6 * 120
+    assert refused >= (0.5 if "made-images" in str(images) else 0.6) * 120
 
 
 def _upright(path: Path) -> bytes:

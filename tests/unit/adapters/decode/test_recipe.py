@@ -350,8 +350,8 @@ def test_jpeg_pixels__equal_pillow_at_every_scale(
         assert np.array_equal(decoded(blob, side=side).model_input, expected), factor
 
 
-def test_decode__real_jpegs_equal_pillow(real_images: Path) -> None:
-    for path in sorted((real_images / "photos" / "clothing").rglob("*.jpg"))[::12]:
+def test_decode__real_jpegs_equal_pillow(images: Path) -> None:
+    for path in sorted((images / "photos" / "clothing").rglob("*.jpg"))[::12]:
         with Image.open(path) as image:
             factor = jpeg_factor(*image.size, 64)
             image.draft(None, (image.width // factor, image.height // factor))
@@ -359,8 +359,8 @@ def test_decode__real_jpegs_equal_pillow(real_images: Path) -> None:
         assert np.array_equal(decoded(path.read_bytes(), side=64).model_input, expected)
 
 
-def test_decode__a_photograph_in_other_containers_has_one_pixel_hash(real_images: Path) -> None:
-    path = real_images / "photos" / "kodak" / "05.png"
+def test_decode__a_photograph_in_other_containers_has_one_pixel_hash(images: Path) -> None:
+    path = images / "photos" / "kodak" / "05.png"
     with Image.open(path) as photo:
         hashes = {
             decoded(encoded(photo, image_format, **options)).pixel_sha256

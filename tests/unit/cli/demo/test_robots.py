@@ -55,9 +55,9 @@ def test_plan_scenes__the_same_seed_gives_the_same_bytes() -> None:
 
 
 def test_plan_photos__uploads_each_photo_once_beside_the_known_troubles(
-    real_images: Path,
+    images: Path,
 ) -> None:
-    photos = sorted((real_images / "photos").rglob("*.jpg"))[:9]
+    photos = sorted((images / "photos").rglob("*.jpg"))[:9]
     plan = plan_photos(photos)
     frames = [u for u in plan.uploads if u.kind == "frame"]
     assert sorted(u.body for u in frames if isinstance(u.body, Path)) == photos
