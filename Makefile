@@ -1,49 +1,68 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each builds what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+# PyPI's torch for Linux is built for CUDA: about 3 GB. PyTorch's own index has CPU builds of 200 MB.
+# Where it does not answer within 3 s, or when this is empty, torch comes from pip's own index.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
+LOCKED := --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt requirements/demo.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) $(LOCKED) -r requirements/demo.lock
+	@if $(BIN)/python requirements/answers.py "$(TORCH_INDEX)"; then \
+	  $(PIP_INSTALL) --no-deps -c constraints.txt --index-url "$(TORCH_INDEX)" torch || true; \
+	else echo "torch comes from pip's own index: $(TORCH_INDEX) does not answer"; fi
+	$(PIP_INSTALL) -c constraints.txt -e '.[cpu,local]'
 	touch $@
 
-.venv-localstack/ready: localstack/requirements.txt
+.venv/ready-for-tests: .venv/ready requirements/test.lock
+	$(PIP_INSTALL) $(LOCKED) -r requirements/test.lock
+	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv-localstack/ready: requirements/localstack.lock
 	$(PYTHON) -m venv .venv-localstack
-	.venv-localstack/bin/pip install --quiet --disable-pip-version-check -r localstack/requirements.txt
+	.venv-localstack/bin/pip install --quiet --disable-pip-version-check $(LOCKED) -r requirements/localstack.lock
 	touch $@
 
 demo: .venv/ready .venv-localstack/ready  ## robots upload, pixsift curates, a snapshot appears (IMAGES=dir for your photos)
 	$(BIN)/pixsift demo $(if $(IMAGES),--images "$(IMAGES)")
 
-test: .venv/ready .venv-localstack/ready  ## run the tests (under 10 minutes on 2 cores)
+test: .venv/ready-for-tests .venv-localstack/ready  ## run the tests (under 10 minutes on 2 cores)
 	$(BIN)/pytest -m "not full and not long" -n 2 --dist loadfile
 
-test-full: .venv/ready .venv-localstack/ready  ## the long fault, race and fuzz counts as well
+test-full: .venv/ready-for-tests .venv-localstack/ready  ## the long fault, race and fuzz counts as well
 	$(BIN)/pytest -m "not long"
 
-test-kills: .venv/ready  ## kill real consumers five hundred times
+test-kills: .venv/ready-for-tests  ## kill real consumers five hundred times
 	$(BIN)/pytest -m long
 
-check: .venv/ready  ## lint, format, types, import arrows
+check: .venv/ready-for-tests  ## lint, format, types, import arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/ready  ## let ruff put the code in order
+format: .venv/ready-for-tests  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready  ## measure beside peers; figures go to bench-results/
+bench: .venv/ready-for-tests  ## measure beside peers; figures go to bench-results/
 	$(BIN)/python tests/bench/run.py
 
-bench-million: .venv/ready  ## k-center with a million rows as well: minutes more, 2 GB of memory
+bench-million: .venv/ready-for-tests  ## k-center with a million rows as well: minutes more, 2 GB of memory
 	$(BIN)/python tests/bench/run.py kcenter -- million
 
-synth: .venv/ready  ## synthesize the CloudFormation templates with CDK
+synth: .venv/ready-for-tests  ## synthesize the CloudFormation templates with CDK
 	$(BIN)/python infra/app.py
+
+lock:  ## write requirements/*.lock anew, after a change of pyproject.toml or constraints.txt
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	.venv-lock/bin/python requirements/lock.py
 
 up: .venv/ready .venv-localstack/ready  ## start the local loop and leave it running
 	$(BIN)/pixsift up
@@ -54,4 +73,4 @@ down: .venv/ready  ## stop what `make up` started
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.PHONY: demo test test-full test-kills check format bench bench-million synth up down help
+.PHONY: demo test test-full test-kills check format bench bench-million synth lock up down help
