@@ -20,7 +20,7 @@ def main() -> None:
 def lock(name: str, *sources: str) -> None:
     """One file, for all platforms and every Python from ``OLDEST_PYTHON`` on; torch left out."""
     target = HERE / f"{name}.lock"
-    subprocess.run(
+    subprocess.run(  # noqa: S603 - our own command
         [str(Path(sys.executable).parent / "uv"), "pip", "compile", "--quiet", "--universal",
          "--python-version", OLDEST_PYTHON, "--generate-hashes", "--no-annotate", "--no-header",
          "--no-emit-index-url", "--no-emit-package", "torch",

@@ -189,7 +189,7 @@ def _copies(folder: Path) -> None:
 
 
 def _broken(folder: Path) -> None:
-    """Sound files of six formats, each cut at 24 places and each with 24 times five bytes changed."""
+    """Sound files of six formats, each cut at 24 places, and with five bytes changed 24 times."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(17)
     image = scene("camera.png").resize((96, 96))

@@ -68,8 +68,9 @@ def test_demo__downloads_at_most_500_megabytes(tmp_path: Path) -> None:
     pip reports it, or the published size of the CPU wheel.
     """
     for name in ("demo", "localstack"):
-        found = _pip("download", "--quiet", "--no-deps", "--require-hashes", "--dest",
-                     str(tmp_path / name), "--requirement", f"requirements/{name}.lock")  # fmt: skip
+        lock = ROOT / "requirements" / f"{name}.lock"
+        found = _pip("download", "--quiet", "--no-deps", "--require-hashes",
+                     "--dest", str(tmp_path / name), "--requirement", str(lock))  # fmt: skip
         if found.returncode:
             pytest.skip(f"no package index answers: {found.stderr[-300:]}")
     fetched = sum(path.stat().st_size for path in tmp_path.rglob("*.*") if path.is_file())
