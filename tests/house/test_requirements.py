@@ -54,7 +54,7 @@ def test_lock__holds_what_pyproject_asks_for(name: str, extras: list[str]) -> No
 @pytest.mark.parametrize("name", ["demo", "test"])
 def test_lock__agrees_with_the_constraints(name: str) -> None:
     text = (ROOT / "constraints.txt").read_text("utf-8")
-    pins = {canonicalize_name(n): v for n, v in re.findall(r"^([\w.-]+)==(\S+)", text, re.M)}
+    pins = {str(canonicalize_name(n)): v for n, v in re.findall(r"^([\w.-]+)==(\S+)", text, re.M)}
     versions = locked(name)
     assert {n: v for n, v in versions.items() if pins.get(n, v) != v} == {}
 

@@ -119,13 +119,6 @@ def test_corpora__every_orientation_comes_out_upright(
     assert len({image.pixel_sha256 for image in decoded}) == len(pixels) == 9
 
 
-def test_corpora__one_picture_in_other_containers_has_one_pixel_hash(
-    results: dict[str, DecodeResult],
-) -> None:
-    names = [f"copies/ukbench/ukbench09380.{name}" for name in ("bmp", "jpeg", "jpg", "png", "svg")]
-    assert len({r.pixel_sha256 for n in names if isinstance(r := results[n], DecodedImage)}) == 1
-
-
 @pytest.mark.parametrize("images", ["real"], indirect=True)
 def test_corpora__the_pixel_hash_tells_copies_from_edits(results: dict[str, DecodeResult]) -> None:
     """Blurred, sharpened, shrunk, squared, turned, flipped, colored, saved again: all others."""
