@@ -66,7 +66,9 @@ class World:
         return found
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(
+    params=[pytest.param(n, marks=[pytest.mark.gpu] if n == "cuda" else []) for n in MAKERS]
+)
 def world(request: pytest.FixtureRequest, database_url: str) -> Iterator[World]:
     with ledger_of(database_url) as ledger:
         search = MAKERS[request.param](ledger._database)
