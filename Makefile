@@ -57,6 +57,12 @@ bench: .venv/ready-for-tests  ## measure beside peers; figures go to bench-resul
 bench-million: .venv/ready-for-tests  ## k-center with a million rows as well: minutes more, 2 GB of memory
 	$(BIN)/python tests/bench/run.py kcenter -- million
 
+device-pack:  ## the wheels a GPU machine without a network needs, below 64 MB, in build/device-pack
+	$(PYTHON) tests/bench/device/pack.py pack build/device-pack
+
+device-bench:  ## on a GPU machine: everything a GPU changes, in 8 minutes (docs/gpu.md; PYTHON=... with torch)
+	PYTHON=$(PYTHON) tests/bench/device.sh
+
 synth: .venv/ready-for-tests  ## synthesize the CloudFormation templates with CDK
 	$(BIN)/python infra/app.py
 
@@ -73,4 +79,4 @@ down: .venv/ready  ## stop what `make up` started
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.PHONY: demo test test-full test-kills check format bench bench-million synth lock up down help
+.PHONY: demo test test-full test-kills check format bench bench-million device-pack device-bench synth lock up down help

@@ -6,18 +6,21 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
-from localstack_client.session import Session
 
 from made_images import make_images
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.local.events_stack import EventsStack, deploy_events_stack
 from pixsift.adapters.local.localstack import LocalStack, LocalStackPlace
 from pixsift.adapters.postgres.migrate import migrate
+
+if TYPE_CHECKING:  # absent where only the tests of a device run (docs/gpu.md)
+    from localstack_client.session import Session
 
 LOCALSTACK_VENV = Path(__file__).resolve().parents[1] / ".venv-localstack"
 REAL_IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -119,15 +122,17 @@ def localstack() -> Iterator[LocalStackPlace]:
 
 
 @pytest.fixture(scope="session")
-def localstack_session(localstack: LocalStackPlace) -> Session:
+def localstack_session(localstack: LocalStackPlace) -> "Session":
     """Clients for the test's own hands: ``localstack_session.client("s3")``."""
+    from localstack_client.session import Session
+
     # Its endpoint yields to AWS_ENDPOINT_URL, which must not lead a test to somebody's cloud.
     assert "AWS_ENDPOINT_URL" not in os.environ
     return Session(localstack_host=f"localhost:{localstack.port}")
 
 
 @pytest.fixture(scope="session")
-def ticking_stack(localstack_session: Session) -> EventsStack:
+def ticking_stack(localstack_session: "Session") -> EventsStack:
     """A stack whose schedule fires every minute: set going early, looked at last."""
     return deploy_events_stack(
         "tick",
@@ -139,7 +144,7 @@ def ticking_stack(localstack_session: Session) -> EventsStack:
 @pytest.fixture
 def events_stack(
     localstack: LocalStackPlace,
-    localstack_session: Session,
+    localstack_session: "Session",
     ticking_stack: EventsStack,
     monkeypatch: pytest.MonkeyPatch,
 ) -> EventsStack:
