@@ -27,8 +27,8 @@ from typing import ClassVar, Literal
 
 RemedyCode = Literal[
     "audit", "calibrate", "create_collection", "grant", "install_extra", "list_collections",
-    "list_snapshots", "migrate", "name_collection", "set_aws", "set_database_url", "skip_unknown",
-    "take_over",
+    "list_snapshots", "migrate", "name_collection", "name_source", "set_aws", "set_database_url",
+    "skip_unknown", "take_over", "use_its_model",
 ]  # fmt: skip
 
 
@@ -77,8 +77,14 @@ TransientReason = Literal["access_denied", "try_again"]
 class TransientError(PixsiftError):
     """The same call may succeed later: throttling, a cut connection, a lost race."""
 
-    def __init__(self, message: str = "", *, reason: TransientReason = "try_again") -> None:
-        super().__init__(message, code=reason)
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: TransientReason = "try_again",
+        remedy: Remedy | None = None,
+    ) -> None:
+        super().__init__(message, code=reason, remedy=remedy)
         self.reason = reason
 
 

@@ -1,6 +1,7 @@
 """The few interfaces that have two real implementations each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
@@ -13,6 +14,10 @@ from pixsift.core.images import Pixels
 
 Embeddings = NDArray[np.float32]
 """(N, D) float32, rows of unit length."""
+
+CountProgress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""Given how many things there are to do: a context whose function is told how many more are done.
+An entry point shows it as it likes."""
 
 
 @dataclass(frozen=True, slots=True)

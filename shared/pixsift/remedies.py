@@ -17,10 +17,13 @@ WORDS: Final[dict[RemedyCode, str]] = {
     "list_snapshots": "pixsift snapshot list names the snapshots",
     "migrate": "run pixsift migrate",
     "name_collection": "name one with --collection",
+    "name_source": "name a source of a collection; pixsift collection list names them",
     "set_aws": "set {variable}, or start the local loop: pixsift up",
     "set_database_url": "set PIXSIFT_DATABASE_URL, or start the local loop: pixsift up",
     "skip_unknown": "--skip-unknown leaves them out",
     "take_over": "if no process is building it any more, discard it with --take-over",
+    "use_its_model": "set PIXSIFT_MODEL to its model, which pixsift collection show {collection} "
+    "names",
 }
 
 

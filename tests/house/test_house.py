@@ -1,5 +1,6 @@
 """The house rules that a machine can check: layout, settings, queries, forbidden ways."""
 
+import ast
 import inspect
 import re
 import tomllib
@@ -14,6 +15,7 @@ from pydantic_settings import BaseSettings
 from house import settings_page
 from pixsift import config
 from pixsift.sql import statements
+from pixsift_cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = [ROOT / "shared", ROOT / "services"]
@@ -92,7 +94,7 @@ def test_sql__the_history_has_one_writer(pattern: str) -> None:
 def test_sql__other_files_write_no_history() -> None:
     written = r"(INSERT INTO|UPDATE|DELETE FROM) (decision|representative|attribute|turn)\b"
     for entry in files("pixsift.sql").iterdir():
-        if entry.name.endswith(".sql") and entry.name not in ("history.sql", "ledger.sql"):
+        if entry.name.endswith(".sql") and entry.name not in ("history.sql", "collections.sql"):
             assert not re.search(written, entry.read_text("utf-8")), entry.name
     code = "\n".join(path.read_text("utf-8") for path in sources())
     assert not re.search(written, code), "SQL in the code"
@@ -185,3 +187,46 @@ def is_defined(name: str, code: dict[Path, str]) -> bool:
             continue
         return True
     return False
+
+
+def test_remedies__messages_of_the_product_name_no_flag_and_no_command() -> None:
+    """What helps is data (``Remedy``): who answers over HTTP has no flags."""
+    words = re.compile(rf"(?<!\w)--[a-z]|\bpixsift ({'|'.join(COMMANDS)})\b")
+    shared = [p for p in (ROOT / "shared").rglob("*.py") if p.name != "remedies.py"]
+    found = [
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in shared
+        for text in messages_in(path.read_text("utf-8"))
+        if words.search(text)
+    ]
+    assert not found, found
+
+
+def test_remedies__the_check_sees_messages_but_no_docstrings_and_no_arguments() -> None:
+    code = (
+        '"""Run pixsift audit."""\nx = 1\n"""See --json."""\n'
+        'raise E(f"{x} is wrong: run pixsift audit --{x}")\nrun(["--locale", "C"])\n'
+        'url = Field(description="what pixsift up left running")\n'
+    )
+    assert list(messages_in(code)) == [" is wrong: run pixsift audit --"]
+
+
+def messages_in(code: str) -> Iterator[str]:
+    """Every piece of text with a space in it that is no docstring and describes no setting."""
+    tree = ast.parse(code)
+    skipped = {
+        id(part)
+        for node in ast.walk(tree)
+        for whole in [
+            node.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            else node.value if isinstance(node, ast.keyword) and node.arg == "description"
+            else None
+        ]
+        if whole is not None
+        for part in ast.walk(whole)
+    }  # fmt: skip
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        if " " in node.value and id(node) not in skipped:
+            yield node.value

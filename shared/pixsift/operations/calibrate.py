@@ -1,8 +1,8 @@
 """Measures the epsilon of near-duplicates on somebody's own pictures, and proposes one."""
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,9 @@ from pixsift.core.calibration import (
 from pixsift.core.second_look import LookRule
 from pixsift.errors import RequestError
 from pixsift.operations.embedder import ModelChoice, load
-from pixsift.ports import Embedder, EmbeddingSpace
+from pixsift.ports import CountProgress, Embedder, EmbeddingSpace
 
 EPSILONS = tuple(round(0.005 * step, 3) for step in range(1, 81))
-
-Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""Given the number of pictures to measure: a context whose function is told how many are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ def calibrate(
     pictures: Pictures,
     asked: Asked,
     *,
-    progress: Progress = lambda total: nullcontext(lambda count: None),
+    progress: CountProgress = lambda total: nullcontext(lambda count: None),
 ) -> tuple[Calibration, LabeledPairs]:
     """The calibration of a model on these pictures, and the pairs that it rests on.
 
@@ -136,7 +133,7 @@ def _cameras(paths: Sequence[Path], pattern: str | None) -> list[str]:
     return [(match["camera"] or "") if match else "" for match in matches]
 
 
-def _measure(embedder: Embedder, pool: _Pool, progress: Progress) -> Measured:
+def _measure(embedder: Embedder, pool: _Pool, progress: CountProgress) -> Measured:
     total = len(pool.paths) + len(pool.edited) * PER_EDITED
     with (
         DecoderPool(embedder.input_side) as decoder,

@@ -10,7 +10,7 @@ from typing import Protocol
 from pixsift.adapters.decode.pool import recipe_id
 from pixsift.adapters.models.load import load_embedder
 from pixsift.core.collection import Collection
-from pixsift.errors import SettingError
+from pixsift.errors import Remedy, SettingError
 from pixsift.ports import Embedder
 
 
@@ -88,8 +88,8 @@ def load_for(choice: ModelChoice, collection: Collection) -> Embedder:
     if embedder.space.space_id != collection.space_id:
         raise SettingError(
             f"collection {collection.name!r} was judged in another embedding space "
-            f"({collection.space_id}) than {choice.name} makes ({embedder.space.space_id}): "
-            "set PIXSIFT_MODEL to its model (pixsift collection show)",
+            f"({collection.space_id}) than {choice.name} makes ({embedder.space.space_id})",
             code="other_space",
+            remedy=Remedy("use_its_model", {"collection": collection.name}),
         )
     return embedder

@@ -18,7 +18,7 @@ from pixsift.answers import (
     SnapshotList,
 )
 from pixsift.core.descriptor import SNAPSHOT_FILE
-from pixsift.errors import ConflictError, PermanentError, TransientError
+from pixsift.errors import ConflictError, PermanentError, Remedy, TransientError
 from pixsift.messages import SnapshotRequest
 
 _POLL_SECONDS = 0.5
@@ -55,7 +55,8 @@ def follow(
         time.sleep(_POLL_SECONDS)
     raise TransientError(
         f"request {request_id} has no snapshot after {timeout_seconds:g} s: is pixsift-curator "
-        "running? It goes on by itself; see pixsift snapshot list"
+        "running? The request stays in the queue",
+        remedy=Remedy("list_snapshots"),
     )
 
 

@@ -1,17 +1,15 @@
 """A folder into a bucket; what is there already is left alone."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pixsift.adapters.aws.uploads import FolderUploads, S3Location, files_below, is_same, too_large
 from pixsift.answers import Uploaded
-from pixsift.errors import DependencyDownError, PixsiftError, RequestError
-
-Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""Given the number of files: a context whose function is told how many more are done."""
+from pixsift.errors import DependencyDownError, PixsiftError, Remedy, RequestError
+from pixsift.ports import CountProgress
 
 
 @dataclass(slots=True)
@@ -29,18 +27,19 @@ def upload(
     *,
     threads: int,
     own_buckets: Collection[str] = (),
-    progress: Progress = lambda total: nullcontext(lambda count: None),
+    progress: CountProgress = lambda total: nullcontext(lambda count: None),
 ) -> Uploaded:
     """Send what the bucket lacks; one bad file stops no other, a silent S3 stops all.
 
-    own_buckets: those that pixsift writes to, where nothing is judged. Raises RequestError for
+    own_buckets: those that pixsift writes to, where nothing is judged. progress: of the number of
+    files. Raises RequestError for
     such a bucket, an empty folder or a location that is none.
     """
     target = S3Location.parse(location)
     if target.bucket in own_buckets:
         raise RequestError(
-            f"s3://{target.bucket} is a bucket that pixsift writes to, where nothing is judged: "
-            "name a source of a collection (pixsift collection show)"
+            f"s3://{target.bucket} is a bucket that pixsift writes to, where nothing is judged",
+            remedy=Remedy("name_source"),
         )
     files = list(files_below(folder))
     if not files:

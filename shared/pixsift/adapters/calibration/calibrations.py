@@ -32,5 +32,5 @@ def default_calibration(space: EmbeddingSpace) -> Calibration:
         epsilon=UNCALIBRATED_EPSILON,
         second_look=LookRule().to_json(),
         calibrated=False,
-        note="uncalibrated: a careful guess; run 'pixsift calibrate' with these weights",
+        note="uncalibrated: a careful guess, not measured with these weights",
     )

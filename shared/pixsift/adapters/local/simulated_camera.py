@@ -60,7 +60,7 @@ class Scene:
 
 def check_scenes() -> None:
     """Raises SettingError with the extra where the photographs are not installed."""
-    require("the demo (but for photos of your own: --images)", ["skimage"], extra="local")
+    require("the demo with photos that ship with scikit-image", ["skimage"], extra="local")
 
 
 def load_scenes() -> list[Scene]:
