@@ -250,7 +250,18 @@ def _similar(pool: Pool, request: Select, candidates: Indices, k: int) -> _Picks
     best, scores = most_similar(
         pool.rows.subset(others), pool.rows.take(near), pool.rows.take(far), k
     )
-    return _Picks(others[best], [f"similarity score {score:.4f}" for score in scores])
+    return _Picks(others[best], [_nearness(score, bool(far.size)) for score in scores])
+
+
+def _nearness(score: float, has_counterexamples: bool) -> str:
+    """In cosine distances; ``score`` as ``most_similar`` gives it."""
+    if not has_counterexamples:
+        return f"cosine distance {1 - score:.4f} to the nearest target"
+    less_or_more = "less" if score >= 0 else "more"
+    return (
+        f"cosine distance to the nearest target {abs(score):.4f} {less_or_more} than to the "
+        "nearest counterexample"
+    )
 
 
 def _balanced(pool: Pool, request: Select, candidates: Indices, anchors: Indices, k: int) -> _Picks:

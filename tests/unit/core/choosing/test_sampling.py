@@ -187,10 +187,18 @@ def test_select__similar_is_nearest_first_and_away_from_counterexamples() -> Non
     plain = select(named(), Select(k=5, strategy="similar", similar_to=["s3://raw/t"]))
     nearest = [i for i in np.argsort(-(rows @ rows[3]), kind="stable") if i != 3][:5]
     assert plain.indices.tolist() == nearest
+    assert plain.reasons[0] == (
+        f"cosine distance {1 - rows[nearest[0]] @ rows[3]:.4f} to the nearest target"
+    )
     asked = Select(k=5, strategy="similar", similar_to=["s3://raw/t"], dissimilar_to=["s3://raw/d"])
     scores = rows @ rows[3] - rows @ rows[50]
     best = [i for i in np.argsort(-scores, kind="stable") if i not in (3, 50)][:5]
-    assert select(named(), asked).indices.tolist() == best
+    away = select(named(), asked)
+    assert away.indices.tolist() == best
+    assert away.reasons[0] == (
+        f"cosine distance to the nearest target {scores[best[0]]:.4f} less than to the nearest "
+        "counterexample"
+    )
 
 
 def test_select__similar_inside_of_strata_is_nearest_first_in_each() -> None:
