@@ -49,10 +49,9 @@ JOIN (SELECT object_id,
         AND valid_from_seq <= %(at_seq)s
       GROUP BY object_id) AS first USING (object_id)
 LEFT JOIN representative r ON r.collection_id = d.collection_id AND r.generation = d.generation
-     AND r.object_id = d.object_id AND r.valid_from_seq <= %(at_seq)s
-     AND (r.valid_to_seq IS NULL OR r.valid_to_seq > %(at_seq)s)
+     AND r.object_id = d.object_id AND holds_at(r.valid_from_seq, r.valid_to_seq, %(at_seq)s)
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
-  AND d.valid_from_seq <= %(at_seq)s AND (d.valid_to_seq IS NULL OR d.valid_to_seq > %(at_seq)s)
+  AND holds_at(d.valid_from_seq, d.valid_to_seq, %(at_seq)s)
 ORDER BY first.seq, first.id
 
 -- name: changes_between
@@ -63,11 +62,10 @@ SELECT d.object_id, d.outcome, d.reason, d.detail, d.representative_object_id AS
        d.valid_from_seq AS seq, r.object_id IS NOT NULL AS represents
 FROM decision d
 LEFT JOIN representative r ON r.collection_id = d.collection_id AND r.generation = d.generation
-     AND r.object_id = d.object_id AND r.valid_from_seq <= %(to_seq)s
-     AND (r.valid_to_seq IS NULL OR r.valid_to_seq > %(to_seq)s)
+     AND r.object_id = d.object_id AND holds_at(r.valid_from_seq, r.valid_to_seq, %(to_seq)s)
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
-  AND d.valid_from_seq > %(from_seq)s AND d.valid_from_seq <= %(to_seq)s
-  AND (d.valid_to_seq IS NULL OR d.valid_to_seq > %(to_seq)s)
+  AND d.valid_from_seq > %(from_seq)s
+  AND holds_at(d.valid_from_seq, d.valid_to_seq, %(to_seq)s)
 UNION ALL
 SELECT d.object_id, NULL, '', '{}', NULL, NULL, NULL, max(d.valid_to_seq), false
 FROM decision d
@@ -75,8 +73,8 @@ WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.valid_to_seq > %(from_seq)s AND d.valid_to_seq <= %(to_seq)s
   AND NOT EXISTS (SELECT FROM decision o
                   WHERE o.collection_id = d.collection_id AND o.generation = d.generation
-                    AND o.object_id = d.object_id AND o.valid_from_seq <= %(to_seq)s
-                    AND (o.valid_to_seq IS NULL OR o.valid_to_seq > %(to_seq)s))
+                    AND o.object_id = d.object_id
+                    AND holds_at(o.valid_from_seq, o.valid_to_seq, %(to_seq)s))
 GROUP BY d.object_id
 ORDER BY seq, object_id
 
