@@ -78,13 +78,13 @@ class Oracle:
             self.children.pop(name, None)
         removed = names & set(self.kept)
         self.kept = [name for name in self.kept if name not in removed]
-        orphans = [child for child, of in self.children.items() if of in removed]
-        for orphan in orphans:
-            del self.children[orphan]
+        children = [child for child, of in self.children.items() if of in removed]
+        for child in children:
+            del self.children[child]
         arrival = list(self.pictures)
-        orphans.sort(key=lambda n: (-self.pictures[n].quality, arrival.index(n)))
-        for orphan in orphans:
-            self._decide(orphan)
+        children.sort(key=lambda n: (-self.pictures[n].quality, arrival.index(n)))
+        for child in children:
+            self._decide(child)
 
     def change_epsilon(self, epsilon: float) -> None:
         """Everything is decided again in the order of arrival, the remembered ones as well."""

@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pixsift.adapters.ledger.generations import Progress as Report
-from pixsift.adapters.ledger.generations import Switched, WhatIf
+from pixsift.adapters.ledger.generations import ReportCount, Switched, WhatIf
 from pixsift.answers import TakenBack
 from pixsift.operations import redecide as operation
 from pixsift.operations.redecide import warning
@@ -110,7 +109,7 @@ def switched_text(done: Switched) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Report]:
+def _progress() -> Iterator[ReportCount]:
     """A bar on stderr where that is a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.status import Status
 
 from pixsift.core.reconcile import Differences
-from pixsift.operations.reconcile import Progress, Send
+from pixsift.operations.reconcile import ReportDifferences, Send
 from pixsift.operations.reconcile import backfill as fill
 from pixsift.operations.reconcile import reconcile as run
 from pixsift_cli import wiring
@@ -102,7 +102,7 @@ def _sender(dry_run: bool) -> Send | None:
 
 
 @contextmanager
-def _shown() -> Iterator[Progress]:
+def _shown() -> Iterator[ReportDifferences]:
     """A line on stderr where that is a terminal."""
     console = Console(stderr=True)
     with Status("listing", console=console) as line:

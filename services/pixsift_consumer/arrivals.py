@@ -61,8 +61,8 @@ class Arrival:
     thumbnail_key: str | None = None
     embedding: Halves | None = None
     others: list[Judged] = field(default_factory=list)
-    """Findings about other versions that came to light on the way."""
-    finding: Judged | None = None
+    """Verdicts on other versions that came to light on the way."""
+    verdict: Judged | None = None
     """Set where the outcome is settled before the ledger is asked: rejected, gone, failed."""
 
     @property

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from pixsift.worker import Clock
+
 T = TypeVar("T")
-Clock = Callable[[], float]
 
 
 class BatchQueue(Generic[T]):

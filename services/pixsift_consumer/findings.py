@@ -84,8 +84,8 @@ def for_collection(arrival: Arrival, collection: Collection) -> list[Judged]:
 
 
 def _own(arrival: Arrival, collection: Collection) -> list[Judged]:
-    if arrival.finding is not None:
-        return [arrival.finding]
+    if arrival.verdict is not None:
+        return [arrival.verdict]
     image = _image(arrival)
     if image is None or arrival.version is None:
         return []

@@ -103,10 +103,10 @@ class Intake:
         Returns the arrivals that still need their outcome written.
         """
         for arrival in arrivals:
-            arrival.finding = findings.given_up(arrival)
-        if any(arrival.finding is None for arrival in arrivals):
+            arrival.verdict = findings.given_up(arrival)
+        if any(arrival.verdict is None for arrival in arrivals):
             self._anomaly(delivery, "gave_up")
-        left = [arrival for arrival in arrivals if arrival.finding is not None]
+        left = [arrival for arrival in arrivals if arrival.verdict is not None]
         if not left:
             delivery.inbox.ack([delivery.message])
         return left

@@ -251,7 +251,7 @@ class Pipeline:
         if stage is self._commit:
             return None
         if stage is self._fetch:
-            return self._decode if arrival.body and not arrival.finding else self._commit
+            return self._decode if arrival.body and not arrival.verdict else self._commit
         if arrival.decoded is None:
             return self._commit
         if stage is self._decode:
@@ -264,7 +264,7 @@ class Pipeline:
 
     def _run_fetch(self, batch: Sequence[Arrival]) -> None:
         for arrival in batch:
-            if arrival.finding is not None:
+            if arrival.verdict is not None:
                 continue
             self._fetch_one.run(arrival, lambda size, a=arrival: self._reserve(a, size))  # type: ignore[misc]
             self._faults.passed("fetched")
@@ -313,7 +313,7 @@ class Pipeline:
             or version is None
         ):
             return False
-        arrival.finding = findings.from_last_try(arrival, version, error)
+        arrival.verdict = findings.from_last_try(arrival, version, error)
         return True
 
     def _settle(self, arrival: Arrival, error: Exception | None) -> None:

@@ -84,7 +84,7 @@ class Fetch:
         try:
             self._fetch(arrival, version, reserve)
         except PermanentError as error:
-            arrival.finding = findings.from_error(arrival, version, error)
+            arrival.verdict = findings.from_error(arrival, version, error)
 
     def _ask_again(self, arrival: Arrival) -> None:
         """The call that failed, with one byte of the body. Raises while it fails."""
@@ -184,8 +184,8 @@ class Decode:
             arrival.known = known.get(arrival.content_sha256 or b"")
             if arrival.content_sha256 in erased and arrival.version is not None:
                 # No pixels, vector or thumbnail of it may come back; the commit asks once more.
-                arrival.finding = findings.gone(arrival.version, "erased", arrival.event.sequencer)
-        unknown = [a for a in arrivals if a.known is None and a.finding is None]
+                arrival.verdict = findings.gone(arrival.version, "erased", arrival.event.sequencer)
+        unknown = [a for a in arrivals if a.known is None and a.verdict is None]
         if unknown:
             with self._telemetry.timed("decode_seconds"):
                 results = self._decoder.decode([_body(arrival) for arrival in unknown])
@@ -197,7 +197,7 @@ class Decode:
     def _take(self, arrival: Arrival, result: DecodeResult) -> None:
         assert arrival.version is not None  # noqa: S101 - fetched ones have it
         if isinstance(result, DecodeFailure):
-            arrival.finding = findings.from_decode_failure(arrival, arrival.version, result)
+            arrival.verdict = findings.from_decode_failure(arrival, arrival.version, result)
             return
         arrival.decoded = result
         if result.thumbnail_webp:
@@ -234,7 +234,7 @@ class Embed:
             pixels = arrival.decoded.pixel_sha256
             if pixels in failures:
                 error = PermanentError(failures[pixels])
-                arrival.finding = findings.from_error(arrival, arrival.version, error)
+                arrival.verdict = findings.from_error(arrival, arrival.version, error)
             elif pixels in vectors:
                 arrival.embedding = vectors[pixels]
 

@@ -31,7 +31,7 @@ from pixsift.core.manifest import ManifestRow, build_duplicates, build_manifest,
 from pixsift.core.webdataset import plan_shards, tar_stream
 from pixsift.errors import ObjectGoneError, PermanentError, PixsiftError, TransientError
 from pixsift.ports import Copier, CopyResult
-from pixsift_curator.progress import Lease, Progress
+from pixsift_curator.progress import CopyProgress, Lease
 
 ExportState = Literal["published", "failed", "busy", "stopped"]
 _NAMED_FAILURES = 5
@@ -140,7 +140,7 @@ class Exporter:
     def _copy_images(self, snapshot: Snapshot, fence: int, stop: threading.Event) -> None:
         items = self._snapshots.items(snapshot.snapshot_id)
         halt = _AnyOf(stop)
-        progress = Progress(self._snapshots, snapshot.snapshot_id, fence)
+        progress = CopyProgress(self._snapshots, snapshot.snapshot_id, fence)
         failures: list[CopyResult] = []
         for result in self._results(items, snapshot.prefix, halt, progress):
             if result.failure:
@@ -158,7 +158,7 @@ class Exporter:
             raise TransientError(f"{len(left)} images of {snapshot.snapshot_id} are not copied yet")
 
     def _results(
-        self, items: Sequence[CopyItem], prefix: str, halt: "_AnyOf", progress: "Progress"
+        self, items: Sequence[CopyItem], prefix: str, halt: "_AnyOf", progress: "CopyProgress"
     ) -> Iterator[CopyResult]:
         try:
             yield from self._copier.copy(items, prefix=prefix, stop=halt)

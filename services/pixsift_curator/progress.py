@@ -53,7 +53,7 @@ class Lease:
                 self._logger.warning("lease not renewed", reason=str(error))
 
 
-class Progress:
+class CopyProgress:
     """Writes copied items to the ledger in groups."""
 
     def __init__(self, snapshots: Snapshots, snapshot_id: str, fence: int) -> None:

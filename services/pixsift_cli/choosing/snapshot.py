@@ -58,7 +58,7 @@ def request(
         emit(sent, as_json, f"request {sent.request_id} sent to {sent.queue}")
         return
     with wiring.database() as database:
-        found = wait_for(database, asked.request_id, timeout, quiet=as_json)
+        found = wait_for_snapshot(database, asked.request_id, timeout, quiet=as_json)
     emit(found, as_json, f"{found.snapshot_id} published at {found.location}")
 
 
@@ -169,7 +169,7 @@ def build_request(file: Path | None, changes: dict[str, Any]) -> SnapshotRequest
         ) from exc
 
 
-def wait_for(
+def wait_for_snapshot(
     database: Database, request_id: str, timeout_seconds: float, *, quiet: bool = False
 ) -> SnapshotFacts:
     """Wait until a request has its end, with a progress bar on a terminal's stderr.

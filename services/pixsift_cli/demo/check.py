@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from pixsift.adapters.ledger.outcomes import ObjectOutcome, SnapshotObject
-from pixsift_cli.demo.robots import EXPECTED, Plan, Upload
+from pixsift_cli.demo.robots import EXPECTED, DemoPlan, Upload
 
 Sent = Mapping[str, str]
 """Key -> version id, as S3 gave it."""
 
 
 def check_ledger(
-    plan: Plan, sent: Sent, rows: Sequence[ObjectOutcome], *, epsilon: float
+    plan: DemoPlan, sent: Sent, rows: Sequence[ObjectOutcome], *, epsilon: float
 ) -> list[str]:
     """What is wrong with the ledger's ``rows``, given what was sent; empty when nothing is."""
     return [
@@ -55,13 +55,13 @@ def check_snapshot(
     return complaints
 
 
-def is_complete(plan: Plan, outcomes: Mapping[str, int]) -> bool:
+def is_complete(plan: DemoPlan, outcomes: Mapping[str, int]) -> bool:
     """Whether every object has an outcome and every deleted one is gone; outcome -> objects."""
     is_judged = sum(outcomes.values()) >= plan.judged
     return is_judged and outcomes.get("gone", 0) >= plan.count("deleted")
 
 
-def _each_has_one_outcome(plan: Plan, sent: Sent, rows: Sequence[ObjectOutcome]) -> list[str]:
+def _each_has_one_outcome(plan: DemoPlan, sent: Sent, rows: Sequence[ObjectOutcome]) -> list[str]:
     found: dict[tuple[str, str], int] = defaultdict(int)
     for row in rows:
         found[row.key, row.version_id] += 1
@@ -69,7 +69,7 @@ def _each_has_one_outcome(plan: Plan, sent: Sent, rows: Sequence[ObjectOutcome])
     return [f"{key}: {found[key, v]} outcomes, 1 was due" for key, v in due if found[key, v] != 1]
 
 
-def _outcomes_are_as_expected(plan: Plan, rows: Sequence[ObjectOutcome]) -> list[str]:
+def _outcomes_are_as_expected(plan: DemoPlan, rows: Sequence[ObjectOutcome]) -> list[str]:
     uploads = {upload.key: upload for upload in plan.uploads}
     return [
         f"{row.key} ({uploads[row.key].kind}): {row.outcome}/{row.reason}, "
@@ -88,7 +88,7 @@ def _is_expected(upload: Upload, row: ObjectOutcome) -> bool:
     return f"{row.outcome}/*" in expected or f"{row.outcome}/{row.reason}" in expected
 
 
-def _nothing_else_is_known(plan: Plan, rows: Sequence[ObjectOutcome]) -> list[str]:
+def _nothing_else_is_known(plan: DemoPlan, rows: Sequence[ObjectOutcome]) -> list[str]:
     due = {upload.key for upload in plan.uploads if EXPECTED[upload.kind] is not None}
     return [f"{row.key}: in the ledger, but not to be judged" for row in rows if row.key not in due]
 
@@ -115,7 +115,7 @@ def _duplicates_name_kept_ones(rows: Sequence[ObjectOutcome], epsilon: float) ->
     return complaints
 
 
-def _contents_are_what_was_sent(plan: Plan, rows: Sequence[ObjectOutcome]) -> list[str]:
+def _contents_are_what_was_sent(plan: DemoPlan, rows: Sequence[ObjectOutcome]) -> list[str]:
     """What was deleted at once may never have been read."""
     found = {row.key: row.content_sha256 for row in rows}
     return [

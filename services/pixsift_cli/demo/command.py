@@ -28,11 +28,11 @@ from pixsift.messages import Select, SnapshotRequest, Split
 from pixsift.operations.collections import DEFAULT_COLLECTION, ensure_default
 from pixsift.operations.snapshots import send_request
 from pixsift_cli import wiring
-from pixsift_cli.choosing.snapshot import wait_for
+from pixsift_cli.choosing.snapshot import wait_for_snapshot
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.demo.check import check_ledger, check_snapshot, is_complete
 from pixsift_cli.demo.contact_sheet import contact_sheet
-from pixsift_cli.demo.robots import Plan, Upload, plan_photos, plan_scenes
+from pixsift_cli.demo.robots import DemoPlan, Upload, plan_photos, plan_scenes
 from pixsift_cli.demo.view import DemoView, Standing, Standstill, summary
 from pixsift_cli.local.loop import (
     LocalLoop,
@@ -113,11 +113,11 @@ def _photos(images: Path | None, say: Say) -> Sequence[Path] | None:
     return photos[:_MOST_PHOTOS]
 
 
-def _plan(photos: Sequence[Path] | None, frames: int) -> Plan:
+def _plan(photos: Sequence[Path] | None, frames: int) -> DemoPlan:
     return plan_scenes(load_scenes(), frames=frames) if photos is None else plan_photos(photos)
 
 
-def _run(state: Path, future: "Future[Plan]", view: DemoView, *, k: int) -> DemoReport:
+def _run(state: Path, future: "Future[DemoPlan]", view: DemoView, *, k: int) -> DemoReport:
     started = time.monotonic()
     loop = LocalLoop(state, venv=localstack_venv())
     try:
@@ -155,7 +155,7 @@ def _clear(state: Path) -> None:
 class _Demo:
     """The flow from the first upload to the contact sheet."""
 
-    def __init__(self, loop: LocalLoop, database: Database, plan: Plan, view: DemoView) -> None:
+    def __init__(self, loop: LocalLoop, database: Database, plan: DemoPlan, view: DemoView) -> None:
         self._loop, self._plan, self._view = loop, plan, view
         self._outcomes = Outcomes(database)
         self._database = database
@@ -247,7 +247,9 @@ class _Demo:
         )
         self._view.say(f"a snapshot of at most {k} images is requested over SQS")
         send_request(wiring.queue(self._loop.stack.snapshot_queue), request)
-        return wait_for(self._database, request.request_id, _PUBLISHED_WITHIN_SECONDS, quiet=True)
+        return wait_for_snapshot(
+            self._database, request.request_id, _PUBLISHED_WITHIN_SECONDS, quiet=True
+        )
 
     def _bring_home(
         self, snapshot: SnapshotFacts, rows: list[ObjectOutcome], report: DemoReport, *, k: int

@@ -67,7 +67,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoPlan:
     """What each robot uploads, in order."""
 
     by_robot: dict[str, list[Upload]]
@@ -87,12 +87,12 @@ class Plan:
         return self.count() - self.count("sidecar")
 
 
-def plan_scenes(scenes: Sequence[Scene], *, frames: int = 24, seed: int = 7) -> Plan:
+def plan_scenes(scenes: Sequence[Scene], *, frames: int = 24, seed: int = 7) -> DemoPlan:
     """Robots that drive past photographs, three scenes each, and come back to the first one.
 
     frames: per scene and robot.
     """
-    plan = Plan({robot: [] for robot in ROBOTS})
+    plan = DemoPlan({robot: [] for robot in ROBOTS})
     for index, robot in enumerate(ROBOTS):
         own = scenes[index :: len(ROBOTS)]
         clock = _Clock(robot)
@@ -109,9 +109,9 @@ def plan_scenes(scenes: Sequence[Scene], *, frames: int = 24, seed: int = 7) -> 
     return plan
 
 
-def plan_photos(photos: Sequence[Path]) -> Plan:
+def plan_photos(photos: Sequence[Path]) -> DemoPlan:
     """Robots that upload a user's own photos as they are, and the same troubles among them."""
-    plan = Plan({robot: [] for robot in ROBOTS})
+    plan = DemoPlan({robot: [] for robot in ROBOTS})
     for index, robot in enumerate(ROBOTS):
         clock = _Clock(robot)
         own = photos[index :: len(ROBOTS)]

@@ -262,7 +262,7 @@ def exports(environment: Mapping[str, str]) -> str:
     )
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
     """Raises DependencyDownError when ``condition`` does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

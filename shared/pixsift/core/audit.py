@@ -1,7 +1,7 @@
 """Checks the invariants of a collection's ledger on plain values; exact, block by block.
 
 The names INV1 ... INV9 are those of ``docs/operations.md``. Nothing here repairs anything: a
-finding names the objects, and ``pixsift.adapters.ledger.rejudge`` decides them again.
+violation names the objects, and ``pixsift.adapters.ledger.rejudge`` decides them again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ DISTANCE_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Violation:
     """One broken invariant."""
 
     invariant: str
@@ -95,11 +95,11 @@ def _unit(images: Sequence[Image]) -> Rows:
 
 def check_kept_pairs(
     images: Sequence[Image], rule: NearRule, *, only: NDArray[np.int64] | None = None
-) -> Iterator[Finding]:
+) -> Iterator[Violation]:
     """INV2 and promise 4. images: all kept ones, oldest first; the younger of a pair is last."""
     for i, j, distance, reason in close_pairs(images, rule, only=only):
         older, younger = images[i].object_id, images[j].object_id
-        yield Finding(
+        yield Violation(
             "INV2",
             f"two kept images are duplicates: objects {older} and {younger} ({reason}, distance "
             f"{distance:.6f}, epsilon {rule.epsilon:g})",
@@ -107,29 +107,29 @@ def check_kept_pairs(
         )
 
 
-def check_duplicates(claims: Sequence[DuplicateClaim], rule: NearRule) -> Iterator[Finding]:
+def check_duplicates(claims: Sequence[DuplicateClaim], rule: NearRule) -> Iterator[Violation]:
     """INV3: a kept representative, the same bytes or pixels or within the rule, and the distance
     stored is the distance recomputed."""
     for claim in claims:
         if wrong := _what_is_wrong(claim, rule):
-            yield Finding(
+            yield Violation(
                 "INV3",
                 f"object {claim.object_id} is a duplicate of {claim.representative}, but {wrong}",
                 (claim.object_id,),
             )
 
 
-def check_dense(used: Sequence[int], seq: int) -> Iterator[Finding]:
+def check_dense(used: Sequence[int], seq: int) -> Iterator[Violation]:
     """INV4: every number from 1 to ``seq`` was used by a transaction, and none above it."""
     missing = np.setdiff1d(np.arange(1, seq + 1), np.asarray(used, dtype=np.int64))
     if len(missing):
         shown = ", ".join(str(number) for number in missing[:5])
-        yield Finding("INV4", f"seq has {len(missing)} gaps up to {seq}: {shown} ...")
+        yield Violation("INV4", f"seq has {len(missing)} gaps up to {seq}: {shown} ...")
     if above := [number for number in used if number > seq]:
-        yield Finding("INV4", f"rows carry a seq above the collection's {seq}: {max(above)}")
+        yield Violation("INV4", f"rows carry a seq above the collection's {seq}: {max(above)}")
 
 
-def check_turns(turns: Sequence[int], seq: int) -> Iterator[Finding]:
+def check_turns(turns: Sequence[int], seq: int) -> Iterator[Violation]:
     """INV4: every number up to ``seq`` has its turn, from the first one recorded on.
 
     A ledger that is older than its table of turns has none for its first numbers.
@@ -138,7 +138,7 @@ def check_turns(turns: Sequence[int], seq: int) -> Iterator[Finding]:
     missing = np.setdiff1d(np.arange(first, seq + 1), np.asarray(turns, dtype=np.int64))
     if len(missing):
         shown = ", ".join(str(number) for number in missing[:5])
-        yield Finding("INV4", f"{len(missing)} transactions have no turn on record: {shown} ...")
+        yield Violation("INV4", f"{len(missing)} transactions have no turn on record: {shown} ...")
 
 
 def _judge(a: Image, b: Image, rule: NearRule) -> tuple[float, str] | None:

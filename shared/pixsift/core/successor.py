@@ -56,7 +56,7 @@ class Close:
 
 Write = Add | Close
 Fetch = Callable[[Sequence[State]], list[Image]]
-"""Images of the objects, in the order in which orphans are decided again (best first)."""
+"""Images of the objects, in the order in which children are decided again (best first)."""
 
 
 class Successor:
@@ -149,12 +149,12 @@ class Successor:
             yield self._add(replace(state, represents=remembered, representative=None), None)
         if not remembered:
             self._replay.remove(state.object_id)
-            yield from self._orphans_of(state.object_id, state.seq)
+            yield from self._children_of(state.object_id, state.seq)
 
-    def _orphans_of(self, object_id: int, seq: int) -> Iterator[Write]:
-        orphans = [self.states[child] for child in self._children.pop(object_id, ())]
-        images = self._fetch(orphans) if orphans else []
-        states = {state.object_id: state for state in orphans}
+    def _children_of(self, object_id: int, seq: int) -> Iterator[Write]:
+        children = [self.states[child] for child in self._children.pop(object_id, ())]
+        images = self._fetch(children) if children else []
+        states = {state.object_id: state for state in children}
         for image, ruling in zip(images, self._replay.decide(images), strict=True):
             old = states[image.object_id]
             yield Close(image.object_id, seq, representative=False)

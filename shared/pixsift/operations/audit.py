@@ -13,16 +13,16 @@ import numpy as np
 from psycopg.rows import class_row
 
 from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.decision_plan import images, near_rule
 from pixsift.adapters.ledger.generation_rows import Position
-from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.rejudge import Rejudge, Rejudged
 from pixsift.adapters.ledger.snapshots import snapshot_prefix
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.pgvector import PgvectorSearch
 from pixsift.core.audit import (
     DuplicateClaim,
-    Finding,
+    Violation,
     check_dense,
     check_duplicates,
     check_kept_pairs,
@@ -38,7 +38,7 @@ _CLAIMS_PER_PAGE = 4096
 _ROUNDS = 3
 """A repair can move duplicates; what they ran into is repaired in the next round."""
 
-Progress = Callable[[str], None]
+ReportStep = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Audit:
     pairs_compared: int = 0
     undecided: int = 0
     """Objects whose decision was taken back and that are in the queue again."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Violation] = field(default_factory=list)
     repaired: list[Rejudged] = field(default_factory=list)
 
     @property
@@ -79,7 +79,7 @@ class Auditor:
         collection: Collection,
         *,
         sample: int | None = None,
-        progress: Progress = lambda what: None,
+        progress: ReportStep = lambda what: None,
     ) -> Audit:
         """Check everything but what lies in buckets.
 
@@ -94,7 +94,7 @@ class Auditor:
             report.findings += self._told(connection, "INV1", "unmatched_kept", names)
             for (object_id,) in connection.execute(_SQL["several_outcomes"], names).fetchall():
                 text = f"object {object_id} has several outcomes"
-                report.findings.append(Finding("INV1", text, (object_id,)))
+                report.findings.append(Violation("INV1", text, (object_id,)))
             report.undecided = self._count(connection, "undecided", names)
             used = [seq for (seq,) in connection.execute(_SQL["seqs_used"], names).fetchall()]
             report.findings += check_dense(used, at.seq)
@@ -103,7 +103,7 @@ class Auditor:
             report.findings += self._told(connection, "INV6", "strangers", names)
             report.findings += self._told(connection, "INV9", "traces_of_erased", names)
             if lost := self._count(connection, "vectors_of_nobody", names):
-                report.findings.append(Finding("INV9", f"{lost} vectors belong to no object"))
+                report.findings.append(Violation("INV9", f"{lost} vectors belong to no object"))
             progress("kept images")
             kept = images(connection.cursor(binary=True).execute(_SQL["kept_images"], names))
             report.kept = len(kept)
@@ -130,7 +130,7 @@ class Auditor:
 
     def check_snapshots(
         self, collection: Collection, objects: S3Objects, curated_bucket: str
-    ) -> Iterator[Finding]:
+    ) -> Iterator[Violation]:
         """INV7: what published snapshots list lies in the bucket, and what is redacted does not."""
         with self._database.connection() as connection:
             names = {"collection_id": collection.collection_id}
@@ -141,7 +141,7 @@ class Auditor:
             there = objects.head(curated_bucket, snapshot_prefix(name, snapshot_id) + key)
             if (there is None) != (state == "redacted"):
                 wrong = "is missing from" if there is None else "was redacted, but lies in"
-                yield Finding("INV7", f"{key} {wrong} snapshot {snapshot_id}", (object_id,))
+                yield Violation("INV7", f"{key} {wrong} snapshot {snapshot_id}", (object_id,))
 
     def _check_claims(
         self, connection: Connection, names: dict[str, Any], kept: dict[int, Image],
@@ -178,9 +178,9 @@ class Auditor:
 
     def _told(
         self, connection: Connection, invariant: str, name: str, names: dict[str, Any]
-    ) -> list[Finding]:
+    ) -> list[Violation]:
         return [
-            Finding(invariant, f"object {object_id} {wrong}", (object_id,))
+            Violation(invariant, f"object {object_id} {wrong}", (object_id,))
             for object_id, wrong in connection.execute(_SQL[name], names).fetchall()
         ]
 
@@ -214,7 +214,7 @@ def audit(
     sample: int | None = None,
     repair: bool = False,
     curated: tuple[S3Objects, str] | None = None,
-    progress: Progress = lambda what: None,
+    progress: ReportStep = lambda what: None,
     actor: str = "pixsift",
 ) -> list[Audit]:
     """Check every invariant of one collection, or of all; ``repair`` what a decision can mend.

@@ -27,7 +27,7 @@ KEYS_PER_MESSAGE = 100
 _LINES_PER_PAGE = 1000
 
 Send = Callable[[Iterable[str]], int]
-Progress = Callable[[Differences], None]
+ReportDifferences = Callable[[Differences], None]
 
 
 class Reconciler:
@@ -45,7 +45,7 @@ class Reconciler:
         prefix: str = "",
         *,
         after: str = "",
-        progress: Progress = lambda found: None,
+        progress: ReportDifferences = lambda found: None,
     ) -> Differences:
         """Compare everything below a prefix, of the keys behind ``after``.
 
@@ -132,7 +132,7 @@ def reconcile(
     *,
     collection: str | None,
     older_than: datetime,
-    progress: Progress = lambda found: None,
+    progress: ReportDifferences = lambda found: None,
 ) -> dict[str, Differences]:
     """Compare every source of the collections with the ledger; what differs is sent.
 
@@ -156,7 +156,7 @@ def backfill(
     *,
     collection: str | None = None,
     after: str = "",
-    progress: Progress = lambda found: None,
+    progress: ReportDifferences = lambda found: None,
 ) -> Differences:
     """Send what lies at ``uri`` and has no outcome through the queue, of the keys behind ``after``.
 

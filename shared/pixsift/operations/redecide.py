@@ -1,7 +1,7 @@
 """Another rule for a collection: what it would change, the change itself, and the way back."""
 
-from pixsift.adapters.ledger.generations import Generations, Progress, Switched, WhatIf
 from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.generations import Generations, ReportCount, Switched, WhatIf
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.calibration import noise_warning
 from pixsift.core.collection import Collection
@@ -20,7 +20,8 @@ def what_if(
 
 def redecide(
     database: Database, name: str, *,
-    epsilon: float, second_look: bool, take_over: bool, progress: Progress, actor: str = "pixsift",
+    epsilon: float, second_look: bool, take_over: bool, progress: ReportCount,
+    actor: str = "pixsift",
 ) -> Switched:  # fmt: skip
     """Decide everything again under ``epsilon`` and switch to the result.
 
@@ -36,7 +37,7 @@ def redecide(
 
 def undo(
     database: Database, name: str, *,
-    take_over: bool, progress: Progress, actor: str = "pixsift",
+    take_over: bool, progress: ReportCount, actor: str = "pixsift",
 ) -> Switched:  # fmt: skip
     """Go back to the previous generation. Raises ConflictError when there is none."""
     return Generations(database, actor=actor).undo(

@@ -48,7 +48,7 @@ class GenerationRows:
         return self._states("changes_between", from_seq=after, to_seq=to)
 
     def images(self, states: Sequence[State]) -> list[Image]:
-        """The objects' images, in the order in which orphans are decided again."""
+        """The objects' images, in the order in which children are decided again."""
         names = {
             "space_id": self.space_id,
             "object_ids": [state.object_id for state in states],

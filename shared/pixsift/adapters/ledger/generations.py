@@ -35,7 +35,7 @@ _ANOTHER = "another generation came into use meanwhile; start again"
 SecondLook = dict[str, Any] | bool
 """A rule; True: as it is now; False: none, the embedding alone decides."""
 
-Progress = Callable[[str, int, int], None]
+ReportCount = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and of how many."""
 
 
@@ -135,7 +135,7 @@ class Generations:
         epsilon: float,
         second_look: SecondLook = True,
         take_over: bool = False,
-        progress: Progress = lambda what, done, of: None,
+        progress: ReportCount = lambda what, done, of: None,
     ) -> Switched:
         """Decide everything again under a new rule and switch to the result.
 
@@ -152,7 +152,7 @@ class Generations:
         collection: Collection,
         *,
         take_over: bool = False,
-        progress: Progress = lambda what, done, of: None,
+        progress: ReportCount = lambda what, done, of: None,
     ) -> Switched:
         """Go back to the decisions of the previous generation, and catch up from there.
 
@@ -200,7 +200,7 @@ class _Build:
         at: Position,
         rule: Rule,
         bodies: PgvectorSearch,
-        progress: Progress,
+        progress: ReportCount,
         *,
         actor: str,
     ) -> None:
@@ -352,7 +352,7 @@ def _spread(changed: Sequence[tuple[State, State]], count: int) -> list[tuple[St
     return [measured[round(i * step)] for i in range(count)]
 
 
-def _counted(writes: Iterable[Write], of: int, progress: Progress) -> Iterator[Write]:
+def _counted(writes: Iterable[Write], of: int, progress: ReportCount) -> Iterator[Write]:
     for done, write in enumerate(writes, start=1):
         yield write
         if done % 1000 == 0:

@@ -8,10 +8,10 @@ import pytest
 
 from pixsift.adapters.ledger.outcomes import ObjectOutcome, SnapshotObject
 from pixsift_cli.demo.check import check_ledger, check_snapshot, is_complete
-from pixsift_cli.demo.robots import Plan, Upload
+from pixsift_cli.demo.robots import DemoPlan, Upload
 from pixsift_cli.demo.view import Standing, Standstill
 
-PLAN = Plan({
+PLAN = DemoPlan({
     "robot-1": [
         Upload("a.jpg", b"a", "frame"),
         Upload("b.jpg", b"b", "frame"),

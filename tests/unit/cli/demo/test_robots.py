@@ -8,15 +8,15 @@ import pytest
 from pixsift.adapters.local.simulated_camera import load_scenes
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, compile_key_pattern, read_key
 from pixsift.errors import UserError
-from pixsift_cli.demo.robots import Plan, plan_photos, plan_scenes
+from pixsift_cli.demo.robots import DemoPlan, plan_photos, plan_scenes
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def plan() -> DemoPlan:
     return plan_scenes(load_scenes(), frames=4)
 
 
-def test_plan_scenes__counts_are_known(plan: Plan) -> None:
+def test_plan_scenes__counts_are_known(plan: DemoPlan) -> None:
     assert Counter(upload.kind for upload in plan.uploads) == {
         "frame": 3 * (3 * 4 + 1), "copy": 12, "odd key": 3, "blurred": 6, "dark": 3,
         "truncated": 3, "text": 3, "sidecar": 6, "deleted": 3,
@@ -24,7 +24,7 @@ def test_plan_scenes__counts_are_known(plan: Plan) -> None:
     assert plan.judged == plan.count() - 6
 
 
-def test_plan_scenes__keys_are_unique_and_tell_robot_camera_and_time(plan: Plan) -> None:
+def test_plan_scenes__keys_are_unique_and_tell_robot_camera_and_time(plan: DemoPlan) -> None:
     keys = [upload.key for upload in plan.uploads]
     assert len(set(keys)) == len(keys)
     pattern = compile_key_pattern(DEFAULT_KEY_PATTERN)
@@ -35,13 +35,13 @@ def test_plan_scenes__keys_are_unique_and_tell_robot_camera_and_time(plan: Plan)
             assert facts.captured_at is not None
 
 
-def test_plan_scenes__copies_equal_a_frame_and_frames_equal_nothing(plan: Plan) -> None:
+def test_plan_scenes__copies_equal_a_frame_and_frames_equal_nothing(plan: DemoPlan) -> None:
     frames = Counter(u.sha256() for u in plan.uploads if u.kind == "frame")
     assert set(frames.values()) == {1}
     assert all(u.sha256() in frames for u in plan.uploads if u.kind == "copy")
 
 
-def test_plan_scenes__odd_keys_hold_what_breaks_decoders_of_keys(plan: Plan) -> None:
+def test_plan_scenes__odd_keys_hold_what_breaks_decoders_of_keys(plan: DemoPlan) -> None:
     odd = [u.key for u in plan.uploads if u.kind == "odd key"]
     assert all(" " in key and "+" in key and not key.isascii() for key in odd)
 
