@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pixsift.adapters.ledger import attributes
 from pixsift.adapters.ledger.attributes import Imported
-from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import AttributeOverview
 from pixsift.core.sidecar import SidecarRow
@@ -24,7 +24,7 @@ def import_attributes(
     Raises RequestError, before anything is written, when rows name unknown objects (unless
     ``skip_unknown``) or contradict one another.
     """
-    found = Ledger(database).collection(collection)
+    found = Collections(database).collection(collection)
     return attributes.import_attributes(
         database, found, rows, skip_unknown=skip_unknown, replace=replace, actor=actor
     )
@@ -32,7 +32,7 @@ def import_attributes(
 
 def list_attributes(database: Database, collection: str) -> list[AttributeOverview]:
     """Which attributes there are, and where they came from."""
-    found = Ledger(database).collection(collection)
+    found = Collections(database).collection(collection)
     return [
         AttributeOverview(name=name, source=source, objects=objects, values=values)
         for name, source, objects, values in attributes.attribute_overview(

@@ -13,7 +13,7 @@ import numpy as np
 from psycopg.rows import class_row
 
 from pixsift.adapters.aws.s3 import S3Objects
-from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.decision_plan import images, near_rule
 from pixsift.adapters.ledger.generation_rows import Position
 from pixsift.adapters.ledger.rejudge import Rejudge, Rejudged
@@ -222,9 +222,9 @@ def audit(
     sample: compare only so many kept images with all others. curated: look for every listed image
     in this bucket, too. actor: who the turns of a repair say made them.
     """
-    ledger, auditor = Ledger(database), Auditor(database, actor=actor)
+    auditor = Auditor(database, actor=actor)
     reports = []
-    for found in [ledger.collection(collection)] if collection else ledger.collections():
+    for found in Collections(database).chosen(collection):
         report = auditor.audit(found, sample=sample, progress=progress)
         if repair:
             report = auditor.repair(found, report)
@@ -239,7 +239,7 @@ def reindex(database: Database, collection: str) -> int:
 
     Raises TransientError when another process works on it.
     """
-    found = Ledger(database).collection(collection)
+    found = Collections(database).collection(collection)
     built_to = PgvectorSearch(database, background=False).rebuild(found.collection_id)
     if built_to < 0:
         raise TransientError(

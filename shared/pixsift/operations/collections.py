@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pixsift.adapters.calibration.calibrations import default_calibration
-from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import CollectionDetails, CollectionLine, CollectionSettings, Counts
@@ -85,9 +85,9 @@ def create(
 
     Raises RequestError for a malformed name or pattern, ConflictError for a taken name.
     """
-    ledger = Ledger(database, actor=actor)
-    ledger.ensure_space(chosen.space)
-    return ledger.create_collection(
+    registry = Collections(database, actor=actor)
+    registry.ensure_space(chosen.space)
+    return registry.create_collection(
         name,
         sources=sources,
         space_id=chosen.space.space_id,
@@ -109,7 +109,7 @@ def ensure_default(
     actor: str = "pixsift",
 ) -> Collection:
     """The collection ``default`` over the whole of ``bucket``, made when it is missing."""
-    known = [c for c in Ledger(database).collections() if c.name == DEFAULT_COLLECTION]
+    known = [c for c in Collections(database).collections() if c.name == DEFAULT_COLLECTION]
     if known:
         return known[0]
     return create(
@@ -130,7 +130,7 @@ def change(
 ) -> CollectionSettings:
     """Change what later arrivals are judged by; None leaves as is, "" means no key pattern."""
     Overview(database).change(
-        Ledger(database).collection(name),
+        Collections(database).collection(name),
         sources=sources, key_pattern=key_pattern, quality_policy=quality_policy,
         expiry_policy=expiry_policy,
     )  # fmt: skip
@@ -139,13 +139,13 @@ def change(
 
 def settings(database: Database, name: str) -> CollectionSettings:
     """Everything that decides what becomes of an object there."""
-    collection = Ledger(database).collection(name)
+    collection = Collections(database).collection(name)
     return CollectionSettings(**Overview(database).settings(collection))
 
 
 def show(database: Database, name: str) -> CollectionDetails:
     """A collection's settings and counts."""
-    collection, overview = Ledger(database).collection(name), Overview(database)
+    collection, overview = Collections(database).collection(name), Overview(database)
     return CollectionDetails(
         **overview.settings(collection), counts=Counts(**overview.counts(collection))
     )
@@ -159,7 +159,7 @@ def list_collections(database: Database) -> list[CollectionLine]:
             name=c.name, epsilon=c.epsilon, generation=c.generation, seq=c.seq,
             **overview.counts(c)["outcomes"],
         )
-        for c in Ledger(database).collections()
+        for c in Collections(database).collections()
     ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pixsift.adapters.decode.pool import DecodeLimits, DecoderPool
 from pixsift.adapters.ledger.cameras import camera_frames
-from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.camera_health import CameraHealth, HealthLimits, camera_health
 from pixsift.core.images import DecodedImage, DecodeFailure, ImageFacts
@@ -39,7 +39,7 @@ def cameras(
 
     by: the attribute that names the camera. since: only frames captured from then on.
     """
-    Ledger(database).collection(collection)  # says so when there is none
+    Collections(database).collection(collection)  # says so when there is none
     return camera_health(camera_frames(database, collection, by, since=since), limits)
 
 

@@ -12,7 +12,7 @@ from itertools import groupby
 from psycopg.rows import class_row
 
 from pixsift.adapters.aws.s3 import ListedObject, S3Objects
-from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ListedVersion, ObjectVersion, S3Uri
@@ -176,8 +176,7 @@ def backfill(
 
 
 def _collections(database: Database, name: str | None) -> list[Collection]:
-    ledger = Ledger(database)
-    found = [ledger.collection(name)] if name else ledger.collections()
+    found = Collections(database).chosen(name)
     if not found:
         raise NotFoundError(
             "no collections yet",

@@ -1,6 +1,6 @@
 """Another rule for a collection: what it would change, the change itself, and the way back."""
 
-from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.generations import Generations, ReportCount, Switched, WhatIf
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.calibration import noise_warning
@@ -41,7 +41,7 @@ def undo(
 ) -> Switched:  # fmt: skip
     """Go back to the previous generation. Raises ConflictError when there is none."""
     return Generations(database, actor=actor).undo(
-        Ledger(database).collection(name), take_over=take_over, progress=progress
+        Collections(database).collection(name), take_over=take_over, progress=progress
     )
 
 
@@ -53,7 +53,7 @@ def warning(database: Database, name: str, epsilon: float) -> str | None:
 
 def _collection(database: Database, name: str, epsilon: float) -> Collection:
     check_epsilon(epsilon)
-    return Ledger(database).collection(name)
+    return Collections(database).collection(name)
 
 
 def check_epsilon(epsilon: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.adapters.decode.pool import DecoderPool
-from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.pool import load_pool, object_uris
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import Neighbor, Neighbors
@@ -39,7 +39,7 @@ def retrieve(
 
 def only_collection(database: Database, name: str | None) -> Collection:
     """The collection of that name, or the only one. Raises UserError where that names none."""
-    ledger = Ledger(database)
+    ledger = Collections(database)
     if name is not None:
         return ledger.collection(name)
     every = ledger.collections()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import AnomalyCount, CollectionStatus, QueueDepth, StatusReport
@@ -28,7 +28,7 @@ def status(database: Database, queues: Queues) -> StatusReport:
                 seq=collection.seq,
                 **overview.counts(collection),
             )
-            for collection in Ledger(database).collections()
+            for collection in Collections(database).collections()
         ],
         queues={name: _depth(queue) for name, queue in queues.items()},
         anomalies=[AnomalyCount(**row) for row in overview.anomalies()],

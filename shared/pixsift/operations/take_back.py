@@ -8,7 +8,7 @@ duplicates of a remembered object are decided again before anything can fail.
 from dataclasses import asdict
 
 from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import ChangedOutcome, TakenBack
@@ -25,7 +25,7 @@ def take_back(
     Raises NotFoundError for an unknown collection or object.
     """
     rejudge = Rejudge(database, actor=actor)
-    found_collection = Ledger(database).collection(collection)
+    found_collection = Collections(database).collection(collection)
     found = rejudge.find(uri.bucket, uri.key, uri.version_id)
     if not found:
         raise NotFoundError(

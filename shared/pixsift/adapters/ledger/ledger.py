@@ -1,42 +1,41 @@
-"""The ledger: spaces, collections, what is known already, and the commit of decided batches.
+"""The ledger: what is known already, and the commit of decided batches.
 
 It holds finished facts only. How a batch is decided, and why no two consumers can both keep a
 pair of near-duplicates, is in ``pixsift.adapters.ledger.decisions``.
 """
 
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 from uuid import uuid4
 
 import numpy as np
-from psycopg.types.json import Jsonb
 
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.decision_plan import read_salt, version_columns
 from pixsift.adapters.ledger.decisions import DecisionProtocol
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.resident import ResidentSearch
-from pixsift.core.collection import Collection, ExpiryPolicy
+from pixsift.core.collection import Collection
 from pixsift.core.dedup import Halves
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Decision, Judged, KnownImage
-from pixsift.core.sources import SourceRule, compile_key_pattern
 from pixsift.core.tombstone import content_mark, version_mark
-from pixsift.errors import ConflictError, DependencyDownError, NotFoundError, RequestError
-from pixsift.ports import EmbeddingSpace, NeighborSearch
+from pixsift.errors import DependencyDownError
+from pixsift.ports import NeighborSearch
 from pixsift.sql import statements
 
 _SQL = statements("ledger")
 _PROBE_BYTES: Final = 256 * 1024
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 Pause = Callable[[str], None]
 """Called at named points of the protocol; tests wait or die there."""
 
 
-class Ledger:
-    """One ledger. Thread-safe; every method opens what it needs and leaves nothing open.
+class Ledger(Collections):
+    """One ledger: its collections, and what is decided in them.
+
+    Thread-safe; every method opens what it needs and leaves nothing open.
 
     Raises TransientError (lost races, timeouts) and DependencyDownError (no database) anywhere.
     """
@@ -51,82 +50,10 @@ class Ledger:
     ) -> None:
         """search: defaults to the exact resident search. actor: who the turns say made them; an
         entry point that writes names itself."""
-        self._database = database
-        self._actor = actor
+        super().__init__(database, actor=actor)
         self.search = search or ResidentSearch(database, pause=pause)
         self._protocol = DecisionProtocol(database, self.search, actor=actor, pause=pause)
         self._salt: bytes | None = None
-
-    def ensure_space(self, space: EmbeddingSpace) -> None:
-        """Record an embedding space; known ones are left alone."""
-        with self._database.connection() as connection:
-            connection.execute(
-                _SQL["ensure_space"],
-                {
-                    "space_id": space.space_id,
-                    "name": space.model,
-                    "revision": space.revision,
-                    "weights_sha256": space.weights_sha256,
-                    "recipe_id": space.recipe_id,
-                    "pooling": space.pooling,
-                    "dimension": space.dimension,
-                },
-            )
-
-    def create_collection(
-        self,
-        name: str,
-        *,
-        sources: Sequence[SourceRule],
-        space_id: str,
-        epsilon: float,
-        second_look: Mapping[str, Any] | None = None,
-        key_pattern: str | None = None,
-        quality_policy: Mapping[str, Any] | None = None,
-        expiry_policy: ExpiryPolicy = "remember",
-        calibration: Mapping[str, Any] | None = None,
-    ) -> Collection:
-        """Add a collection with its first generation.
-
-        Raises UserError for a taken or malformed name, an unknown space, or a pattern of no use.
-        """
-        self._check(name, key_pattern, space_id)
-        with self._database.transaction() as connection:
-            row = connection.execute(
-                _SQL["insert_collection"],
-                {
-                    "name": name,
-                    "sources": Jsonb([rule.to_json() for rule in sources]),
-                    "key_pattern": key_pattern,
-                    "space_id": space_id,
-                    "epsilon": epsilon,
-                    "second_look": _json(second_look),
-                    "quality_policy": _json(quality_policy or {}),
-                    "expiry_policy": expiry_policy,
-                    "calibration": _json(calibration),
-                    "actor": self._actor,
-                },
-            ).fetchone()
-        if row is None:
-            raise ConflictError(
-                f"there is a collection {name!r} already: choose another name",
-                code="collection_exists",
-            )
-        return self.collection(name)
-
-    def collections(self, space_id: str | None = None) -> list[Collection]:
-        """All collections, or those of one space, as they are now."""
-        return self._collections(space_id=space_id, name=None)
-
-    def collection(self, name: str) -> Collection:
-        """One collection as it is now. Raises UserError when there is none of that name."""
-        found = self._collections(space_id=None, name=name)
-        if not found:
-            known = ", ".join(c.name for c in self.collections()) or "none yet"
-            raise NotFoundError(
-                f"no collection {name!r}; there are: {known}", code="unknown_collection"
-            )
-        return found[0]
 
     def decided(self, collection_id: int, versions: Sequence[ObjectVersion]) -> set[ObjectVersion]:
         """Those that need no more work: their outcome is there and is not ``failed``."""
@@ -262,34 +189,3 @@ class Ledger:
         if self._salt is None:
             self._salt = read_salt(connection)
         return self._salt
-
-    def _collections(self, *, space_id: str | None, name: str | None) -> list[Collection]:
-        with self._database.connection() as connection:
-            rows = connection.execute(
-                _SQL["collections"], {"space_id": space_id, "name": name}
-            ).fetchall()
-        return [_collection(row) for row in rows]
-
-    def _check(self, name: str, key_pattern: str | None, space_id: str) -> None:
-        if not _NAME.fullmatch(name):
-            raise RequestError(
-                f"collection name {name!r}: use at most 63 of a-z, 0-9, '.', '_', '-', "
-                "beginning with a letter or digit"
-            )
-        try:
-            compile_key_pattern(key_pattern)
-        except ValueError as error:
-            raise RequestError(f"key pattern {key_pattern!r} {error}") from error
-        with self._database.connection() as connection:
-            known = connection.execute(_SQL["space_dimension"], {"space_id": space_id}).fetchone()
-        if known is None:
-            raise NotFoundError(f"no embedding space {space_id!r}: record it first (ensure_space)")
-
-
-def _collection(row: tuple[Any, ...]) -> Collection:
-    identity, name, sources, *rest = row
-    return Collection(identity, name, tuple(SourceRule.from_json(s) for s in sources), *rest)
-
-
-def _json(value: Mapping[str, Any] | None) -> Jsonb | None:
-    return None if value is None else Jsonb(dict(value))
