@@ -7,6 +7,7 @@ from ledger_world import image, new_collection, space, unit
 from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
+from pixsift.sql import statements
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,18 @@ def test_holds_at__is_put_in_place_of_the_call_and_uses_the_index(database_url: 
     assert "holds_at" not in plan, plan
     assert "valid_from_seq <= " in plan and "valid_to_seq IS NULL" in plan, plan
     assert "Index Cond" in plan and "valid_from_seq" in plan.split("Index Cond")[1].split("\n")[0]
+
+
+@pytest.mark.parametrize("name", ["states_at", "changes_between"])
+def test_holds_at__disappears_from_the_plans_of_a_replay(database_url: str, name: str) -> None:
+    values = {"collection_id": 1, "generation": 1, "at_seq": 5, "from_seq": 2, "to_seq": 5}
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET enable_seqscan = off")
+        query = "EXPLAIN " + statements("generations")[name]
+        rows = connection.execute(query.encode(), values).fetchall()
+    plan = "\n".join(row[0] for row in rows)
+    assert "holds_at" not in plan and "valid_to_seq IS NULL" in plan, plan
+    assert "Seq Scan" not in plan, plan
 
 
 def test_generation_at__is_the_one_that_was_current_then(database_url: str) -> None:
