@@ -212,7 +212,7 @@ class ConsumerSettings(
     fetch_threads: int = Field(default=8, ge=1, description="objects fetched at once")
     decode_workers: int = Field(default=2, ge=1, description="decoder processes")
     decode_formats: str = Field(
-        default="JPEG,PNG,WEBP",
+        default="JPEG,PNG,WEBP,BMP,TIFF",
         pattern=r"^(JPEG|PNG|WEBP|BMP|TIFF|GIF)(,(JPEG|PNG|WEBP|BMP|TIFF|GIF))*$",
         description="formats that are decoded, told by content: any of JPEG, PNG, WEBP, BMP, "
         "TIFF, GIF, separated by commas",

@@ -131,7 +131,7 @@ def recipe(blob: bytes) -> NDArray[np.uint8]:
     """The recipe's way to the same array."""
     with Image.open(io.BytesIO(blob), formats=["JPEG"]) as image:
         factor = jpeg_factor(image.width, image.height, SIDE)
-        small, _ = jpeg_pixels(image, blob, factor, [])
+        small, _ = jpeg_pixels(image, blob, factor)
     return np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 

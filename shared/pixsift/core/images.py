@@ -1,5 +1,6 @@
 """What the decoder hands on: pixels and the facts about them, as plain values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -8,13 +9,16 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) uint8, sRGB, upright."""
+EXIF_ATTRIBUTES: Final = ("camera_make", "camera_model", "gps_latitude", "gps_longitude")
+"""Attributes from EXIF: text as the camera wrote it; decimal degrees, south and west negative."""
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """What can be decoded at all; a deployment may allow less."""
 
 FLAGS: Final = frozenset(
-    {"alpha", "decoder_warning", "exif_ignored", "first_frame", "icc_applied", "icc_ignored",
-     "padded"}
+    {"alpha", "bad_checksum", "decoder_warning", "exif_ignored", "first_frame", "header_warning",
+     "icc_applied", "icc_ignored", "missing_end", "no_reading", "padded", "stray_bytes",
+     "stretched"}
 )  # fmt: skip
 """Things worth knowing of a sound file. A decoder's process can report no others."""
 
@@ -42,7 +46,10 @@ class ImageFacts:
     flags: tuple[str, ...] = ()
     """Things worth knowing that are no reason to reject: ``icc_ignored``, ``first_frame``, ..."""
     captured_at: str | None = None
-    """EXIF DateTimeOriginal in ISO 8601 where present and sound; no zone is invented."""
+    """EXIF DateTimeOriginal in ISO 8601 where present and sound, with its fraction and offset where
+    the file tells them; no zone is invented."""
+    exif: Mapping[str, str] = field(default_factory=dict)
+    """``EXIF_ATTRIBUTES`` that the file tells; nothing else of its metadata is read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

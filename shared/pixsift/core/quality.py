@@ -28,6 +28,8 @@ Action = Literal["off", "flag", "reject"]
 
 TONE_PIXELS: Final = 2**16
 COLOR_PIXELS: Final = 2**14
+BLOCK: Final = 16
+"""Side of the smallest thing that counts as shown; hot pixels are smaller."""
 
 METRICS: Final[Mapping[str, str]] = {
     "brightness": "mean luma, 0 to 1",
@@ -35,10 +37,13 @@ METRICS: Final[Mapping[str, str]] = {
     "brightness_p05": "luma that 5 % of the pixels do not exceed",
     "brightness_p95": "luma that 95 % of the pixels do not exceed",
     "brightness_p99": "luma that 99 % of the pixels do not exceed",
+    "brightest_block": "mean luma of the brightest block of 16 x 16 pixels",
+    "darkest_block": "mean luma of the darkest block of 16 x 16 pixels",
     "contrast": "brightness_p95 - brightness_p05",
     "over_exposed": "share of pixels with luma of 250 or more",
     "under_exposed": "share of pixels with luma of 5 or less",
     "entropy_bits": "entropy of the luma histogram, 0 to 8 bits",
+    "shown_bits": "entropy_bits, or twice brightest_block - darkest_block where that is more",
     "colorfulness": "Hasler and Suesstrunk 2003, 0 (gray) to about 100",
     "channel_balance": "brightest of the weakest color channel over that of the strongest",
     "sharpness": "fine over coarse detail where there is texture; absent without texture",
@@ -53,6 +58,11 @@ METRICS: Final[Mapping[str, str]] = {
     "sharpness_full": "sharpness at full size of a scaled JPEG; absent where no blur is suspected",
     "motion_evenness_full": "motion_evenness at full size of a scaled JPEG; absent likewise",
     "gray_band": "share of a JPEG's rows, from the bottom up, in a decoder's gray for missing data",
+    "range_used": "share of a deep frame's declared range that it uses; absent unless stretched",
+    "stray_bytes": "bytes too many before a JPEG's restart and end markers; absent if none",
+    "missing_end": "1 where only the file's end is missing; absent otherwise",
+    "bad_checksum": "chunks beside a PNG's picture with a wrong checksum; absent if none",
+    "header_warning": "oddities in a JPEG's header; absent if none",
     "scale": "factor at which a JPEG was decoded: 1, 0.5, 0.25 or 0.125",
 }
 
@@ -69,9 +79,9 @@ class Check:
 
 DEFAULT_CHECKS: Final[Mapping[str, Check]] = {
     # certainly useless: nothing can be seen
-    "black": Check("brightness_p99", "reject", minimum=0.05),
-    "white": Check("brightness_p01", "reject", maximum=0.98),
-    "blank": Check("entropy_bits", "reject", minimum=0.05),
+    "black": Check("brightest_block", "reject", minimum=0.02),
+    "white": Check("darkest_block", "reject", maximum=0.98),
+    "blank": Check("shown_bits", "reject", minimum=0.05),
     # worth a look; a team decides per collection
     "dark": Check("brightness_p99", "flag", minimum=0.25),
     "bright": Check("brightness", "flag", maximum=0.85),
@@ -91,7 +101,17 @@ DEFAULT_CHECKS: Final[Mapping[str, Check]] = {
     "gray_band": Check("gray_band", "flag", maximum=1 / 16),
     "odd_size": Check("shorter_side", "flag", minimum=32),
     "odd_aspect": Check("aspect", "flag", maximum=5.0),
+    # every pixel is right; the writer of the file was not
+    "stray_bytes": Check("stray_bytes", "flag", maximum=0.0),
+    "missing_end": Check("missing_end", "flag", maximum=0.0),
+    "bad_checksum": Check("bad_checksum", "flag", maximum=0.0),
+    "header_warning": Check("header_warning", "off", maximum=0.0),
+    "stretched": Check("range_used", "off", minimum=0.5),
 }
+FILE_CHECKS: Final = frozenset(
+    {"stray_bytes", "missing_end", "bad_checksum", "header_warning", "stretched"}
+)
+"""Checks of how the file was written: what they flag is no reason to leave a picture out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +190,11 @@ def judge(
 
     facts: fill in size and aspect where the metrics lack them.
     """
-    known = {**(size_metrics(facts.width, facts.height) if facts else {}), **metrics}
+    known = {
+        **(size_metrics(facts.width, facts.height) if facts else {}),
+        **_blocks_of_older(metrics),
+        **metrics,
+    }
     flags: list[str] = []
     rejected: str | None = None
     for name, check in policy.checks.items():
@@ -192,8 +216,10 @@ def measure(pixels: Pixels, *, luma: Luma | None = None, scale: float = 1.0) -> 
         luma = to_luma(pixels)
     height, width = luma.shape
     detail = sharpness(luma)
+    blocks = _blocks(luma)
     metrics = {
         **_tone(_subsample(luma, TONE_PIXELS)),
+        **blocks,
         **_color(_subsample(pixels, COLOR_PIXELS)),
         **size_metrics(width, height),
         "shorter_side": float(round(min(width, height) / scale)),
@@ -202,6 +228,8 @@ def measure(pixels: Pixels, *, luma: Luma | None = None, scale: float = 1.0) -> 
         "noise": detail.noise,
         "blockiness": _blockiness(luma),
     }
+    difference = blocks["brightest_block"] - blocks["darkest_block"]
+    metrics["shown_bits"] = max(metrics["entropy_bits"], 2 * difference)
     return metrics | detail.metrics()
 
 
@@ -218,6 +246,37 @@ def size_metrics(width: int, height: int) -> dict[str, float]:
     """What the checks of size and shape look at; of the file's picture, not the scaled one."""
     short, long = sorted((width, height))
     return {"shorter_side": float(short), "aspect": long / short}
+
+
+def _blocks_of_older(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What objects that were decoded before blocks were looked at have instead: percentiles, by
+    which they were judged then, with 0.02 where the limit for black was 0.05."""
+    found = {}
+    if "brightness_p99" in metrics:
+        found["brightest_block"] = metrics["brightness_p99"] * (0.02 / 0.05)
+    if "brightness_p01" in metrics:
+        found["darkest_block"] = metrics["brightness_p01"]
+    if "entropy_bits" in metrics:
+        found["shown_bits"] = metrics["entropy_bits"]
+    return found
+
+
+def _blocks(luma: Luma) -> dict[str, float]:
+    """The brightest and darkest block; no percentile tells of a lamp in a dark hall. Whole blocks
+    from the top left, and from the bottom right, so that no edge is passed over."""
+    height, width = luma.shape
+    down, across = min(BLOCK, height), min(BLOCK, width)
+    tall, wide = height // down * down, width // across * across
+    least, most = 255.0, 0.0
+    for part in (luma[:tall, :wide], luma[height - tall :, width - wide :]):
+        # rows first: they are long, and sums of 16 bytes fit 16 bits
+        rows = part.reshape(-1, down, wide).sum(axis=1, dtype=np.uint16)
+        sums = rows.reshape(-1, across).sum(axis=1, dtype=np.uint32)
+        least = min(least, float(sums.min()) / (down * across))
+        most = max(most, float(sums.max()) / (down * across))
+        if (tall, wide) == (height, width):
+            break
+    return {"brightest_block": most / 255, "darkest_block": least / 255}
 
 
 def _tone(luma: Luma) -> dict[str, float]:

@@ -54,6 +54,10 @@ NOISE_PER_SIGMA: Final = math.sqrt(6) * math.sqrt(2 / math.pi)
 """Mean absolute second difference of Gaussian noise of standard deviation 1."""
 TYPICAL: Final = 0.4
 """A direction this sharp is sharp in its own right, however much sharper another one is."""
+TYPICAL_DIAGONAL: Final = 0.55
+"""The same of a diagonal, whose steps are longer."""
+DIAGONAL_SCALE: Final = ((0.0, 0.5, 0.6, 0.75), (0.0, 0.2, 0.35, 1.0))
+"""One diagonal over the other, and the evenness that it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,18 @@ def _evenness(
             ratios.append(float(fine / coarse))
     if not ratios or max(ratios) <= 0:
         return None
-    return min(1.0, max(min(ratios) / max(ratios), min(ratios) / TYPICAL))
+    of_all = min(1.0, max(min(ratios) / max(ratios), min(ratios) / TYPICAL))
+    return min(of_all, _diagonal_evenness(ratios[2:]))
+
+
+def _diagonal_evenness(ratios: list[float]) -> float:
+    """The same of the two diagonals alone, on the scale of all four. A grid of pixels holds less
+    detail along diagonals to begin with, so all four together find diagonal motion half as often;
+    but a scene is as sharp along one diagonal as along the other (0.72 at least, of 112)."""
+    if len(ratios) < 2 or max(ratios) <= 0:
+        return 1.0
+    contrast = max(min(ratios) / max(ratios), min(ratios) / TYPICAL_DIAGONAL)
+    return float(np.interp(contrast, *DIAGONAL_SCALE))
 
 
 def _noise(tiles: _Floats, least: float) -> float:

@@ -211,6 +211,78 @@ def test_judge__what_shows_nothing_is_rejected(pixels: NDArray[np.uint8], reason
     assert judge(measure(pixels), None, QualityPolicy()).rejected_reason == reason
 
 
+def shown(background: int, value: int, side: int) -> NDArray[np.uint8]:
+    """One square of ``side`` pixels in 640 x 480, at an odd place."""
+    pixels = np.full((480, 640, 3), background, np.uint8)
+    pixels[203 : 203 + side, 317 : 317 + side] = value
+    return pixels
+
+
+@pytest.mark.parametrize("side", [6, 16, 30, 75])
+def test_judge__one_lit_thing_in_the_dark_is_no_black_frame(side: int) -> None:
+    for background, value in ((0, 200), (2, 120), (255, 30), (253, 0)):
+        metrics = measure(shown(background, value, side))
+        assert judge(metrics, None, QualityPolicy()).rejected_reason is None
+
+
+def test_judge__stars_and_laser_dots_are_no_black_frame() -> None:
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    rng = np.random.default_rng(3)
+    for y, x in zip(rng.integers(0, 478, 30), rng.integers(0, 638, 30), strict=True):
+        pixels[y : y + 3, x : x + 3] = 255
+    assert judge(measure(pixels), None, QualityPolicy()).rejected_reason is None
+
+
+@pytest.mark.parametrize("factor", [0.03, 0.05, 0.1])
+def test_judge__a_darkened_photograph_shows_something(factor: float) -> None:
+    assert judge(metrics_of(scaled(scene(), factor)), None, QualityPolicy()).rejected_reason is None
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2, 4])
+def test_judge__a_lens_cap_with_noise_and_hot_pixels_is_black(sigma: float) -> None:
+    rng = np.random.default_rng(5)
+    gray = np.clip(rng.normal(0, sigma, (480, 640)), 0, 255)
+    gray[rng.integers(0, 480, 12), rng.integers(0, 640, 12)] = 255
+    pixels = np.repeat(gray.astype(np.uint8)[..., np.newaxis], 3, axis=2)
+    assert judge(measure(pixels), None, QualityPolicy()).rejected_reason == "black"
+
+
+def test_judge__objects_decoded_earlier_are_judged_as_they_were() -> None:
+    for metrics, reason in (
+        ({"brightness_p99": 0.04}, "black"),
+        ({"brightness_p99": 0.06}, None),
+        ({"brightness_p99": 1.0, "brightness_p01": 0.99}, "white"),
+    ):
+        assert judge(metrics, None, QualityPolicy()).rejected_reason == reason
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500), (9, 9), (480, 641)])
+def test_measure__the_brightest_block_of_any_shape(shape: tuple[int, int]) -> None:
+    pixels = np.zeros((*shape, 3), np.uint8)
+    pixels[-1:, -1:] = 255
+    metrics = measure(pixels)
+    area = min(16, shape[0]) * min(16, shape[1])
+    assert metrics["brightest_block"] == pytest.approx(1 / area)
+    is_one_block = max(shape) <= 16
+    assert metrics["darkest_block"] == (metrics["brightest_block"] if is_one_block else 0.0)
+
+
+def moved_along(image: Image.Image, length: int, down: int) -> Image.Image:
+    """Motion of one pixel to the right and ``down`` for each step."""
+    pixels = np.asarray(image).astype(np.float32)
+    steps = [np.roll(pixels, (step * down, step), axis=(0, 1)) for step in range(length)]
+    return Image.fromarray(np.round(np.mean(steps, axis=0)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("down", [1, -1])
+@pytest.mark.parametrize("length", [5, 9, 15])
+def test_motion_evenness__falls_along_both_diagonals(length: int, down: int) -> None:
+    for seed in range(4):
+        still = metrics_of(scene(seed))["motion_evenness"]
+        moved_by = metrics_of(moved_along(scene(seed), length, down))["motion_evenness"]
+        assert moved_by < 0.35 < still
+
+
 def test_judge__a_good_picture_passes_every_check() -> None:
     assert judge(metrics_of(scene()), None, QualityPolicy()).flags == ()
 

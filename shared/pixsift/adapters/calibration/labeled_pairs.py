@@ -25,9 +25,10 @@ from pixsift.adapters.calibration.graded_edits import (
     reference_jpeg,
 )
 from pixsift.adapters.decode.color import to_srgb, transposed
-from pixsift.adapters.decode.formats import RefusedError, read_exif
+from pixsift.adapters.decode.exif import read_exif
+from pixsift.adapters.decode.formats import RefusedError
 from pixsift.adapters.decode.pool import DecoderPool
-from pixsift.adapters.decode.recipe import bits_per_channel
+from pixsift.adapters.decode.samples import bits_per_channel, deep_frame
 from pixsift.core.calibration import LabeledPairs
 from pixsift.core.images import DecodedImage, Pixels
 from pixsift.core.second_look import LookRule
@@ -286,7 +287,9 @@ def _open(path: Path) -> Image.Image:
             image.load()
             orientation = read_exif(image, []).orientation
             bits = bits_per_channel(image, blob)
-            picture = transposed(to_srgb(image, image.info, bits, []), orientation)
+            deep = deep_frame(image, blob, bits)
+            srgb = to_srgb(image, image.info, bits, [], deep).image
+            picture = transposed(srgb, orientation)
     except (
         OSError, ValueError, SyntaxError, EOFError, struct.error, RefusedError,
         Image.DecompressionBombError,

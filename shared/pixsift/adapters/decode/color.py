@@ -2,13 +2,16 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from PIL import Image, ImageCms
 
+from pixsift.adapters.decode.deep import eight_bits
 from pixsift.adapters.decode.formats import RefusedError
+from pixsift.adapters.decode.samples import DeepFrame
 
 BACKGROUND: Final = (255, 255, 255)
 """What transparent pixels are composited on; a plain convert would expose hidden colors."""
@@ -28,18 +31,41 @@ def transposed(image: Image.Image, orientation: int) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SrgbImage:
+    """A picture in 8-bit sRGB, and what its samples told on the way."""
+
+    image: Image.Image
+    metrics: dict[str, float] = field(default_factory=dict)
+    """``range_used`` of a deep frame, and what was missing in it."""
+
+
 def to_srgb(
-    image: Image.Image, info: Mapping[Any, Any], bits: int, flags: list[str]
-) -> Image.Image:
-    """RGB of 8 bits. Raises RefusedError for depths that have no agreed white.
+    image: Image.Image,
+    info: Mapping[Any, Any],
+    bits: int,
+    flags: list[str],
+    deep: DeepFrame | None = None,
+) -> SrgbImage:
+    """RGB of 8 bits.
 
     info: as Pillow read it from the file: the ICC profile, and what is transparent.
     bits: per channel in the file, of which Pillow may hand us fewer.
+    deep: its samples where they are more than 8 bits.
     """
     profile, key = info.get("icc_profile"), info.get("transparency")
-    image = _without_key(image, key, bits, flags)
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _from_deep(image, bits)
+    metrics: dict[str, float] = {}
+    if deep is None:
+        image = _without_key(image, key, bits, flags)
+    else:
+        image, metrics = _from_deep(deep, key, flags)
+        key = None
+    return SrgbImage(_managed_or_plain(image, profile, key, flags), metrics)
+
+
+def _managed_or_plain(
+    image: Image.Image, profile: bytes | None, key: object, flags: list[str]
+) -> Image.Image:
     if image.mode in ("CMYK", "L") and profile:
         managed = _managed(image, profile, flags)
         if managed is not None:
@@ -55,35 +81,45 @@ def to_srgb(
 def _without_key(image: Image.Image, key: object, bits: int, flags: list[str]) -> Image.Image:
     """With white where a pixel has the one color that stands for transparent (PNG's tRNS).
 
-    Pillow compares its own 8 bits with the key as it is in the file. Gray of 16 bits is compared
-    in full; color of 16 bits by its high bytes, for Pillow hands us no more.
+    Pillow compares its own 8 bits with the key as it is in the file.
     """
-    if not isinstance(key, int | tuple) or image.mode not in ("1", "L", "I;16", "RGB"):
+    if not isinstance(key, int | tuple) or image.mode not in ("1", "L", "RGB"):
         return image
     values = np.array(image.convert("L") if image.mode == "1" else image)
-    most, white = 2**bits - 1, np.iinfo(values.dtype).max
+    most = 2**bits - 1
     sought = np.array(key) & most
-    if white < most:
+    if most > 255:
         sought >>= bits - 8
-    elif white > most:
-        sought = sought * white // most
+    elif most < 255:
+        sought = sought * 255 // most
     transparent = (values == sought).reshape(*values.shape[:2], -1).all(axis=-1)
     if not transparent.any():
         return image
     flags.append("alpha")
-    values[transparent] = white
+    values[transparent] = 255
     return Image.fromarray(values)
 
 
-def _from_deep(image: Image.Image, bits: int) -> Image.Image:
-    """More than eight bits to the highest eight; a plain convert would clip at 255."""
-    values = np.asarray(image)
-    if image.mode == "F" and values.min() >= 0.0 and values.max() <= 1.0:
-        return Image.fromarray(np.round(values * 255).astype(np.uint8))
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise RefusedError("unsupported_mode", f"{image.mode} beyond 16 bits")
-    spare = bits - 8 if 8 < bits < 16 else 8  # TIFF knows 12 bits; 32 count as 16
-    return Image.fromarray((values.astype(np.int64) >> spare).astype(np.uint8))
+def _from_deep(
+    deep: DeepFrame, key: object, flags: list[str]
+) -> tuple[Image.Image, dict[str, float]]:
+    """More than eight bits to eight, see ``pixsift.adapters.decode.deep``."""
+    alpha = deep.alpha
+    if isinstance(key, int | tuple) and alpha is None:
+        same = deep.values == np.array(key)
+        hidden = same.reshape(*deep.values.shape[:2], -1).all(axis=-1)
+        alpha = np.where(hidden, np.uint8(0), np.uint8(255)) if hidden.any() else None
+    values, stretch = eight_bits(
+        deep.values, deep.full, nodata=deep.nodata, hidden=None if alpha is None else alpha == 0
+    )
+    if stretch.is_stretched:
+        flags.append("stretched")
+    if stretch.missing:
+        flags.append("no_reading")
+    picture = Image.fromarray(values)
+    if alpha is not None:
+        picture.putalpha(Image.fromarray(alpha))
+    return picture, {"range_used": stretch.used} if stretch.is_stretched else {}
 
 
 def _composited(image: Image.Image, transparent: bool, flags: list[str]) -> Image.Image:

@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from pixsift.core.images import (
+    EXIF_ATTRIBUTES,
     FLAGS,
     FORMATS,
     REASONS,
@@ -27,7 +28,10 @@ from pixsift.core.quality import METRICS
 _HEAD: Final = struct.Struct("<QI")
 _SIZE: Final = struct.Struct("<Q")
 _MODE: Final = re.compile(r"[A-Za-z0-9;]{1,12}")
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_TIME: Final = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)?", re.ASCII
+)
+_MAX_TEXT: Final = 100
 _MAX_PART: Final = 2**31
 _MAX_REPLY_PART: Final = 2**25
 _MAX_REPLY_PARTS: Final = 64
@@ -93,7 +97,7 @@ def pack_result(result: DecodeResult) -> bytes:
     head = {
         "format": facts.format, "width": facts.width, "height": facts.height, "mode": facts.mode,
         "frames": facts.frames, "flags": facts.flags, "captured_at": facts.captured_at,
-        "quality": result.quality,
+        "exif": dict(facts.exif), "quality": result.quality,
     }  # fmt: skip
     model_input = np.ascontiguousarray(result.model_input).tobytes()
     parts = (
@@ -131,6 +135,7 @@ def _unpack(parts: list[bytes], input_side: int) -> DecodeResult:
         width=_count(head["width"]), height=_count(head["height"]),
         mode=_mode(head["mode"]), frames=_count(head["frames"]),
         flags=tuple(_one_of(FLAGS, flag) for flag in head["flags"]), captured_at=captured_at,
+        exif={name: _text(head["exif"][name]) for name in EXIF_ATTRIBUTES if name in head["exif"]},
     )  # fmt: skip
     pixels = np.frombuffer(model_input, np.uint8).reshape(input_side, input_side, 3)
     metrics = {_one_of(METRICS, key): _number(value) for key, value in head["quality"].items()}
@@ -146,6 +151,13 @@ def _one_of(names: Collection[str], text: Any) -> str:
 def _mode(text: Any) -> str:
     if not isinstance(text, str) or not _MODE.fullmatch(text):
         raise WireError("not a mode")
+    return text
+
+
+def _text(text: Any) -> str:
+    """One line that can be stored and shown; only EXIF tells any."""
+    if not isinstance(text, str) or not 0 < len(text) <= _MAX_TEXT or not text.isprintable():
+        raise WireError("not a text")
     return text
 
 

@@ -56,7 +56,7 @@ def pool() -> Iterator[DecoderPool]:
 
 
 def test_recipe_id() -> None:
-    assert recipe_id(224) == "px1-224"
+    assert recipe_id(224) == "px2-224"
 
 
 def test_decode__nothing(pool: DecoderPool) -> None:

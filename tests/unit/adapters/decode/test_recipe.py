@@ -239,7 +239,13 @@ def test_decode__png_checksums_count() -> None:
 
 @pytest.mark.parametrize("image_format", ["BMP", "TIFF", "GIF"])
 def test_decode__formats_outside_the_allow_list(image_format: str) -> None:
-    assert refused(encoded(scene(), image_format), DecodeLimits()) == "unsupported_format"
+    limits = DecodeLimits(formats=("JPEG", "PNG"))
+    assert refused(encoded(scene(), image_format), limits) == "unsupported_format"
+
+
+@pytest.mark.parametrize("image_format", ["BMP", "TIFF"])
+def test_decode__bmp_and_tiff_are_on_by_default(image_format: str) -> None:
+    assert decoded(encoded(scene(), image_format), DecodeLimits()).facts.format == image_format
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
