@@ -26,6 +26,20 @@ RESERVED_NAMES = frozenset({"metadata.parquet", "metadata.csv", "metadata.jsonl"
 _HASHED = "_hashed"
 """The folder of keys that cannot be kept; a source's own folder of that name is one of them."""
 
+_SPLIT_NAME = re.compile(
+    r"(?<![^-._ 0-9])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)"
+    r"(?![^-._ 0-9])"
+)
+"""Words that ``datasets`` takes for a split where a folder holds them, set off like this:
+https://huggingface.co/docs/datasets/repository_structure"""
+_MISREAD = ("\0", "::", "\\")
+"""What no path may hold: fsspec reads ``a::b`` as a file within another, and takes ``\\`` for
+``/``."""
+_ARCHIVES = frozenset({
+    ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".lzma", ".zst", ".lz4", ".7z", ".rar",
+})  # fmt: skip
+"""Extensions of what loaders unpack, whatever it is."""
+
 ETAG_VERSION = "etag:"
 """Prefix of the version id of an object in a bucket without versioning."""
 
@@ -96,8 +110,9 @@ def destination_keys(
     Where two chosen versions share a key, or one's key is a folder of the other's (``a`` and
     ``a/b``, which no file system holds), the later one in the list carries its version id before
     the extension. Keys for which that is not enough or would be too long under ``prefix``, or that
-    are no plain relative path (``../x``, ``a//b``), are replaced by their hash: nobody's download
-    may leave its folder.
+    are no plain relative path (``../x``, ``a//b``) or mislead loaders (``a::b``, ``photo.zip``),
+    are replaced by their hash: nobody's download may leave its folder. A folder that loaders would
+    take for a split (``test``, ``val-2``) stands in parentheses.
     """
     files: set[str] = set()
     folders: set[str] = set()
@@ -122,21 +137,35 @@ def _folders(key: str) -> list[str]:
 
 def _candidates(source: ObjectVersion, split: str, prefix: str) -> Iterator[str]:
     folder = f"data/{split}/"
-    stem, extension = posixpath.splitext(source.key)
+    shown = _without_split_names(source.key)
+    stem, extension = posixpath.splitext(shown)
     version = re.sub(r"[^A-Za-z0-9._-]", "-", source.version_id)
     digest = hashlib.sha256(f"{source.bucket}\n{source.key}\n{source.version_id}".encode())
     hashed = f"{_HASHED}/{digest.hexdigest()}"
-    names = [source.key, f"{stem}.{version}{extension}"]
+    names = [shown, f"{stem}.{version}{extension}"]
     if not _is_plain_path(source.key):
         names = []
     for name in names:
         if len(f"{prefix}{folder}{name}".encode()) <= MAX_KEY_BYTES:
             yield folder + name
-    yield f"{folder}{hashed}{extension if len(extension.encode()) <= 16 else ''}"
+    is_plain = len(extension.encode()) <= 16 and not _misleads(extension)
+    yield f"{folder}{hashed}{extension if is_plain else ''}"
+
+
+def _without_split_names(key: str) -> str:
+    """The key with a folder that is called like a split in parentheses: ``field-(test)/a.jpg``."""
+    *folders, name = key.split("/")
+    return "/".join([*(_SPLIT_NAME.sub(r"(\1)", folder) for folder in folders), name])
 
 
 def _is_plain_path(key: str) -> bool:
     parts = key.split("/")
     return all(part not in ("", ".", "..") for part in parts) and (
-        "\0" not in key and parts[0] != _HASHED
+        not any(bad in key for bad in _MISREAD)
+        and parts[0] != _HASHED
+        and not _misleads(posixpath.splitext(key)[1])
     )
+
+
+def _misleads(extension: str) -> bool:
+    return extension.lower() in _ARCHIVES or any(bad in extension for bad in _MISREAD)

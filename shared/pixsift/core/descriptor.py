@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pixsift.core.manifest import ManifestRow, list_sha256
+from pixsift.core.manifest import ManifestRow, attribute_columns, list_sha256
 
 SNAPSHOT_SCHEMA = "pixsift.snapshot/1"
 SNAPSHOT_FILE = "snapshot.json"
@@ -36,6 +36,7 @@ def build_descriptor(
     identity: snapshot_id, name, collection, generation, at_seq, spec_hash, seed, created_at,
     embedding space and epsilon; files: path -> (bytes, SHA-256 hex) of everything but the images.
     """
+    attributes = attribute_columns(rows)
     document = {
         "schema": SNAPSHOT_SCHEMA,
         **identity,
@@ -46,6 +47,10 @@ def build_descriptor(
             "by_split": dict(sorted(Counter(row.split for row in rows).items())),
             "stand_for_duplicates": sum(row.duplicates for row in rows),
             "list_sha256": list_sha256(rows),
+        },
+        "attributes": {
+            "columns": len(attributes.own),
+            "in_one_column": len(attributes.others),
         },
         "report": dict(report),
         "files": [

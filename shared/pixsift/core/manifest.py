@@ -10,6 +10,7 @@ harmless. pyarrow is the one library here: it turns values into bytes and touche
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,9 @@ from pixsift.core.identity import ObjectVersion
 MANIFEST_SCHEMA = "pixsift.manifest/1"
 _ATTRIBUTE, _QUALITY = "attribute.", "quality."
 """Column prefixes: one column per attribute and per quality metric."""
+_OTHERS = "other_attributes"
+MAX_COLUMNS = 256
+"""Attributes with a column of their own."""
 
 _FIXED = pa.schema([
     pa.field("rank", pa.int32(), nullable=False),
@@ -97,20 +101,36 @@ class DuplicateRow:
 
 def build_manifest(rows: Sequence[ManifestRow]) -> bytes:
     """``manifest.parquet``: one row per chosen image, by rank."""
-    attributes = _names(row.attributes for row in rows)
-    quality = _names(row.quality for row in rows)
+    attributes, quality = attribute_columns(rows), _names(row.quality for row in rows)
     columns = {name: [_value(row, name) for row in rows] for name in _FIXED.names}
     columns |= {
-        _ATTRIBUTE + name: [row.attributes.get(name) for row in rows] for name in attributes
+        _ATTRIBUTE + name: [row.attributes.get(name) for row in rows] for name in attributes.own
     }
+    fields = [pa.field(_ATTRIBUTE + name, pa.string()) for name in attributes.own]
+    if attributes.others:
+        columns[_OTHERS] = _others_as_json(rows, attributes.others)
+        fields.append(pa.field(_OTHERS, pa.string()))
     columns |= {_QUALITY + name: [row.quality.get(name) for row in rows] for name in quality}
-    schema = pa.schema(
-        [*_FIXED,
-         *(pa.field(_ATTRIBUTE + name, pa.string()) for name in attributes),
-         *(pa.field(_QUALITY + name, pa.float64()) for name in quality)],
-        metadata={"pixsift": MANIFEST_SCHEMA},
-    )  # fmt: skip
-    return _parquet(columns, schema)
+    fields += [pa.field(_QUALITY + name, pa.float64()) for name in quality]
+    return _parquet(columns, pa.schema([*_FIXED, *fields], metadata={"pixsift": MANIFEST_SCHEMA}))
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeColumns:
+    """Which attributes have a column of their own."""
+
+    own: tuple[str, ...]
+    """By name: the most frequent, at most ``MAX_COLUMNS``."""
+    others: frozenset[str]
+    """All the rest: one column holds them as JSON."""
+
+
+def attribute_columns(rows: Sequence[ManifestRow]) -> AttributeColumns:
+    """A column each, as long as there are few: metadata may bring thousands of names, and a table
+    of that many columns takes loaders minutes."""
+    counts = Counter(name for row in rows for name in row.attributes)
+    ranked = sorted(counts, key=lambda name: (-counts[name], name))
+    return AttributeColumns(tuple(sorted(ranked[:MAX_COLUMNS])), frozenset(ranked[MAX_COLUMNS:]))
 
 
 def parse_manifest(content: bytes) -> list[ManifestRow]:
@@ -143,7 +163,8 @@ def build_metadata(rows: Sequence[ManifestRow], split: str) -> bytes:
     """``data/<split>/metadata.parquet``: what ImageFolder reads beside the images of a split.
 
     ``file_name`` is relative to the file itself; attributes and quality metrics are columns of
-    their own names, prefixed where two would clash.
+    their own names, prefixed where two would clash, and with another ending where loaders would
+    take the values for names of files (``original_file_name``).
     """
     chosen = [row for row in rows if row.split == split]
     folder = f"data/{split}/"
@@ -157,21 +178,41 @@ def build_metadata(rows: Sequence[ManifestRow], split: str) -> bytes:
         pa.field("file_name", pa.string()), pa.field("rank", pa.int32()),
         pa.field("source_uri", pa.string()), pa.field("captured_at", pa.string()),
     ]  # fmt: skip
+
+    def add(column: str, kind: pa.DataType, values: list[Any]) -> None:
+        fields.append(pa.field(column, kind))
+        columns[column] = values
+
     # Names come from all splits, so that every split has the same columns.
-    for prefix, kind, values in (
-        (_ATTRIBUTE, pa.string(), [row.attributes for row in rows]),
-        (_QUALITY, pa.float64(), [row.quality for row in rows]),
-    ):
-        for name in _names(values):
-            # `image` is the column that ImageFolder adds itself, `label` one that it may add.
-            clash = name in columns or name in ("image", "label")
-            column = prefix + name if clash else name
-            fields.append(pa.field(column, kind))
-            columns[column] = [
-                (row.attributes if prefix == _ATTRIBUTE else row.quality).get(name)
-                for row in chosen
-            ]
+    attributes = attribute_columns(rows)
+    for name in attributes.own:
+        values = [row.attributes.get(name) for row in chosen]
+        add(_column(_ATTRIBUTE, name, columns), pa.string(), values)
+    if attributes.others:
+        others = _others_as_json(chosen, attributes.others)
+        add(_column(_ATTRIBUTE, "other_attributes", columns), pa.string(), others)
+    for name in _names(row.quality for row in rows):
+        measured = [row.quality.get(name) for row in chosen]
+        add(_column(_QUALITY, name, columns), pa.float64(), measured)
     return _parquet(columns, pa.schema(fields))
+
+
+def _column(prefix: str, name: str, taken: Mapping[str, Any]) -> str:
+    """The name of a column in ``metadata.parquet``."""
+    # `image` is the column that ImageFolder adds itself, `label` one that it may add.
+    column = prefix + name if name in ("image", "label", "images") else name
+    if column.endswith(("file_name", "file_names")):
+        column += ".text"
+    if column in taken and not column.startswith(prefix):
+        column = prefix + column
+    while column in taken:
+        column += "_"
+    return column
+
+
+def _others_as_json(rows: Sequence[ManifestRow], names: frozenset[str]) -> list[str | None]:
+    found = ({n: v for n, v in row.attributes.items() if n in names} for row in rows)
+    return [json.dumps(told, sort_keys=True) if told else None for told in found]
 
 
 def list_sha256(rows: Iterable[ManifestRow]) -> str:
@@ -199,7 +240,7 @@ def _row(record: dict[str, Any]) -> ManifestRow:
     plain = {name: record[name] for name in _FIXED.names if not name.startswith("source_")}
     return ManifestRow(
         source=_source(record),
-        attributes=_group(record, _ATTRIBUTE),
+        attributes=_group(record, _ATTRIBUTE) | json.loads(record.get(_OTHERS) or "{}"),
         quality=_group(record, _QUALITY),
         **plain,
     )

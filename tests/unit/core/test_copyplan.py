@@ -61,6 +61,27 @@ def test_needs_parts__only_above_5_gib(size: int, expected: bool) -> None:
     assert needs_parts(size) is expected
 
 
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("test/a.jpg", "(test)/a.jpg"),
+        ("site/field-test/r_val_2/dev2/a.jpg", "site/field-(test)/r_(val)_2/(dev)2/a.jpg"),
+        ("eval/train/a.jpg", "(eval)/(train)/a.jpg"),
+        ("contest/latest/valve/testbed/a.jpg", "contest/latest/valve/testbed/a.jpg"),
+        ("r1/test.jpg", "r1/test.jpg"),  # loaders look at folders, and at names only without them
+    ],
+)
+def test_destination_keys__no_folder_is_called_like_a_split(key: str, path: str) -> None:
+    assert destination_keys([(ObjectVersion("raw", key, "v1"), "val")]) == [f"data/val/{path}"]
+
+
+@pytest.mark.parametrize("key", ["a::b.jpg", "a\\b.jpg", "r1/photo.zip", "r1/photo.tar.GZ"])
+def test_destination_keys__what_misleads_loaders_is_hashed(key: str) -> None:
+    (path,) = destination_keys([(ObjectVersion("raw", key, "v1"), "train")])
+    assert path.startswith("data/train/_hashed/")
+    assert not any(bad in path.lower() for bad in ("::", "\\", ".zip", ".gz"))
+
+
 @given(
     st.lists(
         st.tuples(_VERSIONS, st.sampled_from(["train", "val"])),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 from datetime import UTC, datetime
 
 import pyarrow.parquet as pq
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import (
+    MAX_COLUMNS,
     DuplicateRow,
     ManifestRow,
+    attribute_columns,
     build_duplicates,
     build_manifest,
     build_metadata,
@@ -94,6 +97,53 @@ def test_build_metadata__names_files_relative_to_itself() -> None:
     other = pq.read_table(io.BytesIO(build_metadata(rows, "val")))
     assert other.schema == table.schema
     assert other["file_name"].to_pylist() == ["c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("original_file_name", "original_file_name.text"),
+        ("file_name", "attribute.file_name.text"),
+        ("mask_file_names", "mask_file_names.text"),
+        ("image", "attribute.image"),
+        ("label", "attribute.label"),
+        ("rank", "attribute.rank"),
+        ("profile", "profile"),
+    ],
+)
+def test_build_metadata__names_that_loaders_would_misread(name: str, column: str) -> None:
+    row = dataclasses.replace(_row(0, "train", "a.jpg"), attributes={name: "x"})
+    table = pq.read_table(io.BytesIO(build_metadata([row], "train")))
+    expected = column if name != "file_name" else "file_name.text"
+    assert table[expected].to_pylist() == ["x"]
+
+
+def test_build_metadata__every_name_has_a_column_of_its_own() -> None:
+    attributes = {"rank": "1", "attribute.rank": "2", "sharpness": "3", "quality.sharpness": "4"}
+    row = dataclasses.replace(_row(0, "train", "a.jpg"), attributes=attributes)
+    (record,) = pq.read_table(io.BytesIO(build_metadata([row], "train"))).to_pylist()
+    assert {"1", "2", "3", "4"} <= {v for v in record.values() if isinstance(v, str)}
+    assert 0.5 in record.values()
+
+
+def test_attribute_columns__are_capped() -> None:
+    """The most frequent names keep theirs; the rest come back from one column."""
+    rows = [
+        dataclasses.replace(
+            _row(rank, "train", f"{rank}.jpg"),
+            attributes={"robot": "r1", **{f"own-{rank}-{i}": str(i) for i in range(10)}},
+        )
+        for rank in range(100)
+    ]
+    columns = attribute_columns(rows)
+    assert (len(columns.own), len(columns.others)) == (MAX_COLUMNS, 1001 - MAX_COLUMNS)
+    assert "robot" in columns.own
+    manifest = build_manifest(rows)
+    assert parse_manifest(manifest) == rows
+    assert len(pq.read_table(io.BytesIO(manifest)).column_names) < MAX_COLUMNS + 30
+    metadata = pq.read_table(io.BytesIO(build_metadata(rows, "train")))
+    assert len(metadata.column_names) < MAX_COLUMNS + 10
+    assert json.loads(metadata["other_attributes"].to_pylist()[99])["own-99-9"] == "9"
 
 
 def test_list_sha256__sees_order_version_and_split_but_no_measurements() -> None:
