@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pixsift.answers import CollectionStatus, QueueDepth, StatusReport
+from pixsift.answers import CollectionStatus, GrowingShare, QueueDepth, StatusReport
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.operations.status import status as report
 from pixsift_cli import wiring
@@ -71,7 +71,15 @@ def _collection_lines(row: CollectionStatus) -> list[str]:
         _line(row.name, f"generation {row.generation}, seq {row.seq}"),
         _line("", ", ".join(f"{row.outcomes[outcome]} {outcome}" for outcome in OUTCOMES)),
         _line("", f"{row.decisions_last_minute} decided in the last minute{pace}"),
+        *(_line("", f"attention: {_growth(growing)}") for growing in row.growing),
     ]
+
+
+def _growth(growing: GrowingShare) -> str:
+    return (
+        f"{growing.share:.1%} of the newest {growing.newest} are {growing.reason}, "
+        f"{growing.before:.1%} of those before"
+    )
 
 
 def _line(about: str, told: str) -> str:

@@ -170,6 +170,18 @@ class SnapshotCount(_Answer):
     newest: datetime | None
 
 
+class GrowingShare(_Answer):
+    """A reason of refusals whose share among the newest decisions has grown."""
+
+    reason: str
+    share: float
+    """Among the newest, 0 to 1."""
+    before: float
+    """Among those before them."""
+    newest: int
+    """How many the newest are."""
+
+
 class Counts(_Answer):
     """A collection's outcomes that hold now, and how fast they come."""
 
@@ -178,6 +190,7 @@ class Counts(_Answer):
     decisions_last_minute: int
     newest_decision: datetime | None
     snapshots: list[SnapshotCount]
+    growing: list[GrowingShare]
 
 
 class CollectionStatus(Counts):

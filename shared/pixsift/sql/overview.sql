@@ -23,6 +23,13 @@ FROM decision d JOIN collection c USING (collection_id, generation)
 WHERE d.collection_id = %(collection_id)s AND d.valid_from_seq > c.seq - 2000
   AND d.decided_at > now() - interval '1 minute'
 
+-- name: newest_reasons
+-- Of the newest decisions, newest first: an index range backwards, however many there are.
+SELECT d.reason
+FROM decision d JOIN collection c USING (collection_id, generation)
+WHERE d.collection_id = %(collection_id)s
+ORDER BY d.valid_from_seq DESC LIMIT %(most)s
+
 -- name: generations_of
 -- All of them: the history of rules.
 SELECT generation, epsilon, second_look, state, created_at, switched_at_seq

@@ -1,12 +1,14 @@
 """What people look at: a collection with its counts, and the changes that need no re-decision."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from pixsift.adapters.postgres.database import Connection, Database
+from pixsift.core.arrival_health import LOOKED_AT, growing_shares
 from pixsift.core.collection import Collection, ExpiryPolicy
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.core.sources import SourceRule
@@ -29,6 +31,7 @@ class Overview:
             rows = self._rows(connection, "outcome_counts", names)
             (recent,) = self._rows(connection, "recent_decisions", names)
             snapshots = self._rows(connection, "snapshot_counts", names)
+            newest = self._rows(connection, "newest_reasons", names | {"most": LOOKED_AT})
         outcomes = dict.fromkeys(OUTCOMES, 0)
         for row in rows:
             outcomes[row["outcome"]] += row["objects"]
@@ -38,6 +41,7 @@ class Overview:
             "decisions_last_minute": recent["decisions"],
             "newest_decision": recent["newest"],
             "snapshots": snapshots,
+            "growing": [asdict(found) for found in growing_shares([r["reason"] for r in newest])],
         }
 
     def anomalies(self) -> list[Facts]:
