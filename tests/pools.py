@@ -32,7 +32,7 @@ def make_pool(
     """A pool of an array; object ids are 100, 101, ..."""
     ids = np.arange(100, 100 + len(rows), dtype=np.int64)
     columns = {name: column(values) for name, values in (attributes or {}).items()}
-    facts = Facts(ids, columns, {}, np.full(len(rows), np.nan))
+    facts = Facts(ids, columns, {}, np.full(len(rows), np.nan), np.zeros(len(rows), bool))
     return Pool(facts, ArrayRows(rows), np.ones(len(rows), dtype=bool))
 
 

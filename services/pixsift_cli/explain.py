@@ -68,6 +68,11 @@ def _facts(version: Mapping[str, Any]) -> Iterator[str]:
     yield f"  arrived         {version['first_seen_at']:%Y-%m-%d %H:%M:%S %Z}"
     if version["captured_at"]:
         yield f"  captured        {version['captured_at']:%Y-%m-%d %H:%M:%S %Z}"
+    elif version["stored_at"]:
+        yield (
+            f"  captured        unknown; S3's own time of the write, "
+            f"{version['stored_at']:%Y-%m-%d %H:%M:%S %Z}, stands in"
+        )
     if version["quality"]:
         told = ", ".join(f"{name} {value:.3g}" for name, value in version["quality"].items())
         yield f"  quality         {told}"
@@ -86,6 +91,8 @@ def _chapter(chapter: Mapping[str, Any]) -> Iterator[str]:
     )
     outcome = chapter["outcome"] or "undecided: its decision was taken back, it is in the queue"
     yield f"  outcome         {outcome}{_because(chapter['reason'])}"
+    if chapter["message"]:
+        yield f"  because         {_printable(chapter['message'])}"
     yield from _proof(chapter)
     if chapter["stands_for"]["count"]:
         yield f"  stands for      {chapter['stands_for']['count']} duplicates, the nearest:"
@@ -123,6 +130,11 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
         yield f"  second look     {verb} (score {look['score']:+.3f}): {told}"
     elif look:
         yield f"  second look     {look['why']}: the embedding alone decided"
+
+
+def _printable(message: str) -> str:
+    """A decoder's message may quote the file."""
+    return "".join(c if c.isprintable() else "?" for c in message)
 
 
 def _because(reason: str | None) -> str:

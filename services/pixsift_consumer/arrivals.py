@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pixsift.adapters.aws.sqs import Message
 from pixsift.core.collection import Collection
@@ -38,6 +39,8 @@ class StoredFacts:
     etag: str
     size_bytes: int
     metadata: Mapping[str, str]
+    modified_at: datetime | None = None
+    """S3's own time of the write."""
 
 
 @dataclass(slots=True, eq=False)

@@ -19,6 +19,8 @@ from pixsift_consumer.arrivals import Arrival
 
 _REJECTED = ("empty", "too_large")
 _DETAIL_CHARACTERS = 500
+_TIME_NAMES = ("captured_at", "captured-at", "timestamp", "capture_time", "capture-time")
+"""User metadata that may hold the time, in this order; the first that is one counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +101,7 @@ def _own(arrival: Arrival, collection: Collection) -> list[Judged]:
         quality=image.quality,
         captured_at=_captured_at(arrival, image),
         thumbnail_key=image.thumbnail_key,
-        attributes=_attributes(arrival),
+        attributes=_attributes(arrival, image),
         embedding=None if arrival.embedding is None else arrival.embedding.astype(np.float16),
         look=image.decoded.look if image.decoded else b"",
     )
@@ -149,18 +151,22 @@ def _base(
         size_bytes=stored.size_bytes if stored else arrival.size_bytes,
         sequencer=arrival.event.sequencer,
         content_sha256=arrival.content_sha256,
+        stored_at=stored.modified_at if stored else None,
     )  # fmt: skip
 
 
 def _captured_at(arrival: Arrival, image: _Image) -> datetime | None:
     metadata = arrival.stored.metadata if arrival.stored else {}
-    told = metadata.get("captured_at") or metadata.get("captured-at") or ""
-    return parse_timestamp(told) or image.captured_at
+    for name in _TIME_NAMES:
+        if (told := parse_timestamp(metadata.get(name, ""))) is not None:
+            return told
+    return image.captured_at
 
 
-def _attributes(arrival: Arrival) -> dict[str, dict[str, str]]:
+def _attributes(arrival: Arrival, image: _Image) -> dict[str, dict[str, str]]:
     metadata = dict(arrival.stored.metadata) if arrival.stored else {}
-    return {"metadata": metadata} if metadata else {}
+    found = {"metadata": metadata, "exif": dict(image.facts.get("exif") or {})}
+    return {source: told for source, told in found.items() if told}
 
 
 def _detail(text: str) -> dict[str, str]:

@@ -106,7 +106,9 @@ class Fetch:
         self._access.succeeded(version, size_bytes=len(fetched.body))
         self._telemetry.observe("fetched_bytes", len(fetched.body))
         arrival.body = fetched.body
-        arrival.stored = StoredFacts(fetched.etag, len(fetched.body), fetched.metadata)
+        arrival.stored = StoredFacts(
+            fetched.etag, len(fetched.body), fetched.metadata, fetched.modified_at
+        )
         if not version.is_versioned:
             arrival.others = self._overwritten(version)
         if not fetched.body:

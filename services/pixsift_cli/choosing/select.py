@@ -96,6 +96,12 @@ def _text(facts: dict[str, Any], compared: Comparison) -> str:
     for name in ("preselected", "outliers", "erased"):
         if facts[name]:
             console.print(f"{name}: {facts[name]}")
+    if facts.get("without_time") or facts.get("time_of_s3"):
+        console.print(
+            f"by time: {facts['without_time']} without any time left out, "
+            f"{facts['time_of_s3']} taken by S3's time of the write",
+            highlight=False,
+        )
     for name in ("fewer", "cap_effect", "trim_effect"):
         if name in facts:
             console.print(str(facts[name]), highlight=False)

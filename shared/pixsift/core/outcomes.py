@@ -34,6 +34,8 @@ class Judged:
     quality: Mapping[str, float] | None = None
     captured_at: datetime | None = None
     """From metadata or EXIF; a ``captured_at`` in the key goes before it."""
+    stored_at: datetime | None = None
+    """S3's own time of the write: what stands in where no capture time is known."""
     thumbnail_key: str | None = None
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Source (``metadata``, ``exif``, ``sidecar``) -> name -> text. Those of the key are added by

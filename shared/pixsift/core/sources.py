@@ -8,7 +8,7 @@ read another bucket. One inside, but left out by the patterns, is *ignored*: cou
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -24,9 +24,22 @@ A name that is no time is allowed: ``robot-2/cam-front/0001.jpg`` tells robot an
 """
 
 _TIMESTAMP = re.compile(
-    r"(\d{4})-?(\d{2})-?(\d{2})[T_ -](\d{2})[-:]?(\d{2})[-:]?(\d{2})"
-    r"(?:[.,](\d{1,9}))?(?:Z|\+00:?00)?"
+    r"(\d{4})[-:/]?(\d{2})[-:/]?(\d{2})[Tt_ -](\d{2})[-:]?(\d{2})[-:]?(\d{2})"
+    r"(?:[.,](\d{1,9}))? ?([Zz]|[+-]\d{2}:?\d{2}|[+-]\d{2})?",
+    re.ASCII,
 )
+_EPOCH = re.compile(r"(\d{10})(?:[._](\d{1,9}))?|(\d{13}|\d{16}|\d{19})", re.ASCII)
+"""Seconds, with a fraction; milliseconds, microseconds, nanoseconds: from 2001 to 2286, which no
+other number of so many digits is likely to mean by the name ``captured_at``."""
+_RECORDINGS = frozenset({
+    "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "m2ts", "mts", "wmv", "flv", "3gp",
+    "ogv", "h264", "h265", "264", "265", "hevc", "mjpeg", "mjpg", "y4m",
+    "bag", "mcap", "db3",
+})  # fmt: skip
+"""Extensions of video, and of what robots record into."""
+_LEFT_BEHIND = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "_success"})
+_UNSET = datetime(1970, 1, 2, tzinfo=UTC)
+"""A clock that was never set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,9 @@ class SourceRule:
     """One bucket and prefix, and the patterns for what is below it.
 
     A pattern without a slash is tried on the last part of the key, one with a slash on the whole
-    key; ``*`` matches across slashes. No ``include`` means everything; ``exclude`` wins.
+    key; ``*`` matches across slashes. No ``include`` means everything; ``exclude`` wins. What is no
+    picture by its key (``is_no_picture``) is left out unless an ``include`` names its kind:
+    ``*.mp4``, ``.*``.
     """
 
     bucket: str
@@ -67,9 +82,20 @@ class SourceRule:
             return "foreign"
         if any(_matches(key, pattern) for pattern in self.exclude):
             return "ignored"
-        if self.include and not any(_matches(key, pattern) for pattern in self.include):
+        wanting = [pattern for pattern in self.include if _matches(key, pattern)]
+        if self.include and not wanting:
+            return "ignored"
+        if is_no_picture(key) and not any(_names(pattern, key) for pattern in wanting):
             return "ignored"
         return "accepted"
+
+
+def is_no_picture(key: str) -> bool:
+    """Whether the key alone tells that the object is no picture: a folder marker of S3's console, a
+    hidden file, what file managers leave behind, a video or a recording."""
+    name = key.rsplit("/", 1)[-1].lower()
+    extension = name.rsplit(".", 1)[-1] if "." in name else ""
+    return not name or name.startswith(".") or name in _LEFT_BEHIND or extension in _RECORDINGS
 
 
 def reach(rules: Sequence[SourceRule], bucket: str, key: str) -> Reach:
@@ -91,7 +117,7 @@ class KeyFacts:
 def read_key(pattern: re.Pattern[str] | None, key: str) -> KeyFacts:
     """The named groups of ``pattern`` found in ``key``; no match, or no pattern, tells nothing.
 
-    A group ``captured_at`` is read as a UTC time as well, where it is one.
+    A group ``captured_at`` is read as a time as well, where it is one.
     """
     match = pattern.search(key) if pattern is not None else None
     if match is None:
@@ -114,16 +140,58 @@ def compile_key_pattern(text: str | None) -> re.Pattern[str] | None:
 
 
 def parse_timestamp(text: str) -> datetime | None:
-    """``2026-11-22T10-15-03.250Z`` and its cousins with colons or without separators, as UTC."""
+    """A time in UTC, or None where the text is none.
+
+    ``2026-11-22T10-15-03.250Z`` and its cousins with colons or without separators; an offset such
+    as ``+09:00`` counts, and without one it is taken for UTC. Or seconds, milliseconds,
+    microseconds or nanoseconds since 1970, told by their 10, 13, 16 or 19 digits.
+    """
+    text = text.strip()
+    if (epoch := _EPOCH.fullmatch(text)) is not None:
+        return _from_epoch(epoch)
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         return None
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    micros = int((match.group(7) or "0").ljust(6, "0")[:6])
     try:
-        return datetime(year, month, day, hour, minute, second, micros, tzinfo=UTC)
-    except ValueError:
+        local = datetime(year, month, day, hour, minute, second, _micros(match[7]), tzinfo=UTC)
+        found = local - _offset(match[8])
+    except (ValueError, OverflowError):
         return None
+    return found if found >= _UNSET else None
+
+
+def _from_epoch(match: re.Match[str]) -> datetime | None:
+    if match[1] is not None:
+        seconds, micros = int(match[1]), _micros(match[2])
+    else:
+        seconds, micros = int(match[3][:10]), _micros(match[3][10:])
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds, microseconds=micros)
+
+
+def _micros(fraction: str | None) -> int:
+    return int((fraction or "").ljust(6, "0")[:6])
+
+
+def _offset(text: str | None) -> timedelta:
+    """Raises ValueError for one that no clock on Earth shows."""
+    if text is None or text in "Zz":
+        return timedelta(0)
+    digits = text[1:].replace(":", "").ljust(4, "0")
+    hours, minutes = int(digits[:2]), int(digits[2:])
+    if hours > 14 or minutes > 59:
+        raise ValueError(text)
+    offset = timedelta(hours=hours, minutes=minutes)
+    return -offset if text[0] == "-" else offset
+
+
+def _names(pattern: str, key: str) -> bool:
+    """Whether a pattern that matches ``key`` means files of just its kind."""
+    last, name = pattern.rsplit("/", 1)[-1].lower(), key.rsplit("/", 1)[-1].lower()
+    if name.startswith("."):
+        return last.startswith(".")
+    extension = "." + name.rsplit(".", 1)[-1]
+    return bool(name) and (last.endswith(extension) or last == name)
 
 
 def _matches(key: str, pattern: str) -> bool:

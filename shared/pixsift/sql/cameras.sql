@@ -2,11 +2,11 @@
 
 -- name: camera_frames
 -- Every image of the current generation that was decoded and not erased, duplicates included (a
--- frozen camera is nothing but duplicates). Where a camera gave no time, arrival stands in.
+-- frozen camera is nothing but duplicates). Where a camera gave no time, S3's or arrival stands in.
 -- Attribute sources in order of trust, as everywhere: sidecar, metadata, key, exif.
 SELECT 's3://' || o.bucket || '/' || o.key || '?versionId=' || o.version_id,
        coalesce(named.camera, ''),
-       extract(epoch FROM coalesce(o.captured_at, o.first_seen_at))::float8,
+       extract(epoch FROM coalesce(o.captured_at, o.stored_at, o.first_seen_at))::float8,
        d.pixel_sha256,
        (o.quality ->> 'brightness')::float8
   FROM decision d
@@ -22,4 +22,4 @@ SELECT 's3://' || o.bucket || '/' || o.key || '?versionId=' || o.version_id,
  WHERE c.name = %(collection)s AND d.valid_to_seq IS NULL
    AND d.outcome IN ('kept', 'duplicate', 'rejected')
    AND d.pixel_sha256 IS NOT NULL AND o.erased_at IS NULL
-   AND (%(since)s::timestamptz IS NULL OR coalesce(o.captured_at, o.first_seen_at) >= %(since)s)
+   AND (%(since)s::timestamptz IS NULL OR coalesce(o.captured_at, o.stored_at, o.first_seen_at) >= %(since)s)

@@ -51,6 +51,7 @@ ORDER BY bucket, key, version_id FOR NO KEY UPDATE
 -- Last of all: an erasure that was interrupted finds the facts it still needs, and goes on.
 UPDATE object SET etag = NULL, size_bytes = NULL, content_sha256 = NULL, pixel_sha256 = NULL,
        image_facts = NULL, quality = NULL, captured_at = NULL, thumbnail_key = NULL,
+       stored_at = NULL,
        erased_at = coalesce(erased_at, now())
 WHERE object_id = ANY (%(object_ids)s)
 

@@ -94,12 +94,14 @@ WHERE representative_object_id = ANY (%(representatives)b::bigint[])
 -- Before the lock, in key order so that two consumers cannot deadlock. Facts are filled in once:
 -- an event that overtook its object's creation leaves them empty. Erased rows stay empty.
 INSERT INTO object (bucket, key, version_id, etag, size_bytes, sequencer, content_sha256,
-                    pixel_sha256, image_facts, quality, captured_at, thumbnail_key)
+                    pixel_sha256, image_facts, quality, captured_at, thumbnail_key,
+                    stored_at)
 SELECT *
 FROM unnest(%(buckets)b::text[], %(keys)b::text[], %(version_ids)b::text[], %(etags)b::text[],
             %(sizes)b::bigint[], %(sequencers)b::text[], %(contents)b::bytea[],
             %(pixels)b::bytea[], %(facts)b::jsonb[], %(qualities)b::jsonb[],
-            %(captured_ats)b::timestamptz[], %(thumbnails)b::text[]) AS v (bucket, key, version_id)
+            %(captured_ats)b::timestamptz[], %(thumbnails)b::text[],
+            %(stored_ats)b::timestamptz[]) AS v (bucket, key, version_id)
 ORDER BY v.bucket COLLATE "C", v.key COLLATE "C", v.version_id COLLATE "C"
 ON CONFLICT (bucket, key, version_id) DO UPDATE
 SET etag = coalesce(object.etag, excluded.etag),
@@ -110,7 +112,8 @@ SET etag = coalesce(object.etag, excluded.etag),
     image_facts = coalesce(object.image_facts, excluded.image_facts),
     quality = coalesce(object.quality, excluded.quality),
     captured_at = coalesce(object.captured_at, excluded.captured_at),
-    thumbnail_key = coalesce(object.thumbnail_key, excluded.thumbnail_key)
+    thumbnail_key = coalesce(object.thumbnail_key, excluded.thumbnail_key),
+    stored_at = coalesce(object.stored_at, excluded.stored_at)
 WHERE object.erased_at IS NULL
   AND (object.content_sha256 IS NULL AND excluded.content_sha256 IS NOT NULL
        OR object.pixel_sha256 IS NULL AND excluded.pixel_sha256 IS NOT NULL)

@@ -29,7 +29,9 @@ SELECT DISTINCT space_id
 -- One row per image kept at that point. A row is valid at S from valid_from_seq (included) to
 -- valid_to_seq (excluded). erased tells whether its vector may rightly be missing. A remembered
 -- image (expired, its memory keeps filtering) represents, but there is nothing left to choose.
-SELECT r.object_id, o.quality, extract(epoch FROM o.captured_at)::float8,
+-- Where no capture time is known S3's own stands in, and the row says so.
+SELECT r.object_id, o.quality, extract(epoch FROM coalesce(o.captured_at, o.stored_at))::float8,
+       o.captured_at IS NULL AND o.stored_at IS NOT NULL,
        o.erased_at IS NOT NULL,
        EXISTS (SELECT FROM embedding e
                 WHERE e.space_id = r.space_id AND e.pixel_sha256 = r.pixel_sha256)

@@ -5,7 +5,7 @@
 -- without one (backfilled) fall back to the order of arrival.
 SELECT object_id, bucket, key, version_id, etag, size_bytes, sequencer,
        encode(content_sha256, 'hex') AS content_sha256, encode(pixel_sha256, 'hex') AS pixel_sha256,
-       image_facts, quality, captured_at, thumbnail_key, first_seen_at, erased_at
+       image_facts, quality, captured_at, stored_at, thumbnail_key, first_seen_at, erased_at
 FROM object
 WHERE bucket = %(bucket)s AND key = %(key)s
   AND (%(version_id)s::text IS NULL OR version_id = %(version_id)s)

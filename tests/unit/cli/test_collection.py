@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +303,37 @@ def test_explain__control_characters_of_a_key_do_not_reach_the_terminal(
     assert "\x1b" not in out
     assert "site-a/\\x1b[2J.jpg" in out
     assert "\x1b" not in run("explain", f"s3://raw/{key}x")[2]
+
+
+def test_explain__tells_the_decoders_message_and_whose_time_it_is(
+    made: dict[str, Any], run: Run, database_url: str
+) -> None:
+    message = {"message": "premature end\x1b of data segment"}
+    broken = replace(
+        finding("site-a/x.jpg", "rejected", "corrupt"), detail=message,
+        stored_at=datetime(2026, 11, 22, 8, tzinfo=UTC),
+    )  # fmt: skip
+    with ledger_of(database_url) as ledger:
+        ledger.commit(ledger.collection("yard"), [broken])
+    _, out, _ = run("explain", "s3://raw/site-a/x.jpg")
+    assert "premature end? of data segment" in out
+    assert "S3's own time of the write, 2026-11-22 08:00:00 UTC" in out
+
+
+def test_status__a_growing_share_of_refusals_is_told(
+    made: dict[str, Any], run: Run, database_url: str
+) -> None:
+    with ledger_of(database_url) as ledger:
+        collection = ledger.collection("yard")
+        for number in range(6):
+            reason = "unsupported_format" if number >= 4 else "blurred"
+            ledger.commit(
+                collection,
+                [finding(f"site-a/{number}-{i}.bmp", "rejected", reason) for i in range(10)],
+            )
+    _, out, _ = run("status")
+    assert "attention: 66.7% of the newest 30 are unsupported_format, 0.0% of those before" in out
+    assert "blurred" not in out
 
 
 def test_epsilon__near_the_embedders_own_noise_is_warned_of(run: Run, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the ledger is told about an arrival."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -92,6 +93,42 @@ def test_for_collection__metadata_knows_the_time_better_than_exif() -> None:
     stored = StoredFacts("e", 7, {"captured-at": "2025-01-02T03:04:05Z"})
     [judged] = findings.for_collection(arrival(decoded=image(), stored=stored), collection())
     assert judged.captured_at == datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("captured_at", "2025-01-02T12:04:05+09:00"), ("capture-time", "1735787045"),
+     ("timestamp", "1735787045000000000")],
+)  # fmt: skip
+def test_for_collection__times_in_metadata(name: str, told: str) -> None:
+    stored = StoredFacts("e", 7, {"captured_at_unknown": "x", name: told})
+    [judged] = findings.for_collection(arrival(decoded=image(), stored=stored), collection())
+    assert judged.captured_at == datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_for_collection__s3s_own_time_is_kept_apart() -> None:
+    written = datetime(2026, 11, 23, tzinfo=UTC)
+    decoded = image()
+    timeless = replace(decoded, facts=replace(decoded.facts, captured_at=None))
+    one = arrival(decoded=timeless, stored=StoredFacts("e", 7, {}, written))
+    [judged] = findings.for_collection(one, collection())
+    assert (judged.captured_at, judged.stored_at) == (None, written)
+
+
+def test_for_collection__exif_becomes_attributes() -> None:
+    decoded = image()
+    told = {"camera_model": "C920", "gps_latitude": "50.1"}
+    known = replace(decoded, facts=replace(decoded.facts, exif=told))
+    [judged] = findings.for_collection(arrival(decoded=known), collection())
+    assert judged.attributes == {"exif": told}
+
+
+def test_for_collection__a_sound_files_oddity_is_a_flag_that_may_reject() -> None:
+    one = arrival(decoded=image(stray_bytes=3.0, brightest_block=0.9))
+    [kept] = findings.for_collection(one, collection())
+    assert kept.finding == "embedded" and "stray_bytes" in kept.detail["flags"]
+    [rejected] = findings.for_collection(one, collection(stray_bytes="reject"))
+    assert (rejected.finding, rejected.reason) == ("rejected", "stray_bytes")
 
 
 def test_for_collection__each_collection_has_its_own_policy() -> None:

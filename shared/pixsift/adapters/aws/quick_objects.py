@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -50,6 +51,7 @@ class QuickAnswer:
     body: bytes
     etag: str
     metadata: dict[str, str]
+    modified_at: datetime | None = None
 
 
 class QuickObjects:
@@ -102,7 +104,7 @@ class QuickObjects:
         self._succeeded(bucket)
         told = {str(name): str(value) for name, value in answer.attributes.items()}
         metadata = {name: value for name, value in told.items() if name not in _NO_METADATA}
-        return QuickAnswer(body, etag.strip('"'), metadata)
+        return QuickAnswer(body, etag.strip('"'), metadata, answer.meta["last_modified"])
 
     def put(self, name: str, key: str, body: bytes, content_type: str) -> bool:
         """Write an object to the bucket ``name``; False: ask boto3."""

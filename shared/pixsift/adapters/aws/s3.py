@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ class FetchedObject:
     etag: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     """User metadata (``x-amz-meta-*``), names in lower case."""
+    modified_at: datetime | None = None
+    """S3's own time of the write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,9 @@ class S3Objects:
                 reserve(size)
 
         if self._quick is not None and (answered := self._quick.get(version, accept)):
-            return FetchedObject(answered.body, answered.etag, answered.metadata)
+            return FetchedObject(
+                answered.body, answered.etag, answered.metadata, answered.modified_at
+            )
         for _ in range(_BODY_ATTEMPTS):
             with aws_errors(f"get {version.uri}"):
                 answer = self._client.get_object(**_exactly(version))
@@ -142,7 +147,10 @@ class S3Objects:
                 stream.close()
             if len(body) == size:
                 self._answered_by_boto3(version.bucket)
-                return FetchedObject(body, answer["ETag"].strip('"'), answer.get("Metadata", {}))
+                return FetchedObject(
+                    body, answer["ETag"].strip('"'), answer.get("Metadata", {}),
+                    answer.get("LastModified"),
+                )  # fmt: skip
             cause = IncompleteReadError(actual_bytes=len(body), expected_bytes=size)
         raise TransientError(f"get {version.uri}: the body broke off: {cause}") from cause
 

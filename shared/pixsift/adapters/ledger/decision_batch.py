@@ -309,6 +309,7 @@ def _object_columns(collection: Collection, items: list[Judged]) -> dict[str, li
         "facts": [None if i.image_facts is None else Jsonb(dict(i.image_facts)) for i in items],
         "qualities": [None if i.quality is None else Jsonb(dict(i.quality)) for i in items],
         "captured_ats": [_key_facts(collection, i).captured_at or i.captured_at for i in items],
+        "stored_ats": [item.stored_at for item in items],
         "thumbnails": [item.thumbnail_key for item in items],
     }
 

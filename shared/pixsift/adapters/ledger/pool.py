@@ -18,7 +18,7 @@ from pixsift.adapters.ledger.spill_rows import SpillRows
 from pixsift.adapters.postgres.copying import copy_vectors
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.choosing.columns import AttributeColumns, MetricColumns
-from pixsift.core.choosing.pool import Column, Facts, ObjectIds, Pool, matching
+from pixsift.core.choosing.pool import Column, Facts, ObjectIds, Pool, matching, times_of
 from pixsift.core.choosing.rows import RowSource
 from pixsift.core.identity import S3Uri
 from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError
@@ -80,11 +80,14 @@ def load_pool(
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         scope = _scope(connection, collection_id, generation, at_seq)
         facts, erased = _facts(connection, scope, where.prefix)
-        chosen = facts.subset(np.flatnonzero(matching(facts, where)))
+        passing = matching(facts, where)
+        times = times_of(facts, where, passing)
+        chosen = facts.subset(np.flatnonzero(passing))
         if not chosen.object_ids.size:
             raise RequestError(
                 f"no image passes the filter: {facts.object_ids.size} are kept at seq {at_seq}"
                 + (f" under prefix {where.prefix!r}" if where.prefix else "")
+                + (f"; {times.unknown} of them have no time at all" if times else "")
             )
         named = {uri: _named(connection, uri) for uri in _mentioned(request)}
         compared = [i for uri in _compared(request) for i in named[uri]]
@@ -92,6 +95,7 @@ def load_pool(
             connection, scope, chosen, [*preselected, *compared],
             named=named, erased=erased, spill_dir=spill_dir,
         )  # fmt: skip
+    pool = replace(pool, times=times)
     return pool if device is None else replace(pool, rows=_on_device(pool.rows, device))
 
 
@@ -146,9 +150,9 @@ def _scope(
 
 
 def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) -> tuple[Facts, int]:
-    ids, captured, quality = array("q"), array("d"), MetricColumns()
+    ids, captured, s3_times, quality = array("q"), array("d"), array("b"), MetricColumns()
     erased = 0
-    for object_id, metrics, moment, is_erased, has_vector in _stream(
+    for object_id, metrics, moment, is_s3_time, is_erased, has_vector in _stream(
         connection, "pool_facts", {**scope.parameters(), "prefix": prefix}
     ):
         if not has_vector:
@@ -161,9 +165,14 @@ def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) ->
         quality.add(len(ids), metrics or {})
         ids.append(object_id)
         captured.append(np.nan if moment is None else moment)
+        s3_times.append(is_s3_time)
     object_ids = np.array(ids, dtype=np.int64)
     attributes = _attributes(connection, scope, object_ids)
-    return Facts(object_ids, attributes, quality.finish(len(ids)), np.array(captured)), erased
+    facts = Facts(
+        object_ids, attributes, quality.finish(len(ids)), np.array(captured),
+        np.array(s3_times, dtype=bool),
+    )  # fmt: skip
+    return facts, erased
 
 
 def _attributes(
@@ -251,6 +260,7 @@ def _widened(facts: Facts, ids: ObjectIds) -> Facts:
         {n: Column(spread(c.codes, -1), c.values) for n, c in facts.attributes.items()},
         {n: spread(values, np.nan) for n, values in facts.quality.items()},
         spread(facts.captured_at, np.nan),
+        spread(facts.is_s3_time, False),
     )
 
 

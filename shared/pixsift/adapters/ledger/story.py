@@ -83,6 +83,7 @@ class StoryTeller:
             "collection": name,
             "outcome": current["outcome"] if current else None,
             "reason": current["reason"] if current else None,
+            "message": current["detail"].get("message") if current else None,
             "representative": current["representative"] if current else None,
             "rule": rule,
             "history": mine,

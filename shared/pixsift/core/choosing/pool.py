@@ -52,6 +52,8 @@ class Facts:
     """Metric by name, (N,), NaN where it was not measured."""
     captured_at: Float64s
     """(N,) seconds since 1970, NaN where unknown."""
+    is_s3_time: NDArray[np.bool_]
+    """(N,) where that is S3's own time of the write, as nothing told when it was taken."""
 
     def subset(self, indices: Indices) -> "Facts":
         """Some of the images."""
@@ -60,7 +62,18 @@ class Facts:
             {n: Column(c.codes[indices], c.values) for n, c in self.attributes.items()},
             {n: values[indices] for n, values in self.quality.items()},
             self.captured_at[indices],
+            self.is_s3_time[indices],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How many images a filter by time could not judge, and how many it judged by S3's time."""
+
+    unknown: int
+    """Left out: neither key, metadata, EXIF nor S3 told a time."""
+    by_s3: int
+    """Let through by S3's own time of the write."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +87,8 @@ class Pool:
     """Object ids behind each URI that the request mentions; empty: such an object is unknown."""
     erased: int = 0
     """Images that were kept at that point and whose vectors an erasure has removed since."""
+    times: "Times | None" = None
+    """What a filter by time had to go by; None without such a filter."""
 
     @property
     def object_ids(self) -> ObjectIds:
@@ -119,6 +134,18 @@ def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
     if where.captured_before is not None:
         keep &= facts.captured_at < in_utc(where.captured_before).timestamp()
     return keep
+
+
+def times_of(facts: Facts, where: Where, passing: NDArray[np.bool_]) -> Times | None:
+    """What the filter's bounds in time meet; None where it has none.
+
+    passing: (N,) what the whole filter lets through.
+    """
+    if where.captured_after is None and where.captured_before is None:
+        return None
+    timeless = where.model_copy(update={"captured_after": None, "captured_before": None})
+    unknown = matching(facts, timeless) & np.isnan(facts.captured_at)
+    return Times(int(unknown.sum()), int((passing & facts.is_s3_time).sum()))
 
 
 def column_of(facts: Facts, name: str) -> Column:

@@ -61,6 +61,8 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
     check(pool)
     anchors = _anchors(pool, preselected)
     facts: dict[str, object] = {"eligible": int(pool.eligible.sum()), "erased": pool.erased}
+    if pool.times is not None:
+        facts |= {"without_time": pool.times.unknown, "time_of_s3": pool.times.by_s3}
     candidates = _candidates(pool, request, anchors, facts)
     candidates = _capped(candidates, request, facts)
     candidates, outliers = _trimmed(pool, candidates, request, facts)

@@ -1,5 +1,6 @@
 """Pools from a real PostgreSQL: what is in them, at which point, and what is refused."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from ledger_world import DIMENSION, image, ledger_of, new_collection, rows, turned
 from pixsift.adapters.ledger.pool import _facts, _Scope, load_pool, object_uris, pool_point
 from pixsift.adapters.postgres.database import Database
-from pixsift.core.choosing.pool import Pool
+from pixsift.core.choosing.pool import Pool, Times
 from pixsift.core.choosing.sampling import select
 from pixsift.errors import UserError
 from pixsift.messages import Range, Select, Where
@@ -169,6 +170,42 @@ def test_load_pool__of_what_the_ledger_itself_wrote(database_url: str, tmp_path:
         uris = object_uris(database, pool.object_ids.tolist())
         assert next(iter(uris.values())) == "s3://raw/r1/a.jpg?versionId=v1"
         assert select(pool, Select(k=3)).report["candidates"] == 3
+
+
+def test_load_pool__a_filter_by_time_tells_what_it_could_not_judge(
+    database_url: str, tmp_path: Path
+) -> None:
+    """S3's own time stands in where nothing else tells, and never in the place of a better one."""
+    early, late = (datetime(2026, 11, day, tzinfo=UTC) for day in (1, 20))
+    with ledger_of(database_url) as ledger, Database(database_url) as database:
+        collection = new_collection(ledger)
+        ledger.commit(collection, [
+            image("old.jpg", turned(0), captured_at=early, stored_at=late),
+            image("new.jpg", turned(30), captured_at=late, stored_at=late),
+            image("s3.jpg", turned(60), stored_at=late),
+            image("older-s3.jpg", turned(90), stored_at=early),
+            image("unknown.jpg", turned(120)),
+        ])  # fmt: skip
+        point = pool_point(database, "c", None)
+
+        def pool(where: Where) -> Pool:
+            return load_pool(
+                database, point.collection_id, point.generation, point.at_seq, where,
+                spill_dir=tmp_path,
+            )  # fmt: skip
+
+        found = pool(Where(captured_after=datetime(2026, 11, 10, tzinfo=UTC)))
+        assert [uri.split("?")[0] for uri in object_uris(
+            database, found.object_ids.tolist()
+        ).values()] == ["s3://raw/new.jpg", "s3://raw/s3.jpg"]  # fmt: skip
+        assert found.times == Times(unknown=1, by_s3=1)
+        report = select(found, Select(strategy="all")).report
+        assert (report["without_time"], report["time_of_s3"]) == (1, 1)
+        everything = pool(Where())
+        assert everything.times is None
+        assert "without_time" not in select(everything, Select(strategy="all")).report
+        with pytest.raises(UserError, match="1 of them have no time at all"):
+            pool(Where(captured_after=datetime(2027, 1, 1, tzinfo=UTC)))
 
 
 def test_load_pool__of_a_second_space_by_another_recipe(database_url: str, tmp_path: Path) -> None:
