@@ -99,6 +99,19 @@ def move(length: int) -> Dose:
     return moved
 
 
+def move_down(length: int) -> Dose:
+    """Motion along a diagonal: one pixel to the right and one down at each of ``length`` steps."""
+
+    def moved(image: Image.Image) -> Image.Image:
+        pixels = np.asarray(image)
+        total = np.zeros(pixels.shape, np.uint16)
+        for shift in range(length):
+            total += np.roll(pixels, (shift, shift), axis=(0, 1))
+        return Image.fromarray(((total + length // 2) // length).astype(np.uint8))
+
+    return moved
+
+
 def _scale(factor: float) -> Dose:
     return lambda image: Image.fromarray(
         np.clip(np.asarray(image) * float(factor), 0, 255).astype(np.uint8)
@@ -132,6 +145,8 @@ DOSES: dict[str, tuple[str, int, str, Dose]] = {
     # dose: our check's metric, its bad direction, CleanVision's check, how
     **{f"blur sigma {s:g}": ("blurred", -1, "blurry", blur(s)) for s in (1, 2, 3, 5)},
     **{f"motion {n} px": ("motion_blurred", -1, "blurry", move(n)) for n in (5, 9, 15)},
+    **{f"diagonal motion {n} px": ("motion_blurred", -1, "blurry", move_down(n))
+       for n in (5, 9, 15)},
     **{f"darker x{f:g}": ("dark", -1, "dark", _scale(f)) for f in (0.5, 0.25, 0.1, 0.05)},
     **{f"brighter x{f:g}": ("bright", +1, "light", _scale(f)) for f in (1.5, 2.5, 4)},
     **{f"flat {s:g}": ("low_information", -1, "low_information", _flatten(s))
