@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,8 @@ class Neighborhood:
     """Every representative valid at this seq was searched; what is newer may be missing."""
     generation: int
     """The generation that was searched."""
+    token: UUID
+    """Of the watermark's turn: the history that was searched, proved again under the lock."""
     object_ids: tuple[NDArray[np.int64], ...]
     """Per query: every representative within the distance (a few beyond it do no harm, nor do
     dead ones: the ledger proves each candidate)."""

@@ -3,10 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from uuid import UUID
 
 from pixsift.core.sources import Reach, SourceRule, reach
 
 ExpiryPolicy = Literal["redecide", "remember"]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """A seq of a collection and the random token of its turn.
+
+    ``seq`` alone does not say which history it is of: a restored ledger counts on from an earlier
+    number. Whatever remembers something of a ledger remembers the point as well.
+    """
+
+    seq: int
+    token: UUID
 
 
 @dataclass(frozen=True, slots=True)

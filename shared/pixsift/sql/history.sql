@@ -3,8 +3,15 @@
 -- name: lock_collection
 -- Alone in its statement: the statements after it take fresh snapshots and so see every earlier
 -- holder's work. NO KEY, since inserts of child rows take a key share on this row. Without a
--- collection_id: all of them, in the order of their ids.
-SELECT seq, generation, current_setting('transaction_isolation') AS isolation
+-- collection_id: all of them, in the order of their ids. proved: how many of the points that the
+-- plan rests on are in this history. A turn's row never changes, so the statement's own snapshot,
+-- taken before the lock, shows them as well. A turn of a release that wrote none counts as zeros.
+SELECT seq, generation, name, current_setting('transaction_isolation') AS isolation,
+       (SELECT count(*) FROM unnest(%(seqs)s::bigint[], %(tokens)s::uuid[]) AS p (seq, token)
+        LEFT JOIN turn t ON t.collection_id = %(collection_id)s AND t.seq = p.seq
+        WHERE p.seq <= collection.seq
+          AND p.token = coalesce(t.token, '00000000-0000-0000-0000-000000000000')
+       ) AS proved
 FROM collection
 WHERE %(collection_id)s::integer IS NULL OR collection_id = %(collection_id)s
 ORDER BY collection_id

@@ -46,8 +46,11 @@ WHERE key_hash = ANY (%(version_marks)b::bytea[])
 -- name: read_watermark
 -- Phase 1, first statement: everything up to this seq is committed and visible to whoever looks
 -- later. Read after the search it would hide what was committed in between.
-SELECT c.seq, c.generation, g.epsilon, g.second_look
+SELECT c.seq,
+       coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token,
+       c.generation, g.epsilon, g.second_look
 FROM collection c JOIN generation g USING (collection_id, generation)
+LEFT JOIN turn t USING (collection_id, seq)
 WHERE c.collection_id = %(collection_id)s
 
 -- name: candidates

@@ -2,8 +2,11 @@
 
 -- name: rule_in_use
 -- The rule of the generation in use.
-SELECT g.generation, g.epsilon, g.second_look
+SELECT c.seq,
+       coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token,
+       g.generation, g.epsilon, g.second_look
 FROM collection c JOIN generation g USING (collection_id, generation)
+LEFT JOIN turn t USING (collection_id, seq)
 WHERE c.collection_id = %(collection_id)s
 
 -- name: subjects

@@ -1,8 +1,16 @@
 -- name: head
 -- First: everything up to this seq is committed, and the reads after this one see it.
-SELECT c.seq, c.generation, m.dimension
-FROM collection c JOIN model m USING (space_id)
+SELECT c.seq,
+       coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token,
+       c.generation, m.dimension
+FROM collection c JOIN model m USING (space_id) LEFT JOIN turn t USING (collection_id, seq)
 WHERE c.collection_id = %(collection_id)s
+
+-- name: token_at
+-- Which history a mirror is of: the token of its watermark's turn, if there was such a turn.
+SELECT coalesce(t.token, '00000000-0000-0000-0000-000000000000')
+FROM collection c LEFT JOIN turn t ON t.collection_id = c.collection_id AND t.seq = %(watermark)s
+WHERE c.collection_id = %(collection_id)s AND c.seq >= %(watermark)s
 
 -- name: load
 -- The first time: every open representative newer than a floor, in the one layout that the

@@ -8,7 +8,7 @@ import numpy as np
 
 from pixsift.adapters.ledger.history import StartAgainError
 from pixsift.adapters.postgres.database import Connection, Cursor, Database
-from pixsift.core.collection import Collection
+from pixsift.core.collection import Collection, HistoryPoint
 from pixsift.core.dedup import Halves, Image, Kept, NearRule, Ruling, cosine_distance, decide_batch
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
@@ -29,6 +29,8 @@ class Plan:
     generation: int
     rule: NearRule
     marks: "Marks"
+    points: tuple[HistoryPoint, ...]
+    """Where the history was when it was read and searched."""
     watermark: int = np.iinfo(np.int64).max
     """Without anything to compare the tail is of no interest, however long."""
     vectors: dict[bytes, tuple[Halves, bytes]] = field(default_factory=dict)
@@ -67,7 +69,6 @@ class Planner:
     def __init__(self, database: Database, search: NeighborSearch) -> None:
         self._database = database
         self._search = search
-        self._salt: bytes | None = None
 
     def plan(self, collection: Collection, items: list[Judged]) -> Plan:
         """Everything that can be found out about ``items`` without the lock."""
@@ -79,7 +80,8 @@ class Planner:
         return plan
 
     def _read(self, connection: Connection, collection: Collection, items: list[Judged]) -> Plan:
-        marks = Marks(self._read_salt(connection), items)
+        # Read each time: it is the ledger's, and another one may be behind the same name by now.
+        marks = Marks(read_salt(connection), items)
         names = {"collection_id": collection.collection_id}
         pixels = {i.pixel_sha256 for i in items if i.finding == "embedded" and i.pixel_sha256}
         with connection.pipeline():
@@ -92,17 +94,13 @@ class Planner:
         row = head.fetchone()
         if row is None:
             raise TransientError(f"collection {collection.name} is gone")
-        _, generation, epsilon, second_look = row
+        seq, token, generation, epsilon, second_look = row
         items = _bury(items, marks.erased(buried))
-        plan = Plan(items, generation, near_rule(epsilon, second_look), Marks(marks.salt, items))
+        rule, marks = near_rule(epsilon, second_look), Marks(marks.salt, items)
+        plan = Plan(items, generation, rule, marks, (HistoryPoint(seq, token),))
         _choose_vectors(plan, stored)
         _find_children(connection, collection, plan)
         return plan
-
-    def _read_salt(self, connection: Connection) -> bytes:
-        if self._salt is None:
-            self._salt = read_salt(connection)
-        return self._salt
 
     def _find_candidates(self, collection: Collection, plan: Plan) -> None:
         """Search, then keep what satisfies the rule by the exact distance on stored values."""
@@ -118,6 +116,7 @@ class Planner:
         if found.generation != plan.generation:
             raise StartAgainError
         plan.watermark = found.watermark
+        plan.points += (HistoryPoint(found.watermark, found.token),)
         wanted = {int(i) for ids in found.object_ids for i in ids} - plan.removing
         if wanted:
             plan.candidates = self._candidates(collection, plan, wanted)

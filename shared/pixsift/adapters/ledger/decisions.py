@@ -89,7 +89,7 @@ class DecisionProtocol:
             facts = store_facts(connection, collection, plan)
             with history.turn(
                 connection, collection, generation=plan.generation,
-                actor=self._actor, reason=reason, sync=synced,
+                points=plan.points, actor=self._actor, reason=reason, sync=synced,
             ) as turn:  # fmt: skip
                 self._pause("lock_held")
                 batch = Batch(turn, collection, plan, sync=synced)

@@ -14,13 +14,13 @@ transaction and at the same ``seq``.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
 from pixsift.adapters.postgres.database import Connection, Cursor
-from pixsift.core.collection import Collection
+from pixsift.core.collection import Collection, HistoryPoint
 from pixsift.errors import TransientError
 from pixsift.sql import statements
 
@@ -222,20 +222,25 @@ def turn(
     actor: str,
     reason: str,
     generation: int | None = None,
+    points: Sequence[HistoryPoint] = (),
     sync: Callable[[], None] = _answered,
 ) -> Iterator[Turn]:
     """Lock the collection, let the block change its history, and end the turn.
 
     actor, reason: what the turn's row says of who wrote it and why. generation: the one that the
-    caller planned for; None: whichever is in use. sync: on a connection in a pipeline, sends what
-    is pending and waits for all answers.
-    Raises StartAgainError for another generation, or when a vector to represent was erased;
-    TransientError when the lock is not to be had; RuntimeError where the protocol cannot hold.
+    caller planned for; None: whichever is in use. points: those that the plan was made at; a
+    ledger that was restored since then has other tokens there. sync: on a connection in a pipeline,
+    sends what is pending and waits for all answers.
+    Raises StartAgainError for another generation or another history, or when a vector to represent
+    was erased; TransientError when the collection is not there (any more); RuntimeError where the
+    protocol cannot hold.
     """
-    locked = _lock(connection, collection.collection_id, sync)
-    if locked is None:
+    locked = _lock(connection, collection.collection_id, sync, points)
+    if locked is None or locked.name != collection.name:
         raise TransientError(f"collection {collection.name} is gone")
-    seq, current = locked
+    if locked.proved != len(points):
+        raise StartAgainError
+    seq, current = locked.seq, locked.generation
     if generation is not None and generation != current:
         raise StartAgainError
     writer = GenerationWriter(connection, collection.collection_id, current, collection.space_id)
@@ -269,18 +274,34 @@ def discard(connection: Connection, collection_id: int, generation: int) -> None
         connection.execute(_SQL[statement], names)
 
 
+class _Locked(NamedTuple):
+    seq: int
+    generation: int
+    name: str
+    isolation: str
+    proved: int
+
+
 def _lock(
-    connection: Connection, collection_id: int | None, sync: Callable[[], None]
-) -> tuple[int, int] | None:
-    """seq and generation of the collection (of the first, where all are locked)."""
-    cursor = connection.execute(_SQL["lock_collection"], {"collection_id": collection_id})
+    connection: Connection,
+    collection_id: int | None,
+    sync: Callable[[], None],
+    points: Sequence[HistoryPoint] = (),
+) -> _Locked | None:
+    """The collection (the first, where all are locked)."""
+    names = {
+        "collection_id": collection_id,
+        "seqs": [point.seq for point in points],
+        "tokens": [point.token for point in points],
+    }
+    cursor = connection.execute(_SQL["lock_collection"], names)
     sync()
     row = cursor.fetchone()
     if row is None:
         return None
-    seq, generation, isolation = row
-    if isolation != "read committed":
-        raise RuntimeError(f"the decision protocol needs read committed, not {isolation}")
+    locked = _Locked(*row)
+    if locked.isolation != "read committed":
+        raise RuntimeError(f"the decision protocol needs read committed, not {locked.isolation}")
     if connection.info.transaction_status != TransactionStatus.INTRANS:
         raise RuntimeError("the collection was locked outside of a transaction: nothing holds it")
-    return seq, generation
+    return locked

@@ -53,7 +53,6 @@ class Ledger(Collections):
         super().__init__(database, actor=actor)
         self.search = search or ResidentSearch(database, pause=pause)
         self._protocol = DecisionProtocol(database, self.search, actor=actor, pause=pause)
-        self._salt: bytes | None = None
 
     def decided(self, collection_id: int, versions: Sequence[ObjectVersion]) -> set[ObjectVersion]:
         """Those that need no more work: their outcome is there and is not ``failed``."""
@@ -186,6 +185,4 @@ class Ledger(Collections):
 
     def salt(self, connection: Connection) -> bytes:
         """What tombstone marks are made with; one per ledger."""
-        if self._salt is None:
-            self._salt = read_salt(connection)
-        return self._salt
+        return read_salt(connection)

@@ -17,7 +17,7 @@ from pixsift.adapters.ledger.decision_plan import images, near_rule
 from pixsift.adapters.ledger.history import StartAgainError, Turn
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.resident import ResidentSearch
-from pixsift.core.collection import Collection
+from pixsift.core.collection import Collection, HistoryPoint
 from pixsift.core.dedup import Image, Kept, NearRule, Ruling, decide_batch
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.successor import State
@@ -66,6 +66,7 @@ class _Plan:
     generation: int
     rule: NearRule
     watermark: int
+    points: tuple[HistoryPoint, ...]
     subjects: dict[int, Image]
     near: dict[int, list[int]]
 
@@ -145,7 +146,8 @@ class Rejudge:
         with self._database.connection() as connection:
             row = connection.execute(_SQL["rule_in_use"], names).fetchone()
             assert row is not None  # noqa: S101 - collections are never deleted
-            generation, epsilon, second_look = row
+            seq, token, generation, epsilon, second_look = row
+            point = HistoryPoint(seq, token)
             rule = near_rule(epsilon, second_look)
             names |= {
                 "generation": generation, "space_id": collection.space_id,
@@ -153,7 +155,7 @@ class Rejudge:
             }  # fmt: skip
             subjects = images(connection.cursor(binary=True).execute(_SQL["subjects"], names))
         if not subjects:
-            return _Plan(generation, rule, 0, {}, {})
+            return _Plan(generation, rule, 0, (point,), {}, {})
         found = self._search.within(
             collection.collection_id,
             np.stack([image.embedding for image in subjects.values()]),
@@ -165,7 +167,8 @@ class Rejudge:
         }
         # A switch between the two reads: no generation has this number, so the lock says so.
         same = found.generation == generation
-        return _Plan(generation if same else -1, rule, found.watermark, subjects, near)
+        points = (point, HistoryPoint(found.watermark, found.token))
+        return _Plan(generation if same else -1, rule, found.watermark, points, subjects, near)
 
     def _settle(
         self, collection: Collection, plan: _Plan, object_ids: Sequence[int], why: str
@@ -175,7 +178,12 @@ class Rejudge:
         with (
             self._database.transaction() as connection,
             history.turn(
-                connection, collection, generation=plan.generation, actor=self._actor, reason=why
+                connection,
+                collection,
+                generation=plan.generation,
+                points=plan.points,
+                actor=self._actor,
+                reason=why,
             ) as turn,
         ):
             names: dict[str, Any] = {

@@ -6,11 +6,12 @@ Shared by the searches that need one: of all representatives, or of those newer 
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixsift.errors import DependencyDownError
+from pixsift.errors import DependencyDownError, TransientError
 
 BLOCK_ROWS = 16_384
 """Rows per block: the results of 64 queries stay in the cache, and growing never copies."""
@@ -164,6 +165,8 @@ class Mirror:
     generation: int = -1
     floor: int = -1
     watermark: int = -1
+    token: UUID | None = None
+    """Of the watermark's turn: which history these rows are of."""
     object_ids: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """(capacity,); those from ``count`` on mean nothing."""
     rows: dict[int, int] = field(default_factory=dict)
@@ -184,7 +187,13 @@ class Mirror:
         return tuple(np.split(self.object_ids[found[order]], borders))
 
     def append(self, object_ids: NDArray[np.int64], halves: NDArray[np.float16]) -> None:
-        """Take rows in. halves: (N, D) as stored."""
+        """Take rows in. halves: (N, D) as stored.
+
+        Raises TransientError for an object that is here already: ids that come back belong to
+        another history, and a row written over another would hide both.
+        """
+        if not self.rows.keys().isdisjoint(object_ids.tolist()):
+            raise TransientError("the ledger gives out object ids that it gave out before")
         start, end = self.count, self.count + len(object_ids)
         if end > len(self.object_ids):
             grown = np.empty(max(1024, 2 * end), np.int64)

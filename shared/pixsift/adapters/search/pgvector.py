@@ -79,8 +79,9 @@ class PgvectorSearch:
             if self._pause is not None:
                 self._pause("watermark_read")
             body, built_to = self._body(connection, head)
+            mirror, slot.mirror = slot.mirror, None  # whatever fails leaves no half of one
             slot.mirror = refreshed(
-                connection, head, slot.mirror, floor=built_to, new_blocks=NumpyBlocks
+                connection, head, mirror, floor=built_to, new_blocks=NumpyBlocks
             )
             found = list(slot.mirror.within(unit_rows(queries), reach))
             tail = slot.mirror.count
@@ -89,11 +90,11 @@ class PgvectorSearch:
                     near = self._nearest(body, queries, reach)
                 except _BodyGoneError:
                     # Dropped just now: the generation has changed, and so says this answer.
-                    return Neighborhood(head.seq, -1, tuple(found))
+                    return Neighborhood(head.seq, -1, head.token, tuple(found))
                 found = [np.union1d(a, b) for a, b in zip(found, near, strict=True)]
         if self._background and tail > self._parameters.tail_rows:
             self._advance_in_background(collection_id)
-        return Neighborhood(head.seq, head.generation, tuple(found))
+        return Neighborhood(head.seq, head.generation, head.token, tuple(found))
 
     def advance(self, collection_id: int) -> int:
         """Move the tail into the body, building the body first where there is none.
@@ -176,7 +177,10 @@ class PgvectorSearch:
         see the body is committed.
         """
         with self._database.transaction() as connection:
-            connection.execute(_HISTORY["lock_collection"], {"collection_id": head.collection_id})
+            connection.execute(
+                _HISTORY["lock_collection"],
+                {"collection_id": head.collection_id, "seqs": [], "tokens": []},
+            )
         with self._database.transaction() as connection:
             connection.execute("SET LOCAL statement_timeout = 0")
             body, _ = self._body(connection, head)

@@ -2,6 +2,8 @@
 
 The mirror is refreshed to the collection's seq before each search and reports that seq as its
 watermark. A stale mirror stays correct: whoever decides looks at everything newer under the lock.
+It is of one history: a ledger that was restored, or another one behind the same name, has another
+token at the mirror's watermark, or none, and then everything is read again.
 The screen runs in float32 with a margin, so it proposes a few too many and never one too few.
 """
 
@@ -9,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +55,12 @@ class ResidentSearch:
                 head = read_point(connection, collection_id)
                 if self._pause is not None:
                     self._pause("watermark_read")
+                mirror, slot.mirror = slot.mirror, None  # whatever fails leaves no half of one
                 slot.mirror = refreshed(
-                    connection, head, slot.mirror, floor=-1, new_blocks=self._new_blocks
+                    connection, head, mirror, floor=-1, new_blocks=self._new_blocks
                 )
             found = slot.mirror.within(unit_rows(queries), max_distance + SCREEN_MARGIN)
-            return Neighborhood(head.seq, head.generation, found)
+            return Neighborhood(head.seq, head.generation, head.token, found)
 
     def count(self, collection_id: int) -> int:
         """Vectors held for a collection."""
@@ -75,6 +79,8 @@ class SeqPoint:
 
     collection_id: int
     seq: int
+    token: UUID
+    """Of the turn with this seq."""
     generation: int
     dimension: int
 
@@ -100,7 +106,7 @@ def refreshed(
     The one given is brought up to date where it fits; otherwise a new one is loaded.
     """
     names: dict[str, Any] = {"collection_id": head.collection_id, "generation": head.generation}
-    if mirror is None or (mirror.generation, mirror.floor) != (head.generation, floor):
+    if mirror is None or not _is_of(connection, head, mirror, floor):
         mirror = Mirror(new_blocks(head.dimension), head.generation, floor)
         names["floor"] = floor
         for rows, halves in _load(connection, names, head.dimension):
@@ -116,8 +122,19 @@ def refreshed(
         if new:
             ids = np.array([row[0] for row in new], np.int64)
             mirror.append(ids, np.stack([row[2] for row in new]))
-    mirror.watermark = head.seq
+    mirror.watermark, mirror.token = head.seq, head.token
     return mirror
+
+
+def _is_of(connection: Connection, head: SeqPoint, mirror: Mirror, floor: int) -> bool:
+    """Whether the mirror can be brought up to ``head``: same generation, floor and history."""
+    if (mirror.generation, mirror.floor) != (head.generation, floor):
+        return False
+    if mirror.watermark == head.seq:
+        return mirror.token == head.token
+    names = {"collection_id": head.collection_id, "watermark": mirror.watermark}
+    row = connection.execute(_SQL["token_at"], names).fetchone()
+    return mirror.watermark < head.seq and row is not None and row[0] == mirror.token
 
 
 def _load(connection: Connection, names: dict[str, Any], dimension: int) -> Iterator[CopiedRows]:
