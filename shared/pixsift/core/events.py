@@ -139,7 +139,7 @@ def _s3_record(record: Any) -> ObjectEvent:
     key = _key(_decode_key(_text(entity, "key")))
     version_id = _version_id(entity.get("versionId"))
     etag, sequencer = _etag(entity.get("eTag")), _sequencer(entity.get("sequencer"))
-    if name.startswith("ObjectCreated:"):
+    if name.startswith("ObjectCreated:") or name == "ObjectRestore:Completed":
         return ObjectCreated(
             bucket, key, version_id=version_id, etag=etag,
             size_bytes=_size(entity.get("size")), sequencer=sequencer,
@@ -163,7 +163,7 @@ def _eventbridge(document: dict[str, Any]) -> ObjectEvent:
     version_id = _version_id(entity.get("version-id"))
     etag, sequencer = _etag(entity.get("etag")), _sequencer(entity.get("sequencer"))
     match document.get("detail-type"):
-        case "Object Created":
+        case "Object Created" | "Object Restore Completed":
             return ObjectCreated(
                 bucket, key, version_id=version_id, etag=etag,
                 size_bytes=_size(entity.get("size")), sequencer=sequencer,

@@ -90,6 +90,21 @@ def test_parse_notification__the_test_message_of_s3_concerns_no_object() -> None
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"Records": [{"eventVersion": "2.1", "eventName": "ObjectRestore:Completed", "s3": {
+            "bucket": {"name": "raw"}, "object": {"key": "a+b.jpg", "versionId": "v1"}}}]},
+        {"source": "aws.s3", "detail-type": "Object Restore Completed", "detail": {
+            "bucket": {"name": "raw"}, "object": {"key": "a b.jpg", "version-id": "v1"}}},
+    ],
+)  # fmt: skip
+def test_parse_notification__what_is_restored_is_judged_again(body: dict[str, Any]) -> None:
+    assert parse_notification(json.dumps(body)).records == (
+        ObjectCreated("raw", "a b.jpg", version_id="v1"),
+    )
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("", "not_json"),
