@@ -9,7 +9,9 @@ too), and normalization is the reference's.
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +64,8 @@ class Dinov2Embedder:
         model, incomplete weights or a model that does not compile; DependencyDownError when the
         hub does not answer.
         """
+        if compiled:
+            _check_compiler()
         folder = locate(name, revision)
         config = read_config(folder)
         is_local = Path(name).is_dir()
@@ -161,8 +165,14 @@ def hash_weights(folder: Path) -> str:
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for file in files:
         digest.update(file.name.encode() + b"\0")
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        try:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise UserError(
+                f"{file} cannot be read ({error.strerror}): let the user of this process (in the "
+                "image: 10001) read it, chmod -R a+rX"
+            ) from error
     return digest.hexdigest()
 
 
@@ -209,6 +219,16 @@ def load_model(folder: Path, model_type: str) -> torch.nn.Module:
         )
     loaded: torch.nn.Module = model.eval()
     return loaded
+
+
+def _check_compiler() -> None:
+    """Before minutes are spent: torch writes C++ for every device and has a compiler build it."""
+    wanted = os.environ.get("CXX", "g++")
+    if not any(shutil.which(program) for program in (wanted, "c++", "clang++")):
+        raise UserError(
+            "PIXSIFT_TORCH_COMPILE needs a C++ compiler, and there is none here (the images have "
+            "none): install g++, or leave it off"
+        )
 
 
 def _compile(batches: TorchBatches) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pixsift.adapters.accelerator.batches import Forward, TorchBatches
 from pixsift.adapters.models import dinov2
+from pixsift.adapters.models.bake import bake
 from pixsift.adapters.models.dinov2 import NORMALIZATION, Dinov2Embedder, hash_weights
 from pixsift.adapters.models.load import load_embedder
 from pixsift.errors import DependencyDownError, UserError
@@ -278,3 +279,28 @@ def test_locate__a_hub_that_does_not_answer_is_a_dependency_down(
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(DependencyDownError, match="PIXSIFT_MODEL"):
         load_embedder("facebook/dinov2-base", revision="0" * 40, device="cpu")
+
+
+def test_load__a_compiler_that_is_missing_is_said_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match=r"PIXSIFT_TORCH_COMPILE needs a C\+\+ compiler"):
+        Dinov2Embedder("no/model", device="cpu", compiled=True)
+
+
+def test_hash_weights__unreadable_files_are_a_users_mistake(tiny: Path, tmp_path: Path) -> None:
+    """As in a container whose user may not read what root copied in; root here may read all."""
+    (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(UserError, match=r"model.safetensors cannot be read .* chmod -R a\+rX"):
+        hash_weights(tmp_path)
+
+
+def test_bake__refuses_what_would_not_start(tiny: Path) -> None:
+    found = bake(str(tiny), "", "")
+    assert bake(str(tiny), "", found) == found
+    with pytest.raises(UserError, match="not the expected ones"):
+        bake(str(tiny), "", "0" * 64)
+    with pytest.raises(UserError, match="is not pinned"):
+        bake("facebook/dinov2-base", "", "")
