@@ -18,7 +18,7 @@ def migrate(
     as_json: JsonOption = False,
 ) -> None:
     """Bring the ledger's schema up to date."""
-    url = wiring.database_url()
-    names = pending(url) if check else run_migrations(url)
+    login = wiring.database_login()
+    names = pending(login) if check else run_migrations(login)
     verb = "pending" if check else "applied"
     emit({verb: names}, as_json, "\n".join(f"{verb} {name}" for name in names) or "up to date")

@@ -131,14 +131,15 @@ def _loop() -> Check:
 
 
 def _database() -> Iterable[Check]:
-    url = wiring.database_settings().database_url.get_secret_value()
-    if not url:
+    settings = wiring.database_settings()
+    if not (settings.database_url.get_secret_value() or settings.database_secret):
         yield Check("ledger", "wrong", "PIXSIFT_DATABASE_URL is not set",
                       "set it to a PostgreSQL with pgvector, or: pixsift up")  # fmt: skip
         return
     try:
-        postgres, pgvector = server_versions(url)
-        waiting = pending(url)
+        login = wiring.database_login()
+        postgres, pgvector = server_versions(login)
+        waiting = pending(login)
     except PixsiftError as error:
         helps = _helps(error) or "check PIXSIFT_DATABASE_URL and the server"
         yield Check("ledger", "wrong", str(error), helps)

@@ -6,7 +6,8 @@ A command asks here for what it needs and hands it to an operation (``pixsift.op
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.uploads import FolderUploads
-from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.ledger.login import ledger_login
+from pixsift.adapters.postgres.database import Database, Login
 from pixsift.config import (
     BucketSettings,
     DatabaseSettings,
@@ -14,7 +15,7 @@ from pixsift.config import (
     ModelSettings,
     QueueSettings,
 )
-from pixsift.errors import PixsiftError, Remedy, SettingError
+from pixsift.errors import PixsiftError
 from pixsift.operations.embedder import ModelChoice
 from pixsift.operations.status import Queues
 
@@ -22,12 +23,14 @@ ACTOR = "cli"
 """Who the ledger's turns say made them."""
 
 
-def database_url() -> str:
-    """The ledger's URL. Raises SettingError when there is none."""
-    url = DatabaseSettings().database_url.get_secret_value()
-    if not url:
-        raise SettingError("no ledger is set", code="no_ledger", remedy=Remedy("set_database_url"))
-    return url
+def database_login() -> Login:
+    """How to log in to the ledger. Raises SettingError when the settings do not say where it is."""
+    settings = DatabaseSettings()
+    return ledger_login(
+        settings.database_url.get_secret_value(),
+        secret=settings.database_secret,
+        iam=settings.database_iam,
+    )
 
 
 # One function per group: a command is stopped only by a wrong setting that it reads.
@@ -60,7 +63,12 @@ def local_settings() -> LocalSettings:
 
 def database() -> Database:
     """The ledger's database; a context manager."""
-    return Database(database_url(), max_connections=4, session={"statement_timeout": "10min"})
+    return Database(
+        database_login(),
+        max_connections=4,
+        connect_seconds=DatabaseSettings().database_connect_seconds,
+        session={"statement_timeout": "10min"},
+    )
 
 
 def database_at(url: str) -> Database:

@@ -1,10 +1,9 @@
 """The consumer as a whole: its parts put together, and what it does beside its loop."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from aws_lambda_powertools import Logger
 
@@ -13,6 +12,7 @@ from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.config import ConsumerSettings
 from pixsift.errors import PixsiftError
+from pixsift.health import Heartbeat
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry
 from pixsift.worker import CLOSING_SECONDS, start_guarded
@@ -63,7 +63,7 @@ class Consumer:
         self._logger = logger
         self._telemetry = telemetry
         self._space = adapters.embedder.space
-        self._touch = _toucher(settings.health_file)
+        self._heartbeat = Heartbeat(settings.health_file)
         self._access = access = SourceAccess(adapters.objects, logger=logger, telemetry=telemetry)
         self._dependencies = dependencies = Dependencies(
             {
@@ -101,7 +101,8 @@ class Consumer:
     def run(self, stop: threading.Event) -> None:
         """Until ``stop``; then finish or give back what is in hand.
 
-        Raises DeviceLostError, once all is given back, when the accelerator failed on the way.
+        Raises DeviceLostError or LoginRefusedError, once all is given back, when the accelerator
+        failed on the way or PostgreSQL went on refusing the login.
         """
         facts = {"model": self._space.model, "space_id": self._space.space_id}
         self._logger.info("started", extra=facts)
@@ -113,8 +114,9 @@ class Consumer:
             self._logger.info("stopping", extra={"in_flight": self.pipeline.in_flight})
             self.pipeline.finish(self._settings.stop_seconds)
         self._logger.info("stopped")
-        if self.pipeline.lost is not None:
-            raise self.pipeline.lost
+        if self._loop.lost is not None:
+            self._heartbeat.refuse(str(self._loop.lost))
+            raise self._loop.lost
 
     def _make_pipeline(
         self, adapters: Adapters, access: SourceAccess, dependencies: Dependencies
@@ -192,7 +194,7 @@ class Consumer:
         """
         stuck = max(self._inbox.stuck_seconds, self._slow_lane.stuck_seconds)
         if stuck < _STUCK_SECONDS or self._dependencies.are_down:
-            self._touch()
+            self._heartbeat.touch()
 
     def _flush_acks(self, *, everything: bool) -> None:
         """Full batches while there is work, the rest as soon as there is none."""
@@ -210,11 +212,3 @@ class Consumer:
             # A figure less; the loop notices an outage by itself.
             self._logger.debug("no backlog figure", extra={"error": str(error)})
         self._telemetry.flush()
-
-
-def _toucher(path: str) -> Callable[[], None]:
-    def touch() -> None:
-        with suppress(OSError):  # the health check says so: a heartbeat that is missing or old
-            Path(path).touch()
-
-    return touch if path else lambda: None

@@ -25,6 +25,7 @@ from pixsift.errors import (
     AccessDeniedError,
     BucketDownError,
     DependencyDownError,
+    LoginRefusedError,
     PixsiftError,
     TransientError,
 )
@@ -64,6 +65,8 @@ class Dependencies:
         self._opened_at = float("-inf")
         self._trial_at = 0.0
         self._down = threading.Event()
+        self.lost: LoginRefusedError | None = None
+        """Set once only a new process can go on."""
 
     @property
     def are_down(self) -> bool:
@@ -112,6 +115,8 @@ class Dependencies:
             try:
                 probe()
             except PixsiftError as error:
+                if isinstance(error, LoginRefusedError):
+                    self.lost = error
                 self._logger.warning("still down", extra={"probe": name, "error": str(error)})
                 return False
         return True

@@ -9,7 +9,13 @@ from aws_lambda_powertools import Logger
 
 from pixsift.adapters.aws.sqs import MAX_BATCH, Message
 from pixsift.core.events import notification_of
-from pixsift.errors import BucketDownError, DependencyDownError, PixsiftError
+from pixsift.errors import (
+    BucketDownError,
+    DependencyDownError,
+    DeviceLostError,
+    LoginRefusedError,
+    PixsiftError,
+)
 from pixsift.telemetry import Telemetry
 from pixsift_consumer.arrivals import Arrival, Delivery
 from pixsift_consumer.dependencies import Dependencies, SourceAccess
@@ -71,8 +77,8 @@ class Loop:
         self._turned = turned
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop``, or until the device is lost; the caller then finishes the pipeline."""
-        while not stop.is_set() and self._pipeline.lost is None:
+        """Until ``stop``, or until ``lost`` is set; the caller then finishes the pipeline."""
+        while not stop.is_set() and self.lost is None:
             self._turned()
             try:
                 if self._dependencies.are_up(stop) and self._has_work(stop):
@@ -81,6 +87,11 @@ class Loop:
                 self._report(error)
                 if not self._dependencies.are_down:
                     stop.wait(1.0)
+
+    @property
+    def lost(self) -> DeviceLostError | LoginRefusedError | None:
+        """What only a new process can mend: the device, or a login that was given at the start."""
+        return self._pipeline.lost or self._dependencies.lost
 
     def _turn(self, stop: threading.Event) -> None:
         self._process(self._inbox, self._inbox.receive(MAX_BATCH, wait_seconds=self._poll()), stop)

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -16,15 +18,16 @@ from pixsift.adapters.decode.pool import (
     seccomp_available,
 )
 from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.login import ledger_login
 from pixsift.adapters.postgres.database import Database
-from pixsift.adapters.postgres.migrate import pending
+from pixsift.adapters.postgres.migrate import check_migrated
 from pixsift.adapters.search.choose import new_search
 from pixsift.config import ConsumerSettings
 from pixsift.errors import (
     DependencyDownError,
     DeviceLostError,
+    LoginRefusedError,
     PixsiftError,
-    Remedy,
     SettingError,
     UserError,
 )
@@ -41,12 +44,17 @@ _STOP_GRACE_SECONDS = 22.0
 """For the poll and the calls under way when SIGTERM comes; a stop stays below 30 s in all."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the consumer.
 
     Exit 2 for a wrong setting, 3 for a dependency that does not answer, 4 for an accelerator that
-    failed, at start or later.
+    failed, 5 for a login that PostgreSQL went on refusing.
     """
+    ArgumentParser(
+        prog="pixsift-consumer",
+        description="Judges images as they land in S3, until SIGTERM. It takes no arguments: "
+        "environment variables PIXSIFT_* configure it (docs/settings.md).",
+    ).parse_args(arguments)
     logger = make_logger("pixsift-consumer")
     try:
         settings = ConsumerSettings()
@@ -58,6 +66,8 @@ def main() -> None:
         _give_up(logger, error, 2)
     except DeviceLostError as error:
         _give_up(logger, error, 4)
+    except LoginRefusedError as error:
+        _give_up(logger, error, 5)
     except DependencyDownError as error:
         _give_up(logger, error, 3)
 
@@ -74,10 +84,17 @@ def warn_if_unconfined(logger: Logger) -> None:
 def run(settings: ConsumerSettings, logger: Logger) -> None:
     """Build everything, then loop until SIGTERM or SIGINT."""
     embedder = load(ModelChoice.of(settings))
+    login = ledger_login(
+        settings.database_url.get_secret_value(),
+        secret=settings.database_secret,
+        iam=settings.database_iam,
+    )
     limit = settings.stop_seconds + _STOP_GRACE_SECONDS
     with StopSignal(limit_seconds=limit, logger=logger) as stop, ExitStack() as stack:
         points = FaultPoints(os.environ.get(faults.VARIABLE, ""))
-        database = stack.enter_context(Database(_database_url(settings), max_connections=6))
+        database = stack.enter_context(
+            Database(login, max_connections=6, connect_seconds=settings.database_connect_seconds)
+        )
         search = new_search(
             database,
             settings.search,
@@ -98,8 +115,9 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
             embedder=embedder,
         )
         _verify(settings, adapters)
+        check_migrated(login)
         adapters.ledger.ensure_space(embedder.space)
-        telemetry = Telemetry("pixsift-consumer")
+        telemetry = Telemetry("pixsift-consumer", stage=settings.stage)
         Consumer(adapters, settings, faults=points, logger=logger, telemetry=telemetry).run(stop)
 
 
@@ -113,20 +131,9 @@ def _decode_limits(settings: ConsumerSettings) -> DecodeLimits:
     )
 
 
-def _database_url(settings: ConsumerSettings) -> str:
-    url = settings.database_url.get_secret_value()
-    if not url:
-        raise SettingError("no ledger is set", code="no_ledger", remedy=Remedy("set_database_url"))
-    return url
-
-
 def _verify(settings: ConsumerSettings, adapters: Adapters) -> None:
     """Each dependency answers now, or the process does not start."""
     adapters.ledger.ping()
-    if names := pending(_database_url(settings)):
-        raise SettingError(
-            f"the ledger lacks {', '.join(names)}", code="not_migrated", remedy=Remedy("migrate")
-        )
     adapters.queue.depth()
     adapters.dlq.depth()
     adapters.objects.check_bucket(settings.derived_bucket)

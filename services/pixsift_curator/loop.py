@@ -7,7 +7,8 @@ from collections.abc import Callable
 from aws_lambda_powertools import Logger
 
 from pixsift.adapters.aws.sqs import Message, SqsQueue
-from pixsift.errors import DependencyDownError, TransientError
+from pixsift.errors import DependencyDownError, LoginRefusedError, TransientError
+from pixsift.health import Heartbeat
 from pixsift.worker import VisibilityHeartbeat, backoff_seconds
 from pixsift_curator.curator import Curator, RequestMessage
 
@@ -25,22 +26,32 @@ def run(
     logger: Logger,
     after_each: Callable[[], None] = lambda: None,
     pause_seconds: float = _DOWN_PAUSE_SECONDS,
+    health: Heartbeat | None = None,
+    longest_seconds: float = 43_200.0,
 ) -> None:
     """Serve until ``stop`` is set. A dependency that is down stops receiving, not the process.
 
-    Nor does a bug: a request that meets one must not stop those behind it.
+    Nor does a bug: a request that meets one must not stop those behind it. longest_seconds: until
+    when the health check takes one request to be work. Raises LoginRefusedError, which only a new
+    process can mend.
     """
+    health = health or Heartbeat("")
     while not stop.is_set():
+        health.touch()
         try:
             messages = queue.receive(
                 1,
                 wait_seconds=poll_seconds,
                 visibility_timeout_seconds=visibility_timeout_seconds,
             )
-            for message in messages:
-                serve(queue, curator, heartbeat, message, stop=stop, logger=logger)
-            if not messages and not stop.is_set():
-                curator.resume(stop)
+            with health.busy(longest_seconds):
+                for message in messages:
+                    serve(queue, curator, heartbeat, message, stop=stop, logger=logger)
+                if not messages and not stop.is_set():
+                    curator.resume(stop)
+        except LoginRefusedError as error:
+            health.refuse(str(error))
+            raise
         except DependencyDownError as error:
             logger.error("waiting for a dependency", reason=str(error))
             stop.wait(pause_seconds)

@@ -6,7 +6,8 @@ Wiring only: settings, adapters, a check that each dependency answers, run.
 import os
 import signal
 import sys
-from collections.abc import Callable
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.s3_stream import StreamWriter
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.thread_copier import ThreadCopier
+from pixsift.adapters.ledger.login import ledger_login
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.postgres.migrate import check_migrated
 from pixsift.config import CuratorSettings
-from pixsift.errors import PixsiftError, Remedy, SettingError, UserError
+from pixsift.errors import LoginRefusedError, PixsiftError, UserError
+from pixsift.health import Heartbeat
 from pixsift.operations.resolve import resolve
 from pixsift.remedies import one_line
 from pixsift.telemetry import Telemetry, make_logger
@@ -36,27 +40,49 @@ _STOP_SECONDS = 28.0
 """What a stop may take, whatever hangs: below the 30 s that container platforms give."""
 
 
-def main() -> None:
-    """Run the process; a mistake in the settings is one line and exit status 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the process.
+
+    Exit 2 for a wrong setting, 3 for a dependency that does not answer, 5 for a login that
+    PostgreSQL went on refusing.
+    """
+    ArgumentParser(
+        prog="pixsift-curator",
+        description="Serves snapshot requests until SIGTERM. It takes no arguments: environment "
+        "variables PIXSIFT_* configure it (docs/settings.md).",
+    ).parse_args(arguments)
     try:
         serve(CuratorSettings())
     except PixsiftError as error:
         sys.stderr.write(f"pixsift-curator: {one_line(error)}\n")
-        sys.exit(2 if isinstance(error, UserError) else 3)
+        sys.exit(_status(error))
+
+
+def _status(error: PixsiftError) -> int:
+    if isinstance(error, UserError):
+        return 2
+    return 5 if isinstance(error, LoginRefusedError) else 3
 
 
 def serve(settings: CuratorSettings) -> None:
     """Wire, verify, run until SIGTERM or SIGINT."""
     logger = make_logger("pixsift-curator", settings.log_level)
-    url = settings.database_url.get_secret_value()
-    if not url:
-        raise SettingError("no ledger is set", code="no_ledger", remedy=Remedy("set_database_url"))
-    telemetry = Telemetry("pixsift-curator")
+    login = ledger_login(
+        settings.database_url.get_secret_value(),
+        secret=settings.database_secret,
+        iam=settings.database_iam,
+    )
+    telemetry = Telemetry("pixsift-curator", stage=settings.stage)
     queue = SqsQueue(settings.snapshot_queue, longest_poll_seconds=settings.request_poll_seconds)
     objects = S3Objects()
     # One connection for the work, one for the lease. A pool of millions takes its time to read.
     with (
-        Database(url, max_connections=4, session={"statement_timeout": "10min"}) as database,
+        Database(
+            login,
+            max_connections=4,
+            connect_seconds=settings.database_connect_seconds,
+            session={"statement_timeout": "10min"},
+        ) as database,
         StopSignal(limit_seconds=_STOP_SECONDS, logger=logger) as stop,
     ):
         snapshots = Snapshots(database)
@@ -85,6 +111,7 @@ def serve(settings: CuratorSettings) -> None:
         queue.depth()
         objects.check_bucket(settings.curated_bucket)
         snapshots.unfinished()
+        check_migrated(login)
         logger.info("curator ready", queue=queue.name, bucket=settings.curated_bucket)
         with VisibilityHeartbeat(
             queue,
@@ -101,6 +128,8 @@ def serve(settings: CuratorSettings) -> None:
                 visibility_timeout_seconds=settings.visibility_timeout_seconds,
                 logger=logger,
                 after_each=telemetry.flush,
+                health=Heartbeat(settings.health_file),
+                longest_seconds=settings.request_deadline_seconds,
             )
         logger.info("curator stopped")
 

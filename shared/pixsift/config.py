@@ -35,6 +35,24 @@ class DatabaseSettings(_Settings):
         description="libpq URI of the ledger's PostgreSQL, the writer endpoint; "
         "services need it; commands without it use the loop that pixsift up left running",
     )
+    database_secret: str = Field(
+        default="",
+        description="name or ARN of a Secrets Manager secret with username and password (host, "
+        "port and dbname too, where the URL lacks them), read before every connection, so that "
+        "it may rotate; empty means that the URL or PGPASSWORD has the password",
+    )
+    database_iam: bool = Field(
+        default=False,
+        description="log in to RDS with an IAM token, made before every connection, in place of "
+        "a password",
+    )
+    database_connect_seconds: int = Field(
+        default=5,
+        ge=1,
+        le=120,
+        description="longest that one connection may take to come about, seconds; an Aurora that "
+        "pauses needs 30 to wake up",
+    )
 
 
 class QueueSettings(_Settings):
@@ -126,8 +144,20 @@ class LocalSettings(_Settings):
     )
 
 
-class LoggingSettings(_Settings):
+class TelemetrySettings(_Settings):
     """What a process tells about itself."""
+
+    stage: str = Field(
+        default="",
+        pattern=r"^([a-z0-9][a-z0-9-]{0,30})?$",
+        description="name of the deployment, second dimension of every metric, so that two in one "
+        "account do not mix theirs; empty means none",
+    )
+    health_file: str = Field(
+        default="",
+        description="file touched every turn of the loop and whenever an object is done, for a "
+        "health check by its age (python -m pixsift.health); empty means none",
+    )
 
     log_level: str = Field(
         default="INFO",
@@ -136,7 +166,7 @@ class LoggingSettings(_Settings):
     )
 
 
-class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, LoggingSettings):
+class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, TelemetrySettings):
     """How the curator selects and exports."""
 
     request_poll_seconds: int = Field(
@@ -171,7 +201,12 @@ class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, LoggingSe
 
 
 class ConsumerSettings(
-    DatabaseSettings, QueueSettings, BucketSettings, ModelSettings, SearchSettings, LoggingSettings
+    DatabaseSettings,
+    QueueSettings,
+    BucketSettings,
+    ModelSettings,
+    SearchSettings,
+    TelemetrySettings,
 ):
     """How the consumer takes, holds and gives back work."""
 
@@ -227,9 +262,4 @@ class ConsumerSettings(
     )
     decode_wall_seconds: float = Field(
         default=10.0, gt=0, description="an image that takes longer is rejected, seconds"
-    )
-    health_file: str = Field(
-        default="",
-        description="file touched every turn of the loop and whenever an object is done, for a "
-        "health check by its age; empty means none",
     )

@@ -6,6 +6,7 @@
     ├── DependencyDownError    stop receiving until the dependency answers again
     │   ├── AccessDeniedError  refused: this one object, or everything? never "gone"
     │   ├── BucketDownError    one bucket does not answer: its messages wait, others go on
+    │   ├── LoginRefusedError  end the process after two minutes: a new one gets a new password
     │   └── DeviceLostError    give everything back and end the process: only a new one can go on
     └── UserError              the caller can correct it; never raised itself, only as one of these
         ├── SettingError       a setting, a package or a machine is not as it must be (HTTP 500)
@@ -109,6 +110,13 @@ class BucketDownError(DependencyDownError):
     def __init__(self, bucket: str, message: str = "") -> None:
         super().__init__(message or f"bucket {bucket} does not answer")
         self.bucket = bucket
+
+
+class LoginRefusedError(DependencyDownError):
+    """PostgreSQL has refused our login for minutes. A password or token that was given to this
+    process when it started, and was rotated since, is given anew to the next one only."""
+
+    default_code = "login_refused"
 
 
 class DeviceLostError(DependencyDownError):

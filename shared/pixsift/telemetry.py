@@ -1,7 +1,7 @@
 """Structured logs and metrics: Powertools Logger (JSON) and Metrics (CloudWatch EMF) on stdout.
 
 Every metric is declared in ``METRICS`` and described in docs/metrics.md; a test compares them.
-Dimensions are few on purpose (the service only): a metric per robot would cost more than it tells.
+Dimensions are few on purpose (service and stage): a metric per robot would cost more than it tells.
 """
 
 import threading
@@ -73,8 +73,11 @@ METRICS = {
 class Telemetry:
     """Metrics of one process, gathered from any thread and written by ``flush``."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, *, stage: str = "") -> None:
+        """stage: the deployment, a second dimension; without one there is none."""
         self._metrics = Metrics(namespace=NAMESPACE, service=service)
+        if stage:
+            self._metrics.set_default_dimensions(stage=stage)
         self._lock = threading.Lock()
         self._counts: dict[str, float] = defaultdict(float)
         self._values: dict[str, list[float]] = defaultdict(list)
@@ -140,8 +143,9 @@ def metrics_page() -> str:
     rows = "\n".join(f"| `{m.name}` | {m.unit} | {m.tells} |" for m in METRICS.values())
     return (
         "# Metrics\n\n"
-        "CloudWatch EMF on stdout, namespace `pixsift`, one dimension: `service`. Written from\n"
-        "`METRICS` in `shared/pixsift/telemetry.py`; a test compares them.\n\n"
+        "CloudWatch EMF on stdout, namespace `pixsift`, dimensions `service` and, where\n"
+        "`PIXSIFT_STAGE` is set, `stage`. Written from `METRICS` in\n"
+        "`shared/pixsift/telemetry.py`; a test compares them.\n\n"
         f"| metric | unit | tells |\n| --- | --- | --- |\n{rows}\n"
     )
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,18 @@ def test_metrics__each_is_recorded_somewhere() -> None:
     recorded = set(re.findall(r"\.(?:count|observe|timed)\(\s*\"(\w+)\"", code))
     outcomes = {name for name in METRICS if name.startswith("outcome_")}
     assert set(METRICS) - recorded == outcomes, "by their f-string in stages.Commit"
+
+
+def test_flush__two_stages_of_one_account_do_not_mix() -> None:
+    """Each in a process of its own, as Powertools keeps dimensions per process."""
+    for stage in ("test", "prod"):
+        code = f"""from pixsift.telemetry import Telemetry
+t = Telemetry("stages", stage={stage!r}); t.count("received"); t.flush()"""
+        environment = {"PYTHONPATH": str(ROOT / "shared")}
+        written = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+        ).stdout
+        document = json.loads(written)
+        assert document["stage"] == stage
+        (metrics,) = document["_aws"]["CloudWatchMetrics"]
+        assert {frozenset(d) for d in metrics["Dimensions"]} == {frozenset({"service", "stage"})}

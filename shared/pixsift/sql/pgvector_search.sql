@@ -1,3 +1,7 @@
+-- name: library_version
+-- Of the server's library, where the fix is, whatever version of the SQL around it is installed.
+SELECT default_version FROM pg_available_extensions WHERE name = 'vector'
+
 -- name: body
 -- The index of one generation, if there is one. Its rows are complete up to built_to_seq.
 SELECT body_table, built_to_seq FROM neighbor_index

@@ -11,9 +11,9 @@ from pixsift.core.images import Pixels
 from pixsift.errors import (
     DependencyDownError,
     DeviceLostError,
+    LoginRefusedError,
     PixsiftError,
     SettingError,
-    UserError,
 )
 from pixsift.ports import EmbeddingResult
 from pixsift.telemetry import make_logger
@@ -22,7 +22,12 @@ from pixsift_consumer import main
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(SettingError("x"), 2), (DependencyDownError("x"), 3), (DeviceLostError("x"), 4)],
+    [
+        (SettingError("x"), 2),
+        (DependencyDownError("x"), 3),
+        (DeviceLostError("x"), 4),
+        (LoginRefusedError("x"), 5),
+    ],
 )
 def test_main__the_status_tells_what_ended_it(
     error: PixsiftError, status: int, monkeypatch: pytest.MonkeyPatch
@@ -33,7 +38,7 @@ def test_main__the_status_tells_what_ended_it(
     monkeypatch.setattr(main, "forbid_inspection", lambda: None)
     monkeypatch.setattr(main, "run", end)
     with pytest.raises(SystemExit) as told:
-        main.main()
+        main.main([])
     assert told.value.code == status
 
 
@@ -51,7 +56,7 @@ class NotANumber:
 
 def test_try_model__a_model_that_makes_no_vector_does_not_start() -> None:
     main._try_model(load_embedder("stub"))
-    with pytest.raises(UserError, match="embed_nonfinite"):
+    with pytest.raises(SettingError, match="embed_nonfinite"):
         main._try_model(NotANumber())
 
 

@@ -6,7 +6,7 @@ code here knows an emulator.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -96,6 +96,12 @@ def sqs_client(
         client = boto3.client("sqs", config=config)
         _read_port(client.meta.endpoint_url)
     return client
+
+
+def plain_client(service: str) -> Any:
+    """A client of a service that is asked now and then: short waits, few connections."""
+    with client_errors(f"{service} client"):
+        return boto3.client(cast(Any, service), config=_config(4, connect_timeout=3))
 
 
 def _read_port(endpoint: str) -> None:

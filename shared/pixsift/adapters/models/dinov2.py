@@ -169,7 +169,7 @@ def hash_weights(folder: Path) -> str:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         except OSError as error:
-            raise UserError(
+            raise SettingError(
                 f"{file} cannot be read ({error.strerror}): let the user of this process (in the "
                 "image: 10001) read it, chmod -R a+rX"
             ) from error
@@ -225,7 +225,7 @@ def _check_compiler() -> None:
     """Before minutes are spent: torch writes C++ for every device and has a compiler build it."""
     wanted = os.environ.get("CXX", "g++")
     if not any(shutil.which(program) for program in (wanted, "c++", "clang++")):
-        raise UserError(
+        raise SettingError(
             "PIXSIFT_TORCH_COMPILE needs a C++ compiler, and there is none here (the images have "
             "none): install g++, or leave it off"
         )

@@ -4,7 +4,9 @@ Nothing above the adapters sees ``psycopg.Error``: what a caller can react to be
 TransientError (try again) or a DependencyDownError (stop receiving); the rest is a bug.
 """
 
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from types import TracebackType
@@ -17,8 +19,16 @@ from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from pixsift.adapters.postgres.halfvec import register
-from pixsift.errors import DependencyDownError, Remedy, SettingError, TransientError
+from pixsift.errors import (
+    DependencyDownError,
+    LoginRefusedError,
+    Remedy,
+    SettingError,
+    TransientError,
+)
 
+Login = str | Callable[[], str]
+"""A libpq URI, or what is asked for one before every connection: a token or a password ages."""
 Connection = psycopg.Connection[tuple[Any, ...]]
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
@@ -43,6 +53,13 @@ _DOWN = ("08", "53", "57", "58", "25006", "28", "3D000", "55P03")
 """Connection, resources (disk, memory, connections), shutdown and statement timeout, system,
 read-only after a failover, login, no such database, lock timeout: somebody holds what everything
 needs (a long DDL), and trying on would only use up attempts."""
+_REFUSED_LOGIN = re.compile(
+    r"authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist"
+)
+"""libpq gives a refused login no SQLSTATE."""
+_LOGIN_REFUSED = "login_refused"
+REFUSED_FOR_SECONDS = 120.0
+"""Longer than a rotation takes; then the process ends, and the next one gets the new secret."""
 _REMEDIES = {
     "42501": Remedy("grant"),
     "42P01": Remedy("migrate"),
@@ -70,7 +87,11 @@ def translated() -> Iterator[None]:
         if state in _TRANSIENT:
             raise TransientError(f"PostgreSQL {state}: {text}") from exc
         if state.startswith(_DOWN) or (not state and isinstance(exc, psycopg.OperationalError)):
-            raise DependencyDownError(f"PostgreSQL {state or 'connection'}: {text}") from exc
+            refused = state.startswith("28") or _REFUSED_LOGIN.search(text)
+            raise DependencyDownError(
+                f"PostgreSQL {state or 'connection'}: {text}",
+                code=_LOGIN_REFUSED if refused else None,
+            ) from exc
         raise
 
 
@@ -84,10 +105,11 @@ def sync(connection: Connection, pipeline: psycopg.Pipeline) -> None:
     pipeline.sync()
 
 
-def readable_url(url: str) -> str:
-    """``url``, when libpq can read it; raises UserError, which repeats none of it: it may hold a
-    password.
+def readable_url(login: Login) -> str:
+    """The URL of ``login``, when libpq can read it; raises UserError, which repeats none of it: it
+    may hold a password.
     """
+    url = login if isinstance(login, str) else login()
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -100,23 +122,35 @@ def readable_url(url: str) -> str:
 class Database:
     """A pool of connections to one ledger. Context manager; thread-safe; connects when first used.
 
-    Raises UserError when the database was never migrated.
+    Raises SettingError when the database was never migrated.
     """
 
     def __init__(
         self,
-        url: str,
+        login: Login,
         *,
         max_connections: int = 4,
         wait_seconds: float = 10.0,
+        connect_seconds: int = 5,
         session: dict[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.url = url
+        """login: asked before every connection. connect_seconds: the longest that one may take; a
+        server that sleeps (Aurora at 0 capacity) needs 30."""
+        self._login = login
+        self._connect_seconds = connect_seconds
+        self._clock = clock
+        self._refused_since: float | None = None
         self._session = {**_SESSION, **(session or {})}
         self._max_connections = max_connections
         self._wait_seconds = wait_seconds
         self._pool: ConnectionPool[Connection] | None = None
         self._opening = Lock()
+
+    @property
+    def url(self) -> str:
+        """The libpq URI of a connection made now; it may hold a password."""
+        return readable_url(self._login)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -126,11 +160,19 @@ class Database:
             try:
                 with pool.connection() as connection:
                     yield connection
+            except PoolTimeout:
+                self._check()  # the pool's own threads keep to themselves what stopped them
+                raise
+            except psycopg.errors.ReadOnlySqlTransaction:
+                # After a failover the old writer may answer on, as a reader: leave it for good.
+                pool.drain()
+                raise
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 # A restarted server leaves dead connections: find them now rather than asking
                 # each one before every use.
                 pool.check()
                 raise
+        self._refused_since = None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -163,18 +205,43 @@ class Database:
             return self._pool
 
     def _check(self) -> None:
-        """One plain connection first: the pool would only say that it timed out."""
-        with translated(), psycopg.connect(readable_url(self.url), connect_timeout=5) as connection:
-            if TypeInfo.fetch(connection, "halfvec") is None:
-                raise SettingError(
-                    "this database is not a ledger yet",
-                    code="not_migrated", remedy=Remedy("migrate"),
-                )  # fmt: skip
+        """One plain connection first: the pool would only say that it timed out.
+
+        Raises LoginRefusedError once the login has been refused for ``REFUSED_FOR_SECONDS``.
+        """
+        try:
+            with (
+                translated(),
+                psycopg.connect(
+                    readable_url(self._login),
+                    connect_timeout=self._connect_seconds,
+                    target_session_attrs="read-write",
+                ) as connection,
+            ):
+                check_encoding(connection)
+                if find_halfvec(connection) is None:
+                    raise SettingError(
+                        "this database is not a ledger yet",
+                        code="not_migrated",
+                        remedy=Remedy("migrate"),
+                    )
+        except DependencyDownError as error:
+            if error.code != _LOGIN_REFUSED:
+                raise
+            now = self._clock()
+            self._refused_since = now if self._refused_since is None else self._refused_since
+            if now - self._refused_since >= REFUSED_FOR_SECONDS:
+                raise LoginRefusedError(
+                    f"{error}: refused for {now - self._refused_since:.0f} s; was the password "
+                    "rotated? PIXSIFT_DATABASE_URL or PIXSIFT_DATABASE_SECRET says which is used"
+                ) from error
+            raise
+        self._refused_since = None
 
     def _new_pool(self) -> ConnectionPool[Connection]:
         options = " ".join(f"-c {name}={value}" for name, value in self._session.items())
         return ConnectionPool(
-            self.url,
+            self._login,
             min_size=1,
             max_size=self._max_connections,
             open=False,
@@ -183,9 +250,48 @@ class Database:
             configure=register,
             kwargs={
                 "autocommit": True,
-                "connect_timeout": 5,
+                "connect_timeout": self._connect_seconds,
+                "target_session_attrs": "read-write",
                 "tcp_user_timeout": 10_000,
                 "application_name": "pixsift",
                 "options": options,
             },
         )
+
+
+def find_halfvec(connection: psycopg.Connection[Any]) -> TypeInfo | None:
+    """pgvector's type. Raises SettingError where the extension is there, but out of our sight."""
+    info = TypeInfo.fetch(connection, "halfvec")
+    if info is None:
+        row = connection.execute(
+            "SELECT n.nspname, quote_ident(n.nspname), quote_ident(current_user)"
+            " FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+            " WHERE e.extname = 'vector'"
+        ).fetchone()
+        if row is not None:
+            place, schema, role = row
+            if _has_halfvec(connection):
+                raise SettingError(
+                    f"the extension 'vector' is in schema {place!r}, outside the search path of "
+                    f"{role}: run ALTER ROLE {role} SET search_path = public, {schema}"
+                )
+            raise SettingError(
+                "the extension 'vector' has no halfvec: ALTER EXTENSION vector UPDATE"
+            )
+    return info
+
+
+def check_encoding(connection: psycopg.Connection[Any]) -> None:
+    """Keys of objects are Unicode. Raises SettingError for a database that cannot hold it."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise SettingError(
+            f"database {connection.info.dbname!r} has the encoding {encoding}, and object keys are "
+            "UTF-8: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and name it in "
+            "PIXSIFT_DATABASE_URL"
+        )
+
+
+def _has_halfvec(connection: psycopg.Connection[Any]) -> bool:
+    row = connection.execute("SELECT FROM pg_type WHERE typname = 'halfvec'").fetchone()
+    return row is not None

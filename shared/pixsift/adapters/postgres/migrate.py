@@ -10,13 +10,19 @@ from importlib.resources import files
 
 import psycopg
 
-from pixsift.adapters.postgres.database import readable_url, translated
-from pixsift.errors import SettingError
+from pixsift.adapters.postgres.database import (
+    Login,
+    check_encoding,
+    find_halfvec,
+    readable_url,
+    translated,
+)
+from pixsift.errors import Remedy, SettingError
 
 _LOCK_KEY = 0x70697873_69667431  # "pixsift1"
 _UP, _DOWN = "-- migrate:up", "-- migrate:down"
-MINIMUM_PGVECTOR = (0, 8, 4)
-"""Older ones can corrupt HNSW under concurrent insert and vacuum (pgvector changelog)."""
+MINIMUM_PGVECTOR = (0, 7, 0)
+"""The first with ``halfvec``. Its index asks for more: ``adapters.search.pgvector``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ def migrations() -> list[Migration]:
     return found
 
 
-def migrate(database_url: str) -> list[str]:
+def migrate(database_url: Login) -> list[str]:
     """Bring the database up to date; returns the names of the migrations that were applied.
 
     Raises UserError for a changed migration or too old a pgvector, DependencyDownError when the
@@ -55,7 +61,9 @@ def migrate(database_url: str) -> list[str]:
     ):
         # A session lock: it outlives the per-file transactions and dies with the connection.
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        check_encoding(connection)
         _check_pgvector(connection)
+        _create_extension(connection)
         connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations ("
             "version text PRIMARY KEY, checksum text NOT NULL,"
@@ -64,7 +72,7 @@ def migrate(database_url: str) -> list[str]:
         return [m.name for m in migrations() if _apply(connection, m)]
 
 
-def pending(database_url: str) -> list[str]:
+def pending(database_url: Login) -> list[str]:
     """Names of the migrations that have not been applied yet."""
     with (
         translated(),
@@ -78,7 +86,15 @@ def pending(database_url: str) -> list[str]:
     return [m.name for m in migrations() if m.version not in applied]
 
 
-def server_versions(database_url: str) -> tuple[str, str]:
+def check_migrated(login: Login) -> None:
+    """Raise SettingError while a migration waits: this release cannot work without it."""
+    if names := pending(login):
+        raise SettingError(
+            f"the ledger lacks {', '.join(names)}", code="not_migrated", remedy=Remedy("migrate")
+        )
+
+
+def server_versions(database_url: Login) -> tuple[str, str]:
     """Of PostgreSQL and of its pgvector. Raises UserError for too old or no pgvector."""
     with (
         translated(),
@@ -125,4 +141,18 @@ def _check_pgvector(connection: psycopg.Connection) -> None:
             "this PostgreSQL has no pgvector: install the extension 'vector' >= 0.8.4"
         )
     if tuple(int(part) for part in row[0].split(".")) < MINIMUM_PGVECTOR:
-        raise SettingError(f"pgvector {row[0]} is too old, it can corrupt its index: need >= 0.8.4")
+        raise SettingError(f"pgvector {row[0]} has no halfvec: need >= 0.7.0, better >= 0.8.4")
+
+
+def _create_extension(connection: psycopg.Connection) -> None:
+    """Where it is missing: it may be there already, made by somebody with more rights than us."""
+    if find_halfvec(connection) is not None:
+        return
+    try:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SettingError(
+            f"the role {connection.info.user!r} may not create the extension 'vector' in "
+            f"{connection.info.dbname!r}: let an administrator run CREATE EXTENSION vector there "
+            "once, or grant CREATE on the database where the server trusts the extension"
+        ) from error

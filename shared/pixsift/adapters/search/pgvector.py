@@ -23,7 +23,7 @@ from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.mirror import NumpyBlocks, Slot, unit_rows
 from pixsift.adapters.search.resident import SeqPoint, read_point, refreshed
 from pixsift.core.dedup import SCREEN_MARGIN
-from pixsift.errors import PixsiftError
+from pixsift.errors import DependencyDownError, PixsiftError
 from pixsift.ports import Neighborhood
 from pixsift.sql import statements
 
@@ -31,6 +31,8 @@ _SQL = statements("pgvector_search")
 _HISTORY = statements("history")
 _LOG = logging.getLogger(__name__)
 _QUERIES_PER_LANE = 8
+SOUND_PGVECTOR = (0, 8, 4)
+"""Older ones can corrupt HNSW under concurrent insert and vacuum (pgvector changelog)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,31 @@ class PgvectorSearch:
         self._pause = pause
         self._slots: dict[int, Slot] = defaultdict(Slot)
         self._worker: Thread | None = None
+        self._is_sound = False
+
+    def check(self) -> None:
+        """Raise DependencyDownError where the server's pgvector corrupts its index.
+
+        Only who uses the index has to ask: the exact search does without it.
+        """
+        if self._is_sound:
+            return
+        with self._database.connection() as connection:
+            row = connection.execute(_SQL["library_version"]).fetchone()
+        found = "none" if row is None else str(row[0])
+        if row is None or tuple(int(part) for part in found.split(".")) < SOUND_PGVECTOR:
+            raise DependencyDownError(
+                f"pgvector {found} is too old for its HNSW index, which concurrent inserts and "
+                "vacuum can corrupt: need >= 0.8.4; or PIXSIFT_SEARCH=resident, and a larger "
+                "PIXSIFT_SEARCH_MEMORY_BYTES"
+            )
+        self._is_sound = True
 
     def within(
         self, collection_id: int, queries: NDArray[np.float16], max_distance: float
     ) -> Neighborhood:
         """See ``NeighborSearch.within``."""
+        self.check()
         reach = max_distance + SCREEN_MARGIN
         slot = self._slots[collection_id]
         with slot.lock, self._database.connection() as connection:
@@ -102,6 +124,7 @@ class PgvectorSearch:
         No lock of the decision is taken. Returns the seq the body is complete up to; -1 when
         another process is at it.
         """
+        self.check()
         names: dict[str, Any] = {"collection_id": collection_id}
         with self._database.transaction() as connection:
             row = connection.execute(_SQL["try_alone"], names).fetchone()

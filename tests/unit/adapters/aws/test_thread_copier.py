@@ -109,7 +109,7 @@ def s3() -> Iterator[ScriptedS3]:
 def copier(s3: ScriptedS3, **options: Any) -> ThreadCopier:
     client = boto3.client(
         "s3", endpoint_url=s3.url, region_name="us-east-1", aws_access_key_id="x",
-        aws_secret_access_key="x",  # noqa: S106
+        aws_secret_access_key="x",
         config=Config(
             retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=16,
             read_timeout=5,

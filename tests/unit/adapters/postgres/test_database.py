@@ -71,7 +71,10 @@ def test_sync__of_more_than_a_socket_takes_at_once(database_url: str) -> None:
 
 
 def test_database__says_what_is_missing(postgres: EmbeddedPostgres) -> None:
-    with Database(postgres.url("postgres")) as database, pytest.raises(UserError, match="migrate"):
+    with (
+        Database(postgres.url("postgres")) as database,
+        pytest.raises(UserError, match="not a ledger"),
+    ):
         _sleep(database)
     with Database(postgres.url("nowhere")) as database, pytest.raises(DependencyDownError):
         _sleep(database)
