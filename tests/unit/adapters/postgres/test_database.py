@@ -101,11 +101,14 @@ def test_database__a_role_without_rights_is_told_which_one(
         connection.execute("DROP ROLE IF EXISTS guest")
         connection.execute("CREATE ROLE guest LOGIN")
     as_guest = make_conninfo(database_url, user="guest")
-    with Database(as_guest) as database, pytest.raises(DependencyDownError, match=r"table.*grant"):
+    with (
+        Database(as_guest) as database,
+        pytest.raises(DependencyDownError, match="denied for table"),
+    ):
         _run(database, "SELECT 1 FROM collection")
-    with pytest.raises(DependencyDownError, match=r"schema_migrations.*grant"):
+    with pytest.raises(DependencyDownError, match="schema_migrations"):
         pending(as_guest)
-    with pytest.raises(DependencyDownError, match=r"schema public.*grant"):
+    with pytest.raises(DependencyDownError, match="schema public"):
         migrate(as_guest)
 
 
