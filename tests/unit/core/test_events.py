@@ -117,7 +117,7 @@ def test_parse_notification__what_is_restored_is_judged_again(body: dict[str, An
         ('{"Records": []}', "no_records"),
         ('{"Records": [null]}', "missing_eventName"),
         (body(s3_event("a", eventVersion="3.0")), "unknown_event_version"),
-        (body(s3_event("a", "ObjectRestore:Completed")), "unknown_event_name"),
+        (body(s3_event("a", "ObjectRestore:Post")), "unknown_event_name"),
         (body(s3_event("a", "ObjectRemoved:Vanished")), "unknown_event_name"),
         (body(s3_event("%FF.jpg")), "bad_key"),  # no UTF-8
         (body(s3_event("a%00b.jpg")), "bad_key"),  # PostgreSQL stores no NUL
