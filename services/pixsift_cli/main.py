@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "down": (
         "local.command",
-        "Stop the local loop, and forget its ledger: LocalStack forgets its objects likewise.",
+        "Stop the local loop. The next ``up`` goes on with its ledger and objects.",
     ),
     "migrate": (
         "database",
@@ -51,6 +51,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": (
         "status",
         "Show outcomes per collection, the backlog, the DLQ and anomalies.",
+    ),
+    "images": (
+        "images",
+        "List images by what became of them, the newest decision first.",
     ),
     "explain": (
         "explain",

@@ -129,6 +129,18 @@ def test_up__curates_what_is_uploaded_by_hand_until_down(state: Path, tmp_path: 
     examined = json.loads(finished(pixsift(state, "doctor", "--json"))[0])
     assert not examined["ok"]
 
+    # The next `up` goes on with the very same object versions, and nothing is judged again.
+    finished(pixsift(state, "up", "--json", PIXSIFT_MODEL="stub"))
+    found = json.loads(finished(pixsift(state, "reconcile", "--json"))[0])
+    assert "3 settled" in json.dumps(found) or '"settled": 3' in json.dumps(found), found
+    with Database(environment["PIXSIFT_DATABASE_URL"]) as database:
+        assert sum(Outcomes(database).counts("default").values()) == 3
+    listed = json.loads(finished(pixsift(state, "images", "--json"))[0])["images"]
+    assert len(listed) == 3
+    gone = json.loads(finished(pixsift(state, "down", "--delete", "--yes", "--json"))[0])
+    assert gone["deleted"]
+    assert not (state / "objects").exists()
+
 
 def _once_running(folder: Path, *, processes: int) -> LoopRecord:
     deadline = time.monotonic() + 90

@@ -2,18 +2,23 @@
 
 import shlex
 import shutil
+import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from pixsift.errors import ConflictError
+from pixsift.errors import ConflictError, RequestError
 from pixsift.operations.collections import ensure_default
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.local.loop import (
     LocalLoop,
     LoopRecord,
+    delete_kept,
     exports,
+    has_kept,
+    keep_objects,
     localstack_venv,
     read_record,
     restart_services,
@@ -49,15 +54,30 @@ def up(as_json: JsonOption = False) -> None:
     emit(facts, as_json, _how_to_use(record))
 
 
-def down(as_json: JsonOption = False) -> None:
-    """Stop the local loop, and forget its ledger: LocalStack forgets its objects likewise."""
-    stopped = []
-    if read_record(state_folder()) is not None:
-        with only_one(state_folder(), "up"):
-            record = read_record(state_folder())
-            stopped = _stop(record) if record is not None else []
-    text = f"stopped {', '.join(stopped)}" if stopped else "nothing was running"
-    emit({"stopped": stopped}, as_json, text)
+def down(
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the ledger and all objects as well.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop the local loop. The next ``up`` goes on with its ledger and objects.
+
+    The objects are saved as they are, version ids included, so that the ledger still fits.
+    """
+    state = state_folder()
+    if delete and not yes:
+        _ask(state)
+    stopped: list[str] = []
+    saved: int | None = None
+    if read_record(state) is not None:
+        with only_one(state, "up"):
+            record = read_record(state)
+            if record is not None:
+                stopped, saved = _stop(state, record, keep=not delete)
+    deleted = delete_kept(state) if delete else False
+    facts = {"stopped": stopped, "object_versions_saved": saved, "deleted": deleted}
+    emit(facts, as_json, _told(state, stopped, saved, deleted))
 
 
 def _start() -> LoopRecord:
@@ -86,25 +106,52 @@ def _mend(record: LoopRecord) -> LoopRecord:
     """Never at the price of images or ledger: whoever wants to lose them says ``down``."""
     if not record.is_complete():
         raise ConflictError(
-            "the local loop's start was cut short: pixsift down, which deletes the loop's "
-            "images and ledger, and then pixsift up"
+            "the local loop's start was cut short: run pixsift down, and then pixsift up"
         )
     dead = record.dead_stores()
     if dead:
         raise ConflictError(
-            f"{' and '.join(dead)} of the local loop died, and the loop's images and ledger go "
-            "with it: pixsift down, which deletes them, and then pixsift up"
+            f"{' and '.join(dead)} of the local loop died: run pixsift down, and then pixsift up, "
+            "which brings back the objects as the last pixsift down saved them"
         )
     return restart_services(state_folder(), record, _say)
 
 
-def _stop(record: LoopRecord) -> list[str]:
-    stopped = stop_record(record)
-    shutil.rmtree(Path(record.postgres), ignore_errors=True)
+def _stop(state: Path, record: LoopRecord, *, keep: bool) -> tuple[list[str], int | None]:
+    """What was stopped, and how many object versions were saved."""
+    saved: list[int | None] = []
+    stopped = stop_record(
+        record, before_stores=lambda: saved.append(keep_objects(state, record)) if keep else None
+    )
     for name in ("loop.json", "env"):
-        (state_folder() / name).unlink(missing_ok=True)
-    shutil.rmtree(state_folder() / "localstack", ignore_errors=True)
-    return stopped
+        (state / name).unlink(missing_ok=True)
+    shutil.rmtree(state / "localstack", ignore_errors=True)
+    return stopped, saved[0] if saved else None
+
+
+def _ask(state: Path) -> None:
+    """Raises typer.Abort unless the person says yes; RequestError where nobody can be asked."""
+    if read_record(state) is None and not has_kept(state):
+        return
+    if not sys.stdin.isatty():
+        raise RequestError("--delete asks a question, and nobody is there to answer: add --yes")
+    typer.confirm(
+        f"Delete the ledger and all objects of the local loop in {state}?", abort=True, err=True
+    )
+
+
+def _told(state: Path, stopped: list[str], saved: int | None, deleted: bool) -> str:
+    lines = [f"stopped {', '.join(stopped)}" if stopped else "nothing was running"]
+    if deleted:
+        lines.append("deleted the ledger and all objects")
+    elif saved is not None:
+        lines.append(f"kept the ledger and {saved} object versions in {state}: pixsift up goes on "
+                     "with them, pixsift down --delete deletes them")  # fmt: skip
+    elif stopped:
+        lines.append("kept the ledger; the objects are those of the last pixsift down, as "
+                     "LocalStack was not there to be asked: pixsift reconcile tells what is "
+                     "missing")  # fmt: skip
+    return "\n".join(lines)
 
 
 def _say(line: str) -> None:
@@ -118,5 +165,5 @@ def _how_to_use(record: LoopRecord) -> str:
         f"{exports(record.environment)}"
         f"# the same lines are in {lines}; use them with: . {shlex.quote(str(lines))}\n"
         f"# aws --endpoint-url {endpoint} s3 cp photo.jpg s3://pixsift-raw/robot-1/cam/photo.jpg\n"
-        "# pixsift status; pixsift down stops everything"
+        "# pixsift status; pixsift down stops everything and keeps it for the next pixsift up"
     )

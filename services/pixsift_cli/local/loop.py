@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import Any
 
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres, can_hold_socket
 from pixsift.adapters.local.events_stack import EventsStack, deploy_events_stack
+from pixsift.adapters.local.kept_state import KeptState
 from pixsift.adapters.local.localstack import DEFAULT_PORT, STOP_SECONDS, LocalStack, is_port_free
 from pixsift.adapters.local.processes import ProcessRecord, ask_to_stop, finish, stop
 from pixsift.adapters.postgres.migrate import migrate
@@ -83,6 +85,7 @@ class LocalLoop:
         self._venv = venv
         self._prefer_default_port = prefer_default_port
         self._postgres = EmbeddedPostgres(_postgres_folder(self.state))
+        self._kept = KeptState(self.state)
         self._processes: list[ProcessRecord] = []
         self.environment: dict[str, str] = {}
         self._settings: dict[str, str] = {}
@@ -105,7 +108,9 @@ class LocalLoop:
         """
         self.state.mkdir(parents=True, exist_ok=True)
         port = DEFAULT_PORT if self._prefer_default_port and is_port_free(DEFAULT_PORT) else None
-        place = LocalStack(self._venv, self.state / "localstack", port=port).start(self._note)
+        place = LocalStack(
+            self._venv, self.state / "localstack", port=port, kept_objects=self._kept.objects
+        ).start(self._note)
         say(f"LocalStack answers on {place.endpoint}")
         _private_folder(self._postgres.root)
         self._postgres.start()
@@ -115,6 +120,8 @@ class LocalLoop:
         self.stack = deploy_events_stack()
         self._speak_to(self.stack.environment())
         say(f"the events stack is deployed: upload to s3://{self.stack.raw_bucket}/")
+        if self._kept.exists():
+            say(f"{self._kept.load(place.endpoint)} object versions are there again")
 
     def start_services(self, say: Say) -> list[StartedService]:
         """The consumer and the curator, as processes of their own; nobody has waited for them."""
@@ -189,23 +196,56 @@ def restart_services(state: Path, record: LoopRecord, say: Say) -> LoopRecord:
     return record
 
 
-def stop_record(record: LoopRecord) -> list[str]:
-    """Stop what a record names, the services before what they need; returns what was running."""
+def stop_record(
+    record: LoopRecord, *, before_stores: Callable[[], object] | None = None
+) -> list[str]:
+    """Stop what a record names, the services before what they need; returns what was running.
+
+    before_stores: called once no service runs any more, and LocalStack still does.
+    """
     running = [process for process in reversed(record.processes) if process.is_alive()]
     services = [process for process in running if process.name in SERVICES]
     for process in services:
         ask_to_stop(process)  # all at once: each may finish what it has in hand
-    for process in running:
-        if process in services:
-            finish(process)
-        else:
-            stop(process, seconds=STOP_SECONDS)
+    for process in services:
+        finish(process)
+    stores = [process for process in running if process not in services]
+    if stores and before_stores is not None:
+        before_stores()
+    for process in stores:
+        stop(process, seconds=STOP_SECONDS)
     stopped = [process.name for process in running]
     postgres = EmbeddedPostgres(Path(record.postgres))
     if postgres.root.exists() and postgres.is_running():
         postgres.stop()
         stopped.append("postgresql")
     return stopped
+
+
+def keep_objects(state: Path, record: LoopRecord) -> int | None:
+    """Save what LocalStack holds; None where that was never complete, or is gone.
+
+    A loop whose start was cut short may not have its objects back yet: saving those few would
+    replace the saved ones.
+    """
+    if not record.is_complete() or "localstack" in record.dead_stores():
+        return None
+    speak_to(record.environment)
+    return KeptState(state).save(record.environment["AWS_ENDPOINT_URL"])
+
+
+def delete_kept(state: Path) -> bool:
+    """Delete ledger, objects and messages of a stopped loop; False when there were none."""
+    kept, postgres = KeptState(state), _postgres_folder(state.absolute())
+    found = kept.exists() or postgres.exists()
+    kept.delete()
+    shutil.rmtree(postgres, ignore_errors=True)
+    return found
+
+
+def has_kept(state: Path) -> bool:
+    """Whether a stopped loop left a ledger or objects here."""
+    return KeptState(state).exists() or _postgres_folder(state.absolute()).exists()
 
 
 def read_record(state: Path) -> LoopRecord | None:

@@ -24,7 +24,8 @@ REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}  # any will do there
 _START_SECONDS = 90.0
 STOP_SECONDS = 2.0
-"""It has nothing to save."""
+"""It has nothing to save: what is kept was saved before (``kept_state``)."""
+_MAIN = Path(__file__).with_name("localstack_main.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,14 @@ class LocalStackPlace:
 class LocalStack:
     """One LocalStack process, with its files under ``root``."""
 
-    def __init__(self, venv: Path, root: Path, *, port: int | None = None) -> None:
-        """venv: where ``localstack/requirements.txt`` is installed. port: None picks a free one."""
+    def __init__(
+        self, venv: Path, root: Path, *, port: int | None = None, kept_objects: Path | None = None
+    ) -> None:
+        """venv: where ``localstack/requirements.txt`` is installed. port: None picks a free one.
+
+        kept_objects: the folder into which its objects can be saved (``kept_state``).
+        """
+        self._kept_objects = kept_objects or root.absolute() / "objects"
         self._venv = venv.absolute()
         self.root = root.absolute()
         self._log = self.root / "localstack.log"
@@ -65,7 +72,7 @@ class LocalStack:
         self.root.mkdir(parents=True, exist_ok=True)
         port = self._port or free_port()
         self._process = spawn(
-            "localstack", [str(_python(self._venv)), "-m", "localstack.runtime.main"],
+            "localstack", [str(_python(self._venv)), "-P", str(_MAIN), str(self._kept_objects)],
             environment=_environment(self.root, port), log=self._log, cwd=self.root,
         )  # fmt: skip
         place = LocalStackPlace(port, self._process)

@@ -159,7 +159,7 @@ def test_up__refuses_when_images_or_ledger_would_go(
     error = up().exception
     assert isinstance(error, UserError)
     assert str(error).startswith(told)
-    assert "images and ledger go with it: pixsift down" in str(error)
+    assert "of the local loop died: run pixsift down" in str(error)
     assert "then pixsift up" in str(error)
     assert loop.spawned == []
     assert loop.is_untouched()
