@@ -9,11 +9,15 @@ import typer
 from pixsift.core.sidecar import Form, parse_sidecar
 from pixsift.errors import RequestError
 from pixsift.operations.attributes import import_attributes, list_attributes
+from pixsift.operations.retrieve import only_collection
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 
 _FORMS: dict[str, Form] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-Collection = Annotated[str, typer.Option("--collection", help="Name of the collection.")]
+Collection = Annotated[
+    str | None,
+    typer.Option("--collection", help="Collection; default: 'default', or the only one."),
+]
 
 app = typer.Typer(no_args_is_help=True, help="Attributes of images: labels, sites, recordings.")
 
@@ -26,7 +30,7 @@ def register(root: typer.Typer) -> None:
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV, JSON or JSON lines (.csv, .json, .jsonl).")],
-    collection: Collection,
+    collection: Collection = None,
     *,
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out rows that name no known object.")
@@ -42,9 +46,10 @@ def import_(
     """
     rows = parse_sidecar(_read(file), _form(file))
     with wiring.database() as database:
+        name = only_collection(database, collection).name
         done = import_attributes(
             database,
-            collection,
+            name,
             rows,
             skip_unknown=skip_unknown,
             replace=replace,
@@ -52,16 +57,16 @@ def import_(
         )
     text = (
         f"{done.rows} rows for {done.objects} objects: {done.changed} changed, "
-        f"collection {collection} is at seq {done.seq}"
+        f"collection {name} is at seq {done.seq}"
     )
     emit(asdict(done), as_json, text + (f", {done.unknown} rows left out" if done.unknown else ""))
 
 
 @app.command("list")
-def list_(collection: Collection, as_json: JsonOption = False) -> None:
+def list_(collection: Collection = None, as_json: JsonOption = False) -> None:
     """Which attributes there are, and where they came from."""
     with wiring.database() as database:
-        found = list_attributes(database, collection)
+        found = list_attributes(database, only_collection(database, collection).name)
     lines = [
         f"{each.name:<24} {each.source:<9} {each.objects:>9} objects {each.values:>7} values"
         for each in found

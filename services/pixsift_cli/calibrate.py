@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pixsift.core.calibration import Calibration, CurvePoint, LabeledPairs
@@ -15,7 +14,7 @@ from pixsift.operations.calibrate import Asked, Pictures
 from pixsift.operations.calibrate import calibrate as run
 from pixsift_cli import wiring
 from pixsift_cli.calibration_chart import chart
-from pixsift_cli.common import JsonOption, check_writable, no_nan, write_text
+from pixsift_cli.common import JsonOption, check_writable, console, no_nan, write_text
 from pixsift_cli.progress import progress
 
 TOLD = (0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3)
@@ -84,8 +83,8 @@ def _chart(result: Calibration, pairs: LabeledPairs) -> str:
 
 
 def _print(result: Calibration, pairs: LabeledPairs) -> None:
-    console = Console()
-    console.print(
+    out = console()
+    out.print(
         f"{result.model}, recipe {result.recipe_id}: {pairs.positives:,} pairs of edits, "
         f"{pairs.distinct:,} distinct pairs; noise {result.noise:.1e}"
     )
@@ -97,24 +96,24 @@ def _print(result: Calibration, pairs: LabeledPairs) -> None:
         if looked.epsilon in (*TOLD, result.epsilon):
             mark = " *" if looked.epsilon == result.epsilon else ""
             table.add_row(f"{looked.epsilon:.3f}{mark}", *_cells(alone), *_cells(looked))
-    console.print(table)
+    out.print(table)
     edits = Table("recall at epsilon, by edit", "mild", "medium", "strong", header_style="")
     for kind, recalls in result.recall_by_edit.items():
         edits.add_row(kind, *("-" if value is None else f"{value:.3f}" for value in recalls))
-    console.print(edits)
+    out.print(edits)
     for row in result.sequences:
-        console.print(
+        out.print(
             f"{row['sequence']}: frames {row['gap']} apart ({row['pairs']} pairs): "
             f"{row['duplicates']:.0%} duplicates, median distance {row['median_distance']:.3f}"
         )
     for row in result.recolored:
-        console.print(
+        out.print(
             f"hues turned by {row['degrees']} degrees ({row['pairs']} pictures): "
             f"{row['duplicates']:.0%} taken for copies, {row['within_epsilon']:.0%} within epsilon"
         )
     for camera, facts in result.per_camera.items():
-        console.print(f"camera {camera}: epsilon {facts['epsilon']}")
-    console.print(f"proposed epsilon {result.epsilon:.3f}, with the second look")
+        out.print(f"camera {camera}: epsilon {facts['epsilon']}")
+    out.print(f"proposed epsilon {result.epsilon:.3f}, with the second look")
 
 
 def _cells(point: CurvePoint) -> tuple[str, str, str]:

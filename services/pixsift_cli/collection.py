@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pixsift.answers import CollectionLine, CollectionSettings
@@ -19,7 +18,7 @@ from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule, compile_key_pa
 from pixsift.errors import RequestError
 from pixsift.operations import collections as operation
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, emit, s3_uri, warn
+from pixsift_cli.common import JsonOption, console, emit, s3_uri, warn
 
 Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
 Sources = Annotated[
@@ -156,7 +155,7 @@ def list_all(as_json: JsonOption = False) -> None:
     elif not facts:
         typer.echo("no collections yet: pixsift collection create NAME --source s3://bucket/")
     else:
-        Console().print(_table(facts))
+        console().print(_table(facts))
 
 
 def show(name: Name, as_json: JsonOption = False) -> None:

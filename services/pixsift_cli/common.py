@@ -3,15 +3,19 @@
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
+from rich.console import Console
 
 from pixsift.core.identity import S3Uri
 from pixsift.errors import RequestError
 from pixsift_cli.text import printable
+
+_NO_LIMIT = 10_000
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -70,6 +74,11 @@ def plain(facts: Any) -> Any:
     if isinstance(facts, BaseModel):
         return facts.model_dump()
     return [plain(each) for each in facts] if isinstance(facts, list) else facts
+
+
+def console() -> Console:
+    """Standard output; where that is no terminal, so wide that no name is cut."""
+    return Console(width=None if sys.stdout.isatty() else _NO_LIMIT)
 
 
 def warn(warning: str | None) -> None:

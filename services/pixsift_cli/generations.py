@@ -13,11 +13,14 @@ from pixsift.adapters.ledger.generations import ReportCount, Switched, WhatIf
 from pixsift.answers import TakenBack
 from pixsift.operations import redecide as operation
 from pixsift.operations.redecide import warning
+from pixsift.operations.retrieve import only_collection
 from pixsift.operations.take_back import take_back
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, s3_uri, warn
 
-Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+Name = Annotated[
+    str | None, typer.Argument(help="Collection; default: 'default', or the only one.")
+]
 Epsilon = Annotated[float, typer.Option(help="Cosine distance of near-duplicates to try.")]
 WithoutLook = Annotated[
     bool, typer.Option("--no-second-look", help="Let the embedding alone decide.")
@@ -35,12 +38,13 @@ def register(app: typer.Typer) -> None:
 
 
 def whatif(
-    name: Name, epsilon: Epsilon, no_second_look: WithoutLook = False,
+    name: Name = None, *, epsilon: Epsilon, no_second_look: WithoutLook = False,
     examples: Annotated[int, typer.Option(min=0, max=1000, help="How many examples to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Say what another epsilon would change. Nothing is changed, nothing is embedded."""
     with wiring.database() as database:
+        name = only_collection(database, name).name
         warn(warning(database, name, epsilon))
         told = operation.what_if(
             database, name, epsilon=epsilon, second_look=not no_second_look, examples=examples
@@ -49,11 +53,12 @@ def whatif(
 
 
 def redecide(
-    name: Name, epsilon: Epsilon, no_second_look: WithoutLook = False,
+    name: Name = None, *, epsilon: Epsilon, no_second_look: WithoutLook = False,
     take_over: TakeOver = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Decide everything again under another epsilon, and switch to the result."""
     with wiring.database() as database, _progress() as report:
+        name = only_collection(database, name).name
         warn(warning(database, name, epsilon))
         done = operation.redecide(
             database, name, epsilon=epsilon, second_look=not no_second_look,
@@ -63,7 +68,7 @@ def redecide(
 
 
 def undo(
-    name: Name,
+    name: Name = None,
     uri: Annotated[
         str | None, typer.Argument(help="s3://bucket/key: take back this object's decision only.")
     ] = None,
@@ -74,8 +79,11 @@ def undo(
     One object: kept and duplicate are decided again from the stored vectors; rejected, failed and
     gone are sent through the queue once more.
     """
+    if uri is None and name is not None and name.startswith("s3://"):
+        name, uri = None, name
     if uri is not None:
         with wiring.database() as database:
+            name = only_collection(database, name).name
             taken_back = take_back(
                 database, wiring.ingest_queue(), name, s3_uri(uri), actor=wiring.ACTOR
             )
@@ -83,7 +91,11 @@ def undo(
         return
     with wiring.database() as database, _progress() as report:
         done = operation.undo(
-            database, name, take_over=take_over, progress=report, actor=wiring.ACTOR
+            database,
+            only_collection(database, name).name,
+            take_over=take_over,
+            progress=report,
+            actor=wiring.ACTOR,
         )
     emit(asdict(done), as_json, switched_text(done))
 

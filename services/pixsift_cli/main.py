@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "down": (
         "local.command",
-        "Stop the local loop. The next ``up`` goes on with its ledger and objects.",
+        "Stop the local loop, and keep its ledger and objects for the next one.",
     ),
     "migrate": (
         "database",

@@ -6,10 +6,19 @@ from typing import Annotated
 
 import typer
 
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import Neighbor, Neighbors
 from pixsift.errors import RequestError
+from pixsift.messages import Where
+from pixsift.operations.images import thumbnail_keys, thumbnails
 from pixsift.operations.retrieve import retrieve
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.choosing.options import attribute_conditions
+from pixsift_cli.common import JsonOption, check_writable, emit
+from pixsift_cli.gallery import Picture, write_gallery
+
+_SAME = 1e-4
+"""Cosine distance: below it, the stored half floats of a picture and its own query differ."""
 
 
 def register(root: typer.Typer) -> None:
@@ -24,18 +33,49 @@ def search(
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="A folder of image files.")] = None,
     collection: Annotated[
-        str | None, typer.Option(help="Collection to search; default: the only one.")
+        str | None, typer.Option(help="Collection; default: 'default', or the only one.")
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", help="How many images.", min=1)] = 10,
+    where: Annotated[
+        list[str] | None, typer.Option(help="attribute=value; may be repeated.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with thumbnails.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The kept images nearest to some of yours, exactly, by cosine distance."""
     files = _files(image, folder)
+    check_writable(html)
     with wiring.database() as database:
-        found = retrieve(database, files, collection=collection, model=wiring.model(), k=k)
-    lines = [f"{each.distance:.4f}  {each.uri}" for each in found.neighbors]
+        found = retrieve(
+            database, files, collection=collection, model=wiring.model(), k=k,
+            where=Where(attributes=attribute_conditions(where)),
+        )  # fmt: skip
+        if html is not None:
+            _draw(html, database, found)
+    lines = [f"{each.distance:.4f}  {each.uri}{_itself(each)}" for each in found.neighbors]
     lines += [f"left out {path}: {reason}" for path, reason in found.failures.items()]
+    lines += [f"page: {html}"] if html is not None else []
     emit(found, as_json, "\n".join(lines))
+
+
+def _itself(found: Neighbor) -> str:
+    return "  (the query's own picture)" if found.distance < _SAME else ""
+
+
+def _draw(path: Path, database: Database, found: Neighbors) -> None:
+    keys = thumbnail_keys(database, [each.object_id for each in found.neighbors])
+    shown = thumbnails(wiring.objects(), wiring.derived_bucket(), keys.values())
+    pictures = [
+        Picture(
+            shown.get(keys.get(each.object_id, "")),
+            (f"distance {each.distance:.4f}{_itself(each)}", each.uri, f"near {each.nearest_to}"),
+        )
+        for each in found.neighbors
+    ]
+    write_gallery(
+        path, f"{len(pictures)} nearest images of collection {found.collection}",
+        ["cosine distance to the nearest of the query's images, the nearest first"], pictures,
+    )  # fmt: skip
 
 
 def _files(images: Sequence[Path] | None, folder: Path | None) -> list[Path]:

@@ -6,10 +6,15 @@ from typing import Annotated
 
 import typer
 
+from pixsift.answers import KeyOutcomes
+from pixsift.operations.images import ledger_time, wait_for_outcomes
 from pixsift.operations.upload import upload as send
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.progress import progress
+
+_WAIT = "what becomes of them: pixsift status, or pixsift upload --wait"
+_NEXT = "see them: pixsift images --outcome rejected --html page.html"
 
 
 def register(app: typer.Typer) -> None:
@@ -20,16 +25,41 @@ def register(app: typer.Typer) -> None:
 def upload(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the images.")],
     location: Annotated[str, typer.Argument(metavar="S3URI", help="s3://bucket/prefix")],
+    *,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Uploads at a time.")] = 8,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the outcomes and tell them.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Longest wait, seconds.")] = 600.0,
     as_json: JsonOption = False,
 ) -> None:
     """Upload a folder; run it again after an interruption and it goes on where it stopped."""
+    if wait:
+        with wiring.database() as database:
+            since = ledger_time(database)
     done = send(
         wiring.uploads(threads=threads), folder, location, threads=threads,
         own_buckets=(wiring.derived_bucket(), wiring.curated_bucket()),
         progress=partial(progress, "uploading"),
     )  # fmt: skip
-    text = f"{done.uploaded} uploaded, {done.skipped} there already, {len(done.failed)} failed"
-    emit(done, as_json, "\n".join([text, *(f"{k}: {v}" for k, v in done.failed.items())]))
-    if done.failed:
+    lines = [f"{done.uploaded} uploaded, {done.skipped} there already, {len(done.failed)} failed"]
+    lines += [f"{k}: {v}" for k, v in done.failed.items()]
+    if wait:
+        with wiring.database() as database:
+            became = wait_for_outcomes(
+                database, done.bucket, done.uploaded_keys, since=since, timeout_seconds=timeout
+            )
+        done = done.model_copy(update={"became": became})
+        lines += _became(became)
+    emit(done, as_json, "\n".join([*lines, _NEXT if wait else _WAIT]))
+    if done.failed or (done.became is not None and done.became.undecided):
         raise typer.Exit(1)
+
+
+def _became(found: KeyOutcomes) -> list[str]:
+    lines = [f"{count:>7} {outcome}" for outcome, count in found.outcomes.items()]
+    if found.ignored:
+        lines.append(f"{found.ignored:>7} ignored by every collection's rules")
+    if found.undecided:
+        lines.append(f"{found.undecided:>7} without an outcome yet: see pixsift status")
+    return lines

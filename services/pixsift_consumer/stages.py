@@ -1,4 +1,4 @@
-"""The four stages an arrival passes: fetch, decode, embed, commit. Each takes a batch.
+"""The stages an arrival passes: fetch, decode, embed, thumbnails, commit. Each takes a batch.
 
 A stage changes its arrivals and returns nothing; an error it raises concerns its whole batch. What
 concerns one arrival only is a finding on that arrival.

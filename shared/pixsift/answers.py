@@ -46,9 +46,41 @@ class SelectionPreview(_Answer):
     images: list[ChosenImage]
 
 
+class ImageLine(_Answer):
+    """One image with the outcome that holds now."""
+
+    object_id: int
+    uri: str
+    outcome: str
+    reason: str | None
+    distance: float | None
+    representative: str | None
+    decided_at: datetime
+    thumbnail_key: str | None
+
+
+class ImageList(_Answer):
+    """Images of a collection, the newest decision first."""
+
+    collection: str
+    images: list[ImageLine]
+
+
+class KeyOutcomes(_Answer):
+    """What became of uploaded keys."""
+
+    outcomes: dict[str, int]
+    """``outcome (reason)`` -> decisions."""
+    ignored: int
+    """Keys that no collection judges."""
+    undecided: int
+    """Keys without an outcome when the wait was over."""
+
+
 class Neighbor(_Answer):
     """One kept image near a query."""
 
+    object_id: int
     uri: str
     distance: float
     """Cosine distance to the nearest of the query's images."""
@@ -388,8 +420,12 @@ class Uploaded(_Answer):
     """What became of the files of one upload."""
 
     location: str
+    bucket: str
     uploaded: int
+    uploaded_keys: list[str] = Field(exclude=True, repr=False)
     skipped: int
     bytes: int
     failed: dict[str, str] = Field(default_factory=dict)
     """Relative path -> why."""
+    became: KeyOutcomes | None = None
+    """Where it was waited for."""

@@ -124,7 +124,7 @@ class SearchSettings(_Settings):
         default=2 << 30,
         ge=0,
         description="most memory for the resident vectors of one collection, bytes; "
-        "one million of 384 dimensions take 1.7 GB",
+        "one million of 384 dimensions take 2.1 GB",
     )
     search_device: Literal["cpu", "cuda"] = Field(
         default="cpu", description="where resident vectors live and are compared"

@@ -28,8 +28,8 @@ from typing import ClassVar, Literal
 
 RemedyCode = Literal[
     "audit", "calibrate", "create_collection", "grant", "install_extra", "list_collections",
-    "list_snapshots", "migrate", "name_collection", "name_source", "set_aws", "set_database_url",
-    "skip_unknown", "take_over", "use_its_model",
+    "list_snapshots", "migrate", "name_camera", "name_collection", "name_source", "set_aws",
+    "set_database_url", "skip_unknown", "take_over", "use_its_model",
 ]  # fmt: skip
 
 

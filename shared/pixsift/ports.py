@@ -1,4 +1,4 @@
-"""The few interfaces that have two real implementations each."""
+"""The interfaces between layers. Most have two real implementations; `Copier` has one so far."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager

@@ -16,6 +16,8 @@ WORDS: Final[dict[RemedyCode, str]] = {
     "list_collections": "pixsift collection list names the collections",
     "list_snapshots": "pixsift snapshot list names the snapshots",
     "migrate": "run pixsift migrate",
+    "name_camera": "name the attribute with --by, tell it from the keys with pixsift collection "
+    "set {collection} --key-pattern, or add it with pixsift attributes import",
     "name_collection": "name one with --collection",
     "name_source": "name a source of a collection; pixsift collection list names them",
     "set_aws": "set {variable}, or start the local loop: pixsift up",

@@ -116,14 +116,16 @@ def selection_changes(
                       "counts": _counts(count)},
         },
         "where": {
-            "prefix": prefix, "attributes": _attributes(where), "quality": _bounds(quality),
+            "prefix": prefix, "attributes": attribute_conditions(where),
+            "quality": _bounds(quality),
             "captured_after": captured_after, "captured_before": captured_before,
         },
         "split": {**_shares(split), "group_by": group_by, "min_distance": min_distance},
     }  # fmt: skip
 
 
-def _attributes(where: Texts) -> dict[str, list[str]]:
+def attribute_conditions(where: Texts) -> dict[str, list[str]]:
+    """``attribute=value`` options as conditions. Raises RequestError for anything else."""
     found: dict[str, list[str]] = {}
     for condition in where or []:
         name, equals, value = condition.partition("=")

@@ -8,6 +8,8 @@ from html import escape
 
 from pixsift.core.choosing.coverage import Comparison, Coverage
 from pixsift.core.choosing.rows import Float64s
+from pixsift_cli.gallery import STYLE as GALLERY_STYLE
+from pixsift_cli.gallery import Picture, figures
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 560, 260, 46, 30
 _WAYS = (("selection", "this selection"), ("random", "random"),
@@ -30,12 +32,20 @@ svg{max-width:100%;height:auto}text{fill:var(--soft);font:11px system-ui,sans-se
 
 
 def selection_page(
-    title: str, subtitle: str, compared: Comparison, flat: Float64s, chosen: Sequence[bool]
+    title: str,
+    subtitle: str,
+    compared: Comparison,
+    flat: Float64s,
+    chosen: Sequence[bool],
+    *,
+    picks: Sequence[Picture] = (),
 ) -> str:
-    """The page. flat: (M, 2) in 0..1, a map of the pool; chosen: which of its points are picks."""
+    """The page. flat: (M, 2) in 0..1, a map of the pool; chosen: which of its points are picks;
+    picks: thumbnails of the first picks, in the order of their choice."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>
-<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
+<meta name="viewport" content="width=device-width">
+<style>{_STYLE}{GALLERY_STYLE}</style></head><body>
 <h1>{escape(title)}</h1><p>{escape(subtitle)}</p>
 {_table(compared)}
 <div class="row">
@@ -43,13 +53,19 @@ def selection_page(
 <section><h2>Mean distance to the nearest chosen</h2>{_curves(compared, "mean_distance")}</section>
 <section><h2>Chosen by {escape(compared.by)}</h2>{_strata(compared)}</section>
 <section><h2>Map of the pool</h2>{_map(flat, chosen)}</section>
-</div></body></html>
+</div>{_pictures(picks)}</body></html>
 """
 
 
 def ways(compared: Comparison) -> list[tuple[str, Coverage]]:
     """The three ways of choosing, with what people call them."""
     return [(label, getattr(compared, name)) for name, label in _WAYS]
+
+
+def _pictures(picks: Sequence[Picture]) -> str:
+    if not picks:
+        return ""
+    return f"<h2>The first {len(picks)} picks, in the order of their choice</h2>{figures(picks)}"
 
 
 def _table(compared: Comparison) -> str:

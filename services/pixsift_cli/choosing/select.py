@@ -1,6 +1,7 @@
 """``pixsift select``: what a request would choose, measured beside chance; nothing is copied."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,18 +11,24 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from pixsift.adapters.ledger.pool import object_uris
+from pixsift.adapters.postgres.database import Database
 from pixsift.core.choosing.coverage import Comparison
 from pixsift.core.choosing.projection import plane
 from pixsift.errors import RequestError
 from pixsift.messages import SnapshotRequest
 from pixsift.operations import choose as operation
+from pixsift.operations.images import thumbnail_keys, thumbnails
 from pixsift_cli import wiring
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.choosing.page import selection_page, ways
 from pixsift_cli.choosing.snapshot import build_request
 from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.gallery import Picture
 
 _MAP_POINTS = 3000
+_PICTURES = 500
+"""Thumbnails in the page: some 10 kB each."""
 
 
 def register(app: typer.Typer) -> None:
@@ -55,19 +62,36 @@ def choose(
         )
     changes["name"] = "dry-run"
     changes["select"]["strategy"] = changes["select"]["strategy"] or (None if file else "k_center")
-    request = build_request(file, changes)
+    with wiring.database() as database:
+        request = build_request(file, changes, database)
     with (
         wiring.database() as database,
         operation.choose(database, request, report_by=report_by) as choice,
     ):
         if picture is not None:
-            _draw(picture, request, choice)
+            _draw(picture, request, choice, _picks(database, choice))
         facts = operation.preview(database, request, choice)
     text = _text(facts.model_dump(), choice.comparison)
     emit(facts, as_json, text + (f"\n\npicture: {picture}" if picture else ""))
 
 
-def _draw(path: Path, request: SnapshotRequest, choice: operation.Choice) -> None:
+def _picks(database: Database, choice: operation.Choice) -> list[Picture]:
+    """The first picks in the order of their choice, with their thumbnails."""
+    chosen = choice.selection.object_ids.tolist()[:_PICTURES]
+    keys = thumbnail_keys(database, chosen)
+    shown = thumbnails(wiring.objects(), wiring.derived_bucket(), keys.values())
+    uris = object_uris(database, chosen)
+    return [
+        Picture(shown.get(keys.get(object_id, "")), (f"{rank}, {split}", uris[object_id], reason))
+        for rank, (object_id, split, reason) in enumerate(
+            zip(chosen, choice.splits, choice.selection.reasons, strict=False)
+        )
+    ]
+
+
+def _draw(
+    path: Path, request: SnapshotRequest, choice: operation.Choice, picks: Sequence[Picture]
+) -> None:
     selection, compared = choice.selection, choice.comparison
     rng = np.random.default_rng(request.select.seed)
     others = np.setdiff1d(selection.candidates, selection.indices)
@@ -79,6 +103,7 @@ def _draw(path: Path, request: SnapshotRequest, choice: operation.Choice) -> Non
         compared,
         plane(choice.pool.rows, shown),
         np.isin(shown, selection.indices).tolist(),
+        picks=picks,
     )
     try:
         path.write_text(page, "utf-8")

@@ -17,6 +17,7 @@ from pixsift.messages import SnapshotRequest, why_not_storable
 from pixsift.operations import snapshots as operation
 from pixsift.operations.download import THREADS
 from pixsift.operations.download import download as fetch
+from pixsift.operations.retrieve import only_collection
 from pixsift_cli import wiring
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.common import JsonOption, emit, no_nan
@@ -52,7 +53,8 @@ def request(
     """Send a snapshot request to the curator's queue."""
     changes |= {"name": name, "request_id": request_id,
                 "export": {"mode": mode, "formats": formats}}  # fmt: skip
-    asked = build_request(file, changes)
+    with wiring.database() as database:
+        asked = build_request(file, changes, database)
     sent = operation.send_request(wiring.snapshot_queue(), asked)
     if not wait:
         emit(sent, as_json, f"request {sent.request_id} sent to {sent.queue}")
@@ -140,8 +142,12 @@ def clean(
     emit(done, as_json, "\n".join(lines) or "nothing to remove")
 
 
-def build_request(file: Path | None, changes: dict[str, Any]) -> SnapshotRequest:
+def build_request(
+    file: Path | None, changes: dict[str, Any], database: Database | None = None
+) -> SnapshotRequest:
     """A request from a file and options; an option that was not given changes nothing.
+
+    database: where the collection is looked up that is meant when none is named.
 
     Raises UserError that names the field and the remedy.
     """
@@ -156,6 +162,8 @@ def build_request(file: Path | None, changes: dict[str, Any]) -> SnapshotRequest
     merged = _merged(given, changes)
     merged.setdefault("request_id", uuid4().hex)
     merged.setdefault("select", {})
+    if "collection" not in merged and database is not None:
+        merged["collection"] = only_collection(database, None).name
     obstacle = why_not_storable(merged)
     if obstacle is not None:
         raise RequestError(f"the request {obstacle}")

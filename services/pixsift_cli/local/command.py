@@ -61,7 +61,7 @@ def down(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop the local loop. The next ``up`` goes on with its ledger and objects.
+    """Stop the local loop, and keep its ledger and objects for the next one.
 
     The objects are saved as they are, version ids included, so that the ledger still fits.
     """

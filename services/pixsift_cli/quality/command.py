@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +15,7 @@ from pixsift.errors import RequestError
 from pixsift.operations import quality as operation
 from pixsift.operations.quality import JudgedFile
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, check_writable, emit, no_nan, write_text
+from pixsift_cli.common import JsonOption, check_writable, console, emit, no_nan, write_text
 from pixsift_cli.quality.report import to_csv, to_facts
 from pixsift_cli.quality.sheet import quality_sheet
 
@@ -59,7 +58,9 @@ def quality(
 
 
 def cameras(
-    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    collection: Annotated[
+        str | None, typer.Argument(help="Collection; default: 'default', or the only one.")
+    ] = None,
     *,
     by: Annotated[str, typer.Option(help="Attribute that names the camera.")] = "camera",
     since: Annotated[
@@ -79,7 +80,7 @@ def cameras(
     if as_json:
         emit([_health_facts(health) for health in found], True, "")
     else:
-        Console().print(_health_table(found, by))
+        console().print(_health_table(found, by))
     if check and not all(health.healthy for health in found):
         raise typer.Exit(1)
 
@@ -106,8 +107,8 @@ def _printable(name: str) -> str:
 
 def _print(judged: list[JudgedFile], policy: QualityPolicy) -> None:
     facts = to_facts(judged, policy)
-    console = Console()
-    console.print("  ".join(f"{name} {count}" for name, count in facts["outcomes"].items()))
+    out = console()
+    out.print("  ".join(f"{name} {count}" for name, count in facts["outcomes"].items()))
     notable = [row for row in judged if row.outcome != "good"]
     if not notable:
         return
@@ -119,9 +120,9 @@ def _print(judged: list[JudgedFile], policy: QualityPolicy) -> None:
         )
         what = row.reason if row.outcome == "refused" else ", ".join(row.flags)
         table.add_row(Text(_printable(row.name)), row.outcome, Text(what), ", ".join(values))
-    console.print(table)
+    out.print(table)
     if len(notable) > _MOST_ROWS:
-        console.print(f"and {len(notable) - _MOST_ROWS} more; all of them with --csv or --json")
+        out.print(f"and {len(notable) - _MOST_ROWS} more; all of them with --csv or --json")
 
 
 def _health_facts(health: CameraHealth) -> dict[str, Any]:

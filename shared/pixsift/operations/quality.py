@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pixsift.adapters.decode.pool import DecodeLimits, DecoderPool
 from pixsift.adapters.ledger.cameras import camera_frames
-from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.camera_health import CameraHealth, HealthLimits, camera_health
 from pixsift.core.images import DecodedImage, DecodeFailure, ImageFacts
 from pixsift.core.quality import QualityPolicy, judge
-from pixsift.errors import RequestError
+from pixsift.errors import Remedy, RequestError
+from pixsift.operations.retrieve import only_collection
 
 _BATCH_FILES = 64
 _BATCH_BYTES = 64 * 2**20
@@ -33,14 +33,27 @@ class JudgedFile:
 
 
 def cameras(
-    database: Database, collection: str, *, by: str, since: datetime | None, limits: HealthLimits
+    database: Database,
+    collection: str | None,
+    *,
+    by: str,
+    since: datetime | None,
+    limits: HealthLimits,
 ) -> list[CameraHealth]:
     """Frozen cameras and drifting exposure, from what the ledger already knows.
 
     by: the attribute that names the camera. since: only frames captured from then on.
+    collection: see ``only_collection``. Raises RequestError when no frame has that attribute: all
+    frames taken for one camera's would say nothing.
     """
-    Collections(database).collection(collection)  # says so when there is none
-    return camera_health(camera_frames(database, collection, by, since=since), limits)
+    name = only_collection(database, collection).name
+    found = camera_health(camera_frames(database, name, by, since=since), limits)
+    if found and not any(health.camera for health in found):
+        raise RequestError(
+            f"no frame of collection {name!r} has the attribute {by!r}, so no camera is known",
+            code="no_camera", remedy=Remedy("name_camera", {"collection": name}),
+        )  # fmt: skip
+    return found
 
 
 def judge_folder(

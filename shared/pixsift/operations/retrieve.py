@@ -24,25 +24,38 @@ _DECODE_AT_ONCE = 32
 
 
 def retrieve(
-    database: Database, files: Sequence[Path], *, collection: str | None, model: ModelChoice, k: int
+    database: Database,
+    files: Sequence[Path],
+    *,
+    collection: str | None,
+    model: ModelChoice,
+    k: int,
+    where: Where | None = None,
 ) -> Neighbors:
     """The ``k`` kept images of a collection that are nearest to any of ``files``, exactly.
 
-    collection: None for the only one there is. Raises UserError for an unknown collection, a model
-    of another embedding space, or files none of which is an image.
+    collection: see ``only_collection``. where: conditions on what may be found. Raises UserError
+    for an unknown collection, a model of another embedding space, or files none of which is an
+    image.
     """
     found = only_collection(database, collection)
     queries, embedded, failures = embed_files(files, load_for(model, found))
-    neighbors = nearest(database, found, queries, [str(path) for path in embedded], k)
+    neighbors = nearest(database, found, queries, [str(path) for path in embedded], k, where=where)
     return Neighbors(collection=found.name, neighbors=neighbors, failures=failures)
 
 
 def only_collection(database: Database, name: str | None) -> Collection:
-    """The collection of that name, or the only one. Raises UserError where that names none."""
+    """The collection of that name; without one, ``default``, or the only one there is.
+
+    Raises NotFoundError for an unknown name, RequestError where there is none to take.
+    """
     ledger = Collections(database)
     if name is not None:
         return ledger.collection(name)
     every = ledger.collections()
+    default = [found for found in every if found.name == "default"]
+    if default:
+        return default[0]
     if len(every) != 1:
         names = ", ".join(found.name for found in every) or "none"
         raise RequestError(
@@ -90,6 +103,8 @@ def nearest(
     queries: NDArray[np.float32],
     names: Sequence[str],
     k: int,
+    *,
+    where: Where | None = None,
 ) -> list[Neighbor]:
     """The kept images nearest to any of the queries, nearest first.
 
@@ -99,8 +114,8 @@ def nearest(
     targets = queries.astype(np.float16).astype(np.float64)
     with tempfile.TemporaryDirectory(prefix="pixsift-") as folder:
         pool = load_pool(
-            database, collection.collection_id, collection.generation, collection.seq, Where(),
-            spill_dir=Path(folder),
+            database, collection.collection_id, collection.generation, collection.seq,
+            where or Where(), spill_dir=Path(folder),
         )  # fmt: skip
         best, cosines = most_similar(pool.rows, targets, targets[:0], k)
         rows = pool.rows.take(best)
@@ -109,7 +124,10 @@ def nearest(
     uris = object_uris(database, object_ids)
     return [
         Neighbor(
-            uri=uris[object_id], distance=max(0.0, 1.0 - float(cosine)), nearest_to=names[near]
+            object_id=object_id,
+            uri=uris[object_id],
+            distance=max(0.0, 1.0 - float(cosine)),
+            nearest_to=names[near],
         )
         for object_id, cosine, near in zip(object_ids, cosines, closest, strict=True)
     ]

@@ -18,6 +18,7 @@ class _Tally:
     skipped: int = 0
     sent: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
 
 
 def upload(
@@ -61,18 +62,19 @@ def upload(
         waiting = {pool.submit(send, path, relative): relative for path, relative in files}
         try:
             for done in as_completed(waiting):
-                _note(tally, waiting[done], done)
+                _note(tally, target.key(waiting[done]), waiting[done], done)
                 advance(1)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     return Uploaded(
+        bucket=target.bucket, uploaded_keys=tally.keys,
         location=f"s3://{target.bucket}/{target.prefix}", uploaded=tally.uploaded,
         skipped=tally.skipped, bytes=tally.sent, failed=tally.failed,
     )  # fmt: skip
 
 
-def _note(tally: _Tally, relative: str, done: "Future[int]") -> None:
+def _note(tally: _Tally, key: str, relative: str, done: "Future[int]") -> None:
     try:
         sent = done.result()
     except DependencyDownError:
@@ -86,3 +88,4 @@ def _note(tally: _Tally, relative: str, done: "Future[int]") -> None:
     else:
         tally.uploaded += 1
         tally.sent += sent
+        tally.keys.append(key)

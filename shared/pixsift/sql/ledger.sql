@@ -165,7 +165,7 @@ SELECT count(*) FROM embedding
 WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[])
 
 -- name: alive
--- Under the lock: which candidates still represent, and who has the same bytes or pixels.
+-- Planned without the lock, and once more under it: which candidates still represent, and who has the same bytes or pixels.
 SELECT object_id, content_sha256, pixel_sha256 FROM representative
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL

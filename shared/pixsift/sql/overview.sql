@@ -16,6 +16,37 @@ FROM decision d JOIN collection c USING (collection_id, generation)
 WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
 GROUP BY d.outcome, d.reason ORDER BY d.outcome, count(*) DESC, d.reason
 
+-- name: images
+-- Images with the outcome that holds now, the newest decision first.
+SELECT o.object_id, o.bucket, o.key, o.version_id, o.thumbnail_key, d.outcome, d.reason,
+       d.distance, d.decided_at, r.bucket AS representative_bucket,
+       r.key AS representative_key, r.version_id AS representative_version_id
+FROM decision d JOIN collection c USING (collection_id, generation)
+JOIN object o ON o.object_id = d.object_id
+LEFT JOIN object r ON r.object_id = d.representative_object_id
+WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
+  AND (%(outcome)s::text IS NULL OR d.outcome::text = %(outcome)s)
+  AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
+  AND starts_with(o.key, %(prefix)s)
+ORDER BY d.valid_from_seq DESC, d.decision_id DESC LIMIT %(limit)s
+
+-- name: thumbnail_keys
+-- Where the thumbnails of these objects are.
+SELECT object_id, thumbnail_key FROM object
+WHERE object_id = ANY(%(object_ids)s) AND thumbnail_key IS NOT NULL
+
+-- name: outcomes_of_keys
+-- What became of the objects of an upload, in every collection.
+SELECT o.key, d.outcome, d.reason
+FROM object o JOIN decision d ON d.object_id = o.object_id
+JOIN collection c USING (collection_id, generation)
+WHERE o.bucket = %(bucket)s AND o.key = ANY(%(keys)s) AND d.valid_to_seq IS NULL
+  AND (%(since)s::timestamptz IS NULL OR o.first_seen_at >= %(since)s)
+
+-- name: now
+-- The server's clock, by which arrivals are dated.
+SELECT clock_timestamp() AS now
+
 -- name: recent_decisions
 -- Decisions of the last minute, for a rate; an index range over the newest seqs keeps it cheap.
 SELECT count(*) AS decisions, max(d.decided_at) AS newest

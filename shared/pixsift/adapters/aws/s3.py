@@ -96,6 +96,18 @@ class S3Objects:
         """The bytes of one object version; errors as for ``fetch``."""
         return self.fetch(version).body
 
+    def read(self, bucket: str, key: str) -> bytes:
+        """The bytes of the newest version of a key, for what pixsift wrote itself and never
+        changes. Raises ObjectGoneError, AccessDeniedError, TransientError or
+        DependencyDownError."""
+        with aws_errors(f"get s3://{bucket}/{key}"):
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+        try:
+            body: bytes = answer["Body"].read()
+        except _CUT as error:
+            raise TransientError(f"get s3://{bucket}/{key}: {error}") from error
+        return body
+
     def fetch(
         self,
         version: ObjectVersion,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -10,6 +11,7 @@ from psycopg.types.json import Jsonb
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.arrival_health import LOOKED_AT, growing_shares
 from pixsift.core.collection import Collection, ExpiryPolicy
+from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.core.sources import SourceRule
 from pixsift.sql import statements
@@ -43,6 +45,39 @@ class Overview:
             "snapshots": snapshots,
             "growing": [asdict(found) for found in growing_shares([r["reason"] for r in newest])],
         }
+
+    def images(
+        self, collection: Collection, *, outcome: str | None, reason: str | None, prefix: str,
+        limit: int,
+    ) -> list[Facts]:  # fmt: skip
+        """Images with the outcome that holds now, the newest decision first."""
+        names: Facts = {
+            "collection_id": collection.collection_id, "outcome": outcome, "reason": reason,
+            "prefix": prefix, "limit": limit,
+        }  # fmt: skip
+        with self._database.connection() as connection:
+            return [_image(row) for row in self._rows(connection, "images", names)]
+
+    def thumbnail_keys(self, object_ids: Sequence[int]) -> dict[int, str]:
+        """Thumbnail key by object, of those that have one."""
+        with self._database.connection() as connection:
+            rows = self._rows(connection, "thumbnail_keys", {"object_ids": list(object_ids)})
+        return {row["object_id"]: row["thumbnail_key"] for row in rows}
+
+    def outcomes_of_keys(
+        self, bucket: str, keys: Sequence[str], since: datetime | None
+    ) -> list[Facts]:
+        """Key, outcome and reason, a row per collection, of objects that arrived since then."""
+        names: Facts = {"bucket": bucket, "keys": list(keys), "since": since}
+        with self._database.connection() as connection:
+            return self._rows(connection, "outcomes_of_keys", names)
+
+    def now(self) -> datetime:
+        """The server's clock."""
+        with self._database.connection() as connection:
+            (row,) = self._rows(connection, "now", {})
+        found: datetime = row["now"]
+        return found
 
     def anomalies(self) -> list[Facts]:
         """Messages that were no object events: reason, how many, the newest."""
@@ -99,3 +134,15 @@ class Overview:
     def _rows(self, connection: Connection, name: str, names: Facts) -> list[Facts]:
         with connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(self._sql[name], names).fetchall()
+
+
+def _image(row: Facts) -> Facts:
+    told = {name: row[name] for name in ("object_id", "thumbnail_key", "outcome", "reason",
+                                         "distance", "decided_at")}  # fmt: skip
+    told["uri"] = ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri
+    told["representative"] = (
+        ObjectVersion(row["representative_bucket"], row["representative_key"],
+                      row["representative_version_id"]).uri
+        if row["representative_key"] is not None else None
+    )  # fmt: skip
+    return told

@@ -7,19 +7,21 @@ were, and nothing is announced. This relies on the internals of the release that
 ``localstack/requirements.txt`` pins.
 
 This file runs in LocalStack's environment, as ``python -P localstack_main.py FOLDER``; it imports
-nothing of pixsift. What it unpickles, it wrote itself, into a folder that only its user can enter.
+nothing of pixsift.
 """
 
-import pickle
+import json
 import shutil
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 SAVE, LOAD = "/_localstack/pixsift/save", "/_localstack/pixsift/load"
-_INDEX = "index.pickle"
+_INDEX = "index.json"
 _CHUNK_BYTES = 1 << 20
+_TIME = "$time"
 
 
 def main(folder: Path) -> None:
@@ -42,10 +44,10 @@ def save(folder: Path) -> int:
     for bucket in _buckets():
         for version in _versions(bucket):
             has_body = hasattr(version, "etag")  # a delete marker has none
-            entries.append((bucket.name, has_body, version))
+            entries.append([bucket.name, has_body, vars(version)])
             if has_body:
                 _write_body(bucket.name, version, beside / str(len(entries) - 1))
-    (beside / _INDEX).write_bytes(pickle.dumps(entries))
+    (beside / _INDEX).write_text(json.dumps(entries, default=_time_to_json), "utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
     return len(entries)
@@ -53,18 +55,42 @@ def save(folder: Path) -> int:
 
 def load(folder: Path) -> int:
     """Fill the buckets, which must exist and be empty, from what ``save`` wrote."""
-    entries = pickle.loads((folder / _INDEX).read_bytes())  # noqa: S301 - see the module docstring
+    text = (folder / _INDEX).read_text("utf-8")
+    entries = json.loads(text, object_hook=_time_from_json)
     buckets = {bucket.name: bucket for bucket in _buckets()}
     filled = [name for name in {entry[0] for entry in entries} if _versions(buckets[name])]
     if filled:
         raise ValueError(f"buckets that hold objects already: {sorted(filled)}")
-    for number, (name, has_body, version) in enumerate(entries):
+    for number, (name, has_body, fields) in enumerate(entries):
+        version = _version(has_body, fields)
         is_current = version.is_current
         buckets[name].objects.set(version.key, version)
         version.is_current = is_current
         if has_body:
             _read_body(name, version, folder / str(number))
     return len(entries)
+
+
+def _version(has_body: bool, fields: dict[str, Any]) -> Any:
+    """The object version or delete marker with these very fields."""
+    from localstack.services.s3.models import S3DeleteMarker, S3Object
+
+    kind = S3Object if has_body else S3DeleteMarker
+    version = kind.__new__(kind)
+    if fields.get("parts"):  # JSON has no numbers as names
+        fields["parts"] = {int(number): part for number, part in fields["parts"].items()}
+    vars(version).update(fields)
+    return version
+
+
+def _time_to_json(value: Any) -> dict[str, str]:
+    if not isinstance(value, datetime):
+        raise TypeError(f"{value!r} is a kind of field that the objects of LocalStack had not")
+    return {_TIME: value.isoformat()}
+
+
+def _time_from_json(value: dict[str, Any]) -> Any:
+    return datetime.fromisoformat(value[_TIME]) if set(value) == {_TIME} else value
 
 
 def _buckets() -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 Every strategy is a pure function of the pool, the request and its seed. Ranks are such that every
 prefix is a sensible smaller selection. What cannot be done is refused with the numbers that make
-it so; a shorter list than asked for is never returned.
+it so; a shorter list than asked for is returned only where the request says `at_most`.
 """
 
 from collections.abc import Sequence

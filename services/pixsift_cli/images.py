@@ -1,0 +1,64 @@
+"""``pixsift images``: what became of them, as a list or as a page of thumbnails."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pixsift.answers import ImageLine
+from pixsift.operations import images as operation
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, check_writable, emit
+from pixsift_cli.gallery import Picture, write_gallery
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(images)
+
+
+def images(
+    *,
+    outcome: Annotated[
+        str | None, typer.Option(help="kept, duplicate, rejected, gone or failed.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Only this reason, such as black.")] = None,
+    prefix: Annotated[str, typer.Option(help="Only keys that begin so.")] = "",
+    collection: Annotated[
+        str | None, typer.Option(help="Collection; default: 'default', or the only one.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with their thumbnails.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List images by what became of them, the newest decision first."""
+    check_writable(html)
+    with wiring.database() as database:
+        found = operation.images(
+            database, collection=collection, outcome=outcome, reason=reason, prefix=prefix,
+            limit=limit,
+        )  # fmt: skip
+    if html is not None:
+        keys = [row.thumbnail_key for row in found.images if row.thumbnail_key]
+        shown = operation.thumbnails(wiring.objects(), wiring.derived_bucket(), keys)
+        pictures = [
+            Picture(shown.get(row.thumbnail_key or ""), (_why(row), row.uri))
+            for row in found.images
+        ]
+        title = f"{len(pictures)} images of collection {found.collection}"
+        write_gallery(html, title, [f"{outcome or 'any outcome'}, {reason or 'any reason'}"],
+                      pictures)  # fmt: skip
+    lines = [f"{row.outcome:<10} {_why(row, short=True):<24} {row.uri}" for row in found.images]
+    lines += [f"page: {html}"] if html is not None else []
+    emit(found, as_json, "\n".join(lines) or "no such images")
+
+
+def _why(row: ImageLine, *, short: bool = False) -> str:
+    text = row.reason or ""
+    if row.distance is not None:
+        text += f", distance {row.distance:.4f}"
+    if short:
+        return text
+    return f"{row.outcome}: {text}" + (f" of {row.representative}" if row.representative else "")
