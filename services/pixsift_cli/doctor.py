@@ -122,7 +122,7 @@ def _loop() -> Check:
         dead.append("postgresql ended")
     if stores or not record.is_complete():
         words = "; ".join(dead) or "its start has not finished, or was cut short"
-        remedy = "pixsift down, which deletes the loop's images and ledger, then pixsift up"
+        remedy = "pixsift down, then pixsift up, which brings back what the last down saved"
         return Check("local loop", "wrong", words, remedy)
     if dead:
         return Check("local loop", "wrong", "; ".join(dead),
