@@ -45,7 +45,7 @@ _SESSION = {
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
     # Some installations set another level globally; the protocol is proved for this one only.
-    "default_transaction_isolation": r"read\ committed",
+    "default_transaction_isolation": "read committed",
 }
 _TRANSIENT = ("40001", "40P01", "25P03")
 """Serialization failure, deadlock, idle-in-transaction timeout: another try goes better."""
@@ -225,6 +225,7 @@ class Database:
                         code="not_migrated",
                         remedy=Remedy("migrate"),
                     )
+                self._refuse_transaction_pooler(connection)
         except DependencyDownError as error:
             if error.code != _LOGIN_REFUSED:
                 raise
@@ -238,8 +239,54 @@ class Database:
             raise
         self._refused_since = None
 
+    def _refuse_transaction_pooler(self, connection: psycopg.Connection[Any]) -> None:
+        """Raise SettingError where statements of one session reach several servers.
+
+        Settings, prepared statements and locks of a session would be lost or given to others. While
+        another session holds a transaction open, ours must still be at the same server process.
+        """
+        before = _server_process(connection)
+        connection.commit()
+        with psycopg.connect(
+            readable_url(self._login), connect_timeout=self._connect_seconds
+        ) as other:
+            other.execute("SELECT")  # begins a transaction: a pooler gives it a server process
+            try:
+                connection.execute("SELECT set_config('statement_timeout', '5s', true)")
+                after = _server_process(connection)
+            except psycopg.Error:
+                after = -1  # the pooler has none left for us
+        if after != before:
+            raise SettingError(
+                "a pooler in transaction mode stands between pixsift and PostgreSQL: connect "
+                "directly, or use a pooler in session mode (PIXSIFT_DATABASE_URL)",
+                code="transaction_pooler",
+            )
+
+    def _configure(self, connection: Connection) -> None:
+        """Register types and set the session up; what was set is read back, not assumed.
+
+        By statements, since poolers refuse or drop the startup parameter ``options``.
+        """
+        register(connection)
+        names = {"names": list(self._session), "values": list(self._session.values())}
+        asked = connection.execute(
+            "SELECT s.name, set_config(s.name, s.value, false)"
+            " FROM unnest(%(names)s::text[], %(values)s::text[]) AS s (name, value)",
+            names,
+        ).fetchall()
+        found = connection.execute(
+            "SELECT name, current_setting(name) FROM unnest(%(names)s::text[]) AS s (name)",
+            names,
+        ).fetchall()
+        if asked != found:
+            lost = sorted({name for name, _ in set(asked) ^ set(found)})
+            raise psycopg.OperationalError(
+                f"settings of the session are lost ({', '.join(lost)}): is there a pooler in "
+                "transaction mode?"
+            )
+
     def _new_pool(self) -> ConnectionPool[Connection]:
-        options = " ".join(f"-c {name}={value}" for name, value in self._session.items())
         return ConnectionPool(
             self._login,
             min_size=1,
@@ -247,16 +294,21 @@ class Database:
             open=False,
             timeout=self._wait_seconds,
             reconnect_timeout=self._wait_seconds,
-            configure=register,
+            configure=self._configure,
             kwargs={
                 "autocommit": True,
                 "connect_timeout": self._connect_seconds,
                 "target_session_attrs": "read-write",
                 "tcp_user_timeout": 10_000,
                 "application_name": "pixsift",
-                "options": options,
             },
         )
+
+
+def _server_process(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    assert row is not None  # noqa: S101
+    return int(row[0])
 
 
 def find_halfvec(connection: psycopg.Connection[Any]) -> TypeInfo | None:

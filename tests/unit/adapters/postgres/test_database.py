@@ -18,8 +18,8 @@ from pixsift.errors import DependencyDownError, PixsiftError, Remedy, TransientE
     [
         (psycopg.errors.SerializationFailure("x"), TransientError),
         (psycopg.errors.DeadlockDetected("x"), TransientError),
-        (psycopg.errors.LockNotAvailable("x"), TransientError),
-        (psycopg.errors.QueryCanceled("x"), TransientError),
+        (psycopg.errors.LockNotAvailable("x"), DependencyDownError),  # a long DDL, say
+        (psycopg.errors.QueryCanceled("x"), DependencyDownError),  # its time was up
         (psycopg.errors.AdminShutdown("x"), DependencyDownError),
         (psycopg.errors.ReadOnlySqlTransaction("x"), DependencyDownError),  # after a failover
         (psycopg.errors.DiskFull("x"), DependencyDownError),
