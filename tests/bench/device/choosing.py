@@ -1,6 +1,8 @@
 """k-center (and facility location) with rows on the device: the CPU's picks, and their time."""
 
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ def run(sheet: Sheet, options: Options) -> None:
     small = (2_000, 64, 50) if options.tiny else (100_000, 384, 1_000)
     rows = _rows(small[0], small[1], device)
     _beside_the_cpu(sheet, rows, small[2], options.device)
+    _facility(sheet, options, device)
     large = (4_000, 64, 50) if options.tiny else (1_000_000, 768, 4_000)
     needed = large[0] * large[1] * 8
     if needed > 0.8 * memory_bytes(device)[0]:
@@ -56,6 +59,34 @@ def _beside_the_cpu(sheet: Sheet, rows: torch.Tensor, k: int, device: str) -> No
         f"k-center, picks beside the CPU's, {len(host):,}", differing, "picks differ",
         goal="right", met=differing == 0,
     )  # fmt: skip
+
+
+def _facility(sheet: Sheet, options: Options, device: torch.device) -> None:
+    """Facility location reads the same row sources; told as left out where it is not there yet."""
+    count, dimension, k = (400, 64, 10) if options.tiny else (50_000, 384, 500)
+    name = f"facility location, {count:,} x {dimension}, k={k:,}"
+    if find_spec("pixsift.core.choosing.facility") is None:
+        sheet.skip(name, "pixsift has no facility location")
+        return
+    choose = import_module("pixsift.core.choosing.facility").facility_location
+    rows = _rows(count, dimension, device)
+    found = {}
+    for where, source in (
+        ("numpy", ArrayRows(rows.cpu().numpy())),
+        ("rows on the device", TorchRows(rows, device=options.device)),
+    ):
+        started = time.perf_counter()
+        found[where] = choose(source, k)
+        seconds = time.perf_counter() - started
+        rate = sheet.known(product(torch.float32))
+        passes = found[where].passes
+        sheet.add(
+            f"{name}, {where}", seconds, "s",
+            limit=passes * count**2 * dimension / (rate * 1e12) if rate and passes else None,
+            limit_name="the bare products of its passes", note=f"{passes} passes",
+        )  # fmt: skip
+    same = np.array_equal(found["numpy"].picks, found["rows on the device"].picks)
+    sheet.add(f"{name}: picks beside the CPU's", same, "the same", goal="right", met=same)
 
 
 def _timed(sheet: Sheet, name: str, rows: torch.Tensor, k: int, device: str) -> Any:
