@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ledger_world import DIMENSION, finding, image, ledger_of, new_collection
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.outcomes import Judged
-from pixsift.errors import TransientError
+from pixsift.errors import DependencyDownError, TransientError
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _commit(ledger: Ledger, collection: object, batch: list[Judged]) -> int:
         try:
             ledger.commit(collection, batch)  # type: ignore[arg-type]
             return 1
-        except TransientError:
+        except (TransientError, DependencyDownError):  # a lost race, or a lock not to be had
             continue  # as the queue would: the same batch once more
 
 

@@ -21,7 +21,7 @@ from pixsift.adapters.postgres.database import Database
 from pixsift.adapters.search.pgvector import PgvectorSearch
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Decision, Judged
-from pixsift.errors import TransientError
+from pixsift.errors import DependencyDownError
 from pixsift.operations.audit import Auditor
 from pixsift.operations.erase import Erasure
 from pixsift.operations.redact import Redactor, shard_without
@@ -253,7 +253,7 @@ def test_erase__waits_for_a_decision_that_needs_the_vector(world: World) -> None
             derived_bucket="derived",
         )  # fmt: skip
         found = eraser.find("raw", "a", None)
-        with pytest.raises(TransientError):
+        with pytest.raises(DependencyDownError, match="55P03"):
             eraser.erase(found, reason="")
         finished.set()
         assert decided[0].result()[0].outcome == "kept"
