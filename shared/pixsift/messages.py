@@ -14,7 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Bigint = Annotated[int, Field(ge=0, lt=1 << 63)]
 """What a column of the ledger can hold."""
-Strategy = Literal["k_center", "balanced", "stratified", "similar", "random", "all"]
+Strategy = Literal[
+    "k_center", "balanced", "stratified", "similar", "random", "all",
+    "typical", "mixed", "farthest", "auto",
+]  # fmt: skip
+"""The second line exists from snapshot-request/2 on."""
+_FIRST_STRATEGIES = ("k_center", "balanced", "stratified", "similar", "random", "all")
+Inside = Literal["k_center", "balanced", "similar", "random", "typical", "mixed", "farthest"]
 
 
 class _Message(BaseModel):
@@ -77,7 +83,7 @@ class Quota(_Message):
     share: Literal["equal", "proportional", "explicit"] = "equal"
     counts: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     cap: int | None = Field(default=None, ge=1)
-    inside: Literal["k_center", "balanced", "similar", "random"] | None = None
+    inside: Inside | None = None
     """How each stratum is chosen from; None: as the strategy says, ``stratified`` by k-center."""
 
     @model_validator(mode="after")
@@ -88,7 +94,7 @@ class Quota(_Message):
 
 
 class Select(_Message):
-    """How images are chosen from the pool."""
+    """How images are chosen from the pool, as snapshot-request/1 has it: for good."""
 
     strategy: Strategy = "k_center"
     k: int | None = Field(default=None, ge=1)
@@ -98,7 +104,7 @@ class Select(_Message):
     """s3:// URIs (``?versionId=`` optional) never to be chosen."""
     quota: Quota | None = None
     clusters: int | None = Field(default=None, ge=1)
-    cluster_share: Literal["equal", "sqrt"] = "equal"
+    cluster_share: Literal["equal", "sqrt", "proportional"] = "equal"
     trim_outliers: float = Field(default=0.0, ge=0.0, lt=0.5)
     """Share of the most isolated points left out of the pool, and listed."""
     max_pool: int | None = Field(default=None, ge=1)
@@ -110,12 +116,34 @@ class Select(_Message):
     at_most: bool = False
     """All there are when there are fewer than k; without it that is refused."""
 
+    @model_validator(mode="after")
+    def _strategy_is_of_this_version(self) -> "Select":
+        inside = self.quota.inside if self.quota else None
+        for name in (self.strategy, inside):
+            if name is not None and name not in self.strategies():
+                raise ValueError(f"strategy {name!r} needs schema 'pixsift.snapshot-request/2'")
+        if self.cluster_share == "proportional" and "auto" not in self.strategies():
+            raise ValueError(
+                "cluster_share 'proportional' needs schema 'pixsift.snapshot-request/2'"
+            )
+        return self
+
+    @classmethod
+    def strategies(cls) -> tuple[str, ...]:
+        """The strategies of this version."""
+        return _FIRST_STRATEGIES
+
     @property
     def inside(self) -> Strategy:
         """How to choose from the whole pool, or from each stratum of the quota."""
         if self.strategy != "stratified":
             return self.strategy
-        return (self.quota.inside if self.quota else None) or "k_center"
+        return (self.quota.inside if self.quota else None) or self.inside_by_default()
+
+    @classmethod
+    def inside_by_default(cls) -> Strategy:
+        """How ``stratified`` chooses from each stratum."""
+        return "k_center"
 
     @model_validator(mode="after")
     def _strategy_has_what_it_needs(self) -> "Select":
@@ -132,7 +160,8 @@ class Select(_Message):
     @model_validator(mode="after")
     def _strategy_uses_all_of_it(self) -> "Select":
         """What a strategy would ignore in silence is a mistake of the one who asks."""
-        if self.inside != "balanced" and (self.clusters or self.cluster_share != "equal"):
+        share = type(self).model_fields["cluster_share"].default
+        if self.inside != "balanced" and (self.clusters or self.cluster_share != share):
             raise ValueError("clusters and cluster_share need strategy 'balanced'")
         if self.inside != "similar" and (self.similar_to or self.dissimilar_to):
             raise ValueError("similar_to and dissimilar_to need strategy 'similar'")
@@ -147,6 +176,98 @@ class Select(_Message):
             )
         if self.at_most and self.quota.share == "explicit":
             raise ValueError("explicit counts add up to k: at_most has no meaning beside them")
+        return self
+
+
+class Preference(_Message):
+    """Prefer candidates with much (or little) of a quality metric."""
+
+    metric: str
+    strength: float = Field(default=0.5, gt=0.0, le=10.0)
+    """What the best of the pool by this metric is ahead of the worst, in mean picks' worth."""
+    low: bool = False
+    """Prefer small values."""
+
+
+class Emphasis(_Message):
+    """Images that should be stood for more than others, by a number in an attribute."""
+
+    attribute: str
+    """A model's uncertainty or loss, say, from a sidecar: its rank in the pool counts."""
+    strength: float = Field(default=0.8, gt=0.0, le=1.0)
+    """0: all count alike; 1: the smallest counts nothing, the largest twice the mean."""
+
+
+class Balance(_Message):
+    """A soft target: strata that are short go first, as far as they are not far-fetched."""
+
+    by: str
+    share: Literal["equal", "proportional"] = "equal"
+    strength: float = Field(default=1.0, gt=0.0, le=100.0)
+    """What a pick of a stratum that is short is ahead, in mean picks' worth."""
+
+
+_TRIMMED = dict.fromkeys(("k_center", "mixed", "typical", "balanced"), 0.1)
+"""What these leave out of odd images at most, unless told otherwise (docs/selection.md)."""
+_WITH_TERMS = ("typical", "mixed", "auto")
+
+
+class Select2(Select):
+    """How images are chosen from the pool."""
+
+    strategy: Strategy = "auto"
+    purpose: Literal["training", "rare"] = "training"
+    """What ``auto`` chooses for: a model's accuracy, or scenes that are rare."""
+    cluster_share: Literal["equal", "sqrt", "proportional"] = "sqrt"
+    min_distance: float = Field(default=0.0, ge=0.0, le=1.0)
+    """No two chosen, and none with one chosen earlier, lie nearer than this cosine distance."""
+    prefer: list[Preference] = Field(default_factory=list)
+    emphasize: Emphasis | None = None
+    novelty: float = Field(default=0.0, ge=0.0, le=1.0)
+    """How much images far from ``preselected_snapshot`` count more than near ones."""
+    balance: Balance | None = None
+    exact: bool | None = None
+    """Of ``typical``: exact at any size, or pruned; None: exact up to 10,000 images."""
+
+    @classmethod
+    def strategies(cls) -> tuple[str, ...]:
+        """The strategies of this version."""
+        return (*_FIRST_STRATEGIES, "typical", "mixed", "farthest", "auto")
+
+    @classmethod
+    def inside_by_default(cls) -> Strategy:
+        """How ``stratified`` chooses from each stratum."""
+        return "typical"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trimming_is_said(cls, given: Any) -> Any:
+        """The default is written into the request. It bounds: only odd images are left out."""
+        if not isinstance(given, dict) or given.get("trim_outliers") is not None:
+            return given
+        strategy, quota = given.get("strategy", "auto"), given.get("quota")
+        if strategy == "auto":
+            return given  # said when it is resolved
+        if strategy == "stratified" and isinstance(quota, dict):
+            strategy = quota.get("inside") or "typical"
+        share = _TRIMMED.get(strategy, 0.0) if isinstance(strategy, str) else 0.0
+        return {**given, "trim_outliers": share}
+
+    @model_validator(mode="after")
+    def _terms_are_used(self) -> "Select2":
+        terms = {"prefer": self.prefer, "emphasize": self.emphasize, "novelty": self.novelty,
+                 "balance": self.balance}  # fmt: skip
+        for name, value in terms.items():
+            if value and self.inside not in _WITH_TERMS:
+                raise ValueError(f"{name} needs strategy 'typical', 'mixed' or 'auto'")
+        if self.novelty and self.preselected_snapshot is None:
+            raise ValueError("novelty needs preselected_snapshot, the snapshot to be new against")
+        if self.balance and self.quota:
+            raise ValueError("balance is a soft target, quota a hard one: leave one of them out")
+        if self.exact is not None and self.inside not in (*_WITH_TERMS, "balanced"):
+            raise ValueError("exact needs strategy 'typical', 'mixed', 'balanced' or 'auto'")
+        if self.min_distance and self.strategy == "all":
+            raise ValueError("strategy 'all' takes every image: leave out min_distance")
         return self
 
 
@@ -202,6 +323,21 @@ class SnapshotRequest(_Message):
     def spec(self) -> dict[str, Any]:
         """What decides the list of images and its form, without the request's own id and time."""
         return self.model_dump(mode="json", by_alias=True, exclude={"request_id", "at_seq"})
+
+
+class SnapshotRequest2(SnapshotRequest):
+    """Ask for a snapshot, with the strategies and defaults of docs/selection.md."""
+
+    schema_: Literal["pixsift.snapshot-request/2"] = Field(  # type: ignore[assignment]
+        default="pixsift.snapshot-request/2", alias="schema"
+    )
+    select: Select2
+
+
+def parse_snapshot_request(raw: dict[str, Any]) -> SnapshotRequest:
+    """A request of the version it names, the first where it names none. Raises ValidationError."""
+    is_second = raw.get("schema") == "pixsift.snapshot-request/2"
+    return (SnapshotRequest2 if is_second else SnapshotRequest).model_validate(raw)
 
 
 class Backfill(_Message):

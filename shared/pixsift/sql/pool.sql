@@ -57,6 +57,14 @@ SELECT a.object_id, a.attributes
                   AND holds_at(r.valid_from_seq, r.valid_to_seq, %(at_seq)s))
  ORDER BY a.object_id, array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source);
 
+-- name: pool_attributes_of
+-- Of objects chosen earlier, kept still or not, at that point; precedence as in pool_attributes.
+SELECT a.object_id, a.attributes
+  FROM attribute a
+ WHERE a.collection_id = %(collection_id)s AND a.object_id = ANY (%(object_ids)s)
+   AND a.valid_from_seq <= %(at_seq)s AND (a.valid_to_seq IS NULL OR a.valid_to_seq > %(at_seq)s)
+ ORDER BY a.object_id, array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source);
+
 -- name: pool_anchors
 -- Objects chosen earlier need not be kept any more; only those whose vector still exists count.
 -- An object has one pixel hash per recipe and its row only the first: decisions know them all.

@@ -242,22 +242,51 @@ def _with_rows(
     for start in range(0, ids.size, _BATCH):
         batch = ids[start : start + _BATCH]
         rows.append(_copy(connection, scope, batch))
-    facts = chosen if not present.size else _widened(chosen, ids)
+    facts = chosen
+    if present.size:
+        # What was chosen earlier keeps its groups together, so its attributes are needed too.
+        theirs = _attributes_of(connection, scope, present)
+        facts = _widened(chosen, ids, present, theirs)
     return Pool(facts, rows, np.isin(ids, chosen.object_ids), named, erased)
 
 
-def _widened(facts: Facts, ids: ObjectIds) -> Facts:
-    """The same facts with blanks for the objects that are only there to be compared with."""
+def _attributes_of(
+    connection: psycopg.Connection, scope: _Scope, object_ids: ObjectIds
+) -> dict[str, Column]:
+    table = AttributeColumns()
+    places = {object_id: place for place, object_id in enumerate(object_ids.tolist())}
+    parameters = {**scope.parameters(), "object_ids": object_ids.tolist()}
+    for object_id, attributes in _stream(connection, "pool_attributes_of", parameters):
+        table.add(places[object_id], attributes)
+    return table.finish(object_ids.size)
+
+
+def _widened(
+    facts: Facts, ids: ObjectIds, others: ObjectIds, attributes: dict[str, Column]
+) -> Facts:
+    """The same facts with, for the objects only there to be compared with, their attributes."""
     places = np.searchsorted(ids, facts.object_ids)
+    added = np.searchsorted(ids, others)
 
     def spread(values: NDArray[Any], blank: Any) -> NDArray[Any]:
         wide = np.full(ids.size, blank, values.dtype)
         wide[places] = values
         return wide
 
+    columns = {}
+    for name in sorted({*facts.attributes, *attributes}):
+        mine, theirs = facts.attributes.get(name), attributes.get(name)
+        values = tuple(sorted({*(mine.values if mine else ()), *(theirs.values if theirs else ())}))
+        codes = np.full(ids.size, -1, np.int32)
+        for column, where in ((mine, places), (theirs, added)):
+            if column is not None:
+                rank_of = {value: rank for rank, value in enumerate(values)}
+                ranks = [rank_of[value] for value in column.values]
+                codes[where] = np.array([*ranks, -1], np.int32)[column.codes]
+        columns[name] = Column(codes, values)
     return Facts(
         ids,
-        {n: Column(spread(c.codes, -1), c.values) for n, c in facts.attributes.items()},
+        columns,
         {n: spread(values, np.nan) for n, values in facts.quality.items()},
         spread(facts.captured_at, np.nan),
         spread(facts.is_s3_time, False),

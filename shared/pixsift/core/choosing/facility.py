@@ -44,8 +44,8 @@ from pixsift.core.choosing.similarities import Lists, Similarities
 MEMORY_BYTES = 1 << 30
 """For lists of pairs, or columns of similarities before there are lists."""
 EXACT_ROWS = 10_000
-"""Pools up to this fit the memory with all their pairs; beyond, exact picks cost several passes over
-all pairs before lists fit, and pruned ones one (docs/selection.md)."""
+"""Pools up to this fit the memory with all their pairs; beyond, exact picks cost several passes
+over all pairs before lists fit, and pruned ones one (docs/selection.md)."""
 _PAIR_BYTES = 9
 """Client and similarity of a pair, and what is left over while lists are put together."""
 _BATCH = 64

@@ -89,6 +89,8 @@ class Pool:
     """Images that were kept at that point and whose vectors an erasure has removed since."""
     times: "Times | None" = None
     """What a filter by time had to go by; None without such a filter."""
+    flagged: NDArray[np.bool_] | None = None
+    """(N,) which images a quality check flagged; None: nothing is known of that."""
 
     @property
     def object_ids(self) -> ObjectIds:

@@ -11,15 +11,24 @@ from typing import assert_never
 
 import numpy as np
 
+from pixsift.core.choosing.apart import apart
+from pixsift.core.choosing.auto import resolved, typical_first
 from pixsift.core.choosing.clusters import cluster
+from pixsift.core.choosing.facility import EXACT_ROWS, MEMORY_BYTES, facility_location
 from pixsift.core.choosing.kcenter import k_center_greedy
-from pixsift.core.choosing.outliers import most_isolated
+from pixsift.core.choosing.outliers import loneliest, loneliness, most_isolated, odd_limit
 from pixsift.core.choosing.pool import ObjectIds, Pool, column_of
 from pixsift.core.choosing.quotas import allocate, room
 from pixsift.core.choosing.rows import NO_INDICES, Float64s, Indices, RowSource
 from pixsift.core.choosing.similar import most_similar
+from pixsift.core.choosing.terms import terms_of
 from pixsift.errors import ConflictError, NotFoundError, RequestError, UserError
-from pixsift.messages import Select
+from pixsift.messages import Select, Select2
+
+_PAIRS = int(0.7 * MEMORY_BYTES / 9)
+"""Pairs that pruned facility location holds; the rest of the memory is for what floors let in."""
+_POLLUTED = 0.1
+"""Share of odd picks that is worth a warning."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +39,8 @@ class Selection:
     indices: Indices
     """(K,) rows of the pool."""
     radii: Float64s
-    """(K,) covering radius of the candidates after each pick (k_center), else empty."""
+    """(K,) covering radius of the candidates after each pick (k_center), else empty; NaN where a
+    pick has none (mixed)."""
     reasons: tuple[str, ...]
     outliers: ObjectIds
     """Left out by ``trim_outliers``."""
@@ -38,6 +48,8 @@ class Selection:
     """Rows that could have been chosen: eligible, not excluded, capped and trimmed."""
     anchors: Indices
     """Rows of the preselected."""
+    odd: Indices = field(default_factory=lambda: NO_INDICES)
+    """Candidates that lie far lonelier than most, before any were trimmed; where it was looked."""
     report: dict[str, object] = field(default_factory=dict)
 
 
@@ -63,21 +75,38 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
     facts: dict[str, object] = {"eligible": int(pool.eligible.sum()), "erased": pool.erased}
     if pool.times is not None:
         facts |= {"without_time": pool.times.unknown, "time_of_s3": pool.times.by_s3}
+    if isinstance(request, Select2):
+        request, reason = resolved(request, int(pool.eligible.sum()))
+        if reason is not None:
+            facts["auto"] = reason
     candidates = _candidates(pool, request, anchors, facts)
     candidates = _capped(candidates, request, facts)
-    candidates, outliers = _trimmed(pool, candidates, request, facts)
+    odd = NO_INDICES
+    if isinstance(request, Select2):
+        candidates, outliers, odd = _tidied(pool, candidates, request, facts)
+        candidates = _kept_apart(pool, candidates, anchors, request, facts)
+    else:
+        candidates, outliers = _trimmed(pool, candidates, request, facts)
     facts |= {"candidates": candidates.size, "preselected": anchors.size,
               "outliers": outliers.size}  # fmt: skip
     k = candidates.size if request.strategy == "all" else request.k or 0
     if k > candidates.size and not request.at_most:
         capped = f", max_pool is {request.max_pool}" if "capped_from" in facts else ""
+        near = f", {facts['too_near']} too near to another" if "too_near" in facts else ""
         raise RequestError(
             f"cannot choose {k} of {candidates.size} candidates "
             f"({facts['eligible']} in the pool, {anchors.size} preselected, "
-            f"{facts['excluded']} excluded{capped}, {outliers.size} trimmed as outliers)"
+            f"{facts['excluded']} excluded{capped}, {outliers.size} trimmed as outliers{near})"
         )
     picks = _choose(pool, request, candidates, anchors, min(k, candidates.size))
     chosen = picks.indices.size
+    if chosen < k and not request.at_most:
+        raise RequestError(
+            f"cannot choose {k} images: after {chosen} every candidate is nearer than "
+            "min_distance to one of them; lower it, or take at_most"
+        )
+    if odd.size:
+        _warn_of_odd(odd, picks.indices, facts)
     assert chosen == np.unique(picks.indices).size  # noqa: S101
     assert chosen == k or (request.at_most and chosen < k)  # noqa: S101
     if chosen < k:
@@ -90,6 +119,7 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
         outliers=pool.object_ids[outliers],
         candidates=candidates,
         anchors=anchors,
+        odd=odd,
         report={
             **facts,
             "strategy": request.strategy,
@@ -173,23 +203,70 @@ def _trimmed(
     return np.delete(candidates, lost), candidates[lost]
 
 
+def _tidied(
+    pool: Pool, candidates: Indices, request: Select2, facts: dict[str, object]
+) -> tuple[Indices, Indices, Indices]:
+    """What is left, what is trimmed, and what of all is odd: lonelier than almost all are."""
+    count = int(request.trim_outliers * candidates.size)
+    if not count and request.inside != "farthest":
+        return candidates, NO_INDICES, NO_INDICES
+    lonely = loneliness(pool.rows.subset(candidates), seed=request.seed)
+    odd = candidates[lonely > odd_limit(lonely)]
+    lost = loneliest(lonely, min(count, odd.size))
+    return np.delete(candidates, lost), candidates[lost], odd
+
+
+def _warn_of_odd(odd: Indices, picks: Indices, facts: dict[str, object]) -> None:
+    shares = {
+        "pool": odd.size / max(1, int(np.asarray(facts["candidates"]))),
+        "picks": float(np.isin(picks, odd).mean()) if picks.size else 0.0,
+    }
+    facts["odd"] = {name: round(share, 4) for name, share in shares.items()}
+    if shares["picks"] > max(_POLLUTED, 2 * shares["pool"]):
+        facts["warning"] = (
+            f"{shares['picks']:.0%} of the picks are odd images, far from all others "
+            f"({shares['pool']:.1%} of the pool are): look at the first picks, filter such images "
+            "out (where), raise trim_outliers, or take strategy 'typical'"
+        )
+
+
+def _kept_apart(
+    pool: Pool, candidates: Indices, anchors: Indices, request: Select2, facts: dict[str, object]
+) -> Indices:
+    """Without those nearer than ``min_distance`` to another; ``typical`` sees to it by itself."""
+    if not request.min_distance or (request.strategy == "typical" and request.quota is None):
+        return candidates
+    away = pool.rows.subset(anchors) if anchors.size else None
+    stays = apart(pool.rows.subset(candidates), request.min_distance, outside=away)
+    facts["too_near"] = int((~stays).sum())
+    return candidates[stays]
+
+
 def _choose(pool: Pool, request: Select, candidates: Indices, anchors: Indices, k: int) -> _Picks:
     # With a quota, the strategy says how to choose inside of each stratum.
     strategy = "stratified" if request.quota is not None else request.strategy
     match strategy:
-        case "k_center":
-            return _k_center(pool.rows, candidates, anchors, k, request.seed)
+        case "k_center" | "farthest":
+            found = _k_center(pool.rows, candidates, anchors, k, request.seed)
+        case "typical":
+            found = _typical(pool, request, candidates, anchors, k)
+        case "mixed":
+            found = _mixed(pool, request, candidates, anchors, k)
         case "balanced":
-            return _balanced(pool, request, candidates, anchors, k)
+            found = _balanced(pool, request, candidates, anchors, k)
         case "stratified":
-            return _stratified(pool, request, candidates, anchors, k)
+            found = _stratified(pool, request, candidates, anchors, k)
         case "random":
-            return _random(candidates, k, request.seed)
+            found = _random(candidates, k, request.seed)
         case "similar":
-            return _similar(pool, request, candidates, k)
+            found = _similar(pool, request, candidates, k)
         case "all":
-            return _Picks(candidates, ["every image of the pool"] * k)
-    assert_never(strategy)
+            found = _Picks(candidates, ["every image of the pool"] * k)
+        case "auto":
+            raise RequestError("strategy 'auto' is resolved before images are chosen")
+        case _:
+            assert_never(strategy)
+    return found
 
 
 def _k_center(rows: RowSource, candidates: Indices, anchors: Indices, k: int, seed: int) -> _Picks:
@@ -228,6 +305,50 @@ def _walked(
         "bytes_per_pass": source.bytes_per_pass,
     }
     return _Picks(picked, reasons, walk.radii, facts)
+
+
+def _typical(pool: Pool, request: Select, members: Indices, anchors: Indices, k: int) -> _Picks:
+    """Facility location among members; anchors stand for their surroundings already."""
+    assert isinstance(request, Select2)  # noqa: S101
+    if not k:
+        return _Picks(NO_INDICES, [])
+    terms, facts = terms_of(pool, request, members, anchors, k=k)
+    is_exact = members.size <= EXACT_ROWS if request.exact is None else request.exact
+    found = facility_location(
+        pool.rows.subset(members), k,
+        outside=pool.rows.subset(anchors) if anchors.size else None,
+        terms=terms,
+        min_distance=request.min_distance,
+        neighbors=None if is_exact else max(16, _PAIRS // members.size),
+    )  # fmt: skip
+    reasons = [f"typical: stands for its surroundings, worth {gain:.4f}" for gain in found.gains]
+    facts |= {
+        "mean_distance": round(found.mean_distance, 6),
+        "best_possible_mean_distance_at_least": round(2 * (1 - found.best_possible), 6),
+        "guarantee": "at least 1 - 1/e (63 %) of the similarity any choice of this size reaches",
+        "share_of_optimum_at_least": round(found.value / (found.best_possible or 1.0), 4),
+        "exact": is_exact,
+        "pruned_loss_at_most": round(2 * found.pruned_loss, 6),
+        "passes": found.passes,
+        "gains_measured": found.evaluations,
+    }
+    return _Picks(members[found.picks], reasons, facts=facts)
+
+
+def _mixed(pool: Pool, request: Select, members: Indices, anchors: Indices, k: int) -> _Picks:
+    """A fifth of the candidates as typical, then those farthest from all chosen."""
+    first = _typical(pool, request, members, anchors, min(k, typical_first(members.size)))
+    rest = k - first.indices.size
+    if not rest:
+        return first
+    chosen = np.concatenate([anchors, first.indices])
+    far = _k_center(pool.rows, members, np.sort(chosen), rest, request.seed)
+    return _Picks(
+        np.concatenate([first.indices, far.indices]),
+        [*first.reasons, *far.reasons],
+        np.concatenate([np.full(first.indices.size, np.nan), far.radii]),
+        {**first.facts, **far.facts, "typical_first": first.indices.size},
+    )
 
 
 def _random(candidates: Indices, k: int, seed: int) -> _Picks:
@@ -272,7 +393,8 @@ def _balanced(pool: Pool, request: Select, candidates: Indices, anchors: Indices
     groups = {f"cluster {n:05d}": candidates[labels == n] for n in np.unique(labels)}
     sizes = {name: group.size for name, group in groups.items()}
     quota = allocate(sizes, k, share=request.cluster_share, seed=request.seed)
-    return _inside_groups(pool, request, groups, anchors, quota, inside="k_center")
+    inside = "typical" if isinstance(request, Select2) else "k_center"
+    return _inside_groups(pool, request, groups, anchors, quota, inside=inside)
 
 
 def _stratified(
@@ -311,7 +433,11 @@ def _inside_groups(
         k = counts[name]
         if not k:
             continue
-        if inside == "k_center":
+        if inside == "typical":
+            parts[name] = _typical(pool, request, members, anchors, k)
+        elif inside == "mixed":
+            parts[name] = _mixed(pool, request, members, anchors, k)
+        elif inside in ("k_center", "farthest"):
             parts[name] = _walked(pool.rows, members, k, request.seed, away=away)
         elif inside == "balanced":
             parts[name] = _balanced(pool, request, members, anchors, k)

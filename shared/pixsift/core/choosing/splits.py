@@ -5,7 +5,7 @@ nearer than a given distance. The joined blocks are then dealt out whole. A dema
 cannot meet is refused with the blocks that make it so, never rounded in silence.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,30 +24,99 @@ _CELLS = 512
 than the tolerance, and a few seconds of search at most."""
 
 
-def assign(pool: Pool, indices: Indices, split: Split, *, seed: int = 0) -> list[str]:
+def assign(
+    pool: Pool,
+    indices: Indices,
+    split: Split,
+    *,
+    seed: int = 0,
+    earlier: Mapping[int, str] | None = None,
+) -> list[str]:
     """The split of each chosen image, in order: ``train``, ``val`` or ``test``.
 
     indices: (K,) rows of the pool. Images without a grouping attribute form one group: nobody
-    knows that they are apart. Raises UserError for an unknown attribute, and where no assignment
-    comes within 5 % of all images of the shares asked for, or a split would stay empty.
+    knows that they are apart. earlier: splits of rows chosen before; whatever must stay with one
+    of those goes to its split, and the rest is dealt so that the shares come out as near as that
+    allows. Raises UserError for an unknown attribute, where no assignment comes within 5 % of all
+    images of the shares asked for, or a split would stay empty, and where an image would have to
+    stay with earlier ones of two splits.
     """
     shares = {name: share for name in ("train", "val", "test")
               if (share := getattr(split, name)) > 0}  # fmt: skip
+    if earlier:
+        return _grown(pool, indices, split, earlier, shares=shares, seed=seed)
     labels, groups = _grouped(pool, indices, split.group_by)
     if len(shares) == 1:
         return [next(iter(shares))] * indices.size
     if indices.size < len(shares):
         raise RequestError(f"cannot split {indices.size} images into {len(shares)} splits")
     before = np.unique(labels).size
+    _join_all_near(pool, indices, split, labels)
+    blocks = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
+    return _deal(blocks, shares, indices.size, seed=seed, story=_story(
+        blocks, split, groups=groups, joined=before - len(blocks)
+    ))  # fmt: skip
+
+
+def _grown(
+    pool: Pool,
+    indices: Indices,
+    split: Split,
+    earlier: Mapping[int, str],
+    *,
+    shares: Mapping[str, float],
+    seed: int,
+) -> list[str]:
+    old = np.array(sorted(set(earlier) - set(indices.tolist())), dtype=np.intp)
+    together = np.concatenate([indices, old])
+    labels, groups = _grouped(pool, together, split.group_by)
+    before = np.unique(labels).size
+    _join_all_near(pool, together, split, labels)
+    homes: dict[int, set[str]] = {}
+    for label, row in zip(labels[indices.size :].tolist(), old.tolist(), strict=True):
+        homes.setdefault(label, set()).add(earlier[row])
+    fresh = labels[: indices.size]
+    torn = [i for i, label in enumerate(fresh.tolist()) if len(homes.get(label, ())) > 1]
+    if torn:
+        inside = f" of {groups[torn[0]]}" if groups[torn[0]] else ""
+        raise RequestError(
+            f"{len(torn)} images must stay with images that the earlier snapshot has in "
+            f"{' and '.join(sorted(homes[int(fresh[torn[0]])]))}, e.g. object "
+            f"{pool.object_ids[indices[torn[0]]]}{inside}: leave them out (where, exclude), or "
+            "split by fewer attributes (group_by) or a smaller min_distance"
+        )
+    result = [next(iter(homes.get(label, {""}))) for label in fresh.tolist()]
+    free = [i for i, name in enumerate(result) if not name]
+    blocks = [[i for i in free if fresh[i] == label] for label in np.unique(fresh[free])]
+    goals = {
+        name: max(0.0, share * indices.size - result.count(name)) for name, share in shares.items()
+    }
+    wanted = {name: goal for name, goal in goals.items() if goal >= 0.5} or dict(shares)
+    wanted = dict(sorted(wanted.items(), key=lambda each: -each[1])[: max(1, len(blocks))])
+    scale = sum(wanted.values())
+    story = _story(blocks, split, groups=groups, joined=before - np.unique(labels).size)
+    dealt = _deal(
+        [list(range(start, start + len(block))) for start, block in _starts(blocks)],
+        {name: goal / scale for name, goal in wanted.items()}, len(free), seed=seed, story=story,
+    ) if len(wanted) > 1 else [next(iter(wanted))] * len(free)  # fmt: skip
+    for i, name in zip([i for block in blocks for i in block], dealt, strict=True):
+        result[i] = name
+    return result
+
+
+def _starts(blocks: list[list[int]]) -> Iterator[tuple[int, list[int]]]:
+    start = 0
+    for block in blocks:
+        yield start, block
+        start += len(block)
+
+
+def _join_all_near(pool: Pool, indices: Indices, split: Split, labels: NDArray[np.intp]) -> None:
     if split.min_distance:
         order = np.argsort(indices)
         together = labels[order]
         join_near(pool.rows.subset(indices[order]), split.min_distance, together)
         labels[order] = together
-    blocks = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
-    return _deal(blocks, shares, indices.size, seed=seed, story=_story(
-        blocks, split, groups=groups, joined=before - len(blocks)
-    ))  # fmt: skip
 
 
 def join_near(rows: RowSource, min_distance: float, labels: NDArray[np.intp]) -> None:
@@ -254,7 +323,7 @@ class _Sums:
 
 
 def _story(blocks: list[list[int]], split: Split, *, groups: list[str], joined: int) -> str:
-    largest = max(blocks, key=len)
+    largest = max(blocks, key=len, default=[])
     inside = sorted({groups[i] for i in largest} - {""})
     parts = [f"{len(blocks)} blocks must stay whole, the largest holds {len(largest)} images"]
     if inside:

@@ -165,3 +165,46 @@ def test_assign__images_without_the_attribute_stay_together() -> None:
     pool = make_pool(unit_rows(8, 4), {"robot": [None] * 4 + ["a", "b", "c", "d"]})
     names = assign(pool, np.arange(8), Split(train=0.5, test=0.5, group_by=["robot"]))
     assert len(set(names[:4])) == 1
+
+
+def test_assign__a_grown_snapshot_keeps_the_splits_of_the_earlier_ones_groups() -> None:
+    rng = np.random.default_rng(3)
+    groups = [f"r{i:02d}" for i in rng.integers(30, size=400)]
+    pool = make_pool(unit_rows(400, 6, seed=3), {"recording": groups})
+    split = Split(train=0.6, val=0.2, test=0.2, group_by=["recording"])
+    first = np.sort(rng.choice(400, 120, replace=False))
+    earlier = dict(zip(first.tolist(), assign(pool, first, split, seed=1), strict=True))
+    rest = np.setdiff1d(np.arange(400), first)
+    found = assign(pool, rest, split, seed=2, earlier=earlier)
+    homes: dict[str, set[str]] = {}
+    for row, name in [*earlier.items(), *zip(rest.tolist(), found, strict=True)]:
+        homes.setdefault(groups[row], set()).add(name)
+    assert all(len(names) == 1 for names in homes.values())
+
+
+def test_assign__near_copies_of_earlier_images_go_to_their_split() -> None:
+    rows = unit_rows(60, 8, seed=4)
+    copies = rows[:20].astype(np.float32)
+    pool = make_pool(np.concatenate([rows, copies.astype(np.float16)]))
+    split = Split(train=0.5, test=0.5, min_distance=0.01)
+    earlier = {i: ("train", "test")[i % 2] for i in range(20)}
+    found = assign(pool, np.arange(20, 80), split, earlier=earlier)
+    assert found[40:] == [earlier[i] for i in range(20)]
+    assert abs(found.count("train") - 30) <= 3
+
+
+def test_assign__a_group_that_the_earlier_snapshot_tore_is_refused_by_name() -> None:
+    pool = make_pool(unit_rows(12, 4), {"robot": ["a"] * 6 + ["b"] * 6})
+    split = Split(train=0.5, test=0.5, group_by=["robot"])
+    with pytest.raises(UserError, match=r"3 images .* in test and train, e.g. object 103 of robot"):
+        assign(pool, np.arange(3, 12), split, earlier={0: "train", 1: "test", 2: "train"})
+
+
+def test_assign__the_rest_makes_up_for_what_the_earlier_groups_took() -> None:
+    groups = ["old"] * 20 + [f"new{i}" for i in range(80)]
+    pool = make_pool(unit_rows(100, 4), {"run": groups})
+    split = Split(train=0.5, val=0.25, test=0.25, group_by=["run"])
+    found = assign(pool, np.arange(5, 100), split, earlier=dict.fromkeys(range(5), "train"))
+    assert found[:15] == ["train"] * 15
+    assert abs(found.count("train") - 47) <= 3
+    assert abs(found.count("val") - 24) <= 3
