@@ -1,7 +1,8 @@
 """Which strategy serves a purpose at a size: a rule of its own, so that a request can record it.
 
 Measured on several sets (docs/selection.md): where few images of many are chosen, those that stand
-for many train best; once they are more than about a fifth, the rest is as well spent far from them, and covers more.
+for many train best; once they are more than about a fifth, the rest is as well spent far from
+them, and covers more.
 """
 
 from math import ceil
