@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pixsift.messages import SnapshotRequest, why_not_storable
+from pixsift.messages import SnapshotRequest, parse_snapshot_request, why_not_storable
 
 _MAX_REQUEST_ID = 128
 
@@ -35,7 +35,7 @@ def parse_request(body: str) -> SnapshotRequest | InvalidRequest:
     if obstacle is not None:
         return InvalidRequest(f"the body {obstacle}", None, {})
     try:
-        return SnapshotRequest.model_validate(raw)
+        return parse_snapshot_request(raw)
     except ValidationError as error:
         return InvalidRequest(_one_line(error), _request_id(raw), raw)
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from pixsift.messages import Select2, SnapshotRequest, SnapshotRequest2, parse_snapshot_request
-from pixsift_curator.requests import spec_hash
+from pixsift.operations.resolve import spec_hash
 
 FROZEN: dict[str, tuple[dict[str, Any], str]] = json.loads(
     (Path(__file__).resolve().parents[1] / "data" / "snapshot-request-1.json").read_text("utf-8")

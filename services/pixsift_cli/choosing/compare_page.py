@@ -5,8 +5,12 @@ are thumbnails, inlined.
 """
 
 import base64
+import io
 from collections.abc import Callable, Mapping
 from html import escape
+
+from rich.console import Console
+from rich.table import Table
 
 from pixsift.core.choosing.contest import Contest, Entry, Size, Skill
 from pixsift_cli.choosing.charts import line_chart
@@ -19,6 +23,7 @@ max-width:1280px;padding:0 1rem}h1{font-size:1.4rem;margin:0}h2{font-size:1.05re
 h3{font-size:.95rem;margin:1rem 0 .2rem}p{color:var(--soft);margin:.2rem 0 .8rem;max-width:75ch}
 .row{display:flex;flex-wrap:wrap;gap:1.5rem}table{border-collapse:collapse}
 td,th{padding:.25rem .9rem .25rem 0;text-align:right;border-bottom:1px solid var(--line)}
+td,th{white-space:nowrap}
 td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}
 text{fill:var(--soft);font:12px system-ui,sans-serif}.axis{stroke:var(--soft)}
 .grid{stroke:var(--line)}.curve{fill:none;stroke-width:2}.shots{display:flex;flex-wrap:wrap;gap:4px}
@@ -60,6 +65,37 @@ something rare was left alone.</p>
 """
 
 
+def contest_text(found: Contest) -> str:
+    """The same as tables for a terminal."""
+    console = Console(record=True, width=110, file=io.StringIO())
+    console.print(
+        f"{found.compared_on} of {found.candidates} images, {found.odd} of them odd",
+        highlight=False,
+    )
+    cells: list[tuple[str, Callable[[Size], str]]] = [
+        ("mean / largest cosine distance to the nearest chosen",
+         lambda s: f"{s.mean_distance:.4f} / {s.largest_distance:.4f}"),
+        ("odd images chosen", _odd),
+    ]  # fmt: skip
+    if found.label:
+        cells += [
+            ("linear probe: accuracy % (above random)", lambda s: _short(s.probe)),
+            ("nearest neighbor: accuracy % (above random)", lambda s: _short(s.neighbor)),
+        ]
+    for title, cell in cells:
+        table = Table("strategy", *(f"k = {k}" for k in found.ks), title=title)
+        for entry in found.entries:
+            table.add_row(_name(entry), *(cell(size) for size in entry.sizes))
+        console.print(table)
+    return console.export_text().rstrip()
+
+
+def _short(skill: Skill | None) -> str:
+    if skill is None:
+        return ""
+    return f"{100 * skill.accuracy:.1f} ({100 * skill.above_random:+.1f})"
+
+
 def _warning(found: Contest) -> str:
     worst = [
         entry.strategy for entry in found.entries
@@ -90,6 +126,8 @@ def _skills(found: Contest) -> str:
 def _skill(skill: Skill | None) -> str:
     if skill is None:
         return ""
+    if not skill.low and not skill.high:  # random itself
+        return f"{100 * skill.accuracy:.1f}"
     return (
         f"{100 * skill.accuracy:.1f} ({100 * skill.above_random:+.1f}, "
         f"{100 * skill.low:+.1f} to {100 * skill.high:+.1f})"

@@ -41,7 +41,40 @@ def selection_changes(
     ] = False,
     strategy: Annotated[
         str | None,
-        typer.Option(help="k_center, balanced, stratified, similar, random or all."),
+        typer.Option(
+            help="auto, typical, balanced, mixed, k_center, farthest, stratified, similar, random "
+            "or all."
+        ),
+    ] = None,
+    purpose: Annotated[
+        str | None, typer.Option(help="Of 'auto': training (a model) or rare (scenes).")
+    ] = None,
+    apart: Annotated[
+        float | None,
+        typer.Option(help="No two chosen lie nearer than this cosine distance."),
+    ] = None,
+    prefer: Annotated[
+        Texts,
+        typer.Option(
+            help="Quality metric of which more is better, or metric=strength; may repeat."
+        ),
+    ] = None,
+    emphasize: Annotated[
+        str | None,
+        typer.Option(
+            help="Attribute of numbers, as a model's loss: large ones are stood for more."
+        ),
+    ] = None,
+    novelty: Annotated[
+        float | None,
+        typer.Option(help="0 to 1: how much what is far from --preselected counts more."),
+    ] = None,
+    balance: Annotated[
+        str | None, typer.Option(help="Attribute whose values should get alike, as far as fits.")
+    ] = None,
+    exact: Annotated[
+        bool | None,
+        typer.Option("--exact/--pruned", help="Of 'typical' in pools beyond 10,000 images."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the selection.")] = None,
     by: Annotated[str | None, typer.Option(help="Attribute to stratify by.")] = None,
@@ -53,11 +86,14 @@ def selection_changes(
     ] = None,
     cap: Annotated[int | None, typer.Option(help="Most images per stratum.")] = None,
     inside: Annotated[
-        str | None, typer.Option(help="Of 'stratified': k_center, balanced, similar or random.")
+        str | None,
+        typer.Option(
+            help="Of 'stratified': typical, balanced, mixed, k_center, farthest, similar, random."
+        ),
     ] = None,
     clusters: Annotated[int | None, typer.Option(help="Of 'balanced'; default: root of k.")] = None,
     cluster_share: Annotated[
-        str | None, typer.Option(help="Of the clusters of 'balanced': equal or sqrt.")
+        str | None, typer.Option(help="Of the clusters of 'balanced': equal, sqrt or proportional.")
     ] = None,
     where: Annotated[Texts, typer.Option(help="attribute=value; may be repeated.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Only keys that begin so.")] = None,
@@ -112,6 +148,9 @@ def selection_changes(
             "clusters": clusters, "cluster_share": cluster_share, "similar_to": similar_to,
             "dissimilar_to": dissimilar_to, "exclude": exclude, "trim_outliers": trim_outliers,
             "max_pool": max_pool, "preselected_snapshot": preselected,
+            "purpose": purpose, "min_distance": apart, "prefer": _preferences(prefer),
+            "emphasize": {"attribute": emphasize}, "novelty": novelty,
+            "balance": {"by": balance}, "exact": exact,
             "quota": {"by": by, "share": share, "cap": cap, "inside": inside,
                       "counts": _counts(count)},
         },
@@ -132,6 +171,14 @@ def attribute_conditions(where: Texts) -> dict[str, list[str]]:
         if not name or not equals:
             raise RequestError(f"--where {condition!r}: write it as attribute=value")
         found.setdefault(name, []).append(value)
+    return found
+
+
+def _preferences(given: Texts) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for text in given or []:
+        metric, equals, strength = text.partition("=")
+        found.append({"metric": metric} | ({"strength": strength} if equals else {}))
     return found
 
 

@@ -20,6 +20,7 @@ from pixsift.messages import SnapshotRequest
 from pixsift.operations import choose as operation
 from pixsift.operations.images import thumbnail_keys, thumbnails
 from pixsift_cli import wiring
+from pixsift_cli.choosing.compare_page import compare_page, contest_text
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.choosing.page import selection_page, ways
 from pixsift_cli.choosing.snapshot import build_request
@@ -52,16 +53,32 @@ def choose(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Required: this command copies nothing.")
     ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Every strategy at several sizes, side by side.")
+    ] = False,
+    label: Annotated[
+        str | None, typer.Option(help="Of --compare: attribute that a probe learns to tell.")
+    ] = None,
+    hold_out: Annotated[
+        str | None, typer.Option(help="Of --compare: attribute whose values are tested together.")
+    ] = None,
+    size: Annotated[
+        list[int] | None, typer.Option(help="Of --compare: a k to compare at; may be repeated.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a request would choose, and how good that is, before anything is copied."""
+    if compare:
+        _compare(file, changes, picture, as_json, label=label, group=hold_out, ks=size or ())
+        return
+    if label or hold_out or size:
+        raise RequestError("--label, --hold-out and --size need --compare")
     if not dry_run:
         raise RequestError(
             "pixsift select only shows what would be chosen: add --dry-run, "
             "or make a snapshot of it with pixsift snapshot request"
         )
     changes["name"] = "dry-run"
-    changes["select"]["strategy"] = changes["select"]["strategy"] or (None if file else "k_center")
     with wiring.database() as database:
         request = build_request(file, changes, database)
     with (
@@ -89,6 +106,48 @@ def _picks(database: Database, choice: operation.Choice) -> list[Picture]:
     ]
 
 
+def _compare(
+    file: Path | None,
+    changes: Changes,
+    picture: Path | None,
+    as_json: bool,
+    *,
+    label: str | None,
+    group: str | None,
+    ks: Sequence[int],
+) -> None:
+    changes["name"] = "compare"
+    if file is None and changes["select"]["k"] is None:
+        changes["select"]["k"] = 1  # sizes are compared, not one k
+    with wiring.database() as database:
+        request = build_request(file, changes, database)
+        found = operation.compare_strategies(
+            database, wiring.objects(), wiring.derived_bucket(), request,
+            label=label, group=group, ks=ks,
+        )  # fmt: skip
+    facts = {
+        "collection": request.collection,
+        "at_seq": found.point.at_seq,
+        **found.contest.to_json(),
+    }
+    if picture is not None:
+        _write(picture, compare_page(
+            f"Strategies compared on collection {request.collection}",
+            f"{found.contest.compared_on} of {found.contest.candidates} images, at seq "
+            f"{found.point.at_seq}, seed {request.select.seed}",
+            found.contest, found.pictures,
+        ))  # fmt: skip
+    text = contest_text(found.contest)
+    emit(facts, as_json, text + (f"\n\npicture: {picture}" if picture else ""))
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, "utf-8")
+    except OSError as exc:
+        raise RequestError(f"--picture {path}: {exc.strerror}") from exc
+
+
 def _draw(
     path: Path, request: SnapshotRequest, choice: operation.Choice, picks: Sequence[Picture]
 ) -> None:
@@ -105,10 +164,7 @@ def _draw(
         np.isin(shown, selection.indices).tolist(),
         picks=picks,
     )
-    try:
-        path.write_text(page, "utf-8")
-    except OSError as exc:
-        raise RequestError(f"--picture {path}: {exc.strerror}") from exc
+    _write(path, page)
 
 
 def _text(facts: dict[str, Any], compared: Comparison) -> str:
@@ -127,7 +183,7 @@ def _text(facts: dict[str, Any], compared: Comparison) -> str:
             f"{facts['time_of_s3']} taken by S3's time of the write",
             highlight=False,
         )
-    for name in ("fewer", "cap_effect", "trim_effect"):
+    for name in ("auto", "warning", "fewer", "cap_effect", "trim_effect"):
         if name in facts:
             console.print(str(facts[name]), highlight=False)
     console.print(_coverage_table(compared))

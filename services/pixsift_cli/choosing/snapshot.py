@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import SnapshotFacts
 from pixsift.errors import PermanentError, RequestError
-from pixsift.messages import SnapshotRequest, why_not_storable
+from pixsift.messages import SnapshotRequest, parse_snapshot_request, why_not_storable
 from pixsift.operations import snapshots as operation
 from pixsift.operations.download import THREADS
 from pixsift.operations.download import download as fetch
@@ -148,6 +148,7 @@ def build_request(
     """A request from a file and options; an option that was not given changes nothing.
 
     database: where the collection is looked up that is meant when none is named.
+    Without a file it is of the newest version; a file that names none is of the first.
 
     Raises UserError that names the field and the remedy.
     """
@@ -164,11 +165,13 @@ def build_request(
     merged.setdefault("select", {})
     if "collection" not in merged and database is not None:
         merged["collection"] = only_collection(database, None).name
+    if file is None:
+        merged["schema"] = "pixsift.snapshot-request/2"
     obstacle = why_not_storable(merged)
     if obstacle is not None:
         raise RequestError(f"the request {obstacle}")
     try:
-        return SnapshotRequest.model_validate(merged)
+        return parse_snapshot_request(merged)
     except ValidationError as exc:
         problem = exc.errors(include_url=False)[0]
         field = ".".join(str(part) for part in problem["loc"])

@@ -5,22 +5,35 @@ shows it. The same request at the same point chooses the same images, whoever as
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixsift.adapters.ledger.pool import PoolPoint, load_pool, object_uris, pool_point
+from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.ledger.pool import (
+    PoolPoint,
+    count_pool,
+    load_pool,
+    object_uris,
+    pool_point,
+)
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import ChosenImage, SelectionPreview
+from pixsift.core.choosing.auto import resolved
+from pixsift.core.choosing.contest import Contest, contest
 from pixsift.core.choosing.coverage import Comparison, compare
 from pixsift.core.choosing.pool import Pool
 from pixsift.core.choosing.sampling import Selection, select
 from pixsift.core.choosing.splits import assign
-from pixsift.errors import UserError
-from pixsift.messages import SnapshotRequest
+from pixsift.errors import RequestError, UserError
+from pixsift.messages import Select2, SnapshotRequest, SnapshotRequest2
+from pixsift.operations.images import thumbnail_keys, thumbnails
+
+_SHOWN = 12
+"""Pictures of each strategy's first picks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,9 +75,24 @@ def choose(
             spill_dir=Path(folder), request=request.select, preselected=preselected,
         )  # fmt: skip
         selection = select(pool, request.select, preselected=preselected)
-        splits = assign(pool, selection.indices, request.split, seed=seed)
+        earlier = _earlier_splits(database, request, pool, preselected)
+        splits = assign(pool, selection.indices, request.split, seed=seed, earlier=earlier)
         by = report_by or (quota.by if quota else None)
         yield Choice(point, pool, selection, splits, compare(pool, selection, by=by, seed=seed))
+
+
+def with_strategy(
+    database: Database, request: SnapshotRequest, point: PoolPoint
+) -> tuple[SnapshotRequest, str | None]:
+    """The request with a strategy in the place of ``auto``, and the reason for that one.
+
+    From then on it is as if the strategy had been named: the same list, under the same hash.
+    """
+    asked = request.select
+    if not isinstance(asked, Select2) or asked.strategy != "auto":
+        return request, None
+    found, reason = resolved(asked, count_pool(database, point, request.where))
+    return request.model_copy(update={"select": found}), reason
 
 
 def preview(database: Database, request: SnapshotRequest, choice: Choice) -> SelectionPreview:
@@ -91,6 +119,52 @@ def preview(database: Database, request: SnapshotRequest, choice: Choice) -> Sel
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """Strategies side by side, with pictures of what they chose first and left out."""
+
+    point: PoolPoint
+    contest: Contest
+    pictures: Mapping[int, tuple[str, bytes | None]]
+    """Row of the pool -> URI, and the thumbnail where there is one."""
+
+
+def compare_strategies(
+    database: Database,
+    objects: S3Objects,
+    derived_bucket: str,
+    request: SnapshotRequest,
+    *,
+    label: str | None = None,
+    group: str | None = None,
+    ks: Sequence[int] = (),
+) -> Compared:
+    """Every strategy at several sizes on the pool of a request; nothing is stored.
+
+    label: attribute with the classes of a probe; group: attribute held out together.
+    Raises UserError for what cannot be done.
+    """
+    point = pool_point(database, request.collection, request.at_seq)
+    asked = request.select
+    if not isinstance(asked, Select2):
+        raise RequestError("strategies are compared for schema 'pixsift.snapshot-request/2'")
+    with tempfile.TemporaryDirectory(prefix="pixsift-") as folder:
+        pool = load_pool(
+            database, point.collection_id, point.generation, point.at_seq, request.where,
+            spill_dir=Path(folder),
+        )  # fmt: skip
+        found = contest(pool, asked, label=label, group=group, ks=ks)
+        rows = [r for e in found.entries for r in (*e.first[:_SHOWN], *e.left_out[: 2 * _SHOWN])]
+        ids = {int(row): int(pool.object_ids[row]) for row in dict.fromkeys(rows)}
+    uris = object_uris(database, list(ids.values()))
+    keys = thumbnail_keys(database, list(ids.values()))
+    shown = thumbnails(objects, derived_bucket, keys.values())
+    pictures = {
+        row: (uris[object_id], shown.get(keys.get(object_id, ""))) for row, object_id in ids.items()
+    }
+    return Compared(point, found, pictures)
+
+
 def _preselected(database: Database, request: SnapshotRequest) -> list[int]:
     earlier = request.select.preselected_snapshot
     if earlier is None:
@@ -101,3 +175,15 @@ def _preselected(database: Database, request: SnapshotRequest) -> list[int]:
         raise type(exc)(
             f"select.preselected_snapshot: {exc}", code=exc.code, remedy=exc.remedy
         ) from exc
+
+
+def _earlier_splits(
+    database: Database, request: SnapshotRequest, pool: Pool, preselected: Sequence[int]
+) -> dict[int, str]:
+    """Splits of rows chosen earlier, which hold for their groups; the first version forgot them."""
+    earlier = request.select.preselected_snapshot
+    if earlier is None or not preselected or not isinstance(request, SnapshotRequest2):
+        return {}
+    splits = Snapshots(database).splits(preselected, earlier)
+    rows = pool.indices_of(list(splits)).tolist()
+    return dict(zip(rows, splits.values(), strict=True))

@@ -18,7 +18,7 @@ from pixsift.core.choosing.sampling import Selection
 from pixsift.core.copyplan import destination_keys
 from pixsift.errors import NotFoundError, RequestError
 from pixsift.messages import SnapshotRequest
-from pixsift.operations.choose import choose
+from pixsift.operations.choose import choose, with_strategy
 
 
 def resolve(
@@ -30,6 +30,7 @@ def resolve(
     """
     snapshots = Snapshots(database)
     point = _pinned(taken)
+    request, reason = with_strategy(database, request, point)
     digest = spec_hash(request)
     same = snapshots.same(
         collection_id=point.collection_id, at_seq=point.at_seq, spec_hash=digest
@@ -41,6 +42,8 @@ def resolve(
     with choose(database, request, point, spill_dir=spill_dir) as choice:
         selection, splits = choice.selection, choice.splits
         report = {**selection.report, "coverage": choice.comparison.to_json()}
+        if reason is not None:
+            report["auto"] = reason
     prefix = snapshot_prefix(request.name, snapshot_id)
     return snapshots.store(
         taken,

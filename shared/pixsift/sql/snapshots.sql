@@ -245,7 +245,8 @@ SELECT i.rank, o.bucket, o.key, o.version_id, d.reason, d.distance
 
 -- name: snapshot_object_ids
 -- To grow a dataset from an earlier snapshot. Of an erased image no vector is left to keep away from.
-SELECT i.object_id
+-- Their splits hold for what belongs to the same groups.
+SELECT i.object_id, i.split
   FROM snapshot_item i JOIN object o USING (object_id)
  WHERE i.snapshot_id = %(snapshot_id)s AND o.erased_at IS NULL
  ORDER BY i.rank;

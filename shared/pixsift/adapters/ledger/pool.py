@@ -99,6 +99,16 @@ def load_pool(
     return pool if device is None else replace(pool, rows=_on_device(pool.rows, device))
 
 
+def count_pool(database: Database, point: PoolPoint, where: Where) -> int:
+    """How many images pass ``where`` at a point, without their embeddings; 0 when none does."""
+    with database.connection() as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        scope = _scope(connection, point.collection_id, point.generation, point.at_seq)
+        facts, _ = _facts(connection, scope, where.prefix)
+    return int(matching(facts, where).sum())
+
+
 def pool_point(database: Database, collection: str, at_seq: int | None) -> PoolPoint:
     """The point of a collection, now if None. Raises UserError for an unknown collection."""
     with database.connection() as connection:

@@ -133,6 +133,14 @@ class Snapshots:
         rows = self._rows("snapshot_object_ids", snapshot_id=snapshot_id)
         return [int(row["object_id"]) for row in rows]
 
+    def splits(self, object_ids: Sequence[int], text: str) -> dict[int, str]:
+        """The split of each of these objects in the snapshot that ``grown_from`` finds."""
+        sound = [self.get(i) for i in self.find(text)]
+        chosen = next(snapshot for snapshot in sound if snapshot.state != "failed")
+        rows = self._rows("snapshot_object_ids", snapshot_id=chosen.snapshot_id)
+        wanted = set(object_ids)
+        return {int(r["object_id"]): r["split"] for r in rows if int(r["object_id"]) in wanted}
+
     def grown_from(self, text: str) -> list[int]:
         """The object ids of the one snapshot of this id, request id or name, to grow from it.
 

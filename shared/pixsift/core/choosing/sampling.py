@@ -110,7 +110,8 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
     assert chosen == np.unique(picks.indices).size  # noqa: S101
     assert chosen == k or (request.at_most and chosen < k)  # noqa: S101
     if chosen < k:
-        facts["fewer"] = f"all {chosen} there are, where {k} were asked for at most"
+        but = f" but {outliers.size} odd ones" if outliers.size else ""
+        facts["fewer"] = f"all {chosen} there are{but}, where {k} were asked for at most"
     return Selection(
         object_ids=pool.object_ids[picks.indices],
         indices=picks.indices,

