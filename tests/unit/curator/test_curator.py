@@ -186,6 +186,44 @@ def test_serve__grows_from_an_earlier_snapshot(world: World) -> None:
     assert not first & second
 
 
+def test_serve__grown_in_the_second_version_it_keeps_the_splits_of_groups(world: World) -> None:
+    keys = [f"r{i % 8}/{i:02d}.jpg" for i in range(40)]
+    world.keep(*keys)
+    with world.database.connection() as connection:
+        connection.execute(
+            "INSERT INTO attribute SELECT %s, object_id, 'key',"
+            " jsonb_build_object('run', split_part(key, '/', 1)), 1 FROM object",
+            (world.collection.collection_id,),
+        )
+    second = {
+        "schema": "pixsift.snapshot-request/2",
+        "split": {"train": 0.5, "test": 0.5, "group_by": ["run"]},
+    }
+    world.serve(request(select={"k": 14}, **second))
+    grown = {"k": 20, "preselected_snapshot": "set", "seed": 5}
+    world.serve(request(select=grown, request_id="r2", name="grown", **second))
+    homes: dict[str, set[str]] = {}
+    for name in ("r1", "r2"):
+        for row in world.snapshots.manifest_rows(world.snapshot_id(name)):
+            homes.setdefault(row.source.key.split("/")[0], set()).add(row.split)
+    assert len(homes) >= 8
+    assert all(len(splits) == 1 for splits in homes.values())
+    first = {row.source for row in world.snapshots.manifest_rows(world.snapshot_id("r1"))}
+    again = {row.source for row in world.snapshots.manifest_rows(world.snapshot_id("r2"))}
+    assert not first & again
+
+
+def test_serve__auto_is_resolved_before_the_hash_and_says_why(world: World) -> None:
+    world.keep(*(f"{i:02d}.jpg" for i in range(20)))
+    second = {"schema": "pixsift.snapshot-request/2"}
+    world.serve(request(select={"k": 3}, **second))
+    world.serve(request(select={"k": 3, "strategy": "typical"}, request_id="r2", **second))
+    assert world.snapshot_id("r1") == world.snapshot_id("r2")
+    report = world.snapshots.get(world.snapshot_id()).report
+    assert report["strategy"] == "typical"
+    assert "3 of 32 images (9.38 %)" in report["auto"]
+
+
 def test_serve__grows_from_no_snapshot_that_failed(world: World) -> None:
     world.serve(request())
     with world.database.connection() as connection:
