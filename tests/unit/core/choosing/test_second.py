@@ -164,7 +164,7 @@ def weighed_pool(rows: Rows, attributes: dict[str, Sequence[str | None]], sharp:
     pool = make_pool(rows, attributes)
     facts = Facts(
         pool.facts.object_ids, pool.facts.attributes, {"sharpness": sharp.astype(np.float32)},
-        pool.facts.captured_at,
+        pool.facts.captured_at, pool.facts.is_s3_time,
     )  # fmt: skip
     return Pool(facts, pool.rows, pool.eligible)
 
