@@ -64,7 +64,7 @@ device-bench:  ## on a GPU machine: everything a GPU changes, in 8 minutes (docs
 	PYTHON=$(PYTHON) tests/bench/device.sh
 
 synth: .venv/ready-for-tests  ## synthesize the CloudFormation templates with CDK
-	$(BIN)/python infra/app.py
+	$(BIN)/python infra/app.py --write-local
 
 lock:  ## write requirements/*.lock anew, after a change of pyproject.toml or constraints.txt
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9

@@ -1,46 +1,35 @@
-"""Synthesizes the templates into ``cdk.out/`` (``make synth``); the only reader of the environment.
+"""Synthesizes the templates of a stage; the only reader of the synth-time environment.
 
-The bootstrap version rule is left out: it asks for an SSM parameter that only a bootstrapped
-account has, and none of our resources needs the bootstrap.
+``PIXSIFT_STAGE`` names the stage (``cdk.json`` runs this file too), ``CDK_OUTDIR`` the folder. With
+``--write-local`` the template of the stage ``local`` is copied to where LocalStack finds it; only
+``make synth`` asks for that. The bootstrap version rule is left out: it asks for an SSM parameter
+that only a bootstrapped account has, and none of our resources needs the bootstrap.
 """
 
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pixsift_infra.node import use_node
-
-if TYPE_CHECKING:
-    from aws_cdk import App
+from pixsift_infra.stage import StageError, read_stage
+from pixsift_infra.synth import build
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMITTED_TEMPLATE = REPOSITORY / "localstack" / "events.template.json"
 
 
-def build(outdir: Path) -> "App":
-    """The whole app; an open cdk-nag finding makes its ``synth()`` raise."""
-    use_node()
-    # Importing CDK starts Node.
-    from aws_cdk import App, DefaultStackSynthesizer, Validations
-    from cdk_nag import AwsSolutionsChecks
-
-    from pixsift_infra.stack import EventsStack
-
-    app = App(
-        outdir=str(outdir),
-        analytics_reporting=False,
-        default_stack_synthesizer=DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
-    )
-    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-    EventsStack(app, "PixsiftEvents")
-    return app
-
-
 def main() -> None:
-    """Synthesize, and keep the copy that LocalStack gets, which needs no Node, up to date."""
+    """Synthesize one stage; with ``--write-local`` the local one, and keep its copy up to date."""
     outdir = Path(os.environ.get("CDK_OUTDIR", REPOSITORY / "cdk.out"))
-    build(outdir).synth()
-    COMMITTED_TEMPLATE.write_bytes((outdir / "PixsiftEvents.template.json").read_bytes())
+    write_local = "--write-local" in sys.argv
+    name = "local" if write_local else os.environ.get("PIXSIFT_STAGE", "local")
+    try:
+        stage = read_stage(name)
+    except StageError as error:
+        sys.exit(str(error))
+    build(stage, outdir).synth()
+    if write_local:
+        template = outdir / "PixsiftEvents.template.json"
+        COMMITTED_TEMPLATE.write_bytes(template.read_bytes())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,20 @@
 
 from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 RECEIVES_BEFORE_DLQ = 5
 """An outage must not drive healthy messages there: the consumer stops receiving in one."""
-INGEST_EVENTS = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*")
+INGEST_EVENTS = (
+    "s3:ObjectCreated:*",
+    "s3:ObjectRemoved:*",
+    "s3:LifecycleExpiration:*",
+    "s3:ObjectRestore:Completed",
+)
 
 
 class QueueWithDlq(Construct):
@@ -32,31 +39,62 @@ class QueueWithDlq(Construct):
                 queue=self.dlq, max_receive_count=RECEIVES_BEFORE_DLQ
             ),
         )  # fmt: skip
-        _acknowledge(self.dlq, "AwsSolutions-SQS3", "this is the dead-letter queue itself")
+        acknowledge(self.dlq, "AwsSolutions-SQS3", "this is the dead-letter queue itself")
 
 
 class Bucket(Construct):
-    """A private bucket: TLS only, no public access, abandoned uploads cleaned up."""
+    """A private bucket: TLS only, no public access, and nothing in it stays for ever unseen.
 
-    def __init__(self, scope: Construct, id: str, *, bucket_name: str, versioned: bool) -> None:
+    Kept when the stack goes, but not when its first creation fails, so that one can try again.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        bucket_name: str,
+        versioned: bool,
+        noncurrent_days: int | None = None,
+        expire_days: int | None = None,
+        intelligent: bool = False,
+        key_arn: str = "",
+    ) -> None:
         super().__init__(scope, id)
+        key = kms.Key.from_key_arn(self, "Key", key_arn) if key_arn else None
+        transitions = (
+            [s3.Transition(storage_class=s3.StorageClass.INTELLIGENT_TIERING,
+                           transition_after=Duration.days(0))]
+            if intelligent else None
+        )  # fmt: skip
         self.bucket = s3.Bucket(
             self, "Bucket", bucket_name=bucket_name, versioned=versioned,
-            encryption=s3.BucketEncryption.S3_MANAGED,
+            encryption=s3.BucketEncryption.KMS if key else s3.BucketEncryption.S3_MANAGED,
+            encryption_key=key, bucket_key_enabled=True if key else None,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            enforce_ssl=True, removal_policy=RemovalPolicy.RETAIN,
+            enforce_ssl=True, removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
             lifecycle_rules=[
-                s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(7))
+                s3.LifecycleRule(
+                    id="tidy",
+                    abort_incomplete_multipart_upload_after=Duration.days(7),
+                    noncurrent_version_expiration=_days(noncurrent_days),
+                    expired_object_delete_marker=True if versioned else None,
+                    transitions=transitions,
+                ),
+                *([s3.LifecycleRule(id="expire", expiration=_days(expire_days))]
+                  if expire_days else []),
             ],
         )  # fmt: skip
-        _acknowledge(
+        acknowledge(
             self.bucket, "AwsSolutions-S1",
             "who read what is asked of CloudTrail data events; server access logs of millions of "
             "frames would cost more than they tell",
         )  # fmt: skip
 
-    def notify(self, target: QueueWithDlq, *, policy: iam.AddToResourcePolicyResult) -> None:
+    def notify(
+        self, target: sqs.Queue | sns.Topic, *, policy: iam.AddToResourcePolicyResult
+    ) -> None:
         """Send every creation and removal to ``target``.
 
         In L1: the L2 call makes a custom resource with a Lambda behind it, which LocalStack skips
@@ -64,12 +102,19 @@ class Bucket(Construct):
         """
         resource = self.bucket.node.default_child
         assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - what L2 buckets are made of
-        resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
-            queue_configurations=[
-                s3.CfnBucket.QueueConfigurationProperty(event=event, queue=target.queue.queue_arn)
+        configuration = s3.CfnBucket.NotificationConfigurationProperty
+        if isinstance(target, sns.Topic):
+            topics = [
+                s3.CfnBucket.TopicConfigurationProperty(event=event, topic=target.topic_arn)
                 for event in INGEST_EVENTS
             ]
-        )
+            resource.notification_configuration = configuration(topic_configurations=topics)
+        else:
+            queues = [
+                s3.CfnBucket.QueueConfigurationProperty(event=event, queue=target.queue_arn)
+                for event in INGEST_EVENTS
+            ]
+            resource.notification_configuration = configuration(queue_configurations=queues)
         # S3 sends a test message when the configuration is set, and refuses it if it may not.
         assert policy.policy_dependable is not None  # noqa: S101
         resource.node.add_dependency(policy.policy_dependable)
@@ -92,5 +137,10 @@ def allow_sending(
     )
 
 
-def _acknowledge(construct: Construct, rule: str, reason: str) -> None:
+def acknowledge(construct: Construct, rule: str, reason: str) -> None:
+    """Say why a finding of cdk-nag is meant."""
     Validations.of(construct).acknowledge(Acknowledgment(id=rule, reason=reason))
+
+
+def _days(count: int | None) -> Duration | None:
+    return None if count is None else Duration.days(count)

@@ -40,6 +40,7 @@ def test_raw_bucket__is_versioned_and_notifies_after_the_queue_allows_it(
     configurations = raw["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
     assert {c["Event"] for c in configurations} == {
         "s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*",
+        "s3:ObjectRestore:Completed",
     }  # fmt: skip
     assert all(c["Queue"] == {"Fn::GetAtt": [queue, "Arn"]} for c in configurations)
     policies = [template["Resources"][name] for name in raw["DependsOn"]]
@@ -51,7 +52,7 @@ def test_buckets__are_private_and_survive_the_stack(template: dict[str, Any]) ->
     assert len(buckets) == 3
     for bucket in buckets:
         assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
-        assert bucket["DeletionPolicy"] == "Retain"
+        assert bucket["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
 @pytest.mark.parametrize("suffix", ["-ingest", "-snapshot-requests"])

@@ -1,0 +1,491 @@
+"""The compute stack: cluster, one role per process, services, jobs, and how consumers scale.
+
+In L1: what a task may do, mounts and is told is all in the template, and nothing is granted that
+``policies`` does not list. Values of the stacks before it come as parameters of their outputs'
+names; images come by digest.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aws_cdk import CfnOutput, CfnParameter, RemovalPolicy, Stack
+from aws_cdk import aws_applicationautoscaling as autoscaling
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from pixsift_infra import policies, scaling
+from pixsift_infra.ingest import acknowledge
+from pixsift_infra.policies import Places
+from pixsift_infra.stage import Stage
+from pixsift_infra.tasks import JOBS, Task, consumer_task, curator_task, server_task
+
+_CPU_ARCHITECTURE = "X86_64"
+_INFRASTRUCTURE = "AmazonECSInfrastructureRolePolicyForManagedInstances"
+_INSTANCE = "AmazonECSInstanceRolePolicyForManagedInstances"
+_PASSED = {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
+
+
+class ComputeStack(Stack):
+    """Everything that runs."""
+
+    def __init__(self, scope: Construct, id: str, stage: Stage, **options: Any) -> None:
+        super().__init__(scope, id, description="pixsift: what runs", **options)
+        self._stage, self._prefix = stage, stage.resource_prefix
+        self._read_parameters()
+        self._logs = logs.CfnLogGroup(
+            self, "Logs", log_group_name=f"/{self._prefix}/tasks",
+            retention_in_days=stage.compute.log_days,
+        )  # fmt: skip
+        self._logs.apply_removal_policy(RemovalPolicy.DESTROY)
+        self._cluster = ecs.CfnCluster(
+            self, "Cluster", cluster_name=self._prefix,
+            cluster_settings=[ecs.CfnCluster.ClusterSettingsProperty(
+                name="containerInsights", value="enabled"
+            )],
+        )  # fmt: skip
+        self._execution = self._execution_role()
+        self._gpu = self._gpu_capacity() if stage.compute.consumer == "gpu" else None
+        for index, space in enumerate(stage.events.spaces):
+            self._consumer(space, index)
+        self._curator()
+        if stage.compute.server:
+            self._server()
+        for job in JOBS:
+            self._job(job)
+        CfnOutput(self, "ClusterName", value=self._cluster.ref)
+
+    def _read_parameters(self) -> None:
+        def text(name: str, description: str, **more: Any) -> str:
+            return CfnParameter(self, name, description=description, **more).value_as_string
+
+        digest = r".+@sha256:[0-9a-f]{64}"
+        self._subnets = CfnParameter(
+            self, "SubnetIds", type="CommaDelimitedList", description="of the network stack"
+        ).value_as_list
+        self._group = text("TaskSecurityGroupId", "of the network stack")
+        self._secret = text("DatabaseSecretArn", "of the database stack")
+        self._host = text(
+            "DatabaseHost", "of the database stack; empty: the secret has it", default=""
+        )
+        self._gpu_image = text(
+            "GpuImage", "Dockerfile.gpu-consumer, by digest", allowed_pattern=digest
+        )
+        self._services_image = text(
+            "ServicesImage", "Dockerfile.services, by digest", allowed_pattern=digest
+        )
+        self._raw = text("RawBucketName", "of the events stack")
+        self._curated = text("CuratedBucketName", "of the events stack")
+        self._derived = text("DerivedBucketName", "of the events stack")
+
+    def _places(self, space: str) -> Places:
+        def queue(name: str) -> str:
+            return f"{self._arn('sqs')}:{self._prefix}-{name}"
+
+        ingest = self._stage.ingest_queue(space)
+        return Places(
+            raw=f"arn:{self.partition}:s3:::{self._raw}",
+            curated=f"arn:{self.partition}:s3:::{self._curated}",
+            derived=f"arn:{self.partition}:s3:::{self._derived}",
+            ingest=queue(ingest), ingest_dlq=queue(f"{ingest}-dlq"),
+            requests=queue("snapshot-requests"),
+            event_bus=f"{self._arn('events')}:event-bus/default",
+            database_secret=self._secret, raw_key=self._stage.events.raw_key_arn,
+        )  # fmt: skip
+
+    def _arn(self, service: str) -> str:
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}"
+
+    def _execution_role(self) -> iam.CfnRole:
+        """What ECS itself needs to start a task: its image and a place for its words."""
+        role = self._role("Execution", [
+            {"Sid": "Login", "Effect": "Allow", "Action": ["ecr:GetAuthorizationToken"],
+             "Resource": "*"},
+            {"Sid": "Pull", "Effect": "Allow",
+             "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
+                        "ecr:BatchCheckLayerAvailability"],
+             "Resource": f"{self._arn('ecr')}:repository/{self._prefix}/*"},
+            {"Sid": "Log", "Effect": "Allow",
+             "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+             "Resource": self._logs.attr_arn},
+        ])  # fmt: skip
+        for resource in (
+            "*",
+            f"arn:<AWS::Partition>:ecr:<AWS::Region>:<AWS::AccountId>:repository/{self._prefix}/*",
+        ):
+            acknowledge(
+                role,
+                f"AwsSolutions-IAM5[Resource::{resource}]",
+                "GetAuthorizationToken knows no resources; the repositories are ours",
+            )
+        return role
+
+    def _role(self, name: str, statements: Sequence[dict[str, Any]]) -> iam.CfnRole:
+        role = iam.CfnRole(
+            self, f"{name}Role",
+            assume_role_policy_document={
+                "Version": "2012-10-17",
+                "Statement": [{
+                    "Effect": "Allow", "Action": "sts:AssumeRole",
+                    "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+                    "Condition": {
+                        "StringEquals": {"aws:SourceAccount": self.account},
+                        "ArnLike": {"aws:SourceArn": f"{self._arn('ecs')}:*"},
+                    },
+                }],
+            },
+            policies=[iam.CfnRole.PolicyProperty(
+                policy_name="least",
+                policy_document={"Version": "2012-10-17", "Statement": list(statements)},
+            )],
+        )  # fmt: skip
+        for bucket in ("RawBucketName", "CuratedBucketName", "DerivedBucketName"):
+            acknowledge(
+                role, f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:s3:::<{bucket}>/*]",
+                "all objects of that bucket are what the process is for",
+            )  # fmt: skip
+        return role
+
+    def _definition(
+        self, task: Task, role: iam.CfnRole, *, gpu: bool = False
+    ) -> ecs.CfnTaskDefinition:
+        """Read-only root, no capabilities, an init process, a health check, /tmp of its own."""
+        image = self._gpu_image if task.needs_model else self._services_image
+        property_ = ecs.CfnTaskDefinition
+        definition = property_(
+            self, f"{task.construct_id}Task", family=f"{self._prefix}-{task.name}",
+            cpu=str(task.cpu), memory=str(task.memory_mb), network_mode="awsvpc",
+            requires_compatibilities=["MANAGED_INSTANCES" if gpu else "FARGATE"],
+            runtime_platform=property_.RuntimePlatformProperty(
+                cpu_architecture=_CPU_ARCHITECTURE, operating_system_family="LINUX"
+            ),
+            ephemeral_storage=None if gpu else property_.EphemeralStorageProperty(
+                size_in_gib=task.disk_gb
+            ),
+            execution_role_arn=self._execution.attr_arn, task_role_arn=role.attr_arn,
+            volumes=[property_.VolumeProperty(name="tmp")],
+            container_definitions=[property_.ContainerDefinitionProperty(
+                name=task.name, image=image, command=list(task.command), essential=True,
+                user="10001:10001", readonly_root_filesystem=True, stop_timeout=task.stop_seconds,
+                mount_points=[property_.MountPointProperty(
+                    container_path="/tmp", source_volume="tmp", read_only=False  # noqa: S108
+                )],
+                linux_parameters=property_.LinuxParametersProperty(
+                    init_process_enabled=True,
+                    capabilities=property_.KernelCapabilitiesProperty(drop=["ALL"]),
+                ),
+                port_mappings=[property_.PortMappingProperty(container_port=port)
+                               for port in task.ports],
+                resource_requirements=[property_.ResourceRequirementProperty(
+                    type="GPU", value="1"
+                )] if gpu else None,
+                health_check=property_.HealthCheckProperty(**task.health) if task.health else None,
+                environment=[property_.KeyValuePairProperty(name=name, value=value)
+                             for name, value in sorted(self._environment(task).items())],
+                log_configuration=property_.LogConfigurationProperty(
+                    log_driver="awslogs",
+                    options={"awslogs-group": f"/{self._prefix}/tasks",
+                             "awslogs-region": self.region, "awslogs-stream-prefix": task.name,
+                             "mode": "non-blocking", "max-buffer-size": "4m"},
+                ),
+            )],
+        )  # fmt: skip
+        definition.add_dependency(self._logs)
+        acknowledge(
+            definition,
+            "AwsSolutions-ECS2",
+            "variables are names and numbers; the password "
+            "is read from Secrets Manager by the process, each time it connects",
+        )
+        return definition
+
+    def _environment(self, task: Task) -> dict[str, str]:
+        """The variables of a process; a test compares their names with its settings, both ways."""
+        given = self._stage.database.kind == "given"
+        url = (
+            ""
+            if given
+            else (
+                f"postgresql://{self._host}:5432/pixsift?sslmode=verify-full"
+                "&sslrootcert=/opt/certs/rds-global-bundle.pem"
+            )
+        )
+        return {
+            "AWS_DEFAULT_REGION": self.region,
+            "PIXSIFT_DATABASE_SECRET": self._secret,
+            "PIXSIFT_DATABASE_CONNECT_SECONDS":
+                "45" if self._stage.database.kind == "aurora" else "5",
+            **({"PIXSIFT_DATABASE_URL": url} if url else {}),
+            **({"PIXSIFT_STAGE": self._stage.name, "PIXSIFT_DERIVED_BUCKET": self._derived,
+                "PIXSIFT_CURATED_BUCKET": self._curated,
+                "PIXSIFT_SNAPSHOT_QUEUE": f"{self._prefix}-snapshot-requests"}
+               if task.name != "migrate" else {}),
+            **({"PIXSIFT_INGEST_QUEUE": f"{self._prefix}-{task.ingest}",
+                "PIXSIFT_INGEST_DLQ": f"{self._prefix}-{task.ingest}-dlq"} if task.ingest else {}),
+            **task.environment,
+        }  # fmt: skip
+
+    def _service(self, task: Task, definition: ecs.CfnTaskDefinition, *, desired: int | None,
+                 capacity: Sequence[Mapping[str, Any]]) -> ecs.CfnService:  # fmt: skip
+        public = self._stage.network.egress == "public" and not self._stage.network.vpc_id
+        property_ = ecs.CfnService
+        return property_(
+            self, task.construct_id, cluster=self._cluster.ref, service_name=task.name,
+            task_definition=definition.ref, desired_count=desired,
+            capacity_provider_strategy=[
+                property_.CapacityProviderStrategyItemProperty(**item) for item in capacity
+            ],
+            network_configuration=property_.NetworkConfigurationProperty(
+                awsvpc_configuration=property_.AwsVpcConfigurationProperty(
+                    subnets=self._subnets, security_groups=[self._group],
+                    assign_public_ip="ENABLED" if public else "DISABLED",
+                )
+            ),
+            deployment_configuration=property_.DeploymentConfigurationProperty(
+                maximum_percent=200, minimum_healthy_percent=100 if task.ports else 0,
+                deployment_circuit_breaker=property_.DeploymentCircuitBreakerProperty(
+                    enable=True, rollback=True
+                ),
+            ),
+            enable_execute_command=False, propagate_tags="SERVICE",
+        )  # fmt: skip
+
+    def _gpu_capacity(self) -> str:
+        """Instances that ECS starts, patches and ends; Spot where it can be had."""
+        infrastructure = iam.CfnRole(
+            self, "InfrastructureRole",
+            assume_role_policy_document={
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+                               "Principal": {"Service": "ecs.amazonaws.com"},
+                               "Condition": {"StringEquals": {"aws:SourceAccount": self.account}}}],
+            },
+            managed_policy_arns=[
+                f"arn:{self.partition}:iam::aws:policy/{_INFRASTRUCTURE}"
+            ],
+        )  # fmt: skip
+        instances = iam.CfnRole(
+            self, "InstanceRole",
+            assume_role_policy_document={
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+                               "Principal": {"Service": "ec2.amazonaws.com"}}],
+            },
+            managed_policy_arns=[f"arn:{self.partition}:iam::aws:policy/{_INSTANCE}"],
+        )  # fmt: skip
+        for role, policy in (
+            (infrastructure, _INFRASTRUCTURE),
+            (instances, _INSTANCE),
+        ):
+            rule = f"AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{policy}]"
+            acknowledge(
+                role, rule, "AWS's own policies for Managed Instances: it extends them itself"
+            )
+        profile = iam.CfnInstanceProfile(self, "InstanceProfile", roles=[instances.ref])
+        property_ = ecs.CfnCapacityProvider
+        provider = property_(
+            self, "Gpu", cluster_name=self._cluster.ref, name=f"{self._prefix}-gpu",
+            managed_instances_provider=property_.ManagedInstancesProviderProperty(
+                infrastructure_role_arn=infrastructure.attr_arn, propagate_tags="CAPACITY_PROVIDER",
+                instance_launch_template=property_.InstanceLaunchTemplateProperty(
+                    ec2_instance_profile_arn=profile.attr_arn,
+                    capacity_option_type="SPOT" if self._stage.compute.spot else "ON_DEMAND",
+                    network_configuration=property_.ManagedInstancesNetworkConfigurationProperty(
+                        subnets=self._subnets, security_groups=[self._group]
+                    ),
+                    storage_configuration=property_.ManagedInstancesStorageConfigurationProperty(
+                        storage_size_gib=80
+                    ),
+                    instance_requirements=property_.InstanceRequirementsRequestProperty(
+                        allowed_instance_types=list(self._stage.compute.instance_types),
+                        v_cpu_count=property_.VCpuCountRangeRequestProperty(min=4, max=16),
+                        memory_mib=property_.MemoryMiBRequestProperty(min=16_384),
+                    ),
+                ),
+            ),
+        )  # fmt: skip
+        return provider.ref
+
+    def _consumer(self, space: str, index: int) -> None:
+        stage = self._stage
+        task = consumer_task(stage, space)
+        role = self._role(task.construct_id, policies.consumer(self._places(space)))
+        definition = self._definition(task, role, gpu=self._gpu is not None)
+        provider = self._gpu or "FARGATE"
+        service = self._service(
+            task, definition, desired=None, capacity=[{"capacity_provider": provider, "weight": 1}]
+        )
+        self._scale(
+            service, task, most=stage.compute.max_consumers, least=stage.compute.min_consumers,
+            queue=f"{self._prefix}-{stage.ingest_queue(space)}",
+            per_task=scaling.backlog_per_consumer(stage.compute.images_per_second),
+        )  # fmt: skip
+        CfnOutput(self, f"{task.construct_id}Service", value=service.attr_name)
+
+    def _curator(self) -> None:
+        task = curator_task()
+        role = self._role("Curator", policies.curator(self._places(self._stage.events.spaces[0])))
+        service = self._service(
+            task,
+            self._definition(task, role),
+            desired=None,
+            capacity=[{"capacity_provider": "FARGATE", "weight": 1}],
+        )
+        queue = f"{self._prefix}-snapshot-requests"
+        self._scale(service, task, most=1, least=0, queue=queue, per_task=1)
+        CfnOutput(self, "CuratorService", value=service.attr_name)
+
+    def _server(self) -> None:
+        task = server_task(self._stage)
+        role = self._role("Server", policies.server(self._places(self._stage.events.spaces[0])))
+        service = self._service(
+            task,
+            self._definition(task, role),
+            desired=1,
+            capacity=[{"capacity_provider": "FARGATE", "weight": 1}],
+        )
+        CfnOutput(self, "ServerService", value=service.attr_name)
+
+    def _job(self, task: Task) -> None:
+        """Run by ``pixsift deploy`` (migrate), or by its schedule."""
+        space = self._stage.events.spaces[0]
+        role = self._role(task.construct_id, policies.ROLES[task.role](self._places(space)))
+        definition = self._definition(task, role)
+        CfnOutput(self, f"{task.construct_id}TaskArn", value=definition.ref)
+        if not task.schedule:
+            return
+        starter = self._starter(task, definition, role)
+        public = self._stage.network.egress == "public" and not self._stage.network.vpc_id
+        property_ = events.CfnRule
+        property_(
+            self, f"{task.construct_id}Schedule", schedule_expression=task.schedule,
+            description=f"runs pixsift {task.name}",
+            targets=[property_.TargetProperty(
+                id="task", arn=self._cluster.attr_arn, role_arn=starter.attr_arn,
+                ecs_parameters=property_.EcsParametersProperty(
+                    task_definition_arn=definition.ref, task_count=1, launch_type="FARGATE",
+                    network_configuration=property_.NetworkConfigurationProperty(
+                        aws_vpc_configuration=property_.AwsVpcConfigurationProperty(
+                            subnets=self._subnets, security_groups=[self._group],
+                            assign_public_ip="ENABLED" if public else "DISABLED",
+                        )
+                    ),
+                ),
+            )],
+        )  # fmt: skip
+
+    def _starter(
+        self, task: Task, definition: ecs.CfnTaskDefinition, role: iam.CfnRole
+    ) -> iam.CfnRole:
+        return iam.CfnRole(
+            self, f"{task.construct_id}Starter",
+            assume_role_policy_document={
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+                               "Principal": {"Service": "events.amazonaws.com"},
+                               "Condition": {"StringEquals": {"aws:SourceAccount": self.account}}}],
+            },
+            policies=[iam.CfnRole.PolicyProperty(policy_name="start", policy_document={
+                "Version": "2012-10-17",
+                "Statement": [
+                    {"Effect": "Allow", "Action": "ecs:RunTask", "Resource": definition.ref,
+                     "Condition": {"ArnEquals": {"ecs:cluster": self._cluster.attr_arn}}},
+                    {"Effect": "Allow", "Action": "iam:PassRole",
+                     "Resource": [role.attr_arn, self._execution.attr_arn],
+                     "Condition": _PASSED},
+                ],
+            })],
+        )  # fmt: skip
+
+    def _scale(self, service: ecs.CfnService, task: Task, *, most: int, least: int, queue: str,
+               per_task: int) -> None:  # fmt: skip
+        where = {"ClusterName": self._prefix, "ServiceName": task.name}
+        target = autoscaling.CfnScalableTarget(
+            self, f"{task.construct_id}Scaling", min_capacity=least, max_capacity=most,
+            resource_id=f"service/{self._prefix}/{task.name}", service_namespace="ecs",
+            scalable_dimension="ecs:service:DesiredCount",
+        )  # fmt: skip
+        target.add_dependency(service)
+        self._step(target, task, "Wake", 1, scaling.queries(scaling.WAKE, queue, where), minutes=1)
+        if least == 0:
+            self._step(target, task, "Sleep", 0, scaling.queries(scaling.IDLE, queue, where),
+                       minutes=scaling.IDLE_MINUTES)  # fmt: skip
+        if most > 1:
+            self._track(target, task, scaling.queries(scaling.LOAD, queue, where), per_task)
+
+    def _step(self, target: autoscaling.CfnScalableTarget, task: Task, name: str, count: int,
+              queries: Sequence[dict[str, Any]], *, minutes: int) -> None:  # fmt: skip
+        property_ = autoscaling.CfnScalingPolicy
+        policy = property_(
+            self, f"{task.construct_id}{name}", policy_name=f"{self._prefix}-{task.name}-{name}",
+            policy_type="StepScaling", scaling_target_id=target.ref,
+            step_scaling_policy_configuration=property_.StepScalingPolicyConfigurationProperty(
+                adjustment_type="ExactCapacity", cooldown=60,
+                step_adjustments=[property_.StepAdjustmentProperty(
+                    metric_interval_lower_bound=0, scaling_adjustment=count
+                )],
+            ),
+        )  # fmt: skip
+        cloudwatch.CfnAlarm(
+            self, f"{task.construct_id}{name}Alarm", evaluation_periods=minutes, threshold=1,
+            alarm_name=f"{self._prefix}-{task.name}-{name.lower()}", alarm_actions=[policy.ref],
+            alarm_description=f"scales {task.name} to {count}; no cause for alarm",
+            comparison_operator="GreaterThanOrEqualToThreshold", treat_missing_data="notBreaching",
+            metrics=[metric_query(query) for query in queries],
+        )  # fmt: skip
+
+    def _track(self, target: autoscaling.CfnScalableTarget, task: Task,
+               queries: Sequence[dict[str, Any]], per_task: int) -> None:  # fmt: skip
+        property_ = autoscaling.CfnScalingPolicy
+        metrics = [
+            property_.TargetTrackingMetricDataQueryProperty(
+                id=query["id"], expression=query.get("expression"),
+                return_data=query["return_data"],
+                metric_stat=None if "expression" in query else
+                property_.TargetTrackingMetricStatProperty(
+                    stat=query["stat"],
+                    metric=property_.TargetTrackingMetricProperty(
+                        namespace=query["namespace"], metric_name=query["metric"],
+                        dimensions=[property_.TargetTrackingMetricDimensionProperty(
+                            name=name, value=value
+                        ) for name, value in query["dimensions"].items()],
+                    ),
+                ),
+            )
+            for query in queries
+        ]  # fmt: skip
+        tracking = property_.TargetTrackingScalingPolicyConfigurationProperty
+        property_(
+            self, f"{task.construct_id}Track", policy_name=f"{self._prefix}-{task.name}-track",
+            policy_type="TargetTrackingScaling", scaling_target_id=target.ref,
+            target_tracking_scaling_policy_configuration=tracking(
+                target_value=per_task, disable_scale_in=True,
+                scale_out_cooldown=scaling.SCALE_OUT_COOLDOWN_SECONDS,
+                customized_metric_specification=property_.CustomizedMetricSpecificationProperty(
+                    metrics=metrics
+                ),
+            ),
+        )  # fmt: skip
+
+
+def metric_query(query: Mapping[str, Any]) -> cloudwatch.CfnAlarm.MetricDataQueryProperty:
+    """One query of an alarm."""
+    property_ = cloudwatch.CfnAlarm
+    if "expression" in query:
+        return property_.MetricDataQueryProperty(
+            id=query["id"], expression=query["expression"], return_data=query["return_data"]
+        )
+    return property_.MetricDataQueryProperty(
+        id=query["id"], return_data=query["return_data"],
+        metric_stat=property_.MetricStatProperty(
+            period=60, stat=query["stat"],
+            metric=property_.MetricProperty(
+                namespace=query["namespace"], metric_name=query["metric"],
+                dimensions=[property_.DimensionProperty(name=name, value=value)
+                            for name, value in query["dimensions"].items()],
+            ),
+        ),
+    )  # fmt: skip

@@ -1,0 +1,131 @@
+"""What each process may do, one list of statements per role; nothing here needs CDK.
+
+Every statement is needed: the suite takes them away one by one, with the real processes running
+against an emulator that enforces them (``tests/cloud``), and each loss is noticed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Statement = dict[str, Any]
+_RECEIVE = (
+    "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility",
+    "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """ARNs that the statements name."""
+
+    raw: str
+    curated: str
+    derived: str
+    ingest: str
+    ingest_dlq: str
+    requests: str
+    event_bus: str
+    database_secret: str
+    raw_key: str = ""
+    """Customer key of the raw bucket; empty where there is none."""
+
+
+def consumer(places: Places) -> list[Statement]:
+    """Reads raw objects, writes thumbnails, works on its own queue and that one's DLQ."""
+    return [
+        _allow("ReadRaw", ("s3:GetObject", "s3:GetObjectVersion"), f"{places.raw}/*"),
+        # Without it a missing key is refused (403) instead of missing, and nothing is ever gone.
+        _allow("ListRaw", ("s3:ListBucket", "s3:ListBucketVersions"), places.raw),
+        _allow("FindDerived", ("s3:ListBucket",), places.derived),
+        _allow("WriteThumbnails", ("s3:PutObject", "s3:DeleteObject"), f"{places.derived}/*"),
+        # It sends, too: a message of many objects becomes one message per object.
+        _allow("Ingest", (*_RECEIVE, "sqs:SendMessage"), places.ingest),
+        _allow("DeadLetters", _RECEIVE, places.ingest_dlq),
+        *_common(places),
+    ]
+
+
+def curator(places: Places) -> list[Statement]:
+    """Copies raw objects into snapshots, and tells of them."""
+    return [
+        _allow(
+            "ReadRaw",
+            ("s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging",
+             "s3:GetObjectVersionTagging"),
+            f"{places.raw}/*",
+        ),
+        _allow("ListRaw", ("s3:ListBucket",), places.raw),
+        _allow("FindCurated", ("s3:ListBucket",), places.curated),
+        _allow(
+            "WriteSnapshots",
+            ("s3:PutObject", "s3:PutObjectTagging", "s3:GetObject", "s3:AbortMultipartUpload"),
+            f"{places.curated}/*",
+        ),
+        _allow("Requests", _RECEIVE, places.requests),
+        _allow("Tell", ("events:PutEvents",), places.event_bus),
+        *_common(places),
+    ]  # fmt: skip
+
+
+def reconcile(places: Places) -> list[Statement]:
+    """Lists the raw bucket and sends what never arrived."""
+    return [
+        _allow("ListRaw", ("s3:ListBucket", "s3:ListBucketVersions"), places.raw),
+        _allow("Send", ("sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes"),
+               places.ingest),
+        *_secret(places),
+    ]  # fmt: skip
+
+
+def audit(places: Places) -> list[Statement]:
+    """Compares the ledger with the queues and with what snapshots list."""
+    look = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl")
+    return [
+        _allow("ListRaw", ("s3:ListBucket", "s3:ListBucketVersions"), places.raw),
+        _allow("ReadSnapshots", ("s3:GetObject",), f"{places.curated}/*"),
+        _allow("ListSnapshots", ("s3:ListBucket",), places.curated),
+        _allow("Look", look, places.ingest, places.ingest_dlq),
+        *_secret(places),
+    ]
+
+
+def migrate(places: Places) -> list[Statement]:
+    """Speaks to the database alone."""
+    return _secret(places)
+
+
+def server(places: Places) -> list[Statement]:
+    """Shows thumbnails and images, asks for snapshots; judges and deletes nothing."""
+    return [
+        _allow("ReadRaw", ("s3:GetObject", "s3:GetObjectVersion"), f"{places.raw}/*"),
+        _allow("ListRaw", ("s3:ListBucket",), places.raw),
+        _allow("ReadThumbnails", ("s3:GetObject",), f"{places.derived}/*"),
+        _allow("ReadSnapshots", ("s3:GetObject",), f"{places.curated}/*"),
+        _allow("List", ("s3:ListBucket",), places.derived, places.curated),
+        _allow("Look", ("sqs:GetQueueAttributes", "sqs:GetQueueUrl"), places.ingest,
+               places.ingest_dlq),
+        _allow("Ask", ("sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes"),
+               places.requests),
+        *_common(places),
+    ]  # fmt: skip
+
+
+ROLES: Mapping[str, Any] = {
+    "consumer": consumer, "curator": curator, "reconcile": reconcile, "audit": audit,
+    "migrate": migrate, "server": server,
+}  # fmt: skip
+
+
+def _common(places: Places) -> list[Statement]:
+    key = [_allow("Decrypt", ("kms:Decrypt",), places.raw_key)] if places.raw_key else []
+    return [*key, *_secret(places)]
+
+
+def _secret(places: Places) -> list[Statement]:
+    return [_allow("Password", ("secretsmanager:GetSecretValue",), places.database_secret)]
+
+
+def _allow(name: str, actions: tuple[str, ...], *resources: str) -> Statement:
+    one = resources[0] if len(resources) == 1 else list(resources)
+    return {"Sid": name, "Effect": "Allow", "Action": list(actions), "Resource": one}
