@@ -59,7 +59,7 @@ def _one(
         with place.consumer(database_url, model, batch=batch, log=log, more=more) as consumer:
             rate = place.rate(len(images))
             place.drain()
-            consumer.stop()
+            consumer.stop(seconds=place.options.patience)
     return rate
 
 
@@ -76,7 +76,8 @@ def _two(sheet: Sheet, options: Options, place: World, images: list[bytes]) -> N
         ):
             rate = place.rate(len(images))
             place.drain()
-            statuses = one.stop(), two.stop()
+            patience = options.patience
+            statuses = one.stop(seconds=patience), two.stop(seconds=patience)
         decided, twice = len(place.decided(database_url)), kept_pairs_of(database_url)
     sheet.add(f"{name}: two consumers on one device", rate, "images/s",
               limit=sheet.known(f"{name}: consumer, decoder that costs nothing"),

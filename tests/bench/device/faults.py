@@ -181,7 +181,7 @@ def _lost_device(sheet: Sheet, options: Options) -> None:
                   note=f"{len(decided)} decided, {left} of {len(images)} given back")  # fmt: skip
         with place.consumer(database_url, folder, batch=batch, log="after", more=FREE) as consumer:
             place.drain()
-            consumer.stop()
+            consumer.stop(seconds=place.options.patience)
         after = place.decided(database_url)
         sheet.add("the next consumer decides the rest", len(after), "objects", goal="right",
                   met=len(after) == len(images)
