@@ -2,8 +2,8 @@
 
 import typer
 
-from pixsift.adapters.postgres.migrate import migrate as run_migrations
-from pixsift.adapters.postgres.migrate import pending
+from pixsift.operations.migrate import migrate as run_migrations
+from pixsift.operations.migrate import pending
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 

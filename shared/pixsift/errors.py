@@ -27,9 +27,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 RemedyCode = Literal[
-    "audit", "calibrate", "create_collection", "grant", "install_extra", "list_collections",
-    "list_snapshots", "migrate", "name_camera", "name_collection", "name_source", "set_aws",
-    "set_database_url", "skip_unknown", "take_over", "use_its_model",
+    "audit", "calibrate", "check_aws", "check_database", "choose_model", "create_collection",
+    "grant", "install_extra", "list_collections", "list_snapshots", "migrate", "name_camera",
+    "name_collection", "name_model", "name_source", "read_decoder_message", "set_aws",
+    "set_database_url", "skip_unknown", "take_over", "use_its_model", "use_seccomp",
 ]  # fmt: skip
 
 

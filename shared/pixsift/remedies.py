@@ -10,6 +10,10 @@ from pixsift.errors import PixsiftError, Remedy, RemedyCode
 WORDS: Final[dict[RemedyCode, str]] = {
     "audit": "run pixsift audit",
     "calibrate": "run pixsift calibrate with this model",
+    "check_aws": "pixsift up; or deploy the events stack and check {variable}, AWS_ENDPOINT_URL, "
+    "AWS_DEFAULT_REGION and the credentials",
+    "check_database": "check PIXSIFT_DATABASE_URL and the server",
+    "choose_model": "unset PIXSIFT_MODEL, or name a real model",
     "create_collection": "pixsift collection create NAME --source {source}",
     "grant": "grant that right to the role of PIXSIFT_DATABASE_URL",
     "install_extra": "pip install 'pixsift[{extra}]'",
@@ -19,13 +23,16 @@ WORDS: Final[dict[RemedyCode, str]] = {
     "name_camera": "name the attribute with --by, tell it from the keys with pixsift collection "
     "set {collection} --key-pattern, or add it with pixsift attributes import",
     "name_collection": "name one with --collection",
+    "name_model": "PIXSIFT_MODEL names the model; docs/models.md lists them",
     "name_source": "name a source of a collection; pixsift collection list names them",
+    "read_decoder_message": "read the decoder's own message above; docs/decoding.md",
     "set_aws": "set {variable}, or start the local loop: pixsift up",
     "set_database_url": "set PIXSIFT_DATABASE_URL, or start the local loop: pixsift up",
     "skip_unknown": "--skip-unknown leaves them out",
     "take_over": "if no process is building it any more, discard it with --take-over",
     "use_its_model": "set PIXSIFT_MODEL to its model, which pixsift collection show {collection} "
     "names",
+    "use_seccomp": "run the consumer on Linux, with libseccomp installed",
 }
 
 

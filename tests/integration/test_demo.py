@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from conftest import LOCALSTACK_VENV
-from pixsift.adapters.ledger.outcomes import Outcomes
 from pixsift.adapters.local.simulated_camera import drive, load_scenes, to_jpeg
 from pixsift.adapters.postgres.database import Database
+from pixsift.operations.status import outcome_counts
 from pixsift_cli.local.loop import LoopRecord, read_record, stop_record, wait_until
 
 pytestmark = pytest.mark.localstack
@@ -117,7 +117,7 @@ def test_up__curates_what_is_uploaded_by_hand_until_down(state: Path, tmp_path: 
     assert json.loads(sent[0])["uploaded"] == 3, sent[1]
     with Database(environment["PIXSIFT_DATABASE_URL"]) as database:
         wait_until(
-            lambda: sum(Outcomes(database).counts("default").values()) == 3,
+            lambda: sum(count.objects for count in outcome_counts(database, "default")) == 3,
             seconds=90, what="three outcomes",
         )  # fmt: skip
     examined = json.loads(finished(pixsift(state, "doctor", "--json"))[0])

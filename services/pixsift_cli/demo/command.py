@@ -7,6 +7,7 @@ and the curator. Whatever happens, Ctrl-C included, all that was started is stop
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ import typer
 
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.uploads import S3Location
-from pixsift.adapters.ledger.outcomes import ObjectOutcome, Outcomes, tally
+from pixsift.adapters.ledger.overview import ObjectOutcome
 from pixsift.adapters.local.localstack import check_installed
 from pixsift.adapters.local.simulated_camera import check_scenes, load_scenes, photos_in
 from pixsift.adapters.postgres.database import Database
@@ -26,7 +27,8 @@ from pixsift.answers import SnapshotFacts
 from pixsift.errors import DependencyDownError, RequestError
 from pixsift.messages import Select, SnapshotRequest, Split
 from pixsift.operations.collections import DEFAULT_COLLECTION, ensure_default
-from pixsift.operations.snapshots import send_request
+from pixsift.operations.snapshots import objects_of, send_request
+from pixsift.operations.status import current_outcomes, outcome_counts
 from pixsift_cli import wiring
 from pixsift_cli.choosing.snapshot import wait_for_snapshot
 from pixsift_cli.common import JsonOption, emit
@@ -157,7 +159,6 @@ class _Demo:
 
     def __init__(self, loop: LocalLoop, database: Database, plan: DemoPlan, view: DemoView) -> None:
         self._loop, self._plan, self._view = loop, plan, view
-        self._outcomes = Outcomes(database)
         self._database = database
         self._uploads = wiring.uploads()
         self._sent: dict[str, str] = {}
@@ -166,10 +167,10 @@ class _Demo:
     def run(self, *, epsilon: float, k: int) -> DemoReport:
         """All of it; what is wrong is in the report."""
         self._upload_and_watch()
-        rows = self._outcomes.current(DEFAULT_COLLECTION)
+        rows = current_outcomes(self._database, DEFAULT_COLLECTION)
         report = DemoReport(uploaded=len(self._sent), ignored=self._plan.count("sidecar"))
-        for (outcome, reason), count in self._outcomes.counts(DEFAULT_COLLECTION).items():
-            report.outcomes.setdefault(outcome, {})[reason] = count
+        for count in outcome_counts(self._database, DEFAULT_COLLECTION):
+            report.outcomes.setdefault(count.outcome, {})[count.reason] = count.objects
         report.complaints += check_ledger(self._plan, self._sent, rows, epsilon=epsilon)
 
         kept = sum(1 for row in rows if row.outcome == "kept")
@@ -220,8 +221,10 @@ class _Demo:
         for drive in drives:
             if drive.done():
                 drive.result()  # a failed upload ends the demo with its own words
-        counts = self._outcomes.counts(DEFAULT_COLLECTION)
-        return Standing(self._plan.count(), len(self._sent), sum(ingest.depth()), tally(counts))
+        outcomes: Counter[str] = Counter()
+        for count in outcome_counts(self._database, DEFAULT_COLLECTION):
+            outcomes[count.outcome] += count.objects
+        return Standing(self._plan.count(), len(self._sent), sum(ingest.depth()), outcomes)
 
     def _check_nothing_waits(self, standing: Standing) -> None:
         """Of a standstill: is the ledger as it will ever be, or are the services stuck?"""
@@ -259,7 +262,7 @@ class _Demo:
             raise DependencyDownError(f"snapshot {snapshot.snapshot_id} says no location")
         folder = self._loop.state / "snapshot"
         self._uploads.download(S3Location.parse(snapshot.location), folder)
-        items = self._outcomes.snapshot_objects(snapshot.snapshot_id)
+        items = objects_of(self._database, snapshot.snapshot_id)
         paths = [(item.destination_key, folder / item.destination_key) for item in items]
         copies = {key: path.read_bytes() for key, path in paths if path.is_file()}
         report.snapshot_id = snapshot.snapshot_id
@@ -278,7 +281,7 @@ class _Demo:
         thumbnails = {
             f"thumbnails/{path.name}": f"thumbnails/{path.name}" for path in folder.glob("*.webp")
         }
-        items = self._outcomes.snapshot_objects(report.snapshot_id) if report.snapshot_id else []
+        items = objects_of(self._database, report.snapshot_id) if report.snapshot_id else []
         page = contact_sheet(
             rows,
             title="What pixsift made of three robots' images",

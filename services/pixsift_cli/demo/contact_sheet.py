@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from urllib.parse import quote
 
-from pixsift.adapters.ledger.outcomes import ObjectOutcome
+from pixsift.adapters.ledger.overview import ObjectOutcome
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #6c6c6c; }

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.ledger.overview import Overview, SnapshotObject
 from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots, unknown_snapshot
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import (
@@ -92,6 +93,11 @@ def show(database: Database, text: str) -> SnapshotDetails:
             for row in Snapshots(database).manifest_rows(found.snapshot_id)
         ],
     )  # fmt: skip
+
+
+def objects_of(database: Database, snapshot_id: str) -> list[SnapshotObject]:
+    """The objects of a snapshot and where their copies are, by rank."""
+    return Overview(database).snapshot_objects(snapshot_id)
 
 
 def list_snapshots(database: Database, *, collection: str | None, limit: int) -> SnapshotList:

@@ -4,9 +4,15 @@ from collections.abc import Mapping
 
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.ledger.collections import Collections
-from pixsift.adapters.ledger.overview import Overview
+from pixsift.adapters.ledger.overview import ObjectOutcome, Overview
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import AnomalyCount, CollectionStatus, QueueDepth, StatusReport
+from pixsift.answers import (
+    AnomalyCount,
+    CollectionStatus,
+    QueueDepth,
+    ReasonCount,
+    StatusReport,
+)
 from pixsift.errors import PixsiftError
 
 Queues = Mapping[str, SqsQueue | str]
@@ -33,6 +39,17 @@ def status(database: Database, queues: Queues) -> StatusReport:
         queues={name: _depth(queue) for name, queue in queues.items()},
         anomalies=[AnomalyCount(**row) for row in overview.anomalies()],
     )
+
+
+def outcome_counts(database: Database, collection: str) -> list[ReasonCount]:
+    """Objects by outcome and reason. Raises NotFoundError for an unknown collection."""
+    found = Collections(database).collection(collection)
+    return [ReasonCount(**row) for row in Overview(database).outcome_counts(found)]
+
+
+def current_outcomes(database: Database, collection: str) -> list[ObjectOutcome]:
+    """Every object's outcome, in the order of arrival. Raises as ``outcome_counts`` does."""
+    return Overview(database).current_outcomes(Collections(database).collection(collection))
 
 
 def _depth(queue: SqsQueue | str) -> QueueDepth:

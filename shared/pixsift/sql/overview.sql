@@ -10,7 +10,7 @@ UPDATE collection SET
 WHERE collection_id = %(collection_id)s
 
 -- name: outcome_counts
--- The outcomes that hold now, by reason.
+-- The outcomes that hold now, by reason; polled several times a second for progress.
 SELECT d.outcome, d.reason, count(*) AS objects
 FROM decision d JOIN collection c USING (collection_id, generation)
 WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
@@ -46,6 +46,24 @@ WHERE o.bucket = %(bucket)s AND o.key = ANY(%(keys)s) AND d.valid_to_seq IS NULL
 -- name: now
 -- The server's clock, by which arrivals are dated.
 SELECT clock_timestamp() AS now
+
+-- name: current_outcomes
+-- Every object of a collection with its open decision, in the order of arrival.
+SELECT o.object_id, o.bucket, o.key, o.version_id, o.content_sha256, o.thumbnail_key, o.quality,
+       d.outcome, d.reason, d.representative_object_id, d.distance
+FROM decision d
+JOIN collection c USING (collection_id, generation)
+JOIN object o USING (object_id)
+WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
+ORDER BY o.object_id
+
+-- name: snapshot_objects
+-- What a snapshot holds: the objects and where their copies are.
+SELECT i.object_id, i.rank, i.split, i.destination_key, o.bucket, o.key, o.version_id,
+       o.content_sha256
+FROM snapshot_item i JOIN object o USING (object_id)
+WHERE i.snapshot_id = %(snapshot_id)s
+ORDER BY i.rank
 
 -- name: recent_decisions
 -- Decisions of the last minute, for a rate; an index range over the newest seqs keeps it cheap.

@@ -80,7 +80,7 @@ def test_doctor__an_old_schema_asks_for_migrate(
         connection.execute("DELETE FROM schema_migrations WHERE version = '0001'")
     status, findings = examine()
     assert status == 1
-    assert findings["schema"]["remedy"] == "pixsift migrate"
+    assert findings["schema"]["remedy"] == "run pixsift migrate"
 
 
 def test_doctor__a_dead_process_of_the_loop_is_told_with_its_last_words(

@@ -1,22 +1,54 @@
-"""What people look at: a collection with its counts, and the changes that need no re-decision."""
+"""What people look at: a collection with its counts and objects, what a snapshot holds, and the
+changes that need no re-decision."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.arrival_health import LOOKED_AT, growing_shares
 from pixsift.core.collection import Collection, ExpiryPolicy
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.outcomes import OUTCOMES
+from pixsift.core.outcomes import OUTCOMES, Outcome
 from pixsift.core.sources import SourceRule
 from pixsift.sql import statements
 
 Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectOutcome:
+    """One object version and its current outcome."""
+
+    object_id: int
+    bucket: str
+    key: str
+    version_id: str
+    content_sha256: bytes | None
+    thumbnail_key: str | None
+    quality: Mapping[str, float] | None
+    outcome: Outcome
+    reason: str
+    representative_object_id: int | None
+    distance: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotObject:
+    """One object of a snapshot."""
+
+    object_id: int
+    rank: int
+    split: str
+    destination_key: str
+    bucket: str
+    key: str
+    version_id: str
+    content_sha256: bytes | None
 
 
 class Overview:
@@ -78,6 +110,26 @@ class Overview:
             (row,) = self._rows(connection, "now", {})
         found: datetime = row["now"]
         return found
+
+    def outcome_counts(self, collection: Collection) -> list[Facts]:
+        """Outcome, reason and objects; the most frequent reason first within an outcome."""
+        names = {"collection_id": collection.collection_id}
+        with self._database.connection() as connection:
+            return self._rows(connection, "outcome_counts", names)
+
+    def current_outcomes(self, collection: Collection) -> list[ObjectOutcome]:
+        """Every object's outcome that holds now, in the order of arrival."""
+        names = {"collection_id": collection.collection_id}
+        with self._database.connection() as connection:
+            cursor = connection.cursor(row_factory=class_row(ObjectOutcome))
+            return cursor.execute(self._sql["current_outcomes"], names).fetchall()
+
+    def snapshot_objects(self, snapshot_id: str) -> list[SnapshotObject]:
+        """What a snapshot holds, by rank."""
+        with self._database.connection() as connection:
+            cursor = connection.cursor(row_factory=class_row(SnapshotObject))
+            names = {"snapshot_id": snapshot_id}
+            return cursor.execute(self._sql["snapshot_objects"], names).fetchall()
 
     def anomalies(self) -> list[Facts]:
         """Messages that were no object events: reason, how many, the newest."""

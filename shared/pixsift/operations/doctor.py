@@ -1,0 +1,114 @@
+"""Does everything pixsift needs answer? One check per dependency, each with what helps as data.
+
+The caller orders the checks and words the remedies; nothing here raises, and nothing is changed.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.aws.uploads import FolderUploads
+from pixsift.adapters.decode.pool import DecoderPool
+from pixsift.adapters.models.load import STUB, check_model
+from pixsift.adapters.postgres.database import Login
+from pixsift.adapters.postgres.migrate import pending, server_versions
+from pixsift.errors import PixsiftError, Remedy
+
+State = Literal["ok", "wrong", "note"]
+"""A note is worth knowing, and stops nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One dependency: how it is, and what to do where that is not well."""
+
+    name: str
+    state: State
+    detail: str
+    remedy: Remedy | None = None
+
+
+def check_python() -> Check:
+    """The interpreter's version."""
+    return Check("python", "ok", ".".join(map(str, sys.version_info[:3])))
+
+
+def check_embedder(name: str, *, revision: str) -> Check:
+    """Whether the model can be loaded: its files and packages, not its weights' content."""
+    if name == STUB:
+        return Check(
+            "model", "note", "stub: for measurements, it knows nothing of images",
+            Remedy("choose_model"),
+        )  # fmt: skip
+    try:
+        check_model(name, revision=revision)
+    except PixsiftError as error:
+        return Check("model", "wrong", str(error), error.remedy or Remedy("name_model"))
+    return Check("model", "ok", name)
+
+
+def check_sandbox() -> Check:
+    """The locks that hold, as a decoder's process reports them from inside."""
+    try:
+        with DecoderPool(32, workers=1) as decoder:
+            locks = decoder.locks()
+    except PixsiftError as error:
+        return Check("decoder sandbox", "wrong", str(error), Remedy("read_decoder_message"))
+    held = ", ".join((*locks, "empty environment", "pipes of its own"))
+    if "seccomp" in locks:
+        return Check("decoder sandbox", "ok", held)
+    missing = (
+        "files, TCP ports and signals are out of reach, other system calls are not"
+        if "landlock" in locks
+        else "the kernel does not keep it from files or the network"
+    )
+    return Check(
+        "decoder sandbox", "note", f"{held}; without seccomp {missing}", Remedy("use_seccomp")
+    )
+
+
+def check_ledger(find_login: Callable[[], Login]) -> Iterator[Check]:
+    """The ledger's server, then its schema. find_login: how to log in, as the settings say."""
+    try:
+        login = find_login()
+        postgres, pgvector = server_versions(login)
+        waiting = pending(login)
+    except PixsiftError as error:
+        yield Check("ledger", "wrong", str(error), error.remedy or Remedy("check_database"))
+        return
+    yield Check("ledger", "ok", f"PostgreSQL {postgres}, pgvector {pgvector}")
+    if waiting:
+        yield Check("schema", "wrong", f"{len(waiting)} migrations wait", Remedy("migrate"))
+    else:
+        yield Check("schema", "ok", "up to date")
+
+
+def check_queue(label: str, name: str, variable: str, connect: Callable[[str], SqsQueue]) -> Check:
+    """A queue and its depth. variable: the setting that names it; connect: finds it by name."""
+
+    def question() -> str:
+        visible, in_flight = connect(name).depth()
+        return f"{name}: {visible} waiting, {in_flight} in flight"
+
+    return _ask(label, variable, question)
+
+
+def check_bucket(
+    label: str, name: str, variable: str, connect: Callable[[], FolderUploads]
+) -> Check:
+    """A bucket that pixsift writes to. variable: the setting that names it; connect: S3."""
+
+    def question() -> str:
+        connect().check(name)
+        return name
+
+    return _ask(label, variable, question)
+
+
+def _ask(label: str, variable: str, question: Callable[[], str]) -> Check:
+    try:
+        return Check(label, "ok", question())
+    except PixsiftError as error:
+        return Check(label, "wrong", str(error), Remedy("check_aws", {"variable": variable}))
