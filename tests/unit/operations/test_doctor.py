@@ -1,0 +1,37 @@
+"""The checks of the doctor answer as data, whatever they find."""
+
+import pytest
+
+from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.errors import DependencyDownError
+from pixsift.operations.doctor import check_embedder, check_ledger, check_queue
+
+
+def test_check_ledger__well(database_url: str) -> None:
+    ledger, schema = check_ledger(database_url)
+    assert (ledger.state, schema.state) == ("ok", "ok")
+    assert ledger.detail.startswith("PostgreSQL ") and "pgvector" in ledger.detail
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [("", "set_database_url"), ("postgresql://localhost:1/x", "check_database")],
+)
+def test_check_ledger__what_does_not_answer_has_its_remedy(url: str, remedy: str) -> None:
+    [check] = check_ledger(url)
+    assert check.state == "wrong"
+    assert check.remedy is not None and check.remedy.code == remedy
+
+
+def test_check_queue__names_the_setting() -> None:
+    def refuse(name: str) -> SqsQueue:
+        raise DependencyDownError(f"no queue {name}")
+
+    check = check_queue("ingest queue", "absent", "PIXSIFT_INGEST_QUEUE", refuse)
+    assert (check.state, check.detail) == ("wrong", "no queue absent")
+    assert check.remedy is not None
+    assert dict(check.remedy.arguments) == {"variable": "PIXSIFT_INGEST_QUEUE"}
+
+
+def test_check_embedder__the_stub_is_a_note() -> None:
+    assert check_embedder("stub", revision="").state == "note"
