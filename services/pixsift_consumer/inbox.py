@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from types import TracebackType
 
 from aws_lambda_powertools import Logger
 
@@ -39,13 +38,8 @@ class Inbox:
         self._heartbeat.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._heartbeat.__exit__(kind, error, tb)
+    def __exit__(self, *raised: object) -> None:
+        self._heartbeat.__exit__(*raised)
 
     def receive(self, max_messages: int, *, wait_seconds: int) -> list[Message]:
         """A long poll; what it brings stays hidden until it is settled."""

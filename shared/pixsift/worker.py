@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 
 from aws_lambda_powertools import Logger
 
@@ -91,12 +91,7 @@ class StopSignal:
             threading.Thread(target=self._watch, name="stop-watch", daemon=True).start()
         return self.event
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
@@ -155,12 +150,7 @@ class VisibilityHeartbeat:
         self._thread = start_guarded(self._run, name="heartbeat", logger=self._logger)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(CLOSING_SECONDS)

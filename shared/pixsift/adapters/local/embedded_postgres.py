@@ -13,7 +13,6 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -90,12 +89,7 @@ class EmbeddedPostgres:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop(mode="immediate" if self._settings.get("fsync") == "off" else "fast")
 
     def _create_cluster(self) -> None:

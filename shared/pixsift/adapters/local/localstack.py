@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
 
 from pixsift.adapters.local.processes import ProcessRecord, spawn, stop
 from pixsift.errors import DependencyDownError, SettingError
@@ -94,12 +93,7 @@ class LocalStack:
     def __enter__(self) -> LocalStackPlace:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _wait_until_ready(self, place: LocalStackPlace) -> None:
