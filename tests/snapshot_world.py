@@ -21,10 +21,12 @@ from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 from pixsift.core.sources import SourceRule
+from pixsift.operations.export import Exporter, ExportSettings
 from pixsift.operations.resolve import resolve
+from pixsift.operations.serve_request import RequestMessage
 from pixsift.telemetry import Telemetry, make_logger
-from pixsift_curator.curator import Announcer, Curator, Reaction, RequestMessage
-from pixsift_curator.export import Exporter, ExportSettings
+from pixsift_curator.curator import Announcer, Curator, Reaction
+from pixsift_curator.lease import Lease
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -88,14 +90,16 @@ class World:
     def exporter(
         self, *, at_point: Callable[[str], None] = lambda point: None, **settings: Any
     ) -> Exporter:
+        chosen = ExportSettings(bucket=self.curated, **settings)
         return Exporter(
-            ExportSettings(bucket=self.curated, **settings),
+            chosen,
             snapshots=self.snapshots,
             copier=ThreadCopier(
                 self.curated, concurrency=4, client=self.s3, confirm_after_seconds=0
             ),
             objects=S3Objects(client=self.s3, confirm_after_seconds=0),
             writer=StreamWriter(self.curated, client=self.s3),
+            keep_lease=partial(Lease, self.snapshots, seconds=chosen.lease_seconds, logger=LOGGER),
             logger=LOGGER,
             at_point=at_point,
         )

@@ -36,11 +36,6 @@ def database_login() -> Login:
 # One function per group: a command is stopped only by a wrong setting that it reads.
 
 
-def database_settings() -> DatabaseSettings:
-    """Where the ledger is."""
-    return DatabaseSettings()
-
-
 def model_settings() -> ModelSettings:
     """Which model."""
     return ModelSettings()

@@ -8,7 +8,6 @@ as it likes.
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from aws_lambda_powertools import Logger
@@ -16,9 +15,19 @@ from aws_lambda_powertools import Logger
 from pixsift.adapters.ledger.snapshots import Snapshots, TakenRequest
 from pixsift.errors import PermanentError, PixsiftError, UserError
 from pixsift.messages import SnapshotRequest
+from pixsift.operations.export import Exporter
+from pixsift.operations.requests import InvalidRequest, parse_request
+from pixsift.operations.serve_request import (
+    Announcement,
+    RequestMessage,
+    announcement,
+    body_of,
+    refusal,
+    refuse,
+    refuse_invalid,
+    take,
+)
 from pixsift.telemetry import Telemetry
-from pixsift_curator.export import Exporter
-from pixsift_curator.requests import InvalidRequest, parse_request
 
 
 class Announcer(Protocol):
@@ -32,15 +41,6 @@ Resolve = Callable[[TakenRequest, SnapshotRequest], str]
 
 Reaction = Literal["done", "stopped"]
 """``done``: acknowledge; ``stopped``: hand the message back at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class RequestMessage:
-    """What came: the queue's name, the message's id and its body."""
-
-    queue: str
-    message_id: str
-    body: str
 
 
 class Curator:
@@ -72,17 +72,11 @@ class Curator:
         if isinstance(request, InvalidRequest):
             self._record_invalid(message, request)
             return "done"
-        body = request.model_dump(mode="json", by_alias=True)
-        taken = self._snapshots.take(
-            request_id=request.request_id,
-            collection=request.collection,
-            at_seq=request.at_seq,
-            body=body,
-        )
+        taken = take(self._snapshots, request)
         if taken is None:
             self._refuse(request, f"unknown_collection: there is no {request.collection!r}")
             return "done"
-        if taken.body != body:
+        if taken.body != body_of(request):
             self._logger.warning("another request had this id before; its answer stands",
                                  request_id=request.request_id)  # fmt: skip
         snapshot_id = self._resolved(taken, request)
@@ -105,7 +99,7 @@ class Curator:
         if taken.snapshot_id is not None:
             return taken.snapshot_id
         if taken.error is not None:
-            self._announce_refusal(request.request_id, request.name, taken.error)
+            self._tell_refusal(refusal(request.request_id, request.name, taken.error))
             return None
         try:
             with self._telemetry.timed("resolve_seconds"):
@@ -129,66 +123,34 @@ class Curator:
     def _record_invalid(self, message: RequestMessage, invalid: InvalidRequest) -> None:
         self._logger.error("invalid snapshot request", message_id=message.message_id,
                            reason=invalid.reason)  # fmt: skip
-        self._snapshots.record_anomaly(
-            queue=message.queue, message_id=message.message_id,
-            body=message.body.encode("utf-8", "surrogatepass"),
-            reason=f"invalid_request: {invalid.reason}",
-        )  # fmt: skip
-        request_id = invalid.request_id or f"message:{message.message_id}"
-        self._snapshots.refuse(
-            request_id=request_id, body=invalid.body, error=f"invalid_request: {invalid.reason}"
-        )
-        name = invalid.body.get("name")
-        self._announce_refusal(
-            request_id,
-            name if isinstance(name, str) else None,
-            f"invalid_request: {invalid.reason}",
-        )
+        self._tell_refusal(refuse_invalid(self._snapshots, message, invalid))
 
     def _refuse(self, request: SnapshotRequest, reason: str) -> None:
         self._logger.error("snapshot request refused", request_id=request.request_id,
                            reason=reason)  # fmt: skip
-        self._snapshots.refuse(
-            request_id=request.request_id,
-            body=request.model_dump(mode="json", by_alias=True),
-            error=reason,
-        )
-        self._announce_refusal(request.request_id, request.name, reason)
+        self._tell_refusal(refuse(self._snapshots, request, reason))
 
-    def _announce_refusal(self, request_id: str, name: str | None, reason: str) -> None:
+    def _tell_refusal(self, news: Announcement) -> None:
         self._telemetry.count("requests_refused")
-        self._tell(
-            "SnapshotFailed",
-            {"snapshot_id": None, "name": name, "request_ids": [request_id], "reason": reason},
-        )
+        self._tell(news)
 
     def _announce(self, snapshot_id: str) -> None:
         """Tell how it ended, at least once; a bus that refuses is logged and changes nothing."""
-        snapshot = self._snapshots.get(snapshot_id)
-        if snapshot.announced_at is not None:
+        news = announcement(self._snapshots, snapshot_id)
+        if news is None:
             return
-        detail: dict[str, Any] = {
-            "snapshot_id": snapshot_id,
-            "name": snapshot.name,
-            "collection": snapshot.collection,
-            "at_seq": snapshot.at_seq,
-            "images": snapshot.images,
-            "request_ids": self._snapshots.request_ids(snapshot_id),
-        }
-        if snapshot.state == "published":
-            self._telemetry.count("snapshots_published")
-            self._tell("SnapshotPublished", {**detail, "location": snapshot.location})
-        else:
-            self._telemetry.count("snapshots_failed")
-            self._tell("SnapshotFailed", {**detail, "reason": snapshot.error})
+        is_published = news.kind == "SnapshotPublished"
+        self._telemetry.count("snapshots_published" if is_published else "snapshots_failed")
+        self._tell(news)
         self._snapshots.announced(snapshot_id)
-        self._logger.info("snapshot finished", snapshot_id=snapshot_id, state=snapshot.state,
-                          location=snapshot.location)  # fmt: skip
+        self._logger.info("snapshot finished", snapshot_id=snapshot_id,
+                          state="published" if is_published else "failed",
+                          location=news.detail.get("location"))  # fmt: skip
 
-    def _tell(self, detail_type: str, detail: dict[str, Any]) -> None:
+    def _tell(self, news: Announcement) -> None:
         try:
-            self._events.announce(detail_type, detail)
+            self._events.announce(news.kind, news.detail)
         except PixsiftError as error:
             self._telemetry.count("events_not_sent")
-            self._logger.warning("event not sent", detail_type=detail_type, reason=str(error),
-                                 detail=json.dumps(detail, default=str))  # fmt: skip
+            self._logger.warning("event not sent", detail_type=news.kind, reason=str(error),
+                                 detail=json.dumps(news.detail, default=str))  # fmt: skip

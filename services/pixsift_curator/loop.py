@@ -9,8 +9,9 @@ from aws_lambda_powertools import Logger
 from pixsift.adapters.aws.sqs import Message, SqsQueue
 from pixsift.errors import DependencyDownError, LoginRefusedError, TransientError
 from pixsift.health import Heartbeat
+from pixsift.operations.serve_request import RequestMessage
 from pixsift.worker import VisibilityHeartbeat, backoff_seconds
-from pixsift_curator.curator import Curator, RequestMessage
+from pixsift_curator.curator import Curator
 
 _DOWN_PAUSE_SECONDS = 5.0
 

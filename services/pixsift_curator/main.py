@@ -23,12 +23,13 @@ from pixsift.adapters.postgres.migrate import check_migrated
 from pixsift.config import CuratorSettings
 from pixsift.errors import LoginRefusedError, PixsiftError, UserError
 from pixsift.health import Heartbeat
+from pixsift.operations.export import Exporter, ExportSettings
 from pixsift.operations.resolve import resolve
 from pixsift.remedies import one_line
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift.worker import StopSignal, VisibilityHeartbeat
 from pixsift_curator.curator import Curator
-from pixsift_curator.export import Exporter, ExportSettings
+from pixsift_curator.lease import Lease
 from pixsift_curator.loop import run
 
 FAULT_VARIABLE = "PIXSIFT_FAULT_POINT"
@@ -96,6 +97,7 @@ def serve(settings: CuratorSettings) -> None:
             copier=ThreadCopier(settings.curated_bucket, concurrency=settings.copy_concurrency),
             objects=objects,
             writer=StreamWriter(settings.curated_bucket),
+            keep_lease=partial(Lease, snapshots, seconds=settings.lease_seconds, logger=logger),
             logger=logger,
             at_point=fault_point(os.environ.get(FAULT_VARIABLE, "")),
         )

@@ -8,7 +8,9 @@ and writes under its fence; of two that believe to be alive, one writes nothing 
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,9 +33,12 @@ from pixsift.core.manifest import ManifestRow, build_duplicates, build_manifest,
 from pixsift.core.webdataset import plan_shards, tar_stream
 from pixsift.errors import ObjectGoneError, PermanentError, PixsiftError, TransientError
 from pixsift.ports import Copier, CopyResult
-from pixsift_curator.progress import CopyProgress, Lease
 
+_FLUSH_ITEMS, _FLUSH_SECONDS = 200, 2.0
+"""Copies between two writes of progress: at most this much is copied again after a kill."""
 ExportState = Literal["published", "failed", "busy", "stopped"]
+KeepLease = Callable[[str, int], AbstractContextManager[object]]
+"""Given a snapshot's id and the fence: a context that renews the lease while it lasts."""
 _NAMED_FAILURES = 5
 
 
@@ -62,6 +67,7 @@ class Exporter:
         copier: Copier,
         objects: S3Objects,
         writer: StreamWriter,
+        keep_lease: KeepLease,
         logger: Logger,
         at_point: Callable[[str], None] = lambda point: None,
     ) -> None:
@@ -70,6 +76,7 @@ class Exporter:
         self._copier = copier
         self._objects = objects
         self._writer = writer
+        self._keep_lease = keep_lease
         self._logger = logger
         self._at_point = at_point
 
@@ -87,13 +94,7 @@ class Exporter:
             )
         self._at_point("claimed")
         try:
-            with Lease(
-                self._snapshots,
-                snapshot_id,
-                fence,
-                seconds=self._settings.lease_seconds,
-                logger=self._logger,
-            ):
+            with self._keep_lease(snapshot_id, fence):
                 return self._export(self._snapshots.get(snapshot_id), fence, stop)
         except PermanentError as error:
             self._logger.error("snapshot failed", snapshot_id=snapshot_id, reason=str(error))
@@ -140,7 +141,7 @@ class Exporter:
     def _copy_images(self, snapshot: Snapshot, fence: int, stop: threading.Event) -> None:
         items = self._snapshots.items(snapshot.snapshot_id)
         halt = _AnyOf(stop)
-        progress = CopyProgress(self._snapshots, snapshot.snapshot_id, fence)
+        progress = _CopyProgress(self._snapshots, snapshot.snapshot_id, fence)
         failures: list[CopyResult] = []
         for result in self._results(items, snapshot.prefix, halt, progress):
             if result.failure:
@@ -158,7 +159,7 @@ class Exporter:
             raise TransientError(f"{len(left)} images of {snapshot.snapshot_id} are not copied yet")
 
     def _results(
-        self, items: Sequence[CopyItem], prefix: str, halt: "_AnyOf", progress: "CopyProgress"
+        self, items: Sequence[CopyItem], prefix: str, halt: "_AnyOf", progress: "_CopyProgress"
     ) -> Iterator[CopyResult]:
         try:
             yield from self._copier.copy(items, prefix=prefix, stop=halt)
@@ -257,6 +258,28 @@ class Exporter:
             file.path: (file.size_bytes, file.sha256)
             for file in self._snapshots.files(snapshot.snapshot_id)
         }
+
+
+class _CopyProgress:
+    """Writes copied items to the ledger in groups."""
+
+    def __init__(self, snapshots: Snapshots, snapshot_id: str, fence: int) -> None:
+        self._snapshots = snapshots
+        self._snapshot_id = snapshot_id
+        self._fence = fence
+        self._copied: dict[int, str] = {}
+        self._flushed_at = time.monotonic()
+
+    def add(self, result: CopyResult) -> None:
+        self._copied[result.item.rank] = result.checksum
+        waited = time.monotonic() - self._flushed_at
+        if len(self._copied) >= _FLUSH_ITEMS or waited >= _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        self._snapshots.mark_copied(self._snapshot_id, self._fence, self._copied)
+        self._copied = {}
+        self._flushed_at = time.monotonic()
 
 
 class _AnyOf(threading.Event):

@@ -22,7 +22,7 @@ from pixsift.adapters.local.events_stack import events_template
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.manifest import parse_duplicates, parse_manifest
 from pixsift.errors import DependencyDownError, TransientError
-from pixsift_curator.curator import RequestMessage
+from pixsift.operations.serve_request import RequestMessage
 from snapshot_world import World, make_world, request
 
 KILLS = [

@@ -11,10 +11,11 @@ from aws_lambda_powertools import Logger
 
 from pixsift.adapters.aws.sqs import Message, SqsQueue
 from pixsift.errors import DependencyDownError, PermanentError, TransientError
+from pixsift.operations.serve_request import RequestMessage
 from pixsift.telemetry import make_logger
 from pixsift.worker import VisibilityHeartbeat
 from pixsift_curator import loop
-from pixsift_curator.curator import Curator, Reaction, RequestMessage
+from pixsift_curator.curator import Curator, Reaction
 
 LOGGER = make_logger("test", "CRITICAL")
 

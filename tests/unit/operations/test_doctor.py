@@ -3,12 +3,13 @@
 import pytest
 
 from pixsift.adapters.aws.sqs import SqsQueue
+from pixsift.adapters.ledger.login import ledger_login
 from pixsift.errors import DependencyDownError
 from pixsift.operations.doctor import check_embedder, check_ledger, check_queue
 
 
 def test_check_ledger__well(database_url: str) -> None:
-    ledger, schema = check_ledger(database_url)
+    ledger, schema = check_ledger(lambda: database_url)
     assert (ledger.state, schema.state) == ("ok", "ok")
     assert ledger.detail.startswith("PostgreSQL ") and "pgvector" in ledger.detail
 
@@ -18,7 +19,7 @@ def test_check_ledger__well(database_url: str) -> None:
     [("", "set_database_url"), ("postgresql://localhost:1/x", "check_database")],
 )
 def test_check_ledger__what_does_not_answer_has_its_remedy(url: str, remedy: str) -> None:
-    [check] = check_ledger(url)
+    [check] = check_ledger(lambda: ledger_login(url))
     assert check.state == "wrong"
     assert check.remedy is not None and check.remedy.code == remedy
 

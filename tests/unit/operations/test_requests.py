@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixsift.messages import SnapshotRequest
+from pixsift.operations.requests import InvalidRequest, parse_request
 from pixsift.operations.resolve import spec_hash
-from pixsift_curator.requests import InvalidRequest, parse_request
 from snapshot_world import request
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "snapshots.md"

@@ -14,8 +14,8 @@ from pixsift.adapters.postgres.database import Database
 from pixsift.core.manifest import parse_manifest
 from pixsift.errors import UserError
 from pixsift.operations.download import Piece, fetch_all
+from pixsift.operations.serve_request import RequestMessage
 from pixsift_cli.choosing.snapshot import build_request
-from pixsift_curator.curator import RequestMessage
 from snapshot_world import World, make_world, request
 
 Run = Callable[..., tuple[int, str, str]]
