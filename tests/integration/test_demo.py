@@ -134,7 +134,7 @@ def test_up__curates_what_is_uploaded_by_hand_until_down(state: Path, tmp_path: 
     found = json.loads(finished(pixsift(state, "reconcile", "--json"))[0])
     assert "3 settled" in json.dumps(found) or '"settled": 3' in json.dumps(found), found
     with Database(environment["PIXSIFT_DATABASE_URL"]) as database:
-        assert sum(Outcomes(database).counts("default").values()) == 3
+        assert sum(count.objects for count in outcome_counts(database, "default")) == 3
     listed = json.loads(finished(pixsift(state, "images", "--json"))[0])["images"]
     assert len(listed) == 3
     gone = json.loads(finished(pixsift(state, "down", "--delete", "--yes", "--json"))[0])

@@ -100,8 +100,8 @@ def test_doctor__a_dead_process_of_the_loop_is_told_with_its_last_words(
     ("dead", "is_postgres_running", "remedy"),
     [
         ("pixsift-curator", True, "pixsift up, which"),
-        ("localstack", True, "pixsift down, which deletes"),
-        ("pixsift-curator", False, "pixsift down, which deletes"),
+        ("localstack", True, "pixsift down, then pixsift up"),
+        ("pixsift-curator", False, "pixsift down, then pixsift up"),
     ],
 )
 def test_doctor__of_the_loop_only_a_dead_service_can_be_started_again(
