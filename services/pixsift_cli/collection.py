@@ -9,11 +9,13 @@ import typer
 from rich.table import Table
 
 from pixsift.answers import CollectionLine, CollectionSettings
+from pixsift.core import presets
 from pixsift.core.calibration import Calibration, vouches_for
+from pixsift.core.change_signals import Mask
 from pixsift.core.collection import ExpiryPolicy
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.core.quality import QualityPolicy
-from pixsift.core.second_look import LookRule
+from pixsift.core.second_look import LookRule, read_mask
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule, compile_key_pattern
 from pixsift.errors import RequestError
 from pixsift.operations import collections as operation
@@ -42,6 +44,14 @@ KeyPattern = Annotated[
 Policy = Annotated[
     str | None,
     typer.Option(help='JSON or a file: {"blurred": "reject"}; actions off, flag, reject.'),
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mask",
+        help="left,top,right,bottom in shares of the frame, where a change is none: a burnt-in "
+        "stamp; may be repeated.",
+    ),
 ]
 Expiry = Annotated[
     str | None,
@@ -77,6 +87,10 @@ def create(
         str | None,
         typer.Option(help="JSON or a file with a second-look rule; 'off': embedding alone."),
     ] = None,
+    preset: Annotated[
+        str, typer.Option(help="What the cameras do: static_camera, moving_camera or photos.")
+    ] = presets.DEFAULT,
+    mask: Masks = None,
     quality_policy: Policy = None,
     expiry: Expiry = "remember",
     calibration: Annotated[
@@ -96,6 +110,8 @@ def create(
         epsilon=epsilon,
         second_look=_second_look(second_look),
         calibration=None if calibration is None else _read_calibration(calibration),
+        preset=preset,
+        mask=boxes(mask),
     )
     warn(chosen.warning)
     with wiring.database() as database:
@@ -165,6 +181,14 @@ def show(name: Name, as_json: JsonOption = False) -> None:
     outcomes = facts.counts.outcomes
     listed = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n) or "none"
     emit(facts, as_json, f"{_settings_text(facts)}\noutcomes        {listed}")
+
+
+def boxes(masks: Sequence[str] | None) -> Mask:
+    """The boxes of ``--mask``."""
+    try:
+        return read_mask([[float(edge) for edge in text.split(",")] for text in masks or ()])
+    except ValueError as error:
+        raise RequestError(f"--mask: {error}") from error
 
 
 def _read_calibration(path: Path) -> Calibration:
@@ -257,6 +281,7 @@ def _settings_text(facts: CollectionSettings) -> str:
     ]
     space = facts.space
     look = "with a second look" if facts.second_look else "embedding alone"
+    preset = presets.preset_of(facts.epsilon, facts.second_look)
     lines = {
         "collection": facts.name,
         "sources": "; ".join(sources),
@@ -264,6 +289,7 @@ def _settings_text(facts: CollectionSettings) -> str:
         "model": f"{space.name} ({space.recipe_id}, {space.dimension} dimensions, "
         f"space {space.space_id})",
         "near-duplicate": f"cosine distance <= {facts.epsilon:g}, {look}, {_origin(facts)}",
+        "preset": f"{preset}: {presets.PRESETS[preset].told}" if preset else "none, its own rule",
         "quality policy": json.dumps(facts.quality_policy) if facts.quality_policy
         else "the defaults",
         "on expiry": facts.expiry_policy,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pixsift.core.change import STILL_CELLS
 from pixsift.operations.explain import explain as tell
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, s3_uri
@@ -128,6 +129,8 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
         told = ", ".join(f"{name} {value:.3g}" for name, value in look["signals"].items())
         verb = "agrees" if look["agrees"] else "disagrees"
         yield f"  second look     {verb} (score {look['score']:+.3f}): {told}"
+        if change := look.get("change"):
+            yield f"  change          {_change_text(change)}"
     elif look:
         yield f"  second look     {look['why']}: the embedding alone decided"
 
@@ -135,6 +138,18 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
 def _printable(message: str) -> str:
     """A decoder's message may quote the file."""
     return "".join(c if c.isprintable() else "?" for c in message)
+
+
+def _change_text(change: Mapping[str, Any]) -> str:
+    """How much one place stands out, and where: shares of both frames from the left and top."""
+    here, there = ("{:.0%} / {:.0%}".format(*change[at]) for at in ("place", "place_in_other"))
+    limits = change["limits"]
+    moved = change["motion_cells"] > STILL_CELLS
+    names = ("moving",) if moved else ("small", "large", "peak")
+    told = ", ".join(f"{name} {change[name]:.2f} of {limits[name]:g}" for name in names)
+    verdict = "changed" if change["changed"] else "nothing stands out"
+    unused = "" if change["counts"] else "; the rule does not ask"
+    return f"{verdict}: {told}; most at {here} here, {there} there{unused}"
 
 
 def _because(reason: str | None) -> str:

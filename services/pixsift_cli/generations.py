@@ -12,16 +12,30 @@ from rich.progress import Progress
 from pixsift.adapters.ledger.generations import ReportCount, Switched, WhatIf
 from pixsift.answers import TakenBack
 from pixsift.operations import redecide as operation
-from pixsift.operations.redecide import warning
+from pixsift.operations.redecide import Wanted, warning
 from pixsift.operations.retrieve import only_collection
 from pixsift.operations.take_back import take_back
 from pixsift_cli import wiring
+from pixsift_cli.collection import Masks, boxes
 from pixsift_cli.common import JsonOption, emit, s3_uri, warn
 
 Name = Annotated[
     str | None, typer.Argument(help="Collection; default: 'default', or the only one.")
 ]
-Epsilon = Annotated[float, typer.Option(help="Cosine distance of near-duplicates to try.")]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(help="Cosine distance of near-duplicates; default: as it is, or the preset's."),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="A rule by what the cameras do: static_camera, moving_camera or photos."),
+]
+ChangeLimit = Annotated[
+    float,
+    typer.Option(
+        min=0.1, max=10, help="Factor on what counts as a change: 0.5 keeps more, 2 keeps less."
+    ),
+]
 WithoutLook = Annotated[
     bool, typer.Option("--no-second-look", help="Let the embedding alone decide.")
 ]
@@ -38,32 +52,33 @@ def register(app: typer.Typer) -> None:
 
 
 def whatif(
-    name: Name = None, *, epsilon: Epsilon, no_second_look: WithoutLook = False,
+    name: Name = None, *, epsilon: Epsilon = None, preset: Preset = None,
+    change_limit: ChangeLimit = 1.0, mask: Masks = None, no_second_look: WithoutLook = False,
     examples: Annotated[int, typer.Option(min=0, max=1000, help="How many examples to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Say what another epsilon would change. Nothing is changed, nothing is embedded."""
+    """Say what another rule would change. Nothing is changed, nothing is embedded."""
+    wanted = Wanted(epsilon, preset, change_limit, boxes(mask), not no_second_look)
     with wiring.database() as database:
         name = only_collection(database, name).name
-        warn(warning(database, name, epsilon))
-        told = operation.what_if(
-            database, name, epsilon=epsilon, second_look=not no_second_look, examples=examples
-        )
+        warn(warning(database, name, wanted))
+        told = operation.what_if(database, name, wanted, examples=examples)
     emit(asdict(told), as_json, _whatif_text(told))
 
 
 def redecide(
-    name: Name = None, *, epsilon: Epsilon, no_second_look: WithoutLook = False,
+    name: Name = None, *, epsilon: Epsilon = None, preset: Preset = None,
+    change_limit: ChangeLimit = 1.0, mask: Masks = None, no_second_look: WithoutLook = False,
     take_over: TakeOver = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Decide everything again under another epsilon, and switch to the result."""
+    """Decide everything again under another rule, and switch to the result."""
+    wanted = Wanted(epsilon, preset, change_limit, boxes(mask), not no_second_look)
     with wiring.database() as database, _progress() as report:
         name = only_collection(database, name).name
-        warn(warning(database, name, epsilon))
+        warn(warning(database, name, wanted))
         done = operation.redecide(
-            database, name, epsilon=epsilon, second_look=not no_second_look,
-            take_over=take_over, progress=report, actor=wiring.ACTOR,
-        )  # fmt: skip
+            database, name, wanted, take_over=take_over, progress=report, actor=wiring.ACTOR
+        )
     emit(asdict(done), as_json, switched_text(done))
 
 

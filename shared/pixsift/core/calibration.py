@@ -9,12 +9,13 @@ reaches what was asked for.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixsift.core import presets
 from pixsift.core.second_look import LookRule
 
 SCHEMA = "pixsift.calibration/1"
@@ -240,12 +241,20 @@ class Calibration:
 def vouches_for(
     calibration: Mapping[str, Any] | None, epsilon: float, second_look: Mapping[str, Any] | None
 ) -> bool:
-    """Whether a stored calibration measured this very epsilon and second look."""
-    return (
-        calibration is not None
-        and calibration["epsilon"] == epsilon
-        and _rule(calibration["second_look"]) == _rule(second_look)
-    )
+    """Whether a stored calibration measured this very epsilon and second look, or those that a
+    preset makes of them."""
+    if calibration is None:
+        return False
+    narrow, look = calibration["epsilon"], calibration["second_look"]
+    rule = _rule(second_look)
+    if narrow == epsilon and _rule(look) == rule:
+        return True
+    made = [
+        presets.apply(name, narrow=narrow, second_look=look, calibrated=True)
+        for name in presets.PRESETS
+    ]
+    plain = None if rule is None else replace(rule, mask=())
+    return any((reach, _rule(wide)) == (epsilon, plain) for reach, wide in made)
 
 
 def noise_warning(epsilon: float, noise: float | None) -> str | None:

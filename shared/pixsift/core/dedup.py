@@ -11,8 +11,10 @@ Distance has one definition, over the stored half-precision values, so that a de
 verified from the ledger alone. Screens in lower precision may only widen the set of candidates.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from math import inf
 from typing import Literal, Protocol
 
 import numpy as np
@@ -28,12 +30,19 @@ product of 4,000 halves held in float32 is 4000 x 2^-24 = 2.4e-4."""
 _CHUNK = 512
 """Items compared with each other at once: their products take a megabyte."""
 _TAIL_BLOCK = 4096
+_AHEAD = 64
+"""Items whose next pairs are judged together."""
 
 
 class Look(Protocol):
     """A second look at two images that the embedding finds near; symmetric and pure."""
 
-    def agrees(self, distance: float, a: bytes, b: bytes) -> bool: ...
+    @property
+    def narrow(self) -> float:
+        """Distance up to which a pair is judged without comparable signals on both sides."""
+
+    def agree(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[bool]:
+        """Whether each (distance, look, look) shows the same picture, whatever else is asked."""
 
 
 def cosine_distance(a: Halves, b: Halves) -> float:
@@ -53,13 +62,25 @@ class NearRule:
     def verdict(self, distance: float, look_a: bytes, look_b: bytes) -> str | None:
         """``near``, ``near_look`` (the second look agreed as well), or None.
 
-        Where either image has no look signals, the embedding alone decides.
+        Where either image has no look signals, the embedding alone decides, up to the narrow
+        epsilon.
         """
-        if distance > self.epsilon:
-            return None
-        if self.look is None or not look_a or not look_b:
-            return "near"
-        return "near_look" if self.look.agrees(distance, look_a, look_b) else None
+        return self.verdicts([(distance, look_a, look_b)])[0]
+
+    def verdicts(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[str | None]:
+        """``verdict`` of many pairs: the same answers, cheaper."""
+        asked = [
+            pair for pair in pairs if self.look and pair[0] <= self.epsilon and pair[1] and pair[2]
+        ]
+        agreed = iter(self.look.agree(asked) if self.look and asked else ())
+        narrow = self.epsilon if self.look is None else min(self.epsilon, self.look.narrow)
+        found: list[str | None] = []
+        for distance, a, b in pairs:
+            if self.look and distance <= self.epsilon and a and b:
+                found.append("near_look" if next(agreed) else None)
+            else:
+                found.append("near" if distance <= narrow else None)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,36 +127,84 @@ class Kept:
         self.by_pixels[image.pixel_sha256] = image.object_id
 
 
+class Judge:
+    """Verdicts under one rule, each pair once: what was judged before the lock is known under it.
+
+    A pair is known by its pixels, whose vector and look never change.
+    """
+
+    def __init__(self, rule: NearRule) -> None:
+        self.rule = rule
+        self._known: dict[tuple[bytes, bytes], str | None] = {}
+
+    def verdicts(self, pairs: Sequence[tuple[float, Image, Image]]) -> list[str | None]:
+        """``near``, ``near_look`` or None for each (distance, image, image)."""
+        keys = [_key(a, b) for _, a, b in pairs]
+        new = {
+            key: (distance, a.look, b.look)
+            for key, (distance, a, b) in zip(keys, pairs, strict=True)
+            if key not in self._known
+        }
+        self._known.update(zip(new, self.rule.verdicts(list(new.values())), strict=True))
+        return [self._known[key] for key in keys]
+
+
 def decide_batch(
     items: Sequence[Image],
     kept: Kept,
     rule: NearRule,
     candidates: Mapping[int, Iterable[int]] | None = None,
+    judge: Judge | None = None,
 ) -> list[Ruling]:
     """Decide ``items`` in order, each against ``kept`` and the items kept before it.
 
     candidates: item's object id -> ids in ``kept.candidates`` that may be near; ids that are not
     there are dead and are left out. The tail is compared with every item, and grows by the items
-    that are kept.
+    that are kept. judge: what is known of the pairs already, under the same rule.
     """
+    judge = judge or Judge(rule)
+    return [
+        ruling for part in _parts(items, kept, judge, candidates or {}) for ruling in part.decide()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What would become of an item, and who else might matter to it."""
+
+    distance: float
+    """To its representative; infinite where it is kept."""
+    open: list[int]
+    """Candidates that agreed, then those that were not judged, each nearest first: the others are
+    known not to be near."""
+    agreed: int
+    """How many of ``open`` agreed."""
+
+
+def foresee_batch(
+    items: Sequence[Image], kept: Kept, judge: Judge, candidates: Mapping[int, Iterable[int]]
+) -> list[Foreseen]:
+    """Like ``decide_batch``, for whoever decides later: fills ``judge``, says what it left out."""
+    return [
+        foreseen for part in _parts(items, kept, judge, candidates) for foreseen in part.foresee()
+    ]
+
+
+def _parts(
+    items: Sequence[Image],
+    kept: Kept,
+    judge: Judge,
+    candidates: Mapping[int, Iterable[int]],
+) -> Iterator["_Part"]:
     tail = _Tail(kept.tail)
-    rulings: list[Ruling] = []
     for start in range(0, len(items), _CHUNK):
         part = items[start : start + _CHUNK]
         units = _unit_rows(part)
-        from_tail = tail.near(units, rule.epsilon)
-        among = _may_be_near(units, units, rule.epsilon)
-        added = np.zeros(len(part), bool)
-        for i, item in enumerate(part):
-            own = candidates.get(item.object_id, ()) if candidates else ()
-            near = [kept.candidates[c] for c in own if c in kept.candidates]
-            earlier = [part[j] for j in np.flatnonzero(among[i] & added).tolist()]
-            ruling = _decide(item, kept, [*near, *from_tail[i], *earlier], rule)
-            if ruling.outcome == "kept":
-                kept.add(item)
-                added[i] = True
-            rulings.append(ruling)
-    return rulings
+        near = tail.near(units, judge.rule.epsilon)
+        for found, item in zip(near, part, strict=True):
+            ids = candidates.get(item.object_id, ())
+            found += [kept.candidates[i] for i in ids if i in kept.candidates]
+        yield _Part(part, units, near, kept, judge)
 
 
 def may_be_near(items: Sequence[Image], others: Sequence[Image], epsilon: float) -> bool:
@@ -149,18 +218,114 @@ def may_be_near(items: Sequence[Image], others: Sequence[Image], epsilon: float)
     )
 
 
-def _decide(item: Image, kept: Kept, near: Iterable[Image], rule: NearRule) -> Ruling:
-    if (same := kept.by_content.get(item.content_sha256)) is not None:
-        return Ruling("duplicate", "content", same, 0.0)
-    if (same := kept.by_pixels.get(item.pixel_sha256)) is not None:
-        return Ruling("duplicate", "pixels", same, 0.0)
-    best: Ruling | None = None
-    for other in near:
-        distance = cosine_distance(item.embedding, other.embedding)
-        reason = rule.verdict(distance, item.look, other.look)
-        if reason is not None and (best is None or _closer(distance, other.object_id, best)):
-            best = Ruling("duplicate", reason, other.object_id, distance)
-    return best or NEW
+class _Part:
+    """Some items, decided in order; their pairs are judged many at a time, nearest first.
+
+    An item waits with those that it may be near, nearest first. It is settled when nobody who waits
+    could be nearer than the nearest who agreed. Whenever the item at hand is not settled, the next
+    pair of *every* later item that is not settled is judged with it: their verdicts are needed
+    unless an item between them is kept and nearer, and a verdict costs a third in company.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Image],
+        units: NDArray[np.float32],
+        near: Sequence[Sequence[Image]],
+        kept: Kept,
+        judge: Judge,
+    ) -> None:
+        self._items, self._kept, self._judge = items, kept, judge
+        self._among = _distances(units, units)
+        others = list({image.object_id: image for found in near for image in found}.values())
+        place = {image.object_id: column for column, image in enumerate(others)}
+        rows = _distances(units, _unit_rows(others)) if others else None
+        self._waiting: list[list[tuple[float, int, Image]]] = []
+        for i, found in enumerate(near):
+            queue = [
+                (float(rows[i, place[image.object_id]]), image.object_id, image)
+                for image in {other.object_id: other for other in found}.values()
+                if rows is not None
+            ]
+            heapify(queue)
+            self._waiting.append(queue)
+        self._best: list[Ruling | None] = [None] * len(items)
+        self._agreed: list[list[tuple[float, int]]] = [[] for _ in items]
+        self._aside: list[list[tuple[float, int]]] = [[] for _ in items]
+        """Not nearer than the best, as it turned out: not judged."""
+
+    def foresee(self) -> list[Foreseen]:
+        """What ``decide`` finds, with what it need not ask."""
+        found = []
+        for i, ruling in enumerate(self.decide()):
+            agreed = [other for _, other in sorted(self._agreed[i])]
+            unjudged = sorted(self._aside[i] + [entry[:2] for entry in self._waiting[i]])
+            distance = inf if ruling.distance is None else ruling.distance
+            found.append(Foreseen(distance, agreed + [k for _, k in unjudged], len(agreed)))
+        return found
+
+    def decide(self) -> list[Ruling]:
+        """One ruling per item."""
+        return [self._decide(i) for i in range(len(self._items))]
+
+    def _decide(self, i: int) -> Ruling:
+        item = self._items[i]
+        if (same := self._exact(item)) is not None:
+            return same
+        while (asked := self._next(i)) is not None:
+            later = range(i + 1, min(i + _AHEAD, len(self._items)))
+            questions = [(i, asked)]
+            for k in later:
+                if self._exact(self._items[k]) is None and (ahead := self._next(k)) is not None:
+                    questions.append((k, ahead))
+            self._ask(questions)
+        if (best := self._best[i]) is not None:
+            return best
+        self._kept.add(item)
+        epsilon = self._judge.rule.epsilon + SCREEN_MARGIN
+        for k in range(i + 1, len(self._items)):
+            if not self._among[i, k] > epsilon:
+                heappush(self._waiting[k], (float(self._among[i, k]), item.object_id, item))
+        return NEW
+
+    def _exact(self, item: Image) -> Ruling | None:
+        if (same := self._kept.by_content.get(item.content_sha256)) is not None:
+            return Ruling("duplicate", "content", same, 0.0)
+        if (same := self._kept.by_pixels.get(item.pixel_sha256)) is not None:
+            return Ruling("duplicate", "pixels", same, 0.0)
+        return None
+
+    def _next(self, i: int) -> tuple[float, Image] | None:
+        """The nearest of those waiting that could still be nearer than the best of item ``i``."""
+        queue, best = self._waiting[i], self._best[i]
+        while queue:
+            rough, _, other = queue[0]
+            if best is not None and best.distance is not None and (
+                rough > best.distance + SCREEN_MARGIN
+            ):  # fmt: skip
+                break
+            heappop(queue)
+            distance = cosine_distance(self._items[i].embedding, other.embedding)
+            if distance > self._judge.rule.epsilon:
+                continue
+            if best is None or _closer(distance, other.object_id, best):
+                return distance, other
+            self._aside[i].append((distance, other.object_id))
+        return None
+
+    def _ask(self, questions: Sequence[tuple[int, tuple[float, Image]]]) -> None:
+        verdicts = self._judge.verdicts(
+            [(distance, self._items[i], other) for i, (distance, other) in questions]
+        )
+        for (i, (distance, other)), reason in zip(questions, verdicts, strict=True):
+            if reason is not None:
+                self._agreed[i].append((distance, other.object_id))
+                self._best[i] = Ruling("duplicate", reason, other.object_id, distance)
+
+
+def _key(a: Image, b: Image) -> tuple[bytes, bytes]:
+    one, other = a.pixel_sha256, b.pixel_sha256
+    return (one, other) if one < other else (other, one)
 
 
 def _closer(distance: float, object_id: int, best: Ruling) -> bool:
@@ -201,8 +366,14 @@ def _may_be_near(
 
     A matrix and no lists: the duplicates of one image are all near one another.
     """
-    near: NDArray[np.bool_] = ~(1.0 - queries @ rows.T > epsilon + SCREEN_MARGIN)
+    near: NDArray[np.bool_] = ~(_distances(queries, rows) > epsilon + SCREEN_MARGIN)
     return near
+
+
+def _distances(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(M, N) distances, true to ``SCREEN_MARGIN``."""
+    distances: NDArray[np.float32] = 1.0 - queries @ rows.T
+    return distances
 
 
 def _unit_rows(images: Sequence[Image]) -> NDArray[np.float32]:

@@ -9,26 +9,33 @@ the decoder's child process.
 
 Pairs whose perceptual hashes differ in many bits, or whose colors differ by much, are refused at
 once, in microseconds. The others are compared in three steps: one image is laid over the other
-(small crop, shift, turn or zoom, found by Gauss-Newton on the small luminances); brightness is
+(small crop, shift, turn or zoom: :mod:`pixsift.core.alignment`); brightness is
 taken out by subtracting local means; then each of 8x8 patches says how well the structures agree.
 The worst quarter of the patches that have structure speaks for the pair: copies agree everywhere,
 look-alikes somewhere not. Measured in docs/thresholds.md.
 
+Behind these three steps stands the test for change (:mod:`pixsift.core.change`), which sees what is
+too small for them.
+
 Layout, version 1 (1,065 bytes): version byte, perceptual hash (Zauner 2010: 8x8 lowest cosine
 frequencies against their median), 32x32 luminance, 4x4x2 chroma. Signals of another
-version, or none, are not compared: the embedding alone decides then.
-Source of the alignment: Baker and Matthews 2004, doi:10.1023/B:VISI.0000011205.11775.fd (inverse
-compositional), with a constant Hessian and Huber weights.
+version, or none, are not compared: the embedding alone decides then, up to the narrow epsilon.
+Behind them come the signals of the test for change, with a version of their own.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pixsift.core import change, change_signals
+from pixsift.core.alignment import align, sample, warped
+from pixsift.core.change import ChangeLimits, Changes
+from pixsift.core.change_signals import Mask, cells_outside
 
 Floats = NDArray[np.float64]
 
@@ -50,11 +57,18 @@ NOISE = 4.0
 """Variance, in squared levels, below which structure counts as noise of sensor and codec."""
 TEXTURED = 16.0
 """Variance from which a patch has its full say."""
-STEPS = 6
-MAX_TURN, MAX_SHIFT = 0.25, 0.3
-"""Beyond these (linear part; shift in half frames) an alignment is a coincidence."""
 ANY_CHROMA = 255.0
 """As ``max_chroma``: colors never refuse a pair."""
+ANY_CHANGE = 1e6
+"""As ``max_small_change``: there is no test for change."""
+_LIMITS = ChangeLimits()
+WITHOUT_CHANGE = {
+    "narrow": 2.0, "max_small_change": ANY_CHANGE, "max_large_change": ANY_CHANGE,
+    "max_peak_change": ANY_CHANGE, "max_moving_change": ANY_CHANGE,
+}  # fmt: skip
+"""Of a rule that knows no change: one from before there was the test, or one for photographs."""
+_TOGETHER = 16
+"""Pairs compared at once: their arrays stay in a processor's cache."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in JPEG
 
 
@@ -62,7 +76,8 @@ def look_signals(pixels: NDArray[np.uint8]) -> bytes:
     """The signals of one image.
 
     pixels: (H, W, 3) uint8, upright sRGB, any size from 1x1; the cost grows with the size, so hand
-    in the scaled-down pixels. Returns ``SIGNAL_BYTES`` bytes. Deterministic.
+    in the scaled-down pixels. Returns ``SIGNAL_BYTES`` bytes and behind them those of
+    :func:`pixsift.core.change_signals.change_signals`. Deterministic.
     """
     small = _area_resample(pixels, SIDE)
     luminance = small @ _LUMA
@@ -70,7 +85,7 @@ def look_signals(pixels: NDArray[np.uint8]) -> bytes:
     cell = SIDE // CHROMA_SIDE
     chroma = chroma.reshape(CHROMA_SIDE, cell, CHROMA_SIDE, cell, 2).mean(axis=(1, 3))
     parts = (_perceptual_hash(luminance), _to_bytes(luminance), _to_bytes(chroma))
-    return bytes([VERSION]) + b"".join(parts)
+    return bytes([VERSION]) + b"".join(parts) + change_signals.change_signals(pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +107,12 @@ class LookRule:
     """When a pair within epsilon is the same picture.
 
     The pair agrees when its hashes differ in at most ``max_hash_bits``, its chroma in at most
-    ``max_chroma`` levels, and a weighted sum of its signals is not negative. By default that is:
-    the worst quarter of the patches agrees to at least 0.25. The structure is compared in
-    luminance, so a thing of the same shape in another color is told by its chroma alone; no strong
-    edit of 591 pictures reached 6.5 levels. The rule was measured on EfficientNet-Lite0
+    ``max_chroma`` levels, a weighted sum of its signals is not negative, and nothing has changed
+    between the two (:class:`pixsift.core.change.ChangeLimits`). The weighted sum is by default: the
+    worst quarter of the patches agrees to at least 0.25. The structure is compared in luminance, so
+    a thing of the same shape in another color is told by its chroma alone; no strong edit of 591
+    pictures reached 6.5 levels. A pair without change signals on both sides is judged up to
+    ``narrow`` only, without the test for change. The rule was measured on EfficientNet-Lite0
     (docs/thresholds.md), but says nothing about the embedding, so it serves other models as well;
     fits with more weights did no better. It is stored with the collection and is part of each
     decision's explanation.
@@ -108,28 +125,56 @@ class LookRule:
     distance: float = 0.0
     max_hash_bits: float = 24.0
     max_chroma: float = 6.5
+    narrow: float = 0.115
+    """Distance up to which pairs without change signals on both sides may agree."""
+    max_small_change: float = _LIMITS.small
+    max_large_change: float = _LIMITS.large
+    max_peak_change: float = _LIMITS.peak
+    max_moving_change: float = _LIMITS.moving
+    mask: Mask = ()
+    """Boxes (left, top, right, bottom) in shares of the frame where a change is none: stamps."""
+
+    @classmethod
+    def without_change(cls) -> Self:
+        """The rule that has no test for change, up to any distance."""
+        return cls(
+            narrow=2.0, max_small_change=ANY_CHANGE, max_large_change=ANY_CHANGE,
+            max_peak_change=ANY_CHANGE, max_moving_change=ANY_CHANGE,
+        )  # fmt: skip
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """The rule from ``collection.second_look``, or what somebody typed: the rest is default.
 
         A stored rule names its version and every weight it decides by; one from before
-        ``max_chroma`` goes on without it. Raises ValueError for an unknown weight or no number.
+        ``max_chroma`` or the test for change goes on without them. Raises ValueError for an unknown
+        weight or no number.
         """
         unknown = set(stored) - {field.name for field in fields(cls)} - {"version"}
         if unknown or stored.get("version", VERSION) != VERSION:
             raise ValueError(f"not a second-look rule of version {VERSION}: {sorted(unknown)}")
-        values = {name: value for name, value in stored.items() if name != "version"}
+        values = {name: value for name, value in stored.items() if name not in ("version", "mask")}
         for name, value in values.items():
             if type(value) not in (int, float) or not math.isfinite(value):
                 raise ValueError(f"{name} of a second-look rule is a finite number, not {value!r}")
         if "version" in stored:
-            values = {"max_chroma": ANY_CHROMA} | values
-        return cls(**{name: float(value) for name, value in values.items()})
+            values = WITHOUT_CHANGE | {"max_chroma": ANY_CHROMA} | values
+        numbers = {name: float(value) for name, value in values.items()}
+        return cls(**numbers, mask=read_mask(stored.get("mask", ())))
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, Any]:
         """What ``from_json`` reads."""
-        return {"version": VERSION, **asdict(self)}
+        return {"version": VERSION, **asdict(self), "mask": [list(box) for box in self.mask]}
+
+    @property
+    def limits(self) -> ChangeLimits | None:
+        """Those of the test for change; None where the rule has none."""
+        if self.max_small_change >= ANY_CHANGE:
+            return None
+        return ChangeLimits(
+            small=self.max_small_change, large=self.max_large_change,
+            peak=self.max_peak_change, moving=self.max_moving_change,
+        )  # fmt: skip
 
     def score(self, distance: float, signals: PairSignals) -> float:
         """The weighted sum; :meth:`agrees` asks that it is not negative."""
@@ -146,42 +191,154 @@ class LookRule:
 
         Symmetric and pure. Without comparable signals on both sides the embedding alone decides.
         """
+        return self.agree([(distance, a, b)])[0]
+
+    def agree(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[bool]:
+        """``agrees`` of many pairs: the same answers, in a third of the time."""
+        answers = [self._without_looking(*pair) for pair in pairs]
+        waiting = [i for i, answer in enumerate(answers) if answer is None]
+        for start in range(0, len(waiting), _TOGETHER):
+            part = waiting[start : start + _TOGETHER]
+            for i, answer in zip(part, self._look([pairs[i] for i in part]), strict=True):
+                answers[i] = answer
+        return [bool(answer) for answer in answers]
+
+    def _without_looking(self, distance: float, a: bytes, b: bytes) -> bool | None:
+        """What needs no comparison; None: it does."""
         if not (comparable(a) and comparable(b)):
-            return True
+            return distance <= self.narrow
+        if distance > self.narrow and not (has_change(a) and has_change(b)):
+            return False
         if _hash_bits(a, b) > self.max_hash_bits or _chroma_levels(a, b) > self.max_chroma:
             return False
-        return self.score(distance, compare(a, b)) >= 0
+        return None
+
+    def _look(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[bool]:
+        compared = _compare_many([(a, b) for _, a, b in pairs], self.mask)
+        agreed = [
+            self.score(distance, signals) >= 0
+            for (distance, _, _), signals in zip(pairs, compared.signals, strict=True)
+        ]
+        limits = self.limits
+        asked = [
+            i for i, (_, a, b) in enumerate(pairs) if agreed[i] and has_change(a) and has_change(b)
+        ]
+        if limits is None or not asked:
+            return agreed
+        changes = _changes(compared, asked, limits, self.mask)
+        for i, unchanged in zip(asked, limits.unchanged(changes).tolist(), strict=True):
+            agreed[i] = unchanged
+        return agreed
 
     def explain(self, distance: float, a: bytes, b: bytes) -> dict[str, Any]:
-        """The pair's signals, score and verdict, for ``pixsift explain``."""
+        """The pair's signals, score and verdict, where it differs most: for ``explain``."""
         if not (comparable(a) and comparable(b)):
-            return {"agrees": True, "signals": None, "why": "no comparable signals on both sides"}
-        signals = compare(a, b)
-        return {
+            return {"agrees": distance <= self.narrow, "signals": None,
+                    "why": "no comparable signals on both sides"}  # fmt: skip
+        compared = _compare_many([(a, b)], self.mask)
+        signals = compared.signals[0]
+        told: dict[str, Any] = {
             "agrees": self.agrees(distance, a, b),
             "score": self.score(distance, signals),
             "signals": asdict(signals),
         }
+        if has_change(a) and has_change(b):
+            limits = self.limits or ChangeLimits()
+            told["change"] = _told(_changes(compared, [0], limits, self.mask), limits, b < a)
+            told["change"]["counts"] = self.limits is not None
+        return told
+
+
+def _told(found: Changes, limits: ChangeLimits, swapped: bool) -> dict[str, Any]:
+    """One pair's change as plain values. swapped: the pair was compared the other way round."""
+    first, second = found.places[0].tolist()
+    return {
+        "changed": not bool(limits.unchanged(found)[0]),
+        "motion_cells": float(found.motion[0]),
+        "small": float(found.small[0]),
+        "large": float(found.large[0]),
+        "peak": float(found.peak[0]),
+        "moving": float(found.moving[0]),
+        "limits": asdict(limits),
+        "place": second if swapped else first,
+        "place_in_other": first if swapped else second,
+    }
+
+
+def read_mask(boxes: Any) -> Mask:
+    """Boxes from JSON. Raises ValueError unless each is four shares of the frame in order."""
+    try:
+        mask = tuple(tuple(float(edge) for edge in box) for box in boxes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "the mask of a second-look rule is a list of boxes of four numbers"
+        ) from error
+    for box in mask:
+        if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+            raise ValueError(
+                f"a box of the mask is left, top, right, bottom in shares of the frame, not {box}"
+            )
+    return mask  # type: ignore[return-value]
 
 
 def comparable(look: bytes) -> bool:
     """Whether ``look`` holds signals of this version."""
-    return len(look) == SIGNAL_BYTES and look[0] == VERSION
+    return len(look) >= SIGNAL_BYTES and look[0] == VERSION
+
+
+def has_change(look: bytes) -> bool:
+    """Whether ``look`` holds change signals behind its own."""
+    return change_signals.comparable(look[SIGNAL_BYTES:])
 
 
 def compare(a: bytes, b: bytes) -> PairSignals:
     """The pair's signals. Raises ValueError when either side is not :func:`comparable`."""
-    if not (comparable(a) and comparable(b)):
+    return compare_many([(a, b)])[0]
+
+
+def compare_many(pairs: Sequence[tuple[bytes, bytes]]) -> list[PairSignals]:
+    """``compare`` of many pairs at once: the same numbers, in a third of the time."""
+    return _compare_many(pairs, ()).signals
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """Pairs in one order for both directions (which one does not matter), laid over one another."""
+
+    pairs: list[tuple[bytes, bytes]]
+    warps: Floats
+    signals: list[PairSignals]
+
+
+def _compare_many(pairs: Sequence[tuple[bytes, bytes]], mask: Mask) -> _Compared:
+    if not all(comparable(a) and comparable(b) for a, b in pairs):
         raise ValueError("signals of another version, or none")
-    if b < a:  # one order for both directions; which one does not matter
-        a, b = b, a
-    luminance_a, luminance_b = _luminance(a), _luminance(b)
-    mean, worst = _patch_agreement(luminance_a, luminance_b, _align(luminance_a, luminance_b))
-    return PairSignals(
-        patches=mean,
-        worst_patches=worst,
-        chroma=_chroma_levels(a, b),
-        hash_bits=_hash_bits(a, b),
+    ordered = [(b, a) if b < a else (a, b) for a, b in pairs]
+    if not ordered:
+        return _Compared([], np.empty((0, 2, 3)), [])
+    fixed, moving = (np.stack([_luminance(pair[i]) for pair in ordered]) for i in (0, 1))
+    outside = cells_outside(mask, SIDE)
+    if outside is not None:  # the same on both sides: a stamp that runs moves nothing
+        fixed, moving = (np.where(outside, one, (fixed + moving) / 2) for one in (fixed, moving))
+    warps = align(fixed, moving)
+    mean, worst = _patch_agreement(fixed, moving, warps, outside)
+    signals = [
+        PairSignals(float(mean[i]), float(worst[i]), _chroma_levels(a, b), _hash_bits(a, b))
+        for i, (a, b) in enumerate(ordered)
+    ]
+    return _Compared(ordered, warps, signals)
+
+
+def _changes(
+    compared: _Compared, which: Sequence[int], limits: ChangeLimits, mask: Mask
+) -> Changes:
+    first, second = (
+        change_signals.unpack([compared.pairs[i][side][SIGNAL_BYTES:] for i in which])
+        for side in (0, 1)
+    )
+    outside = cells_outside(mask, change_signals.SIDE)
+    return change.compare(
+        first, second, compared.warps[list(which)], SIDE, limits=limits, outside=outside
     )
 
 
@@ -207,7 +364,8 @@ def _luminance(look: bytes) -> Floats:
 
 
 def _chroma(look: bytes) -> Floats:
-    return np.frombuffer(look, np.uint8, offset=_CHROMA_AT).astype(np.float64)
+    cells = np.frombuffer(look, np.uint8, SIGNAL_BYTES - _CHROMA_AT, _CHROMA_AT)
+    return cells.astype(np.float64)
 
 
 @lru_cache(maxsize=1)
@@ -217,111 +375,45 @@ def _cosine_basis() -> Floats:
     return basis
 
 
-# Coordinates run from -1 to 1 over the frame, so that one unit of every alignment parameter moves
-# the border by the same half frame.
-_HALF = (SIDE - 1) / 2
-_Y, _X = (np.mgrid[0:SIDE, 0:SIDE] - _HALF) / _HALF
+def _patch_agreement(
+    fixed: Floats, moving: Floats, warps: Floats, outside: NDArray[np.bool_] | None = None
+) -> tuple[Floats, Floats]:
+    """(P,) mean agreement over structured patches, and (P,) over the worst quarter of them.
 
-
-def _align(fixed: Floats, moving: Floats) -> Floats:
-    """(2, 3) affine map from ``fixed`` coordinates to ``moving`` ones; identity when none is found.
-
-    Brightness and contrast are fitted on the way; outliers (an overlay) weigh little.
+    outside: (S, S), cells that no mask covers; None: all.
     """
-    identity = np.eye(3)[:2]
-    target, source = _smooth(fixed), _smooth(moving)
-    across = np.gradient(target, axis=1) * _HALF
-    down = np.gradient(target, axis=0) * _HALF
-    jacobian = np.stack([across * _X, across * _Y, across, down * _X, down * _Y, down]).reshape(
-        6, -1
-    )
-    # The ridge keeps a flat image, which says nothing about position, from wandering.
-    solve = np.linalg.inv(jacobian @ jacobian.T + np.eye(6) * SIDE * SIDE * 0.5) @ jacobian
-    warp = np.eye(3)
-    for _ in range(STEPS):
-        x, y, inside = _warped(warp)
-        share = inside.mean()
-        if share < 0.5:
-            return identity
-        a = (target - (target * inside).sum() / (share * SIDE * SIDE)) * inside
-        b = _sample(source, x, y)
-        b = (b - (b * inside).sum() / (share * SIDE * SIDE)) * inside
-        gain = (a * b).sum() / ((b * b).sum() + 1e-6)
-        if gain <= 0:
-            return identity
-        error = gain * b - a
-        size = np.abs(error)
-        limit = 1 + 1.5 * np.median(size)
-        step = solve @ (error * np.minimum(1, limit / np.maximum(size, 1e-6))).ravel() / share
-        change = np.eye(3)
-        change[:2] += step.reshape(2, 3)
-        warp = warp @ np.linalg.inv(change)
-        if np.abs(step).max() < 0.002:  # a thirtieth of a cell
-            break
-    moved = np.abs(warp[:2] - identity)
-    return identity if moved[:, :2].max() > MAX_TURN or moved[:, 2].max() > MAX_SHIFT else warp[:2]
-
-
-def _patch_agreement(fixed: Floats, moving: Floats, warp: Floats) -> tuple[float, float]:
-    """Mean agreement over structured patches, and over the worst quarter of them."""
-    x, y, inside = _warped(warp, border=0.5)
-    details = np.stack([_detail(fixed), _detail(_sample(moving, x, y)), inside])
-    count = SIDE // PATCH
-    patches = details.reshape(3, count, PATCH, count, PATCH).transpose(0, 1, 3, 2, 4)
-    patches = patches.reshape(3, count * count, PATCH * PATCH)
-    a, b, covered = patches
-    common = covered.mean(axis=1) > 0.6
-    variance_a, variance_b = (a * a).mean(axis=1)[common], (b * b).mean(axis=1)[common]
-    agreement = (a * b).mean(axis=1)[common] / (np.sqrt(variance_a * variance_b) + NOISE)
+    pairs, count = len(fixed), SIDE // PATCH
+    x, y, inside = warped(warps, SIDE, border=0.5)
+    if outside is not None:
+        inside = inside * outside
+    details = np.stack([_detail(fixed), _detail(sample(moving, x, y)), inside])
+    patches = details.reshape(3, pairs, count, PATCH, count, PATCH).transpose(0, 1, 2, 4, 3, 5)
+    a, b, covered = patches.reshape(3, pairs, count * count, PATCH * PATCH)
+    variance_a, variance_b = (a * a).mean(axis=2), (b * b).mean(axis=2)
+    agreement = (a * b).mean(axis=2) / (np.sqrt(variance_a * variance_b) + NOISE)
     structure = np.maximum(variance_a, variance_b)
     weight = np.clip((structure - NOISE) / (TEXTURED - NOISE), 0, 1)
-    if weight.sum() < 1:  # two flat images: nothing speaks against them
-        return 1.0, 1.0
-    order = np.argsort(agreement, kind="stable")
-    quarter = order[: int(np.searchsorted(np.cumsum(weight[order]), weight.sum() / 4)) + 1]
-    return (
-        float((agreement * weight).sum() / weight.sum()),
-        float((agreement * weight)[quarter].sum() / weight[quarter].sum()),
-    )
+    weight = weight * (covered.mean(axis=2) > 0.6)
+    total = weight.sum(axis=1)
+    order = np.argsort(agreement, axis=1, kind="stable")
+    agreement = np.take_along_axis(agreement, order, axis=1)
+    weight = np.take_along_axis(weight, order, axis=1)
+    before = np.cumsum(weight, axis=1) - weight
+    worst = weight * (before < total[:, None] / 4)
+    flat = total < 1  # two flat images: nothing speaks against them
+    mean = (agreement * weight).sum(axis=1) / np.where(flat, 1, total)
+    low = (agreement * worst).sum(axis=1) / np.where(flat, 1, np.maximum(worst.sum(axis=1), 1e-9))
+    return np.where(flat, 1.0, mean), np.where(flat, 1.0, low)
 
 
-def _warped(warp: Floats, border: float = 0.0) -> tuple[Floats, Floats, Floats]:
-    """Cell coordinates (x, y) in the moving image, and 1.0 where they lie inside of it."""
-    x = (warp[0, 0] * _X + warp[0, 1] * _Y + warp[0, 2]) * _HALF + _HALF
-    y = (warp[1, 0] * _X + warp[1, 1] * _Y + warp[1, 2]) * _HALF + _HALF
-    low, high = -border, SIDE - 1 + border
-    inside = (x >= low) & (x <= high) & (y >= low) & (y <= high)
-    return x, y, inside.astype(np.float64)
-
-
-def _sample(image: Floats, x: Floats, y: Floats) -> Floats:
-    """Bilinear values at (x, y), clamped to the image."""
-    x = np.clip(x, 0, SIDE - 1.001)
-    y = np.clip(y, 0, SIDE - 1.001)
-    left, top = x.astype(np.intp), y.astype(np.intp)
-    right_share, bottom_share = x - left, y - top
-    flat, index = image.ravel(), top * SIDE + left
-    upper = flat[index] * (1 - right_share) + flat[index + 1] * right_share
-    lower = flat[index + SIDE] * (1 - right_share) + flat[index + SIDE + 1] * right_share
-    values: Floats = upper * (1 - bottom_share) + lower * bottom_share
-    return values
-
-
-def _smooth(image: Floats) -> Floats:
-    """Binomial 3x3."""
-    padded = np.pad(image, 1, mode="edge")
-    rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
-    smoothed: Floats = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16
-    return smoothed
-
-
-def _detail(image: Floats) -> Floats:
-    """The image less its local means."""
+def _detail(images: Floats) -> Floats:
+    """(P, S, S): the images less their local means."""
     size = 2 * MEAN_RADIUS + 1
-    padded = np.pad(image, MEAN_RADIUS, mode="edge")
-    rows = np.sum([padded[i : i + SIDE] for i in range(size)], axis=0)
-    means = np.sum([rows[:, i : i + SIDE] for i in range(size)], axis=0) / (size * size)
-    detail: Floats = image - means
+    around = ((0, 0), (MEAN_RADIUS, MEAN_RADIUS), (MEAN_RADIUS, MEAN_RADIUS))
+    padded = np.pad(images, around, mode="edge")
+    rows = np.sum([padded[:, i : i + SIDE] for i in range(size)], axis=0)
+    means = np.sum([rows[:, :, i : i + SIDE] for i in range(size)], axis=0) / (size * size)
+    detail: Floats = images - means
     return detail
 
 

@@ -86,7 +86,7 @@ def calibrate(
     """
     pool = _pool(pictures)
     embedder = load(model)
-    rule = LookRule()
+    rule = LookRule.without_change()  # the narrow epsilon; a preset adds the test for change
     measured = _measure(embedder, pool, progress)
     pairs = label_pairs(measured, rule, frames=pool.frames, sequence_gap=pictures.sequence_gap)
     result = _conclude(embedder.space, pairs, asked, pool, rule)

@@ -9,12 +9,14 @@ from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import CollectionDetails, CollectionLine, CollectionSettings, Counts
+from pixsift.core import presets
 from pixsift.core.calibration import Calibration, noise_warning, vouches_for
+from pixsift.core.change_signals import Mask
 from pixsift.core.collection import Collection, ExpiryPolicy
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule
 from pixsift.errors import Remedy, RequestError
 from pixsift.operations.embedder import ModelChoice, load
-from pixsift.operations.redecide import check_epsilon
+from pixsift.operations.redecide import check_epsilon, preset_rule, with_mask
 from pixsift.ports import EmbeddingSpace
 
 DEFAULT_COLLECTION: Final = "default"
@@ -43,29 +45,35 @@ def threshold(
     epsilon: float | None = None,
     second_look: SecondLook = "as calibrated",
     calibration: Calibration | None = None,
+    preset: str = presets.DEFAULT,
+    mask: Mask = (),
 ) -> Threshold:
     """What near-duplicates of ``model`` are told by.
 
-    epsilon: None for the calibrated one. calibration: None for the one that ships with pixsift.
-    Raises RequestError for an epsilon that is no cosine distance, or a calibration measured with
-    other weights or another recipe.
+    epsilon: None for the preset's. calibration: None for the one that ships with pixsift. preset:
+    what the cameras do; counts where ``second_look`` is as calibrated. mask: boxes in shares of the
+    frame where a change is none. Raises RequestError for an epsilon that is no cosine distance, or
+    a calibration measured with other weights or another recipe.
     """
     space = load(model).space
     if calibration is not None:
         _check_same_model(calibration, space)
     found = calibration or default_calibration(space)
     summary = found.summary() if found.calibrated else None
-    wanted = found.epsilon if epsilon is None else epsilon
-    check_epsilon(wanted)
+    reach = found.epsilon
     look: Mapping[str, Any] | None
     match second_look:
         case "as calibrated":
-            look = found.second_look
+            reach, look = preset_rule(
+                preset, found.epsilon, found.second_look, calibrated=found.calibrated
+            )
         case "off":
             look = None
         case rule:
             look = rule
-    look = None if look is None else dict(look)
+    wanted = reach if epsilon is None else epsilon
+    check_epsilon(wanted)
+    look = with_mask(look, mask)
     vouched = summary if vouches_for(summary, wanted, look) else None
     return Threshold(space, wanted, look, vouched, noise_warning(wanted, found.noise))
 

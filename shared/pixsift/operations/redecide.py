@@ -1,34 +1,116 @@
 """Another rule for a collection: what it would change, the change itself, and the way back."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from pixsift.adapters.ledger.collections import Collections
-from pixsift.adapters.ledger.generations import Generations, ReportCount, Switched, WhatIf
+from pixsift.adapters.ledger.generations import (
+    Generations,
+    ReportCount,
+    SecondLook,
+    Switched,
+    WhatIf,
+)
 from pixsift.adapters.postgres.database import Database
+from pixsift.core import presets
 from pixsift.core.calibration import noise_warning
+from pixsift.core.change_signals import Mask
 from pixsift.core.collection import Collection
+from pixsift.core.second_look import LookRule
 from pixsift.errors import RequestError
 
 
-def what_if(
-    database: Database, name: str, *, epsilon: float, second_look: bool, examples: int
-) -> WhatIf:
-    """What ``epsilon`` would change now; nothing is changed, nothing is embedded."""
-    collection = _collection(database, name, epsilon)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a rule; the rest stays as it is."""
+
+    epsilon: float | None = None
+    preset: str | None = None
+    change_limit: float = 1.0
+    """Factor on what counts as a change: below 1 keeps more, above 1 less."""
+    mask: Mask = ()
+    second_look: bool = True
+    """False: the embedding alone decides."""
+
+
+def rule_of(collection: Collection, wanted: Wanted) -> tuple[float, SecondLook]:
+    """Epsilon and second look of what is asked. Raises RequestError where that is nothing."""
+    if wanted == Wanted():
+        raise RequestError(
+            "another rule needs an epsilon, a preset, a change limit, a mask, or no second look",
+            code="no_rule",
+        )
+    calibration = collection.calibration
+    epsilon, look = collection.epsilon, collection.second_look
+    if wanted.preset is not None:
+        narrow = calibration["epsilon"] if calibration else _narrow(epsilon, look)
+        epsilon, look = preset_rule(
+            wanted.preset, narrow, look or LookRule.without_change().to_json(),
+            calibrated=calibration is not None,
+        )  # fmt: skip
+    epsilon = epsilon if wanted.epsilon is None else wanted.epsilon
+    check_epsilon(epsilon)
+    if not wanted.second_look:
+        return epsilon, False
+    if wanted.change_limit != 1.0:
+        rule = None if look is None else LookRule.from_json(look)
+        if rule is None or rule.limits is None:
+            raise RequestError(
+                "a change limit needs a rule that tests for change: ask for the preset "
+                f"{presets.DEFAULT} as well",
+                code="no_change_test",
+            )
+        look = presets.scaled(rule, wanted.change_limit).to_json()
+    look = with_mask(look, wanted.mask)
+    return epsilon, True if look is None else dict(look)
+
+
+def preset_rule(
+    name: str, narrow: float, second_look: Mapping[str, Any] | None, *, calibrated: bool
+) -> tuple[float, Mapping[str, Any] | None]:
+    """Epsilon and second look of a preset. Raises RequestError for an unknown name."""
+    try:
+        return presets.apply(name, narrow=narrow, second_look=second_look, calibrated=calibrated)
+    except ValueError as error:
+        raise RequestError(str(error), code="unknown_preset") from error
+
+
+def with_mask(second_look: Mapping[str, Any] | None, mask: Mask) -> dict[str, Any] | None:
+    """``second_look`` with ``mask``; as it is where there is none."""
+    if second_look is None and mask:
+        raise RequestError(
+            "a mask needs a second look: the embedding alone sees no places", code="mask_alone"
+        )
+    if second_look is None:
+        return None
+    return dict(second_look) | ({"mask": [list(box) for box in mask]} if mask else {})
+
+
+def _narrow(epsilon: float, second_look: Mapping[str, Any] | None) -> float:
+    """The epsilon that holds without the test for change."""
+    return epsilon if second_look is None else min(epsilon, LookRule.from_json(second_look).narrow)
+
+
+def what_if(database: Database, name: str, wanted: Wanted, *, examples: int) -> WhatIf:
+    """What another rule would change now; nothing is changed, nothing is embedded."""
+    collection = Collections(database).collection(name)
+    epsilon, second_look = rule_of(collection, wanted)
     return Generations(database).what_if(
         collection, epsilon=epsilon, second_look=second_look, examples=examples
     )
 
 
 def redecide(
-    database: Database, name: str, *,
-    epsilon: float, second_look: bool, take_over: bool, progress: ReportCount,
-    actor: str = "pixsift",
+    database: Database, name: str, wanted: Wanted, *,
+    take_over: bool, progress: ReportCount, actor: str = "pixsift",
 ) -> Switched:  # fmt: skip
-    """Decide everything again under ``epsilon`` and switch to the result.
+    """Decide everything again under another rule and switch to the result.
 
-    second_look: False lets the embedding alone decide. Raises ConflictError while another
-    generation is being built, unless ``take_over``.
+    Raises ConflictError while another generation is being built, unless ``take_over``.
     """
-    collection = _collection(database, name, epsilon)
+    collection = Collections(database).collection(name)
+    epsilon, second_look = rule_of(collection, wanted)
     return Generations(database, actor=actor).redecide(
         collection, epsilon=epsilon, second_look=second_look, take_over=take_over,
         progress=progress,
@@ -45,15 +127,11 @@ def undo(
     )
 
 
-def warning(database: Database, name: str, epsilon: float) -> str | None:
+def warning(database: Database, name: str, wanted: Wanted) -> str | None:
     """What to say before an epsilon that is too near to the embedder's own noise is used."""
-    collection = _collection(database, name, epsilon)
+    collection = Collections(database).collection(name)
+    epsilon, _ = rule_of(collection, wanted)
     return noise_warning(epsilon, (collection.calibration or {}).get("noise"))
-
-
-def _collection(database: Database, name: str, epsilon: float) -> Collection:
-    check_epsilon(epsilon)
-    return Collections(database).collection(name)
 
 
 def check_epsilon(epsilon: float) -> None:

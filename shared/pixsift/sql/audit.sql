@@ -9,7 +9,7 @@ WHERE c.collection_id = %(collection_id)s
 
 -- name: kept_images
 -- Representatives with their vectors, oldest first.
-SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
+SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND holds_at(r.valid_from_seq, r.valid_to_seq, %(seq)s)
@@ -18,7 +18,7 @@ ORDER BY r.valid_from_seq, r.object_id
 -- name: duplicate_claims
 -- A page of duplicates with what they claim.
 SELECT d.object_id, d.representative_object_id, d.reason, d.distance, o.content_sha256,
-       d.pixel_sha256, e.embedding, e.look
+       d.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM decision d JOIN object o USING (object_id)
 LEFT JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s

@@ -81,7 +81,7 @@ ORDER BY seq, object_id
 -- name: images
 -- What a decision needs to know of each object, in the order in which children of a removed image
 -- are decided again. Erased ones have no vector and are left out.
-SELECT o.object_id, o.content_sha256, v.pixel_sha256, e.embedding, e.look
+SELECT o.object_id, o.content_sha256, v.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM unnest(%(object_ids)s::bigint[], %(pixels)s::bytea[], %(seqs)s::bigint[])
          AS v (object_id, pixel_sha256, seq)
 JOIN object o USING (object_id)

@@ -22,7 +22,7 @@ ORDER BY o.content_sha256, o.object_id
 
 -- name: embeddings
 -- Vectors that exist, with their second-look signals.
-SELECT pixel_sha256, embedding, look
+SELECT pixel_sha256, embedding, look || change AS look
 FROM embedding
 WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[])
 
@@ -55,7 +55,7 @@ WHERE c.collection_id = %(collection_id)s
 
 -- name: candidates
 -- Phase 1: what the search proposed, from the ledger itself, where it is still alive.
-SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
+SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND r.object_id = ANY (%(object_ids)b::bigint[]) AND r.valid_to_seq IS NULL
@@ -77,7 +77,7 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
 -- Duplicates of representatives that are going away, in the order they are decided again. The
 -- order is part of the promise: a re-decision is reproducible.
 -- One without a vector comes too: left out, it would keep its representative from going for ever.
-SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look
+SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM decision d
 JOIN object o USING (object_id)
 LEFT JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
@@ -132,10 +132,10 @@ ORDER BY v.ordinal
 -- name: insert_embeddings
 -- Before the lock, in hash order. What is stored first stays: a vector is never replaced, since
 -- decisions were measured on it.
-INSERT INTO embedding (space_id, pixel_sha256, embedding, look)
-SELECT %(space_id)s, v.pixel_sha256, v.embedding, v.look
-FROM unnest(%(pixels)b::bytea[], %(embeddings)b::halfvec[], %(looks)b::bytea[])
-         AS v (pixel_sha256, embedding, look)
+INSERT INTO embedding (space_id, pixel_sha256, embedding, look, change)
+SELECT %(space_id)s, v.pixel_sha256, v.embedding, v.look, v.change
+FROM unnest(%(pixels)b::bytea[], %(embeddings)b::halfvec[], %(looks)b::bytea[],
+            %(changes)b::bytea[]) AS v (pixel_sha256, embedding, look, change)
 ORDER BY v.pixel_sha256
 ON CONFLICT (space_id, pixel_sha256) DO NOTHING
 
@@ -150,10 +150,10 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
 -- Under the lock: representatives newer than the watermark, whom the search cannot have seen.
 -- LIMIT 1 is no limit but an order to the planner: one look-up per row. Where it overestimates the
 -- tail (a small collection beside a large one) a plain join would read every vector of the ledger.
-SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
+SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM representative r
 CROSS JOIN LATERAL (
-    SELECT v.embedding, v.look FROM embedding v
+    SELECT v.embedding, v.look, v.change FROM embedding v
     WHERE v.space_id = r.space_id AND v.pixel_sha256 = r.pixel_sha256 LIMIT 1
 ) e
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s

@@ -13,7 +13,7 @@ WHERE c.collection_id = %(collection_id)s
 -- The kept and duplicate ones among the objects, and the duplicates of the kept ones: whoever must
 -- be decided again together. Kept ones first, oldest first, so that what is right stays; then as
 -- when a representative is removed.
-SELECT o.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look
+SELECT o.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM decision d JOIN object o USING (object_id)
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
@@ -25,7 +25,7 @@ ORDER BY d.outcome = 'kept' DESC, CASE WHEN d.outcome = 'kept' THEN d.valid_from
 
 -- name: living
 -- Representatives among these objects, or with one of these bytes or pixels.
-SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look
+SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM representative r JOIN embedding e USING (space_id, pixel_sha256)
 WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND r.valid_to_seq IS NULL

@@ -48,7 +48,7 @@ ORDER BY c.name, array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.s
 -- name: stored_vectors
 -- The stored halves, exactly as any decision saw them. A remembered representative is gone, but its
 -- row still tells its pixels.
-SELECT v.object_id, e.embedding, e.look
+SELECT v.object_id, e.embedding, e.look || e.change AS look
 FROM (SELECT object_id, pixel_sha256 FROM decision
       WHERE collection_id = %(collection_id)s AND generation = %(generation)s
         AND object_id = ANY(%(object_ids)s) AND valid_to_seq IS NULL

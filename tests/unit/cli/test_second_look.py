@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from ledger_world import image, ledger_of, turned
 from pixsift.adapters.calibration.calibrations import UNCALIBRATED_EPSILON, default_calibration
 from pixsift.adapters.models.load import load_embedder
+from pixsift.core.presets import REACH, UNCALIBRATED_REACH
 from pixsift.core.second_look import LookRule, look_signals
 from pixsift.errors import UserError
 from pixsift_cli.main import app
@@ -46,8 +47,8 @@ def looks(seed: int) -> bytes:
 
 def test_create__an_uncalibrated_model_says_so(run: Run) -> None:
     made = create(run)
-    assert made["epsilon"] == UNCALIBRATED_EPSILON
-    assert made["second_look"] == LookRule().to_json()
+    assert made["epsilon"] == UNCALIBRATED_REACH
+    assert made["second_look"] == LookRule(narrow=UNCALIBRATED_EPSILON).to_json()
     assert made["calibration"] is None
     assert "not calibrated" in run("collection", "show", "c")
 
@@ -58,7 +59,7 @@ def test_create__the_shipped_calibration_is_stored(
     monkeypatch.setenv("PIXSIFT_MODEL", "efficientnet-lite0")
     made = create(run)
     shipped = default_calibration(load_embedder("efficientnet-lite0", device="cpu").space)
-    assert made["epsilon"] == shipped.epsilon
+    assert (made["epsilon"], made["second_look"]["narrow"]) == (REACH, shipped.epsilon)
     assert made["calibration"] == json.loads(json.dumps(shipped.summary()))
     assert "not calibrated" not in run("collection", "show", "c")
 
@@ -68,12 +69,12 @@ def test_create__ones_own_calibration_and_an_epsilon_beside_it(run: Run, tmp_pat
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(shipped | {"calibrated": True, "epsilon": 0.077}))
     made = create(run, "--calibration", file)
-    assert (made["epsilon"], made["calibration"]["epsilon"]) == (0.077, 0.077)
+    assert (made["second_look"]["narrow"], made["calibration"]["epsilon"]) == (0.077, 0.077)
     other = json.loads(
         run("collection", "create", "d", "--source", "s3://raw", "--calibration", file,
-            "--epsilon", "0.2", "--json")
+            "--epsilon", "0.3", "--json")
     )  # fmt: skip
-    assert (other["epsilon"], other["calibration"]) == (0.2, None)  # it vouches for its own only
+    assert (other["epsilon"], other["calibration"]) == (0.3, None)  # it vouches for its own only
     create(run, "--calibration", file, "--second-look", "off", name="e")
     assert "embedding alone, not calibrated" in run("collection", "show", "e")
 

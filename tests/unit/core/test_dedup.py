@@ -1,20 +1,31 @@
 """The pure decision against a brute-force oracle."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixsift.core.dedup import Image, Kept, NearRule, cosine_distance, decide_batch
+from pixsift.core.dedup import (
+    Image,
+    Judge,
+    Kept,
+    NearRule,
+    cosine_distance,
+    decide_batch,
+    foresee_batch,
+)
 
 
 class Parity:
     """A second look that agrees when both first bytes are even or both odd."""
 
-    def agrees(self, distance: float, a: bytes, b: bytes) -> bool:
-        return a[0] % 2 == b[0] % 2
+    narrow = 0.08
+
+    def agree(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[bool]:
+        return [a[0] % 2 == b[0] % 2 for _, a, b in pairs]
 
 
 def picture(number: int, angle: float, *, content: int | None = None, look: bytes = b"") -> Image:
@@ -46,10 +57,11 @@ def test_decide_batch__like_comparing_everything_with_everything(
 ) -> None:
     rule = NearRule(epsilon, Parity() if with_look else None)
     old = [picture(i, angle, look=look) for i, (angle, look) in enumerate(stored)]
-    new = [
-        picture(100 + i, angle, look=look, content=500 + c if c else None)
-        for i, (angle, look, c) in enumerate(arriving)
-    ]
+    same = {c: (angle, look) for angle, look, c in arriving if c}  # equal pixels, equal signals
+    new = []
+    for i, (own_angle, own_look, c) in enumerate(arriving):
+        angle, look = same.get(c, (own_angle, own_look))
+        new.append(picture(100 + i, angle, look=look, content=500 + c if c else None))
     # Half of the old ones were proposed by a search, the other half are newer than it.
     kept = Kept()
     for image in old[::2]:
@@ -100,6 +112,7 @@ def test_verdict__without_look_signals_the_embedding_alone_decides() -> None:
     assert rule.verdict(0.05, b"\x00", b"\x02") == "near_look"
     assert rule.verdict(0.05, b"\x00", b"\x01") is None
     assert rule.verdict(0.05, b"", b"\x01") == "near"
+    assert rule.verdict(0.09, b"", b"\x01") is None  # beyond the narrow epsilon
     assert rule.verdict(0.11, b"\x00", b"\x02") is None
 
 
@@ -109,3 +122,39 @@ def test_cosine_distance__of_a_stored_vector_to_itself_is_zero(dimension: int) -
     halves = (vector / np.linalg.norm(vector)).astype(np.float16)
     assert abs(cosine_distance(halves, halves)) < 1e-12
     assert cosine_distance(halves, -halves) == pytest.approx(2.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    stored=st.lists(st.tuples(angles, looks), max_size=30),
+    arriving=st.lists(st.tuples(angles, looks), max_size=20),
+    epsilon=st.floats(0.0, 0.3),
+)
+def test_foresee_batch__what_it_leaves_open_is_all_that_matters(
+    stored: list[tuple[float, bytes]], arriving: list[tuple[float, bytes]], epsilon: float
+) -> None:
+    old = [picture(i, angle, look=look) for i, (angle, look) in enumerate(stored)]
+    new = [picture(100 + i, angle, look=look) for i, (angle, look) in enumerate(arriving)]
+    every = {item.object_id: [o.object_id for o in old] for item in new}
+    rule, counting = NearRule(epsilon, Parity()), Counting()
+    judge = Judge(NearRule(epsilon, counting))
+    alive = {o.object_id: o for o in old}
+    foreseen = foresee_batch(new, Kept(candidates=dict(alive)), judge, every)
+    open_ones = {item.object_id: found.open for item, found in zip(new, foreseen, strict=True)}
+    asked = counting.asked
+    rulings = decide_batch(new, Kept(candidates=dict(alive)), judge.rule, open_ones, judge)
+    assert rulings == decide_batch(new, Kept(candidates=dict(alive)), rule, every)
+    assert counting.asked == asked  # no pair is judged again under the lock
+    for found, ruling in zip(foreseen, rulings, strict=True):
+        assert found.distance == (float("inf") if ruling.distance is None else ruling.distance)
+
+
+class Counting(Parity):
+    """Counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def agree(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[bool]:
+        self.asked += len(pairs)
+        return super().agree(pairs)

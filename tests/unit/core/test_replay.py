@@ -1,5 +1,7 @@
 """Deciding again and auditing, against the brute-force oracle."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,8 +99,10 @@ def test_close_pairs__of_a_sample_each_once(seed: int, rows: int) -> None:
 
 
 class NeverAgrees:
-    def agrees(self, distance: float, a: bytes, b: bytes) -> bool:
-        return False
+    narrow = 1.0
+
+    def agree(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[bool]:
+        return [False for _ in pairs]
 
 
 def test_close_pairs__the_second_look_counts() -> None:

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pixsift.core import change_signals
 from pixsift.core.second_look import (
     ANY_CHROMA,
     SIGNAL_BYTES,
     LookRule,
     comparable,
     compare,
+    has_change,
     look_signals,
 )
 
@@ -49,7 +51,8 @@ def cropped(image: Image, share: float) -> Image:
 def test_look_signals__any_size_gives_signals_of_one_size(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     signals = look_signals(image)
-    assert len(signals) == SIGNAL_BYTES
+    assert len(signals) == SIGNAL_BYTES + change_signals.SIGNAL_BYTES
+    assert has_change(signals)
     assert comparable(signals)
     assert signals == look_signals(image)
 
@@ -121,10 +124,12 @@ def test_agrees__flat_images_have_nothing_to_disagree_about() -> None:
 
 
 @pytest.mark.parametrize("other", [b"", b"\x01", b"\x02" + bytes(SIGNAL_BYTES - 1), bytes(3)])
-def test_agrees__without_comparable_signals_the_embedding_alone_decides(other: bytes) -> None:
+def test_agrees__without_comparable_signals_the_narrow_embedding_decides(other: bytes) -> None:
     a = look_signals(scene(1))
     assert LookRule().agrees(0.1, a, other)
     assert LookRule().agrees(0.1, other, a)
+    assert not LookRule().agrees(0.12, a, other)
+    assert not LookRule().agrees(0.12, other, a)
     assert LookRule().explain(0.1, a, other)["signals"] is None
     with pytest.raises(ValueError, match="version"):
         compare(a, other)
@@ -165,6 +170,33 @@ def test_from_json__survives_storage_and_refuses_what_it_does_not_know() -> None
     for value in (float("nan"), None, [1], "0.5", True):
         with pytest.raises(ValueError, match="bias of a second-look rule is a finite number"):
             LookRule.from_json({"bias": value})
+
+
+def test_agrees__without_change_signals_the_narrow_epsilon_decides() -> None:
+    a = look_signals(scene(1))
+    before = a[:SIGNAL_BYTES]  # stored by a release that knew no change
+    assert LookRule().agrees(0.1, a, before)
+    assert not LookRule().agrees(0.12, a, before)
+    assert LookRule().agrees(0.12, a, a)
+
+
+def test_from_json__a_rule_from_before_the_test_for_change_decides_as_it_did() -> None:
+    new = LookRule().to_json()
+    names = ("narrow", "max_small_change", "max_large_change", "max_peak_change",
+             "max_moving_change", "mask")  # fmt: skip
+    stored = {name: value for name, value in new.items() if name not in names}
+    rule = LookRule.from_json(stored)
+    assert rule.limits is None
+    assert rule.narrow == 2.0
+    assert LookRule.from_json(LookRule(mask=((0.0, 0.0, 0.5, 0.1),)).to_json()).mask == (
+        (0.0, 0.0, 0.5, 0.1),
+    )
+
+
+@pytest.mark.parametrize("mask", [[[0, 0, 1]], [[0.5, 0, 0.5, 1]], [[0, 0, 2, 1]], "x", 3])
+def test_from_json__a_mask_is_boxes_in_shares_of_the_frame(mask: object) -> None:
+    with pytest.raises(ValueError, match="mask"):
+        LookRule.from_json({"mask": mask})
 
 
 def test_from_json__a_rule_from_before_the_chroma_limit_decides_as_it_did() -> None:

@@ -30,7 +30,7 @@ def default_calibration(space: EmbeddingSpace) -> Calibration:
         weights_sha256=space.weights_sha256,
         recipe_id=space.recipe_id,
         epsilon=UNCALIBRATED_EPSILON,
-        second_look=LookRule().to_json(),
+        second_look=LookRule.without_change().to_json(),
         calibrated=False,
         note="uncalibrated: a careful guess, not measured with these weights",
     )

@@ -22,6 +22,7 @@ from pixsift.adapters.postgres.database import Connection, Cursor
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Image, Kept, Ruling, decide_batch, may_be_near
 from pixsift.core.outcomes import Decision, Judged, Outcome, replaces
+from pixsift.core.second_look import SIGNAL_BYTES
 from pixsift.core.sources import KeyFacts, compile_key_pattern, read_key
 from pixsift.sql import statements
 
@@ -72,7 +73,8 @@ def store_facts(connection: Connection, collection: Collection, plan: Plan) -> F
             "space_id": collection.space_id,
             "pixels": pixels,
             "embeddings": [plan.vectors[p][0] for p in pixels],
-            "looks": [plan.vectors[p][1] for p in pixels],
+            "looks": [plan.vectors[p][1][:SIGNAL_BYTES] for p in pixels],
+            "changes": [plan.vectors[p][1][SIGNAL_BYTES:] for p in pixels],
         },
     )
     return Facts(ids, vectors, plan)
@@ -200,10 +202,12 @@ class Batch:
                 if ruling.outcome == "kept":
                     kept.add(child)
         else:
-            ruled = decide_batch(children, kept, rule, self._near(children))
+            ruled = decide_batch(children, kept, rule, self._near(children), self._plan.judge)
         self.changes.extend(map(_child_change, children, ruled))
         items = [self._image(i, item) for i, item in fresh if item.finding == "embedded"]
-        rulings = decide_batch(items, kept, rule, self._near(items))
+        rulings = decide_batch(items, kept, rule, self._near(items), self._plan.judge)
+        if not all(map(self._plan.covers, items, rulings)):
+            raise StartAgainError
         return {image.object_id: ruling for image, ruling in zip(items, rulings, strict=True)}
 
     def _plan_holds(self, children: list[Image]) -> bool:

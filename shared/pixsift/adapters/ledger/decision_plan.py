@@ -1,5 +1,7 @@
 """Phase 1 of the decision protocol: no lock, no transaction, the watermark before the search."""
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +11,16 @@ import numpy as np
 from pixsift.adapters.ledger.history import StartAgainError
 from pixsift.adapters.postgres.database import Connection, Cursor, Database
 from pixsift.core.collection import Collection, HistoryPoint
-from pixsift.core.dedup import Halves, Image, Kept, NearRule, Ruling, cosine_distance, decide_batch
+from pixsift.core.dedup import (
+    Halves,
+    Image,
+    Judge,
+    Kept,
+    NearRule,
+    Ruling,
+    decide_batch,
+    foresee_batch,
+)
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 from pixsift.core.second_look import LookRule
@@ -44,12 +55,26 @@ class Plan:
     lost: set[int] = field(default_factory=set)
     """Their duplicates that cannot be: the vector is gone."""
     near: dict[bytes, list[int]] = field(default_factory=dict)
-    """Pixel hash -> candidates that satisfy the rule, if they are still alive."""
+    """Pixel hash -> candidates that satisfy the rule, or were not judged; nearest first."""
+    settled_at: dict[bytes, float] = field(default_factory=dict)
+    """Pixel hash -> the distance up to which ``near`` is complete, where it is not altogether."""
+    judge: Judge = field(init=False)
+    """Verdicts so far: no pair is judged again under the lock."""
     candidates: dict[int, Image] = field(default_factory=dict)
     rulings: list[Ruling] = field(default_factory=list)
     """What becomes of the children, as long as nothing that matters to them changes."""
     seen: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     """What the rulings were made from: the living with their content and pixel hashes."""
+
+    def __post_init__(self) -> None:
+        self.judge = Judge(self.rule)
+
+    def covers(self, item: Image, ruling: Ruling) -> bool:
+        """Whether nobody whom the plan left out could have been nearer."""
+        complete_to = self.settled_at.get(item.pixel_sha256)
+        if complete_to is None:
+            return True
+        return ruling.distance is not None and ruling.distance <= complete_to
 
     def matters(self, live: Mapping[int, tuple[bytes, bytes]]) -> dict[int, tuple[bytes, bytes]]:
         """Those of ``live`` that stay and that a child could be a duplicate of."""
@@ -69,6 +94,7 @@ class Planner:
     def __init__(self, database: Database, search: NeighborSearch) -> None:
         self._database = database
         self._search = search
+        self._images = _Images()
 
     def plan(self, collection: Collection, items: list[Judged]) -> Plan:
         """Everything that can be found out about ``items`` without the lock."""
@@ -120,19 +146,38 @@ class Planner:
         wanted = {int(i) for ids in found.object_ids for i in ids} - plan.removing
         if wanted:
             plan.candidates = self._candidates(collection, plan, wanted)
-        for (pixels, query), ids in zip(queries.items(), found.object_ids, strict=True):
-            plan.near[pixels] = [int(i) for i in ids if _is_near(plan, query, int(i))]
+        for pixels, ids in zip(queries, found.object_ids, strict=True):
+            plan.near[pixels] = [int(i) for i in ids if int(i) in plan.candidates]
+        if not plan.children:
+            _foresee(plan)
 
     def _candidates(
         self, collection: Collection, plan: Plan, object_ids: set[int]
     ) -> dict[int, Image]:
-        names = {
-            "collection_id": collection.collection_id,
-            "generation": plan.generation,
-            "object_ids": list(object_ids),
-        }
+        """Those of ``object_ids`` that are alive; vectors and signals from memory if held."""
+        known = self._images.find(object_ids)
+        names = {"collection_id": collection.collection_id, "generation": plan.generation}
         with self._database.connection() as connection:
-            return images(connection.cursor(binary=True).execute(_SQL["candidates"], names))
+            alive = (
+                living(
+                    connection.execute(
+                        _SQL["alive"],
+                        {**names, "object_ids": list(known), "contents": [], "pixels": []},
+                    )
+                )
+                if known
+                else {}
+            )
+            same = {i for i, (_, pixels) in alive.items() if known[i].pixel_sha256 == pixels}
+            self._images.forget(known.keys() - same)
+            missing = object_ids - known.keys() | alive.keys() - same
+            if missing:
+                asked = {**names, "object_ids": list(missing)}
+                cursor = connection.cursor(binary=True).execute(_SQL["candidates"], asked)
+                read = images(cursor)
+                self._images.remember(read)
+                return {i: known[i] for i in same} | read
+        return {i: known[i] for i in same}
 
     def _rule_children(self, collection: Collection, plan: Plan) -> None:
         """Decide the children before the lock: there may be a hundred thousand of them."""
@@ -147,7 +192,7 @@ class Planner:
             plan.seen = plan.matters(living(connection.execute(_SQL["alive"], names)))
         near = {child.object_id: plan.near[child.pixel_sha256] for child in plan.children}
         kept = who_is_kept(plan, plan.seen)
-        plan.rulings = decide_batch(plan.children, kept, plan.rule, near)
+        plan.rulings = decide_batch(plan.children, kept, plan.rule, near, plan.judge)
 
 
 class Marks:
@@ -290,10 +335,58 @@ def _find_children(connection: Connection, collection: Collection, plan: Plan) -
     plan.children = [_image(row) for row in rows if row[0] not in plan.lost]
 
 
-def _is_near(plan: Plan, query: tuple[Halves, bytes], candidate: int) -> bool:
-    other = plan.candidates.get(candidate)
-    if other is None:
-        return False
-    vector, look = query
-    distance = cosine_distance(vector, other.embedding)
-    return plan.rule.verdict(distance, look, other.look) is not None
+_SPARE = 4
+"""Candidates of an item that are asked for under the lock although they need not have been judged:
+they are there when a nearer one has died."""
+
+
+def _foresee(plan: Plan) -> None:
+    """Decide the items as if nothing changed until the lock, and keep what it will be asked for."""
+    items = [
+        Image(-1 - place, item.content_sha256, item.pixel_sha256, *plan.vectors[item.pixel_sha256])
+        for place, item in enumerate(plan.items)
+        if item.finding == "embedded" and item.pixel_sha256 and item.content_sha256
+    ]
+    kept = Kept(candidates=dict(plan.candidates))
+    near = {item.object_id: plan.near.get(item.pixel_sha256, []) for item in items}
+    needed: dict[bytes, list[int]] = {}
+    complete_to: dict[bytes, float] = {}
+    foreseen = foresee_batch(items, kept, plan.judge, near)
+    for item, found in zip(items, foreseen, strict=True):
+        ids = [i for i in found.open if i in plan.candidates]
+        count = found.agreed + _SPARE
+        known = needed.setdefault(item.pixel_sha256, [])
+        known += [i for i in ids[:count] if i not in known]
+        reach = found.distance if len(ids) > count else np.inf
+        complete_to[item.pixel_sha256] = max(reach, complete_to.get(item.pixel_sha256, 0.0))
+    plan.near = needed
+    plan.settled_at = {pixels: reach for pixels, reach in complete_to.items() if reach < np.inf}
+    plan.candidates = {i: plan.candidates[i] for ids in needed.values() for i in ids}
+
+
+class _Images:
+    """The latest candidates with their vectors and signals. Thread-safe, bounded."""
+
+    def __init__(self, most: int = 8192) -> None:
+        """most: about 8 kB each at 1,280 dimensions."""
+        self._most = most
+        self._lock = threading.Lock()
+        self._held: OrderedDict[int, Image] = OrderedDict()
+
+    def find(self, object_ids: Iterable[int]) -> dict[int, Image]:
+        with self._lock:
+            found = {i: self._held[i] for i in object_ids if i in self._held}
+            for object_id in found:
+                self._held.move_to_end(object_id)
+        return found
+
+    def remember(self, images: Mapping[int, Image]) -> None:
+        with self._lock:
+            self._held.update(images)
+            while len(self._held) > self._most:
+                self._held.popitem(last=False)
+
+    def forget(self, object_ids: Iterable[int]) -> None:
+        with self._lock:
+            for object_id in object_ids:
+                self._held.pop(object_id, None)
