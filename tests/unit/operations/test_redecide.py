@@ -6,7 +6,7 @@ from ledger_world import image, outcomes, rows, turned
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
 from pixsift.errors import ConflictError, NotFoundError, RequestError
-from pixsift.operations.redecide import redecide, undo, warning, what_if
+from pixsift.operations.redecide import Wanted, redecide, undo, warning, what_if
 
 
 def silent(what: str, done: int, of: int) -> None:
@@ -24,7 +24,7 @@ def test_what_if__says_what_would_change_and_changes_nothing(
     database: Database, database_url: str, pair: Ledger
 ) -> None:
     before = outcomes(database_url)
-    found = what_if(database, "c", epsilon=0.2, second_look=False, examples=5)
+    found = what_if(database, "c", Wanted(epsilon=0.2, second_look=False), examples=5)
     assert (found.kept, found.kept_now) == (1, 2)
     assert outcomes(database_url) == before
 
@@ -33,8 +33,8 @@ def test_redecide_and_undo__there_and_back(
     database: Database, database_url: str, pair: Ledger
 ) -> None:
     before = outcomes(database_url)
-    redecide(database, "c", epsilon=0.2, second_look=False, take_over=False, progress=silent,
-             actor="someone")  # fmt: skip
+    redecide(database, "c", Wanted(epsilon=0.2, second_look=False), take_over=False,
+             progress=silent, actor="someone")  # fmt: skip
     assert outcomes(database_url)["b.jpg@v1"] == ("duplicate", "near", "a.jpg")
     undo(database, "c", take_over=False, progress=silent, actor="someone")
     assert outcomes(database_url) == before
@@ -53,10 +53,10 @@ def test_epsilon__must_be_a_cosine_distance(
     database: Database, ledger: Ledger, epsilon: float
 ) -> None:
     with pytest.raises(RequestError) as error:
-        warning(database, "c", epsilon)
+        warning(database, "c", Wanted(epsilon=epsilon))
     assert error.value.code == "epsilon_range"
 
 
 def test_unknown_collection__is_not_found(database: Database, ledger: Ledger) -> None:
     with pytest.raises(NotFoundError, match="there are: c"):
-        what_if(database, "absent", epsilon=0.1, second_look=False, examples=0)
+        what_if(database, "absent", Wanted(epsilon=0.1, second_look=False), examples=0)
