@@ -23,7 +23,7 @@ Clock = Callable[[], float]
 CLOSING_SECONDS = 5.0
 """How long a stop waits for a call that is under way in a thread beside the loop."""
 _MAX_BACKOFF_SECONDS = 300
-THREAD_DIED = 5
+THREAD_DIED = 7
 """Exit status: an exception escaped from a thread."""
 STOPPED_LATE = 6
 """Exit status: told to stop, and a dependency that hangs kept it from doing so in time."""
