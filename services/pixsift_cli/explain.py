@@ -35,7 +35,7 @@ def explain(
     """Tell what became of an object, and why: facts, decisions, representative, snapshots."""
     with wiring.database() as database:
         stories = tell(database, s3_uri(uri))
-    emit(stories, as_json, "\n\n".join("\n".join(_lines(story)) for story in stories))
+    emit(stories, as_json, "\n\n".join("\n".join(_lines(story.model_dump())) for story in stories))
 
 
 def _lines(story: Mapping[str, Any]) -> Iterator[str]:

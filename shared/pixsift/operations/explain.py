@@ -1,14 +1,15 @@
 """The whole story of an object: facts, decisions, representative, snapshots."""
 
 from pixsift.adapters.ledger.collections import Collections
-from pixsift.adapters.ledger.story import Facts, StoryTeller
+from pixsift.adapters.ledger.story import StoryTeller
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers import Story
 from pixsift.core.identity import S3Uri
 from pixsift.core.sources import reach, why_ignored
 from pixsift.errors import NotFoundError, Remedy
 
 
-def explain(database: Database, uri: S3Uri) -> list[Facts]:
+def explain(database: Database, uri: S3Uri) -> list[Story]:
     """One story per known version, newest first.
 
     Raises NotFoundError when the ledger knows no such object: which rule ignores it, that no
@@ -24,7 +25,7 @@ def explain(database: Database, uri: S3Uri) -> list[Facts]:
             f"the ledger knows no object s3://{uri.bucket}/{uri.key}: it has not arrived{hint}",
             code="unknown_object",
         )
-    return stories
+    return [Story(**story) for story in stories]
 
 
 def _check_judged(database: Database, uri: S3Uri) -> None:
