@@ -10,6 +10,7 @@ from rich.status import Status
 from pixsift.operations.audit import Audit
 from pixsift.operations.audit import audit as run
 from pixsift.operations.audit import reindex as rebuild
+from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 
@@ -76,7 +77,7 @@ def _text(report: Audit) -> str:
         of = f" of {change.representative}" if change.representative else ""
         lines.append(
             f"  repaired: object {change.object_id}: {change.was} -> {change.outcome}{of} "
-            f"({change.reason})"
+            f"({in_words(change.reason)})"
         )
     lines += [f"  {f.invariant}: {f.message}" for f in report.findings[:_SHOWN]]
     if len(report.findings) > _SHOWN:

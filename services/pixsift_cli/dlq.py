@@ -10,6 +10,7 @@ from pixsift.answers import Undecided
 from pixsift.core.identity import ObjectVersion
 from pixsift.operations.redrive import redrive as send_again
 from pixsift.operations.redrive import undecided
+from pixsift.words import words_and_code
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 
@@ -24,13 +25,13 @@ def register(app: typer.Typer) -> None:
 
 def list_all(
     *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many each.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many of each.")] = 20,
     messages: Annotated[
         bool,
         typer.Option(
             "--messages",
-            help="Look into the waiting messages, too. SQS counts each look as a receive, and a "
-            "message received too often is given up untried: look a few times at most.",
+            help="Also show the waiting messages. SQS counts each look as a receive, and a message "
+            "received too often is recorded as failed without a try: do this a few times at most.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -44,33 +45,34 @@ def list_all(
 def redrive(
     *,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Send objects whose outcome is failed once more, too.")
+        bool, typer.Option("--failed", help="Also send the objects whose outcome is failed.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most this many DLQ messages: try a few first.")
+        int | None, typer.Option(min=1, help="Move at most this many DLQ messages.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send the DLQ's messages back to the ingest queue; the same path decides them."""
     with wiring.database() if failed else nullcontext() as database:
         done = send_again(database, wiring.dead_letters(), wiring.ingest_queue(), limit=limit)
-    text = f"{done.messages} messages back in the ingest queue"
+    text = f"{done.messages} messages sent back to the ingest queue"
     if failed:
-        text += f"; {done.failed_objects} failed objects sent once more"
+        text += f"; {done.failed_objects} failed objects sent to the queue again"
     emit(done, as_json, text)
 
 
 def _text(found: Undecided) -> str:
     lines = [f"DLQ: {found.dlq.waiting} waiting, {found.dlq.in_flight} in flight"]
     for message in found.dlq.messages:
-        about = ", ".join(message.objects) or f"no object event ({message.anomaly})"
+        about = ", ".join(message.objects) or f"not an S3 event ({message.anomaly})"
         lines.append(f"  received {message.receive_count} times  {about}")
     lines.append(f"failed objects: {found.failed_total}")
     for row in found.failed:
         uri = ObjectVersion(row.bucket, row.key, row.version_id).uri
-        lines.append(f"  {row.decided_at:%Y-%m-%d %H:%M}  {row.reason}  {uri}")
+        lines.append(f"  {row.decided_at:%Y-%m-%d %H:%M}  {words_and_code(row.reason)}  {uri}")
     lines.append(f"anomalies (newest): {len(found.anomalies)}")
     for anomaly in found.anomalies:
         body = json.dumps(anomaly.body[:80])
-        lines.append(f"  {anomaly.received_at:%Y-%m-%d %H:%M}  {anomaly.reason}  {body}")
+        why = words_and_code(anomaly.reason)
+        lines.append(f"  {anomaly.received_at:%Y-%m-%d %H:%M}  {why}  {body}")
     return "\n".join(lines)

@@ -7,20 +7,9 @@ import typer
 
 from pixsift.core.change import STILL_CELLS
 from pixsift.operations.explain import explain as tell
+from pixsift.words import in_words, words_and_code
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, s3_uri
-
-_WORDS = {
-    "new": "unlike anything kept before",
-    "promoted": "took the place of a representative that went away",
-    "content": "the same bytes",
-    "pixels": "the same pixels in another file",
-    "near": "near by its embedding",
-    "near_look": "near by its embedding, and the second look agreed",
-    "deleted": "deleted at S3",
-    "expired": "removed by a lifecycle rule",
-    "erased": "erased on request",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +21,7 @@ def explain(
     uri: Annotated[str, typer.Argument(help="s3://bucket/key, or with ?versionId=...")],
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what became of an object, and why: facts, decisions, representative, snapshots."""
+    """Show what happened to an object, and why: facts, decisions, representative, snapshots."""
     with wiring.database() as database:
         stories = tell(database, s3_uri(uri))
     emit(stories, as_json, "\n\n".join("\n".join(_lines(story.model_dump())) for story in stories))
@@ -51,12 +40,12 @@ def _lines(story: Mapping[str, Any]) -> Iterator[str]:
             f"rank {snapshot['rank']}, {snapshot['split']}"
         )
     if not story["snapshots"]:
-        yield "  snapshots       none holds it"
+        yield "  snapshots       in no snapshot"
 
 
 def _facts(version: Mapping[str, Any]) -> Iterator[str]:
     if version["erased_at"]:
-        yield f"  erased          {version['erased_at']:%Y-%m-%d %H:%M:%S %Z}: no facts are left"
+        yield f"  erased          {version['erased_at']:%Y-%m-%d %H:%M:%S %Z}: its data was deleted"
         return
     image = version["image_facts"] or {}
     if image:
@@ -71,12 +60,12 @@ def _facts(version: Mapping[str, Any]) -> Iterator[str]:
         yield f"  captured        {version['captured_at']:%Y-%m-%d %H:%M:%S %Z}"
     elif version["stored_at"]:
         yield (
-            f"  captured        unknown; S3's own time of the write, "
-            f"{version['stored_at']:%Y-%m-%d %H:%M:%S %Z}, stands in"
+            f"  captured        unknown; S3 stored it {version['stored_at']:%Y-%m-%d %H:%M:%S %Z}, "
+            "and this time is used instead"
         )
     if version["quality"]:
-        told = ", ".join(f"{name} {value:.3g}" for name, value in version["quality"].items())
-        yield f"  quality         {told}"
+        listed = ", ".join(f"{name} {value:.3g}" for name, value in version["quality"].items())
+        yield f"  quality         {listed}"
     if version["content_sha256"]:
         yield f"  content sha256  {version['content_sha256']}"
     if version["thumbnail_key"]:
@@ -90,24 +79,25 @@ def _chapter(chapter: Mapping[str, Any]) -> Iterator[str]:
         f"  collection {chapter['collection']} (model {rule['model']}, epsilon "
         f"{rule['epsilon']:g}{look}, generation {rule['generation']})"
     )
-    outcome = chapter["outcome"] or "undecided: its decision was taken back, it is in the queue"
+    outcome = chapter["outcome"] or "undecided: its decision was undone, it waits in the queue"
     yield f"  outcome         {outcome}{_because(chapter['reason'])}"
     if chapter["message"]:
         yield f"  because         {_printable(chapter['message'])}"
     yield from _proof(chapter)
     if chapter["stands_for"]["count"]:
-        yield f"  stands for      {chapter['stands_for']['count']} duplicates, the nearest:"
+        yield f"  represents      {chapter['stands_for']['count']} duplicates, the nearest:"
         for child in chapter["stands_for"]["nearest"]:
             yield f"                  {child['distance']:.4f}  {child['uri']}"
     if chapter["attributes"]:
-        told = ", ".join(f"{name}={value}" for name, value in chapter["attributes"].items())
-        yield f"  attributes      {told}"
+        listed = ", ".join(f"{name}={value}" for name, value in chapter["attributes"].items())
+        yield f"  attributes      {listed}"
     for row in chapter["history"]:
         until = "now" if row["valid_to_seq"] is None else f"seq {row['valid_to_seq']}"
         of = f" of {row['representative']}" if row["representative"] else ""
         yield (
             f"  history         generation {row['generation']}, seq {row['valid_from_seq']} to "
-            f"{until}: {row['outcome']} ({row['reason']}){of}, {row['decided_at']:%Y-%m-%d %H:%M}"
+            f"{until}: {row['outcome']}, {in_words(row['reason'])}{of}, "
+            f"{row['decided_at']:%Y-%m-%d %H:%M}"
         )
 
 
@@ -117,22 +107,22 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"  representative  {chapter['representative']}"
     if proof["recomputed_distance"] is None:
-        yield "  distance        cannot be measured again: a vector is missing"
+        yield "  distance        cannot be recomputed: a vector is missing"
         return
-    verdict = "verifies" if proof["verifies"] else "DOES NOT VERIFY: run 'pixsift audit'"
+    verdict = "they match" if proof["verifies"] else "THEY DIFFER: run 'pixsift audit'"
     yield (
         f"  distance        {proof['stored_distance']:.6f} stored, "
         f"{proof['recomputed_distance']:.6f} recomputed from the stored vectors: {verdict}"
     )
     look = proof["second_look"]
     if look and look["signals"]:
-        told = ", ".join(f"{name} {value:.3g}" for name, value in look["signals"].items())
+        listed = ", ".join(f"{name} {value:.3g}" for name, value in look["signals"].items())
         verb = "agrees" if look["agrees"] else "disagrees"
-        yield f"  second look     {verb} (score {look['score']:+.3f}): {told}"
+        yield f"  second look     {verb} (score {look['score']:+.3f}): {listed}"
         if change := look.get("change"):
             yield f"  change          {_change_text(change)}"
     elif look:
-        yield f"  second look     {look['why']}: the embedding alone decided"
+        yield f"  second look     {look['why']}: decided by the embedding alone"
 
 
 def _printable(message: str) -> str:
@@ -155,5 +145,4 @@ def _change_text(change: Mapping[str, Any]) -> str:
 def _because(reason: str | None) -> str:
     if reason is None:
         return ""
-    words = _WORDS.get(reason)
-    return f" ({reason}: {words})" if words else f" ({reason})"
+    return f": {words_and_code(reason)}"

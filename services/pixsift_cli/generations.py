@@ -15,6 +15,7 @@ from pixsift.operations import redecide as operation
 from pixsift.operations.redecide import Wanted, warning
 from pixsift.operations.retrieve import only_collection
 from pixsift.operations.take_back import take_back
+from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.collection import Masks, boxes
 from pixsift_cli.common import JsonOption, emit, s3_uri, warn
@@ -118,7 +119,8 @@ def undo(
 def _taken_back_text(done: TakenBack) -> str:
     lines = [f"taken back and sent through the queue: {uri}" for uri in done.sent_again]
     lines += [
-        f"object {c.object_id}: {c.was} -> {c.outcome} ({c.reason})" for c in done.decided_again
+        f"object {c.object_id}: {c.was} -> {c.outcome} ({in_words(c.reason)})"
+        for c in done.decided_again
     ]
     if done.unchanged:
         lines.append(f"{done.unchanged} versions decided again with the same outcome")

@@ -12,6 +12,7 @@ from rich.text import Text
 from pixsift.answers import CollectionStatus, GrowingShare, QueueDepth, StatusReport
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.operations.status import status as report
+from pixsift.words import words_and_code
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 
@@ -60,7 +61,9 @@ def _screen(found: StatusReport) -> Group:
     if not lines:
         lines = ["no collections yet: pixsift collection create NAME --source s3://bucket/"]
     lines += [_line(name, _told(depth)) for name, depth in found.queues.items()]
-    lines += [_line("anomaly", f"{a.messages} x {a.reason}") for a in found.anomalies]
+    lines += [
+        _line("anomaly", f"{a.messages} x {words_and_code(a.reason)}") for a in found.anomalies
+    ]
     return Group(*(Text(line) for line in lines))
 
 
@@ -77,8 +80,8 @@ def _collection_lines(row: CollectionStatus) -> list[str]:
 
 def _growth(growing: GrowingShare) -> str:
     return (
-        f"{growing.share:.1%} of the newest {growing.newest} are {growing.reason}, "
-        f"{growing.before:.1%} of those before"
+        f"{growing.share:.1%} of the newest {growing.newest} decisions are "
+        f"{words_and_code(growing.reason)}, up from {growing.before:.1%}"
     )
 
 

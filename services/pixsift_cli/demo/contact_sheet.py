@@ -1,7 +1,7 @@
-"""One HTML page that shows what became of every image: kept, its duplicates beside it, rejected.
+"""One HTML page with the outcome of every image: kept next to its duplicates, then the rejected.
 
 Every text on it comes from keys that strangers chose, so every text is escaped. The thumbnails are
-files beside the page; nothing is loaded from elsewhere.
+files next to the page; nothing is loaded from elsewhere.
 """
 
 from collections import defaultdict
@@ -10,6 +10,7 @@ from html import escape
 from urllib.parse import quote
 
 from pixsift.adapters.ledger.overview import ObjectOutcome
+from pixsift.words import in_words
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #6c6c6c; }
@@ -50,14 +51,16 @@ def contact_sheet(
     others = [row for row in rows if row.outcome in ("rejected", "failed", "gone")]
     kept.sort(key=lambda row: -len(duplicates[row.object_id]))
     groups = "".join(_group(row, duplicates[row.object_id], thumbnails, chosen) for row in kept)
-    rest = "".join(_figure(row, f"{row.outcome}: {row.reason}", thumbnails) for row in others)
+    rest = "".join(
+        _figure(row, f"{row.outcome}: {in_words(row.reason)}", thumbnails) for row in others
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
         f"<h1>{escape(title)}</h1>"
         f'<p class="facts">{"<br>".join(escape(fact) for fact in facts)}</p>'
-        f"<h2>{len(kept)} kept, each with its duplicates beside it</h2>{groups}"
+        f"<h2>{len(kept)} kept, each next to its duplicates</h2>{groups}"
         f'<h2>{len(others)} rejected, failed or gone</h2><div class="rest">{rest}</div>'
         "</body></html>\n"
     )
@@ -78,7 +81,8 @@ def _group(
 
 
 def _why(row: ObjectOutcome) -> str:
-    return row.reason if row.distance is None else f"{row.reason}, distance {row.distance:.3f}"
+    words = in_words(row.reason)
+    return words if row.distance is None else f"{words}, cosine distance {row.distance:.3f}"
 
 
 def _figure(row: ObjectOutcome, words: str, thumbnails: Mapping[str, str]) -> str:
@@ -86,7 +90,7 @@ def _figure(row: ObjectOutcome, words: str, thumbnails: Mapping[str, str]) -> st
     picture = (
         f'<img loading="lazy" src="{escape(quote(path))}" alt="{escape(row.key)}">'
         if path
-        else '<span class="none">no picture</span>'
+        else '<span class="none">no thumbnail</span>'
     )
     caption = f"<b>{escape(words)}</b> {escape(row.key)}"
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"

@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pixsift.words import in_words
+
 OUTCOMES = ("kept", "duplicate", "rejected", "gone", "failed")
 _COLORS = {"kept": "green", "duplicate": "cyan", "rejected": "yellow", "gone": "dim",
            "failed": "red"}  # fmt: skip
@@ -104,15 +106,15 @@ def summary(report: Mapping[str, Any]) -> RenderableType:
     for outcome in OUTCOMES:
         reasons = report["outcomes"].get(outcome, {})
         if reasons:
-            why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+            why = "\n".join(f"{n:>3} {in_words(reason)}" for reason, n in reasons.items())
             table.add_row(Text(outcome, _COLORS[outcome]), str(sum(reasons.values())), why)
-    table.add_row("ignored", str(report["ignored"]), "sidecars, by the collection's rules")
+    table.add_row("ignored", str(report["ignored"]), "sidecars, excluded by the collection's rules")
     table.add_row("uploaded", str(report["uploaded"]), "", end_section=True)
     table.add_row("in the snapshot", str(report["snapshot_images"]), report["snapshot_id"])
     verdict = (
-        "the ledger agrees with everything that was sent"
+        "the ledger matches everything that was uploaded"
         if not report["complaints"]
-        else f"{len(report['complaints'])} things are wrong"
+        else f"{len(report['complaints'])} errors in the ledger"
     )
     places = Text(
         f"snapshot       {report['snapshot_location']}\n"

@@ -123,7 +123,9 @@ def test_dlq__list_and_redrive(run: Run) -> None:
     assert "timeout  s3://raw/f.jpg" in out
     out = run("dlq", "list", "--messages")[1]
     # A list without it spends no receive.
-    assert "received 1 times  no object event (not_json)" in out
+    assert "received 1 times  not an S3 event (not_json)" in out
     out = run("dlq", "redrive", "--failed")[1]
-    assert "1 messages back in the ingest queue; 1 failed objects sent once more" in out
+    assert (
+        "1 messages sent back to the ingest queue; 1 failed objects sent to the queue again" in out
+    )
     assert (waiting("pixsift-ingest-dlq"), waiting("pixsift-ingest")) == (0, 2)
