@@ -33,10 +33,11 @@ def import_(
     collection: Collection = None,
     *,
     skip_unknown: Annotated[
-        bool, typer.Option("--skip-unknown", help="Leave out rows that name no known object.")
+        bool, typer.Option("--skip-unknown", help="Skip rows whose object is unknown.")
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Forget what earlier files said of these objects.")
+        bool,
+        typer.Option("--replace", help="Replace the values from earlier files for these objects."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,7 +60,7 @@ def import_(
         f"{done.rows} rows for {done.objects} objects: {done.changed} changed, "
         f"collection {name} is at seq {done.seq}"
     )
-    emit(asdict(done), as_json, text + (f", {done.unknown} rows left out" if done.unknown else ""))
+    emit(asdict(done), as_json, text + (f", {done.unknown} rows skipped" if done.unknown else ""))
 
 
 @app.command("list")
@@ -84,5 +85,5 @@ def _read(file: Path) -> str:
 def _form(file: Path) -> Form:
     form = _FORMS.get(file.suffix.lower())
     if form is None:
-        raise RequestError(f"{file}: name it .csv, .json or .jsonl, so that its form is clear")
+        raise RequestError(f"{file}: its name must end in .csv, .json or .jsonl")
     return form

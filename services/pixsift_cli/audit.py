@@ -27,13 +27,14 @@ def audit(
     name: Annotated[str | None, typer.Argument(help="Collection; default: all.")] = None,
     *,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Decide wrong kept and duplicate ones again.")
+        bool, typer.Option("--repair", help="Decide wrong kept and duplicate images again.")
     ] = False,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Compare only so many kept images with all others.")
+        int | None, typer.Option(min=1, help="Compare only this many kept images with all others.")
     ] = None,
     snapshots: Annotated[
-        bool, typer.Option("--snapshots", help="Also look for every listed image in the bucket.")
+        bool,
+        typer.Option("--snapshots", help="Also check that every listed image is in the bucket."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,8 +54,9 @@ def reindex(
     name: Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
-    """Drop a collection's HNSW index and build it anew. Decisions go on; search is exact so long.
+    """Drop and rebuild a collection's HNSW index.
 
+    Decisions continue; until the index is built, search is exact and slower.
     Only a ledger searched with PIXSIFT_SEARCH=hnsw, or too large for memory, has one.
     """
     with wiring.database() as database:
@@ -72,7 +74,7 @@ def _text(report: Audit) -> str:
         f"{report.seq}, generation {report.generation}; {report.pairs_compared} pairs compared",
     ]
     if report.undecided:
-        lines.append(f"  {report.undecided} taken back, to be decided again by the queue")
+        lines.append(f"  {report.undecided} undone, the queue will decide them again")
     for change in report.repaired:
         of = f" of {change.representative}" if change.representative else ""
         lines.append(
@@ -83,5 +85,5 @@ def _text(report: Audit) -> str:
     if len(report.findings) > _SHOWN:
         lines.append(f"  ... and {len(report.findings) - _SHOWN} more (--json shows all)")
     if not report.findings:
-        lines.append("  every invariant holds")
+        lines.append("  all invariants hold")
     return "\n".join(lines)

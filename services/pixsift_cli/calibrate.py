@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     *,
-    images: Annotated[Path, typer.Option(help="Folder of different pictures, each only once.")],
+    images: Annotated[Path, typer.Option(help="Folder of distinct pictures without copies.")],
     sequences: Annotated[
         Path | None, typer.Option(help="Folder of sequences: one folder each, in order of name.")
     ] = None,
@@ -38,7 +38,7 @@ def calibrate(
     ] = 0.93,
     edited: Annotated[int, typer.Option(min=1, help="Pictures to measure edits of.")] = 120,
     sequence_gap: Annotated[
-        int, typer.Option(min=1, help="Frames at least so far apart show different things.")
+        int, typer.Option(min=1, help="Frames at least this far apart show different scenes.")
     ] = 200,
     camera_pattern: Annotated[
         str | None, typer.Option(help="Regular expression on the path with a group 'camera'.")

@@ -28,7 +28,7 @@ Sources = Annotated[
     typer.Option("--source", help="s3://bucket/prefix to judge; may be repeated."),
 ]
 Includes = Annotated[
-    list[str] | None, typer.Option("--include", help="Glob of keys to judge; default: all.")
+    list[str] | None, typer.Option("--include", help="Glob of keys to include; default: all.")
 ]
 Excludes = Annotated[
     list[str] | None, typer.Option("--exclude", help="Glob of keys to ignore, e.g. '*.json'.")
@@ -64,7 +64,9 @@ Expiry = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    group = typer.Typer(no_args_is_help=True, help="Collections: what is judged, and how.")
+    group = typer.Typer(
+        no_args_is_help=True, help="Create, change and list collections: what is judged, and how."
+    )
     group.command()(create)
     group.command("set")(change)
     group.command("list")(list_all)
@@ -85,7 +87,9 @@ def create(
     ] = None,
     second_look: Annotated[
         str | None,
-        typer.Option(help="JSON or a file with a second-look rule; 'off': embedding alone."),
+        typer.Option(
+            help="JSON or a JSON file with a second-look rule; 'off': use the embedding alone."
+        ),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="What the cameras do: static_camera, moving_camera or photos.")
@@ -94,7 +98,7 @@ def create(
     quality_policy: Policy = None,
     expiry: Expiry = "remember",
     calibration: Annotated[
-        Path | None, typer.Option(help="File written by 'pixsift calibrate'.")
+        Path | None, typer.Option(help="File that 'pixsift calibrate' wrote.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model of its embedding space; default: PIXSIFT_MODEL.")
@@ -133,7 +137,9 @@ def create(
 def _what_was_before(rules: Sequence[SourceRule]) -> str:
     """What the new collection does not see by itself."""
     commands = "".join(f"\n  pixsift backfill s3://{rule.bucket}/{rule.prefix}" for rule in rules)
-    return f"Consumers know it within ten seconds; what arrives before that needs:{commands}"
+    return (
+        f"Consumers see it within ten seconds. For objects that are already there, run:{commands}"
+    )
 
 
 def change(
@@ -149,7 +155,7 @@ def change(
 ) -> None:
     """Change what later arrivals are judged by; epsilon changes by 'pixsift redecide'."""
     if (include or exclude) and not source:
-        raise RequestError("--include and --exclude belong to a --source: name it as well")
+        raise RequestError("--include and --exclude apply to a --source: add --source")
     with wiring.database() as database:
         facts = operation.change(
             database,
@@ -196,7 +202,7 @@ def _read_calibration(path: Path) -> Calibration:
         return Calibration.from_json(_json(str(path), "--calibration"))
     except ValueError as error:
         raise RequestError(
-            f"--calibration {path}: {error}; is it of 'pixsift calibrate'?"
+            f"--calibration {path}: {error}; was it written by 'pixsift calibrate'?"
         ) from error
 
 
@@ -255,7 +261,7 @@ def _json(text: str, option: str) -> dict[str, Any]:
         value = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RequestError(
-            f"{option} {text[:200]!r} is neither JSON nor a file of it: {error}"
+            f"{option} {text[:200]!r} is neither JSON nor a JSON file: {error}"
         ) from error
     if not isinstance(value, dict):
         raise RequestError(f"{option}: expected a JSON object, not {type(value).__name__}")

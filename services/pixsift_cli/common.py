@@ -34,7 +34,7 @@ def s3_uri(text: str) -> S3Uri:
 def no_nan(value: float) -> float:
     """Callback of an option: NaN lies between every minimum and maximum."""
     if math.isnan(value):
-        raise typer.BadParameter("nan is no number")
+        raise typer.BadParameter("nan is not a number")
     return value
 
 
@@ -45,9 +45,7 @@ def check_writable(*paths: Path | None) -> None:
             continue
         there = path if path.exists() else path.absolute().parent
         if path.is_dir() or not os.access(there, os.W_OK):
-            raise RequestError(
-                f"cannot write {str(path)!r}: name a file in a folder that exists and is yours"
-            )
+            raise RequestError(f"cannot write {str(path)!r}: name a file in a writable folder")
 
 
 def write_text(path: Path, text: str) -> None:

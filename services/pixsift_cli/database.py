@@ -17,7 +17,7 @@ def migrate(
     check: bool = typer.Option(False, "--check", help="Only list what would be applied."),
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the ledger's schema up to date."""
+    """Apply the ledger's schema migrations."""
     login = wiring.database_login()
     names = pending(login) if check else run_migrations(login)
     verb = "pending" if check else "applied"

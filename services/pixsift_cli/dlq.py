@@ -17,7 +17,9 @@ from pixsift_cli.common import JsonOption, emit
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    group = typer.Typer(no_args_is_help=True, help="The dead-letter queue and failed objects.")
+    group = typer.Typer(
+        no_args_is_help=True, help="List and redrive the dead-letter queue and failed objects."
+    )
     group.command("list")(list_all)
     group.command()(redrive)
     app.add_typer(group, name="dlq")

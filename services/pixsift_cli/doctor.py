@@ -80,7 +80,7 @@ def _loop() -> Check:
     if record is None:
         return Check("local loop", "note", "not running", "pixsift up (not needed against AWS)")
     dead = [
-        f"{process.name} ended: {process.tail(1) or 'no word in its log'}"
+        f"{process.name} ended: {process.tail(1) or 'its log is empty'}"
         for process in record.dead_processes()
     ]
     stores = record.dead_stores()
@@ -92,7 +92,7 @@ def _loop() -> Check:
         return Check("local loop", "wrong", words, remedy)
     if dead:
         return Check("local loop", "wrong", "; ".join(dead),
-                       "pixsift up, which starts it again and keeps the rest")  # fmt: skip
+                       "pixsift up restarts it and keeps everything else")  # fmt: skip
     return Check("local loop", "ok", ", ".join(process.name for process in record.processes))
 
 

@@ -29,11 +29,11 @@ def erase(
         bool,
         typer.Option(
             "--only-this",
-            help="Leave copies under other keys, and let the same bytes be uploaded again.",
+            help="Keep copies under other keys, and allow the same bytes to be uploaded again.",
         ),
     ] = False,
     reason: Annotated[str, typer.Option(help="Kept with the tombstone, e.g. a ticket.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Erase an image: vector, metrics, thumbnail, copies in snapshots; leave a tombstone.
@@ -69,8 +69,8 @@ def _text(done: Erased, source: bool) -> str:
     held = ", ".join(done.snapshots) or "no snapshot"
     lines.append(f"{done.vectors} vectors, {done.thumbnails} thumbnails; redacted in {held}")
     if done.kept_vectors:
-        lines.append(f"{done.kept_vectors} vectors stay: other objects have the same pixels")
+        lines.append(f"{done.kept_vectors} vectors kept: other objects have the same pixels")
     if not source:
         lines.append("the source versions are still in their bucket: add --source to delete them")
-    lines.append("dead rows go with the next VACUUM (docs/operations.md)")
+    lines.append("VACUUM removes the dead rows from disk (docs/operations.md)")
     return "\n".join(lines)

@@ -38,7 +38,7 @@ ChangeLimit = Annotated[
     ),
 ]
 WithoutLook = Annotated[
-    bool, typer.Option("--no-second-look", help="Let the embedding alone decide.")
+    bool, typer.Option("--no-second-look", help="Decide by the use the embedding alone.")
 ]
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Discard a generation that a crash left unfinished.")
@@ -86,11 +86,11 @@ def redecide(
 def undo(
     name: Name = None,
     uri: Annotated[
-        str | None, typer.Argument(help="s3://bucket/key: take back this object's decision only.")
+        str | None, typer.Argument(help="s3://bucket/key: undo only this object's decision.")
     ] = None,
     *, take_over: TakeOver = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Go back to the previous generation; or take back the decision about one object.
+    """Return to the previous generation, or undo the decision about one object.
 
     One object: kept and duplicate are decided again from the stored vectors; rejected, failed and
     gone are sent through the queue once more.
@@ -117,13 +117,13 @@ def undo(
 
 
 def _taken_back_text(done: TakenBack) -> str:
-    lines = [f"taken back and sent through the queue: {uri}" for uri in done.sent_again]
+    lines = [f"undone and sent to the queue again: {uri}" for uri in done.sent_again]
     lines += [
         f"object {c.object_id}: {c.was} -> {c.outcome} ({in_words(c.reason)})"
         for c in done.decided_again
     ]
     if done.unchanged:
-        lines.append(f"{done.unchanged} versions decided again with the same outcome")
+        lines.append(f"{done.unchanged} versions decided again, with the same outcome")
     return "\n".join(lines)
 
 
@@ -133,7 +133,7 @@ def switched_text(done: Switched) -> str:
         f"{done.collection} is at generation {done.generation} (epsilon {done.epsilon:g}) since "
         f"seq {done.seq}: {done.kept} kept, {done.duplicate} duplicates; took "
         f"{done.seconds:.1f} s, decisions waited {done.lock_seconds * 1000:.0f} ms.\n"
-        f"Back again: pixsift undo {done.collection}"
+        f"To return: pixsift undo {done.collection}"
     )
 
 

@@ -23,11 +23,11 @@ def images(
         str | None, typer.Option(help="kept, duplicate, rejected, gone or failed.")
     ] = None,
     reason: Annotated[str | None, typer.Option(help="Only this reason, such as black.")] = None,
-    prefix: Annotated[str, typer.Option(help="Only keys that begin so.")] = "",
+    prefix: Annotated[str, typer.Option(help="Only keys with this prefix.")] = "",
     collection: Annotated[
         str | None, typer.Option(help="Collection; default: 'default', or the only one.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number.")] = 100,
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with their thumbnails.")
     ] = None,

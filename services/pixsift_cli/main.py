@@ -18,11 +18,11 @@ from pixsift_cli.text import printable
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (
         "demo.command",
-        "Three robots upload, pixsift curates, a snapshot appears; the ledger is checked.",
+        "Run pixsift on three simulated robots, take a snapshot, and verify the ledger.",
     ),
     "doctor": (
         "doctor",
-        "Check every dependency and say what to do; exit status 1 when something is wrong.",
+        "Check every dependency and suggest fixes; exit status 1 when a check fails.",
     ),
     "calibrate": (
         "calibrate",
@@ -38,15 +38,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "migrate": (
         "database",
-        "Bring the ledger's schema up to date.",
+        "Apply the ledger's schema migrations.",
     ),
     "collection": (
         "collection",
-        "Collections: what is judged, and how.",
+        "Create, change and list collections: what is judged, and how.",
     ),
     "upload": (
         "upload",
-        "Upload a folder; run it again after an interruption and it goes on where it stopped.",
+        "Upload a folder; after an interruption, run it again to continue.",
     ),
     "status": (
         "status",
@@ -58,27 +58,27 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "explain": (
         "explain",
-        "Tell what became of an object, and why: facts, decisions, representative, snapshots.",
+        "Show what happened to an object, and why: facts, decisions, representative, snapshots.",
     ),
     "search": (
         "search",
-        "The kept images nearest to some of yours, exactly, by cosine distance.",
+        "Find the kept images nearest to your images (exact search by cosine distance).",
     ),
     "whatif": (
         "generations",
-        "Say what another epsilon would change.",
+        "Show what another epsilon would change, without changing or embedding anything.",
     ),
     "redecide": (
         "generations",
-        "Decide everything again under another epsilon, and switch to the result.",
+        "Decide all images again with another epsilon, and switch to the result.",
     ),
     "undo": (
         "generations",
-        "Go back to the previous generation; or take back the decision about one object.",
+        "Return to the previous generation, or undo the decision about one object.",
     ),
     "select": (
         "choosing.select",
-        "Show what a request would choose, and how good that is, before anything is copied.",
+        "Show which images a request would choose and how well they cover the pool; copy nothing.",
     ),
     "attributes": (
         "attributes",
@@ -86,7 +86,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "snapshot": (
         "choosing.snapshot",
-        "Ask for snapshots, look at them, fetch them.",
+        "Request, list, show and download snapshots.",
     ),
     "erase": (
         "erase",
@@ -98,7 +98,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "cameras": (
         "quality.command",
-        "Tell frozen cameras and drifting exposure from what the ledger already knows.",
+        "Report frozen cameras and drifting exposure, from the metrics in the ledger.",
     ),
     "audit": (
         "audit",
@@ -106,19 +106,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "reindex": (
         "audit",
-        "Drop a collection's HNSW index and build it anew.",
+        "Drop and rebuild a collection's HNSW index.",
     ),
     "reconcile": (
         "reconcile",
-        "Compare the sources with the ledger; send what never arrived, or is gone, to the queue.",
+        "Compare the sources with the ledger; send missing and deleted objects to the queue.",
     ),
     "backfill": (
         "reconcile",
-        "Send an existing bucket through the queue, many keys per message.",
+        "Send the existing objects of a bucket to the queue, many keys per message.",
     ),
     "dlq": (
         "dlq",
-        "The dead-letter queue and failed objects.",
+        "List and redrive the dead-letter queue and failed objects.",
     ),
 }
 """Name of a command -> its module of this package, which has a function ``register(app)``; and its

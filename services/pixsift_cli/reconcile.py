@@ -22,7 +22,7 @@ OnlyOne = Annotated[
     str | None, typer.Option("--collection", help="Only for this collection; default: all.")
 ]
 _CENTURY_MINUTES = 52_560_000
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count; send nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only report; send nothing.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,13 +40,13 @@ def reconcile(
             min=0,
             max=_CENTURY_MINUTES,
             callback=no_nan,
-            help="Leave versions younger than this many minutes alone.",
+            help="Skip versions younger than this many minutes.",
         ),
     ] = 15.0,
     dry_run: DryRun = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the sources with the ledger; send what never arrived, or is gone, to the queue.
+    """Compare the sources with the ledger; send missing and deleted objects to the queue.
 
     Exit status 1 when something differed: a schedule can alarm on it.
     """
@@ -63,16 +63,16 @@ def reconcile(
 
 
 def backfill(
-    uri: Annotated[str, typer.Argument(help="s3://bucket/prefix that holds images already.")],
+    uri: Annotated[str, typer.Argument(help="s3://bucket/prefix with existing images.")],
     *,
     collection: OnlyOne = None,
     after: Annotated[
-        str, typer.Option(help="Go on behind this key, as an interrupted run told.")
+        str, typer.Option(help="Continue after this key, as printed by an interrupted run.")
     ] = "",
     dry_run: DryRun = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Send an existing bucket through the queue, many keys per message.
+    """Send the existing objects of a bucket to the queue, many keys per message.
 
     Versions with an outcome are not sent, and the consumer asks again before it fetches: running
     this twice, or beside live uploads, does no work twice.
@@ -92,7 +92,9 @@ def backfill(
                 collection=collection, after=after, progress=progress,
             )  # fmt: skip
         except KeyboardInterrupt:
-            typer.echo(f"interrupted; go on with: --after '{printable(so_far.last_key)}'", err=True)
+            typer.echo(
+                f"interrupted; to continue, add: --after '{printable(so_far.last_key)}'", err=True
+            )
             raise typer.Exit(130) from None
     emit(asdict(found), as_json, _text(uri, found, dry_run))
 
@@ -118,7 +120,7 @@ def _text(uri: str, found: Differences, dry_run: bool) -> str:
     verb = "would be sent" if dry_run else "sent"
     lines = [
         f"{uri}: {found.listed} versions at S3; {found.settled} settled, {found.missing} never "
-        f"arrived, {found.gone} gone at S3, {found.too_new} too new to tell, "
+        f"arrived, {found.gone} gone at S3, {found.too_new} too new to judge, "
         f"{found.ignored} ignored",
         f"  {found.missing + found.gone} {verb}" + (
             "" if dry_run else f" in {found.messages} messages"),

@@ -35,14 +35,14 @@ def search(
     collection: Annotated[
         str | None, typer.Option(help="Collection; default: 'default', or the only one.")
     ] = None,
-    k: Annotated[int, typer.Option("--k", "-k", help="How many images.", min=1)] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", help="Number of images.", min=1)] = 10,
     where: Annotated[
         list[str] | None, typer.Option(help="attribute=value; may be repeated.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with thumbnails.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The kept images nearest to some of yours, exactly, by cosine distance."""
+    """Find the kept images nearest to your images (exact search by cosine distance)."""
     files = _files(image, folder)
     check_writable(html)
     with wiring.database() as database:
@@ -53,7 +53,7 @@ def search(
         if html is not None:
             _draw(html, database, found)
     lines = [f"{each.distance:.4f}  {each.uri}{_itself(each)}" for each in found.neighbors]
-    lines += [f"left out {path}: {reason}" for path, reason in found.failures.items()]
+    lines += [f"skipped {path}: {reason}" for path, reason in found.failures.items()]
     lines += [f"page: {html}"] if html is not None else []
     emit(found, as_json, "\n".join(lines))
 
@@ -82,11 +82,11 @@ def _files(images: Sequence[Path] | None, folder: Path | None) -> list[Path]:
     files = list(images or [])
     if folder is not None:
         if not folder.is_dir():
-            raise RequestError(f"--folder {folder}: no such folder")
+            raise RequestError(f"--folder {folder}: the folder does not exist")
         files += sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         if not path.is_file():
-            raise RequestError(f"--image {path}: no such file")
+            raise RequestError(f"--image {path}: the file does not exist")
     if not files:
         raise RequestError(
             "nothing to search for: give --image FILE or --folder DIR with files in it"

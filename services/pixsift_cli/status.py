@@ -91,5 +91,5 @@ def _line(about: str, told: str) -> str:
 
 def _told(depth: QueueDepth) -> str:
     if depth.error:
-        return f"does not answer: {depth.error}"
+        return f"does not respond: {depth.error}"
     return f"{depth.waiting} waiting, {depth.in_flight} in flight"

@@ -13,7 +13,7 @@ from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.progress import progress
 
-_WAIT = "what becomes of them: pixsift status, or pixsift upload --wait"
+_WAIT = "for the outcomes: pixsift status, or pixsift upload --wait"
 _NEXT = "see them: pixsift images --outcome rejected --html page.html"
 
 
@@ -26,14 +26,14 @@ def upload(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the images.")],
     location: Annotated[str, typer.Argument(metavar="S3URI", help="s3://bucket/prefix")],
     *,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="Uploads at a time.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Concurrent uploads.")] = 8,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the outcomes and tell them.")
+        bool, typer.Option("--wait", help="Wait for the outcomes and print them.")
     ] = False,
-    timeout: Annotated[float, typer.Option(min=0, help="Longest wait, seconds.")] = 600.0,
+    timeout: Annotated[float, typer.Option(min=0, help="Maximum wait, seconds.")] = 600.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Upload a folder; run it again after an interruption and it goes on where it stopped."""
+    """Upload a folder; after an interruption, run it again to continue."""
     if wait:
         with wiring.database() as database:
             since = ledger_time(database)
@@ -42,7 +42,7 @@ def upload(
         own_buckets=(wiring.derived_bucket(), wiring.curated_bucket()),
         progress=partial(progress, "uploading"),
     )  # fmt: skip
-    lines = [f"{done.uploaded} uploaded, {done.skipped} there already, {len(done.failed)} failed"]
+    lines = [f"{done.uploaded} uploaded, {done.skipped} already there, {len(done.failed)} failed"]
     lines += [f"{k}: {v}" for k, v in done.failed.items()]
     if wait:
         with wiring.database() as database:

@@ -210,5 +210,5 @@ class Consumer:
             self._telemetry.observe("backlog", waiting)
         except PixsiftError as error:
             # A figure less; the loop notices an outage by itself.
-            self._logger.debug("no backlog figure", extra={"error": str(error)})
+            self._logger.debug("cannot read the backlog", extra={"error": str(error)})
         self._telemetry.flush()

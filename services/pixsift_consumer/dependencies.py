@@ -99,7 +99,7 @@ class Dependencies:
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         self._opened_at = self._clock()
         self._down.clear()
-        self._logger.info("all dependencies answer again")
+        self._logger.info("all dependencies respond again")
         return True
 
     def _trial_is_due(self) -> bool:
@@ -187,7 +187,7 @@ class SourceAccess:
     def check(self, bucket: str) -> None:
         """Raise BucketDownError while the bucket is down: nobody waits for it once more."""
         if self.is_down(bucket):
-            raise BucketDownError(bucket, f"bucket {bucket} does not answer")
+            raise BucketDownError(bucket, f"bucket {bucket} does not respond")
 
     def succeeded(self, version: ObjectVersion, *, size_bytes: int) -> None:
         """Remember a version that S3 has just handed out."""
@@ -246,7 +246,7 @@ class SourceAccess:
             state.outage = None
             state.up_since = state.answered_at = now
             state.last_pause = outage.pause
-        self._logger.info("a bucket answers again", extra={"bucket": bucket})
+        self._logger.info("a bucket responds again", extra={"bucket": bucket})
 
     def _still_down(self, bucket: str, outage: _Outage) -> PixsiftError | None:
         if self._a_canary_answers(bucket):

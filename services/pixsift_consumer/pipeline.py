@@ -191,7 +191,7 @@ class Pipeline:
             self._deliveries.clear()
         if left:
             told = [delivery.message.message_id for delivery in left]
-            self._logger.warning("given back unfinished", extra={"messages": told})
+            self._logger.warning("returned to the queue unfinished", extra={"messages": told})
         for inbox in {delivery.inbox for delivery in left}:
             inbox.release([d.message for d in left if d.inbox is inbox], at_once=True)
         self._telemetry.count("released", len(left))
@@ -228,7 +228,7 @@ class Pipeline:
             if len(batch) == 1:
                 self._stage_failed(stage, batch, error)
                 return
-            self._logger.exception("a bug ended a batch: each is tried alone",
+            self._logger.exception("unexpected error in a batch: trying each image alone",
                                    extra={"stage": stage.name})  # fmt: skip
             for arrival in batch:
                 yield from self._run(stage, [arrival])
@@ -292,10 +292,10 @@ class Pipeline:
         elif isinstance(error, DependencyDownError):
             self._dependencies.report(error)
         elif isinstance(error, PixsiftError):
-            self._logger.warning("to be tried again",
+            self._logger.warning("will be retried",
                                  extra={"stage": stage.name, "error": str(error)})  # fmt: skip
         else:
-            self._logger.error("a bug ended an attempt", exc_info=error,
+            self._logger.error("unexpected error in an attempt", exc_info=error,
                                extra={"stage": stage.name})  # fmt: skip
         for arrival in batch:
             if self._is_final(stage, arrival, error):

@@ -74,7 +74,7 @@ class Curator:
             return "done"
         taken = take(self._snapshots, request)
         if taken is None:
-            self._refuse(request, f"unknown_collection: there is no {request.collection!r}")
+            self._refuse(request, f"unknown_collection: {request.collection!r} does not exist")
             return "done"
         if taken.body != body_of(request):
             self._logger.warning("another request had this id before; its answer stands",
@@ -115,7 +115,7 @@ class Curator:
             return "stopped"
         if state == "busy":
             # The list is stored and somebody is at it; if they die, ``resume`` takes it up.
-            self._logger.info("another curator exports this one", snapshot_id=snapshot_id)
+            self._logger.info("another curator is exporting this snapshot", snapshot_id=snapshot_id)
             return "done"
         self._announce(snapshot_id)
         return "done"

@@ -59,7 +59,7 @@ def run(
         except TransientError as error:
             logger.warning("will try again", reason=str(error))
         except Exception:
-            logger.exception("a bug, but not in serving a request: pausing")
+            logger.exception("unexpected error outside a request: pausing")
             stop.wait(pause_seconds)
         after_each()
 
@@ -84,7 +84,7 @@ def serve(
         _release_later(queue, heartbeat, message)
         raise
     except Exception:
-        logger.exception("a bug in serving a request", message_id=message.message_id,
+        logger.exception("unexpected error while serving a request", message_id=message.message_id,
                          receive_count=message.receive_count)  # fmt: skip
         _release_later(queue, heartbeat, message)
         return
@@ -93,7 +93,7 @@ def serve(
         queue.ack([message])
     else:
         queue.release([message])
-        logger.info("request handed back", message_id=message.message_id)
+        logger.info("request returned to the queue", message_id=message.message_id)
 
 
 def _release_later(queue: SqsQueue, heartbeat: VisibilityHeartbeat, message: Message) -> None:

@@ -32,26 +32,26 @@ class DatabaseSettings(_Settings):
 
     database_url: SecretStr = Field(
         default=SecretStr(""),
-        description="libpq URI of the ledger's PostgreSQL, the writer endpoint; "
-        "services need it; commands without it use the loop that pixsift up left running",
+        description="libpq URI of the ledger's PostgreSQL (writer endpoint). Required for the "
+        "services; commands use the local loop if it is empty",
     )
     database_secret: str = Field(
         default="",
-        description="name or ARN of a Secrets Manager secret with username and password (host, "
-        "port and dbname too, where the URL lacks them), read before every connection, so that "
-        "it may rotate; empty means that the URL or PGPASSWORD has the password",
+        description="name or ARN of a Secrets Manager secret with username and password (and host, "
+        "port and dbname, if the URL lacks them). It is read before every connection, so it may "
+        "be rotated. Empty: the password comes from the URL or PGPASSWORD",
     )
     database_iam: bool = Field(
         default=False,
-        description="log in to RDS with an IAM token, made before every connection, in place of "
-        "a password",
+        description="log in to RDS with an IAM token instead of a password; a new token for every "
+        "connection",
     )
     database_connect_seconds: int = Field(
         default=5,
         ge=1,
         le=120,
-        description="longest that one connection may take to come about, seconds; an Aurora that "
-        "pauses needs 30 to wake up",
+        description="maximum time to open a connection, in seconds; a paused Aurora cluster needs 30 "
+        "to resume",
     )
 
 
@@ -59,7 +59,8 @@ class QueueSettings(_Settings):
     """Queues, and how long a message may stay with one process."""
 
     ingest_queue: str = Field(
-        default="pixsift-ingest", description="name or URL of the queue S3 notifies"
+        default="pixsift-ingest",
+        description="name or URL of the queue that receives S3 event notifications",
     )
     ingest_dlq: str = Field(
         default="pixsift-ingest-dlq", description="name or URL of its dead-letter queue"
@@ -72,16 +73,15 @@ class QueueSettings(_Settings):
         default=60,
         ge=1,
         le=43_200,
-        description="how long a received message stays hidden between heartbeats, seconds",
+        description="visibility timeout of received messages, in seconds; renewed while they are "
+        "processed",
     )
 
 
 class BucketSettings(_Settings):
     """Buckets pixsift writes to; the ones it reads from are the collections' sources."""
 
-    derived_bucket: str = Field(
-        default="pixsift-derived", description="bucket for thumbnails; can be rebuilt"
-    )
+    derived_bucket: str = Field(default="pixsift-derived", description="bucket for thumbnails")
     curated_bucket: str = Field(
         default="pixsift-curated", description="bucket for published snapshots"
     )
@@ -96,38 +96,43 @@ class ModelSettings(_Settings):
         "facebook/dinov2-small|base|large|giant, "
         "a local folder with safetensors, or stub",
     )
-    model_revision: str = Field(default="", description="hub commit to pin; empty for local models")
+    model_revision: str = Field(
+        default="", description="commit of the hub repository to use; empty for local models"
+    )
     model_weights_sha256: str = Field(
         default="",
         pattern=r"^([0-9a-fA-F]{64})?$",
-        description="hex hash the weights must have, or the process does not start; empty: any",
+        description="SHA-256 (hex) that the weights must have; empty: not checked",
     )
     torch_compile: bool = Field(
         default=False,
-        description="compile a DINOv2 model at start: minutes slower to start, faster on a GPU",
+        description="compile a DINOv2 model at start: starts minutes later, runs faster on a GPU",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="where the model runs"
+        default="auto", description="device that runs the model"
     )
-    max_batch: int = Field(default=16, ge=1, le=1024, description="most images per forward pass")
+    max_batch: int = Field(
+        default=16, ge=1, le=1024, description="maximum number of images per forward pass"
+    )
 
 
 class SearchSettings(_Settings):
-    """How near-duplicates are looked for when a batch is decided."""
+    """How a batch is searched for near-duplicates."""
 
     search: Literal["auto", "resident", "hnsw"] = Field(
         default="auto",
-        description="resident: exact, the kept vectors of a collection in memory; hnsw: pgvector "
-        "index plus exact tail; auto: resident while the vectors fit PIXSIFT_SEARCH_MEMORY_BYTES",
+        description="resident: exact, with the kept vectors of a collection in memory; hnsw: "
+        "pgvector "
+        "index plus exact tail; auto: resident if the vectors fit PIXSIFT_SEARCH_MEMORY_BYTES",
     )
     search_memory_bytes: int = Field(
         default=2 << 30,
         ge=0,
-        description="most memory for the resident vectors of one collection, bytes; "
+        description="maximum memory for the vectors of one collection, in bytes; "
         "one million of 384 dimensions take 2.1 GB",
     )
     search_device: Literal["cpu", "cuda"] = Field(
-        default="cpu", description="where resident vectors live and are compared"
+        default="cpu", description="device that holds and compares resident vectors"
     )
 
 
@@ -136,27 +141,27 @@ class LocalSettings(_Settings):
 
     state_dir: str = Field(
         default=".pixsift",
-        description="folder of the local loop, of its own: what runs, logs, results",
+        description="folder for the processes, logs and results of the local loop; do not share it",
     )
     localstack_venv: str = Field(
         default=".venv-localstack",
-        description="virtual environment that holds localstack/requirements.txt",
+        description="virtual environment with the packages of localstack/requirements.txt",
     )
 
 
 class TelemetrySettings(_Settings):
-    """What a process tells about itself."""
+    """Logs, metrics and the health check of a process."""
 
     stage: str = Field(
         default="",
         pattern=r"^([a-z0-9][a-z0-9-]{0,30})?$",
-        description="name of the deployment, second dimension of every metric, so that two in one "
-        "account do not mix theirs; empty means none",
+        description="name of the deployment, the second dimension of every metric: keeps the "
+        "metrics of two deployments in one account apart; empty: none",
     )
     health_file: str = Field(
         default="",
-        description="file touched every turn of the loop and whenever an object is done, for a "
-        "health check by its age (python -m pixsift.health); empty means none",
+        description="file that a working process touches regularly; python -m pixsift.health checks "
+        "its age; empty: none",
     )
 
     log_level: str = Field(
@@ -170,33 +175,35 @@ class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, Telemetry
     """How the curator selects and exports."""
 
     request_poll_seconds: int = Field(
-        default=20, ge=0, le=20, description="long poll of the snapshot-request queue, seconds"
+        default=20,
+        ge=0,
+        le=20,
+        description="long-poll time of the snapshot-request queue, in seconds",
     )
     request_deadline_seconds: int = Field(
         default=39_600,
         ge=1,
-        description="longest a request is kept in one process's hands, seconds; "
-        "SQS allows 12 hours",
+        description="maximum time for one request in one process, in seconds; SQS allows 12 hours",
     )
     lease_seconds: int = Field(
         default=60,
         ge=1,
-        description="after how long without a sign of life another curator takes a snapshot over, "
-        "seconds",
+        description="time without a heartbeat after which another curator takes over a snapshot, "
+        "in seconds",
     )
     copy_concurrency: int = Field(
-        default=32, ge=1, le=1000, description="server-side copies in flight at once"
+        default=32, ge=1, le=1000, description="concurrent server-side copies"
     )
     shard_bytes: int = Field(
-        default=268_435_456, ge=1, description="size to cut WebDataset shards at, bytes"
+        default=268_435_456, ge=1, description="maximum size of a WebDataset shard, in bytes"
     )
     spill_dir: str = Field(
         default="",
-        description="folder for the embeddings of a pool while it is chosen from, 2 bytes per "
-        "dimension and image; empty means the system's temporary folder",
+        description="folder for a pool's embeddings during a selection, 2 bytes per dimension "
+        "and image; empty: the system's temporary folder",
     )
     event_bus: str = Field(
-        default="default", description="EventBridge bus that is told of finished snapshots"
+        default="default", description="EventBridge bus for events about finished snapshots"
     )
 
 
@@ -208,58 +215,65 @@ class ConsumerSettings(
     SearchSettings,
     TelemetrySettings,
 ):
-    """How the consumer takes, holds and gives back work."""
+    """How the consumer receives, processes and returns messages."""
 
     poll_seconds: int = Field(
         default=8,
         ge=0,
         le=20,
-        description="long poll of the ingest queue, seconds; a stop waits for it to end",
+        description="long-poll time of the ingest queue, in seconds; a stop waits for it",
     )
     stop_seconds: float = Field(
         default=6.0,
         ge=0,
-        description="after SIGTERM: how long to finish what is in hand before it is given back, "
-        "seconds; with the poll and five more for closing, the whole stop stays below 20, "
-        "or below 30 while SQS does not answer",
+        description="time after SIGTERM to finish work before the rest returns to the queue, in "
+        "seconds; with the poll and five seconds for closing, a stop takes less than 20 seconds, "
+        "or less than 30 if SQS does not respond",
     )
     message_deadline_seconds: float = Field(
         default=600.0,
         gt=0,
-        description="longest a message is kept hidden by one process, seconds",
+        description="maximum time that one process hides a message, in seconds",
     )
     slow_lane_every_seconds: float = Field(
         default=10.0,
         gt=0,
-        description="how often an empty dead-letter queue is asked again, seconds",
+        description="interval between polls of an empty dead-letter queue, in seconds",
     )
     max_in_flight: int = Field(
-        default=128, ge=1, description="object versions inside the consumer at any time"
+        default=128, ge=1, description="maximum number of object versions in the consumer"
     )
     max_pipeline_bytes: int = Field(
         default=268_435_456,
         ge=1,
-        description="bytes of objects and pixels inside the consumer at any time",
+        description="maximum memory for objects and pixels in the consumer, in bytes",
     )
     max_object_bytes: int = Field(
-        default=67_108_864, ge=1, description="larger objects are rejected unread, bytes"
+        default=67_108_864,
+        ge=1,
+        description="maximum object size, in bytes; larger objects are rejected without reading "
+        "them",
     )
-    fetch_threads: int = Field(default=8, ge=1, description="objects fetched at once")
+    fetch_threads: int = Field(default=8, ge=1, description="objects fetched concurrently")
     decode_workers: int = Field(default=2, ge=1, description="decoder processes")
     decode_formats: str = Field(
         default="JPEG,PNG,WEBP,BMP,TIFF",
         pattern=r"^(JPEG|PNG|WEBP|BMP|TIFF|GIF)(,(JPEG|PNG|WEBP|BMP|TIFF|GIF))*$",
-        description="formats that are decoded, told by content: any of JPEG, PNG, WEBP, BMP, "
-        "TIFF, GIF, separated by commas",
+        description="formats to decode, detected by content: any of JPEG, PNG, WEBP, BMP, TIFF, "
+        "GIF, separated by commas",
     )
     decode_max_pixels: int = Field(
-        default=50_000_000, ge=1, description="larger images are rejected by their header, pixels"
+        default=50_000_000,
+        ge=1,
+        description="maximum image size, in pixels; larger images are rejected by their header",
     )
     decode_memory_bytes: int = Field(
         default=2_147_483_648,
         ge=268_435_456,
-        description="address space of one decoder process, bytes",
+        description="maximum address space of one decoder process, in bytes",
     )
     decode_wall_seconds: float = Field(
-        default=10.0, gt=0, description="an image that takes longer is rejected, seconds"
+        default=10.0,
+        gt=0,
+        description="maximum decoding time of one image, in seconds; slower images are rejected",
     )

@@ -109,7 +109,7 @@ class BucketDownError(DependencyDownError):
     default_code = "bucket_down"
 
     def __init__(self, bucket: str, message: str = "") -> None:
-        super().__init__(message or f"bucket {bucket} does not answer")
+        super().__init__(message or f"bucket {bucket} does not respond")
         self.bucket = bucket
 
 

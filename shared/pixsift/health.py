@@ -65,7 +65,7 @@ class Heartbeat:
 def problem(path: str, *, now: float, max_age_seconds: float = MAX_AGE_SECONDS) -> str | None:
     """What is wrong with the heartbeat, or None. now: seconds since the epoch."""
     if not path:
-        return "PIXSIFT_HEALTH_FILE is not set: there is no heartbeat to look at"
+        return "PIXSIFT_HEALTH_FILE is not set: no heartbeat to check"
     try:
         age = now - Path(path).stat().st_mtime
         said = Path(path).read_text("utf-8", "replace").strip()

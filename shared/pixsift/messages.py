@@ -38,7 +38,7 @@ def why_not_storable(raw: Any) -> str | None:
         stored.encode()  # half a surrogate pair is no text to a database
     except (ValueError, RecursionError):
         return "cannot be stored"
-    return "holds a NUL character" if _NUL.search(stored) else None
+    return "contains a NUL character" if _NUL.search(stored) else None
 
 
 class Range(_Message):
@@ -50,7 +50,7 @@ class Range(_Message):
     @model_validator(mode="after")
     def _holds_something(self) -> "Range":
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}: nothing lies between")
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
         return self
 
 
@@ -67,7 +67,7 @@ class Where(_Message):
     def _times_hold_something(self) -> "Where":
         after, before = self.captured_after, self.captured_before
         if after is not None and before is not None and in_utc(after) >= in_utc(before):
-            raise ValueError("captured_after is not before captured_before: nothing lies between")
+            raise ValueError("captured_after must be before captured_before")
         return self
 
 
@@ -154,7 +154,7 @@ class Select(_Message):
         if self.inside == "similar" and not self.similar_to:
             raise ValueError("strategy 'similar' needs similar_to, a list of s3:// URIs")
         if self.strategy == "all" and (self.k is not None or self.at_most):
-            raise ValueError("strategy 'all' takes every image: leave out k and at_most")
+            raise ValueError("strategy 'all' takes every image: remove k and at_most")
         return self
 
     @model_validator(mode="after")
@@ -168,14 +168,14 @@ class Select(_Message):
         if self.quota is None:
             return self
         if self.strategy == "all":
-            raise ValueError("strategy 'all' heeds no quota")
+            raise ValueError("strategy 'all' cannot be combined with a quota")
         if self.quota.inside not in (None, self.inside):
             raise ValueError(
                 f"quota.inside {self.quota.inside!r} contradicts strategy {self.strategy!r}: "
-                "leave it out, or take 'stratified'"
+                "remove it, or use 'stratified'"
             )
         if self.at_most and self.quota.share == "explicit":
-            raise ValueError("explicit counts add up to k: at_most has no meaning beside them")
+            raise ValueError("at_most cannot be combined with explicit counts, which add up to k")
         return self
 
 
@@ -298,7 +298,7 @@ class Export(_Message):
     @model_validator(mode="after")
     def _references_hold_no_bytes(self) -> "Export":
         if self.mode == "reference" and "webdataset" in self.formats:
-            raise ValueError("format 'webdataset' holds the bytes that mode 'reference' leaves out")
+            raise ValueError("format 'webdataset' needs image bytes: use mode 'copy'")
         return self
 
 

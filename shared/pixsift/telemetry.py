@@ -23,7 +23,7 @@ writes by itself what is there so far, and then warns of a flush with nothing le
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: name, unit, and what it tells, as docs/metrics.md says it."""
+    """One metric: name, unit, and its meaning, as docs/metrics.md says it."""
 
     name: str
     unit: Unit
@@ -34,38 +34,50 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric("received", "Count", "messages received from the queue"),
-        Metric("received_again", "Count", "messages among them that had been received before"),
-        Metric("messages_split", "Count", "messages of many objects sent again as one per object"),
-        Metric("redelivered", "Count", "object versions that already had their outcome"),
-        Metric("anomalies", "Count", "messages, or records in them, that were no object events"),
-        Metric("ignored", "Count", "objects that the source rules of every collection leave out"),
+        Metric("received_again", "Count", "received messages with a receive count above 1"),
+        Metric(
+            "messages_split",
+            "Count",
+            "messages with several objects, split into one message per object",
+        ),
+        Metric(
+            "redelivered", "Count", "object versions received again after their outcome was stored"
+        ),
+        Metric("anomalies", "Count", "messages or records that are not S3 object events"),
+        Metric("ignored", "Count", "objects excluded by the source rules of all collections"),
         Metric("outcome_kept", "Count", "decisions: kept"),
         Metric("outcome_duplicate", "Count", "decisions: duplicate"),
         Metric("outcome_rejected", "Count", "decisions: rejected"),
         Metric("outcome_gone", "Count", "decisions: gone"),
         Metric("outcome_failed", "Count", "decisions: failed; alarm on any"),
-        Metric("duplicates_ratio", "Percent", "duplicates among kept and duplicate of a commit"),
-        Metric("released", "Count", "messages given back for another try"),
-        Metric("access_denied", "Count", "objects S3 refused to hand out; alarm on any"),
-        Metric("dependency_down", "Count", "times receiving stopped for a dependency"),
-        Metric("queue_age_seconds", "Seconds", "from the message being sent to its outcome"),
-        Metric("fetch_seconds", "Seconds", "one object from S3"),
-        Metric("fetched_bytes", "Bytes", "one object from S3"),
-        Metric("decode_seconds", "Seconds", "one batch through the decoder processes"),
-        Metric("embed_seconds", "Seconds", "one batch through the model"),
-        Metric("embed_batch", "Count", "images in a batch the model saw (batch fill)"),
-        Metric("embeddings_reused", "Count", "images whose vector was known: no model run"),
-        Metric("commit_seconds", "Seconds", "one decision transaction with its search"),
-        Metric("commit_batch", "Count", "object versions in a decision transaction"),
-        Metric("thumbnail_failures", "Count", "thumbnails that could not be written"),
-        Metric("backlog", "Count", "messages waiting in the queue, about"),
-        Metric("in_flight", "Count", "object versions inside this consumer"),
-        Metric("requests_refused", "Count", "snapshot requests that led to no snapshot"),
+        Metric(
+            "duplicates_ratio",
+            "Percent",
+            "share of duplicates in a commit, of kept and duplicate images",
+        ),
+        Metric("released", "Count", "messages returned to the queue to be retried"),
+        Metric("access_denied", "Count", "objects that S3 denied access to; alarm on any"),
+        Metric("dependency_down", "Count", "times receiving stopped because a dependency failed"),
+        Metric("queue_age_seconds", "Seconds", "time from sending a message to its outcome"),
+        Metric("fetch_seconds", "Seconds", "time to fetch one object from S3"),
+        Metric("fetched_bytes", "Bytes", "size of one object fetched from S3"),
+        Metric("decode_seconds", "Seconds", "time to decode one batch"),
+        Metric("embed_seconds", "Seconds", "time to embed one batch"),
+        Metric("embed_batch", "Count", "images per batch of the model"),
+        Metric(
+            "embeddings_reused", "Count", "images with a stored embedding: the model was not run"
+        ),
+        Metric("commit_seconds", "Seconds", "time for one decision transaction and its search"),
+        Metric("commit_batch", "Count", "object versions per decision transaction"),
+        Metric("thumbnail_failures", "Count", "thumbnails that failed to be written"),
+        Metric("backlog", "Count", "approximate number of messages waiting in the queue"),
+        Metric("in_flight", "Count", "object versions in this consumer"),
+        Metric("requests_refused", "Count", "snapshot requests that were refused"),
         Metric("snapshots_published", "Count", "snapshots published by this curator"),
-        Metric("snapshots_failed", "Count", "snapshots that failed for good; alarm on any"),
-        Metric("resolve_seconds", "Seconds", "one request from the pool to its stored list"),
-        Metric("export_seconds", "Seconds", "one try at copying and publishing a snapshot"),
-        Metric("events_not_sent", "Count", "events that the event bus did not take"),
+        Metric("snapshots_failed", "Count", "snapshots that failed permanently; alarm on any"),
+        Metric("resolve_seconds", "Seconds", "time to select the images of one request"),
+        Metric("export_seconds", "Seconds", "time for one attempt to copy and publish a snapshot"),
+        Metric("events_not_sent", "Count", "events that EventBridge did not accept"),
     )
 }
 
@@ -144,9 +156,9 @@ def metrics_page() -> str:
     return (
         "# Metrics\n\n"
         "CloudWatch EMF on stdout, namespace `pixsift`, dimensions `service` and, where\n"
-        "`PIXSIFT_STAGE` is set, `stage`. Written from `METRICS` in\n"
+        "`PIXSIFT_STAGE` is set, `stage`. Generated from `METRICS` in\n"
         "`shared/pixsift/telemetry.py`; a test compares them.\n\n"
-        f"| metric | unit | tells |\n| --- | --- | --- |\n{rows}\n"
+        f"| metric | unit | meaning |\n| --- | --- | --- |\n{rows}\n"
     )
 
 

@@ -84,8 +84,12 @@ def _table_locked(_: StubAws, url: str) -> Iterator[None]:
         yield
 
 
-EVERYTHING = "receiving stops; the messages in hand are sent anew, at no cost of an attempt"
-ONE_BUCKET = "its messages wait, sent anew at no cost of an attempt; other buckets go on"
+EVERYTHING = (
+    "receiving stops; the messages in progress are sent again, and the attempt is not counted"
+)
+ONE_BUCKET = (
+    "its messages wait and are sent again, and the attempt is not counted; other buckets continue"
+)
 
 CASES = (
     Case("s3-503", "S3", "503 to everything", EVERYTHING, _s3(".*Object.*", 503, "SlowDown")),
@@ -94,25 +98,25 @@ CASES = (
     Case("s3-403", "S3", "403 to everything", EVERYTHING,
          _s3("(Get|Head)Object", 403, "AccessDenied")),
     Case("s3-refuses", "S3", "refuses connections", EVERYTHING, _s3_door_closed),
-    Case("s3-hangs", "S3", "takes requests, never answers", EVERYTHING,
+    Case("s3-hangs", "S3", "accepts requests, never responds", EVERYTHING,
          _s3(".*Object.*", 503, "SlowDown", stall=3600.0), seconds=60.0, full=True),
     Case("bucket-503", "one bucket of several", "503 to everything", ONE_BUCKET,
          _s3(".*Object.*", 503, "SlowDown", key=f"^/{RAW}/"), another_bucket=True),
     Case("bucket-gone", "one bucket of several", "deleted", ONE_BUCKET,
          _s3(".*Object.*", 404, "NoSuchBucket", key=f"^/{RAW}/"), another_bucket=True),
-    Case("bucket-hangs", "one bucket of several", "takes requests, never answers", ONE_BUCKET,
+    Case("bucket-hangs", "one bucket of several", "accepts requests, never responds", ONE_BUCKET,
          _s3(".*Object.*", 503, "SlowDown", key=f"^/{RAW}/", stall=3600.0), seconds=60.0,
          full=True, another_bucket=True),
     Case("postgres-read-only", "PostgreSQL", "read-only", EVERYTHING, _read_only),
     Case("postgres-locked", "PostgreSQL", "a long DDL holds a table", EVERYTHING, _table_locked,
          seconds=12.0),
-    Case("sqs-receive", "SQS", "500 to receives", "the receive is tried again each second",
+    Case("sqs-receive", "SQS", "500 to receives", "the receive is retried every second",
          _s3("ReceiveMessage", 500, "InternalError")),
     Case("sqs-delete", "SQS", "500 to deletes",
-         "decided messages come back and find their outcomes; health turns bad after 90 s",
+         "decided messages return and change nothing; the health check fails after 90 s",
          _s3("DeleteMessage.*", 500, "InternalError")),
     Case("sqs-send", "SQS", "500 to sends, while S3 answers 503",
-         "messages come back by their visibility; such an attempt counts",
+         "messages return after their visibility timeout; the attempt counts",
          _s3("(SendMessage.*|GetObject)", 503, "InternalError"), seconds=2.0),
 )  # fmt: skip
 
@@ -124,19 +128,19 @@ def page() -> str:
     )
     return f"""# Outages: what happens when a dependency fails
 
-Written from `tests/faults/outage_cases.py`; each line is a test in `tests/faults/test_bad_days.py`
-that makes the failure and checks that no message ends in the DLQ, no image ends as `failed`, and
-everything is decided soon after the end of the outage. A full disk is tested with a PostgreSQL of
-its own (`test_consumer__postgres_with_a_full_disk`).
+Generated from `tests/faults/outage_cases.py`. Each line is a test in
+`tests/faults/test_bad_days.py` that causes the failure and checks that no message ends in the DLQ,
+no image ends as `failed`, and everything is decided soon after the outage ends. A full
+disk is tested with a separate PostgreSQL (`test_consumer__postgres_with_a_full_disk`).
 
 | dependency | failure | what happens | case |
 | --- | --- | --- | --- |
 {rows}
 
-An attempt that an outage cut short does not count. The consumer sends a delayed copy of the message
-that carries the total receives and the time of the first sending, and deletes the message once the
-queue has accepted the copy. A message that has met an outage of everything twenty times is taken to
-be a possible cause: it is then tried alone, and its attempts count.
+An attempt that an outage interrupted does not count. The consumer sends a delayed copy of the
+message with the total receive count and the time of the first sending, and deletes the message once
+the queue has accepted the copy. A message that was in progress during twenty outages of everything
+may be their cause: it is then tried alone, and its attempts count.
 """
 
 

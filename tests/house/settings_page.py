@@ -14,9 +14,9 @@ from pixsift import config
 
 HEAD = """# Settings
 
-Environment variables, read once at the start of a process. AWS itself is configured by the
+Environment variables, read once when a process starts. Configure AWS access with the
 standard variables (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ...). This page is
-written from `shared/pixsift/config.py` by `tests/house/settings_page.py`; a test compares them.
+generated from `shared/pixsift/config.py` by `tests/house/settings_page.py`; a test compares them.
 """
 
 

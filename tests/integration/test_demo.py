@@ -104,7 +104,7 @@ def test_up__curates_what_is_uploaded_by_hand_until_down(state: Path, tmp_path: 
     up = pixsift(state, "up", "--json", PIXSIFT_MODEL="stub")
     output, errors = finished(up)
     assert up.returncode == 0, errors
-    assert "has not said that it works" not in errors
+    assert "is not ready" not in errors
     environment = json.loads(output)["environment"]
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -35,9 +35,9 @@ def with_selection_options(command: Callable[..., None]) -> Callable[..., None]:
 def selection_changes(
     *,
     collection: Annotated[str | None, typer.Option(help="Collection to choose from.")] = None,
-    k: Annotated[int | None, typer.Option("--k", "-k", help="How many images.")] = None,
+    k: Annotated[int | None, typer.Option("--k", "-k", help="Number of images.")] = None,
     at_most: Annotated[
-        bool, typer.Option("--at-most", help="All there are when there are fewer than k.")
+        bool, typer.Option("--at-most", help="Take all candidates if there are fewer than k.")
     ] = False,
     strategy: Annotated[
         str | None,
@@ -96,45 +96,43 @@ def selection_changes(
         str | None, typer.Option(help="Of the clusters of 'balanced': equal, sqrt or proportional.")
     ] = None,
     where: Annotated[Texts, typer.Option(help="attribute=value; may be repeated.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="Only keys that begin so.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Only keys with this prefix.")] = None,
     captured_after: Annotated[
-        str | None, typer.Option(help="Only images of this time (ISO 8601, UTC) or later.")
+        str | None, typer.Option(help="Only images captured at or after this time (ISO 8601, UTC).")
     ] = None,
     captured_before: Annotated[
-        str | None, typer.Option(help="Only images from before this time.")
+        str | None, typer.Option(help="Only images captured before this time.")
     ] = None,
     quality: Annotated[
-        Texts, typer.Option(help="metric=min:max, either may be missing; may be repeated.")
+        Texts, typer.Option(help="metric=min:max, either limit may be empty; may be repeated.")
     ] = None,
     similar_to: Annotated[
-        Texts, typer.Option(help="s3:// URI of a target of 'similar'; may be repeated.")
+        Texts, typer.Option(help="s3:// URI of a target for strategy 'similar'; may be repeated.")
     ] = None,
     dissimilar_to: Annotated[
         Texts, typer.Option(help="s3:// URI of a counterexample; may be repeated.")
     ] = None,
-    exclude: Annotated[
-        Texts, typer.Option(help="s3:// URI never to be chosen; may be repeated.")
-    ] = None,
+    exclude: Annotated[Texts, typer.Option(help="s3:// URI to exclude; may be repeated.")] = None,
     trim_outliers: Annotated[
-        float | None, typer.Option(help="Share of the most isolated images to leave out.")
+        float | None, typer.Option(help="Share of the most isolated images to exclude.")
     ] = None,
     max_pool: Annotated[
-        int | None, typer.Option(help="Choose from so many images at most, drawn at random.")
+        int | None, typer.Option(help="Choose from at most this many images, drawn at random.")
     ] = None,
     preselected: Annotated[
-        str | None, typer.Option(help="Earlier snapshot to grow from, id or name.")
+        str | None, typer.Option(help="Earlier snapshot to extend, by id or name.")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Shares of train, val and test, as 0.8,0.1,0.1.")
     ] = None,
     group_by: Annotated[
-        Texts, typer.Option(help="Attribute whose values must not straddle splits.")
+        Texts, typer.Option(help="Attribute whose values must stay in one split.")
     ] = None,
     min_distance: Annotated[
         float | None, typer.Option(help="Pairs nearer than this cosine distance share a split.")
     ] = None,
     at_seq: Annotated[
-        int | None, typer.Option(help="Point of the collection; default now.")
+        int | None, typer.Option(help="State of the collection at this seq; default: now.")
     ] = None,
 ) -> Changes:
     """Fields of a snapshot request; None, [] or {} where an option was not given.

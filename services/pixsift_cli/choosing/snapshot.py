@@ -22,7 +22,7 @@ from pixsift_cli import wiring
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.common import JsonOption, emit, no_nan
 
-app = typer.Typer(no_args_is_help=True, help="Ask for snapshots, look at them, fetch them.")
+app = typer.Typer(no_args_is_help=True, help="Request, list, show and download snapshots.")
 
 
 def register(root: typer.Typer) -> None:
@@ -36,18 +36,18 @@ def request(
     *,
     changes: Changes,
     name: Annotated[str | None, typer.Option(help="Name of the snapshot, a folder at S3.")] = None,
-    mode: Annotated[str | None, typer.Option(help="copy, or reference: no bytes.")] = None,
+    mode: Annotated[str | None, typer.Option(help="copy, or reference (no image bytes).")] = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="parquet, webdataset; may be repeated.")
     ] = None,
     request_id: Annotated[
-        str | None, typer.Option(help="Id of the request: the same id gives the same snapshot.")
+        str | None, typer.Option(help="Request id; the same id always gives the same snapshot.")
     ] = None,
     file: Annotated[
         Path | None, typer.Option(help="JSON of a request; options change its fields.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is published.")] = False,
-    timeout: Annotated[float, typer.Option(help="Longest wait, seconds.")] = 3600.0,
+    timeout: Annotated[float, typer.Option(help="Maximum wait, seconds.")] = 3600.0,
     as_json: JsonOption = False,
 ) -> None:
     """Send a snapshot request to the curator's queue."""
@@ -67,7 +67,7 @@ def request(
 @app.command("list")
 def list_(
     collection: Annotated[str | None, typer.Option(help="Only this collection.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Maximum number.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Snapshots, newest first, and the requests that led to none."""
@@ -83,7 +83,9 @@ def list_(
 
 @app.command()
 def show(
-    snapshot: Annotated[str, typer.Argument(help="Id, request id or name (the newest of it).")],
+    snapshot: Annotated[
+        str, typer.Argument(help="Snapshot id, request id or name (its newest snapshot).")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """One snapshot: its request, state, list and report."""
@@ -101,8 +103,10 @@ def show(
 
 @app.command()
 def download(
-    snapshot: Annotated[str, typer.Argument(help="Id, request id or name (the newest of it).")],
-    folder: Annotated[Path, typer.Argument(help="Where to put it; made if it is not there.")],
+    snapshot: Annotated[
+        str, typer.Argument(help="Snapshot id, request id or name (its newest snapshot).")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Target folder; created if it does not exist.")],
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a published snapshot; what is there already and whole is not fetched again.
@@ -125,10 +129,10 @@ def clean(
             min=0,
             max=36_500,
             callback=no_nan,
-            help="Only snapshots that failed at least so many days ago.",
+            help="Only snapshots that failed at least this many days ago.",
         ),
     ] = 7.0,
-    apply: Annotated[bool, typer.Option("--apply", help="Delete; otherwise only list.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Delete; without it, only list.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove what failed snapshots left in the curated bucket."""

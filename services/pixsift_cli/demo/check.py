@@ -47,7 +47,7 @@ def check_snapshot(
     for item in items:
         body = copies.get(item.destination_key)
         if item.object_id not in kept:
-            complaints.append(f"the snapshot holds {item.key}, which is not kept")
+            complaints.append(f"the snapshot contains {item.key}, which is not kept")
         if body is None:
             complaints.append(f"the copy of {item.key} is missing at {item.destination_key}")
         elif hashlib.sha256(body).digest() != item.content_sha256:
@@ -90,7 +90,11 @@ def _is_expected(upload: Upload, row: ObjectOutcome) -> bool:
 
 def _nothing_else_is_known(plan: DemoPlan, rows: Sequence[ObjectOutcome]) -> list[str]:
     due = {upload.key for upload in plan.uploads if EXPECTED[upload.kind] is not None}
-    return [f"{row.key}: in the ledger, but not to be judged" for row in rows if row.key not in due]
+    return [
+        f"{row.key}: in the ledger, although excluded by the rules"
+        for row in rows
+        if row.key not in due
+    ]
 
 
 def _equal_bytes_are_kept_once(rows: Sequence[ObjectOutcome]) -> list[str]:

@@ -77,13 +77,14 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     images: Annotated[
-        Path | None, typer.Option(help="A folder with photos of yours, instead of the robots' own.")
+        Path | None,
+        typer.Option(help="Use the photos in this folder instead of the built-in ones."),
     ] = None,
     frames: Annotated[int, typer.Option(min=4, max=200, help="Per scene and robot.")] = 24,
     k: Annotated[int, typer.Option(min=1, help="Images in the snapshot, at most.")] = 24,
     as_json: JsonOption = False,
 ) -> None:
-    """Three robots upload, pixsift curates, a snapshot appears; the ledger is checked."""
+    """Run pixsift on three simulated robots, take a snapshot, and verify the ledger."""
     view = DemoView(quiet=as_json)
     photos = _photos(images, view.say)
     check_installed(localstack_venv())
@@ -131,13 +132,13 @@ def _run(state: Path, future: "Future[DemoPlan]", view: DemoView, *, k: int) -> 
             )  # fmt: skip
         loop.start_services(view.say)
         plan = future.result()
-        view.say(f"three robots upload {plan.count()} objects; this is what becomes of them:")
+        view.say(f"three robots upload {plan.count()} objects; these are the outcomes:")
         with wiring.database_at(loop.database_url) as database:
             report = _Demo(loop, database, plan, view).run(epsilon=collection.epsilon, k=k)
         report.seconds = round(time.monotonic() - started, 1)
         return report
     finally:
-        view.say("stopping what was started")
+        view.say("stopping the local loop")
         with uninterrupted():
             loop.stop()
             shutil.rmtree(loop.postgres_folder, ignore_errors=True)
@@ -178,7 +179,7 @@ class _Demo:
             snapshot = self._request_snapshot(min(k, kept))
             report.complaints += self._bring_home(snapshot, rows, report, k=k)
         else:
-            self._view.say("nothing was kept, so there is nothing for a snapshot")
+            self._view.say("no image was kept, so a snapshot would be empty")
         self._write_contact_sheet(rows, report)
         return report
 

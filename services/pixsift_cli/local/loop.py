@@ -111,7 +111,7 @@ class LocalLoop:
         place = LocalStack(
             self._venv, self.state / "localstack", port=port, kept_objects=self._kept.objects
         ).start(self._note)
-        say(f"LocalStack answers on {place.endpoint}")
+        say(f"LocalStack is ready at {place.endpoint}")
         _private_folder(self._postgres.root)
         self._postgres.start()
         self._speak_to(place.environment() | {"PIXSIFT_DATABASE_URL": self._postgres.url()})
@@ -134,7 +134,7 @@ class LocalLoop:
             service = _start_service(name, self.state, self._record())
             self._note(service.process)
             services.append(service)
-            say(f"{name} starts, its log is {_short(Path(service.process.log))}")
+            say(f"{name} is starting; log: {_short(Path(service.process.log))}")
         return services
 
     def check_services(self) -> None:
@@ -191,7 +191,7 @@ def restart_services(state: Path, record: LoopRecord, say: Say) -> LoopRecord:
             _write_record(state, record)
             services.append(service)
             log = _short(Path(service.process.log))
-            say(f"{dead.name} had ended and is started again, its log is {log}")
+            say(f"{dead.name} had ended and is restarted; log: {log}")
     wait_until_ready(services, say)
     return record
 
@@ -307,7 +307,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> N
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise DependencyDownError(f"{what} did not happen within {seconds:.0f} s")
+            raise DependencyDownError(f"{what} timed out after {seconds:.0f} s")
         time.sleep(0.2)
 
 

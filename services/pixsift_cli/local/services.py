@@ -38,7 +38,7 @@ class StartedService:
         if _SAYS[self.process.name] in log.read_bytes()[self.log_offset :]:
             return True
         if not is_alive:
-            said = self.process.tail(1) or "it said nothing"
+            said = self.process.tail(1) or "its log is empty"
             raise DependencyDownError(f"{self.process.name} ended: {said} (its log: {log})")
         return False
 
@@ -72,4 +72,4 @@ def wait_until_ready(
         waiting = [service for service in waiting if not service.is_ready()]
     for service in waiting:
         name, log = service.process.name, service.process.log
-        say(f"{name} has not said that it works after {seconds:.0f} s, its log is {log}")
+        say(f"{name} is not ready after {seconds:.0f} s, its log is {log}")

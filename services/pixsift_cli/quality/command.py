@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def quality(
-    folder: Annotated[Path, typer.Argument(help="Folder of images; looked through recursively.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of images; searched recursively.")],
     *,
     policy: Annotated[
         str, typer.Option(help='JSON or a file of it, e.g. {"blurred": "reject"}.')
@@ -64,16 +64,18 @@ def cameras(
     *,
     by: Annotated[str, typer.Option(help="Attribute that names the camera.")] = "camera",
     since: Annotated[
-        datetime | None, typer.Option(help="Only frames captured from then on (UTC).")
+        datetime | None, typer.Option(help="Only frames captured at or after this time (UTC).")
     ] = None,
     stuck_frames: Annotated[int, typer.Option(min=2, help="Equal frames in a row.")] = 5,
     drift: Annotated[
         float, typer.Option(min=0.0, callback=no_nan, help="Change of brightness, 0 to 1.")
     ] = 0.1,
-    check: Annotated[bool, typer.Option("--check", help="Exit 1 if a camera is ill.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with status 1 if a camera has a problem.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell frozen cameras and drifting exposure from what the ledger already knows."""
+    """Report frozen cameras and drifting exposure, from the metrics in the ledger."""
     limits = HealthLimits(stuck_frames=stuck_frames, drift=drift)
     with wiring.database() as database:
         found = operation.cameras(database, collection, by=by, since=since, limits=limits)
@@ -91,9 +93,9 @@ def read_policy(text: str) -> QualityPolicy:
         try:
             text = Path(text).read_text("utf-8")
         except OSError as error:
-            raise RequestError(f"no policy file {text!r}: {error.strerror}") from error
+            raise RequestError(f"cannot read policy file {text!r}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise RequestError(f"policy file {text!r} is no text") from error
+            raise RequestError(f"policy file {text!r} is not a text file") from error
     try:
         return QualityPolicy.from_json(text or None)
     except (ValueError, RecursionError) as error:

@@ -126,7 +126,7 @@ def check_dense(used: Sequence[int], seq: int) -> Iterator[Violation]:
         shown = ", ".join(str(number) for number in missing[:5])
         yield Violation("INV4", f"seq has {len(missing)} gaps up to {seq}: {shown} ...")
     if above := [number for number in used if number > seq]:
-        yield Violation("INV4", f"rows carry a seq above the collection's {seq}: {max(above)}")
+        yield Violation("INV4", f"rows have a seq above the collection's {seq}: {max(above)}")
 
 
 def check_turns(turns: Sequence[int], seq: int) -> Iterator[Violation]:
@@ -138,7 +138,7 @@ def check_turns(turns: Sequence[int], seq: int) -> Iterator[Violation]:
     missing = np.setdiff1d(np.arange(first, seq + 1), np.asarray(turns, dtype=np.int64))
     if len(missing):
         shown = ", ".join(str(number) for number in missing[:5])
-        yield Violation("INV4", f"{len(missing)} transactions have no turn on record: {shown} ...")
+        yield Violation("INV4", f"{len(missing)} transactions have no turn row: {shown} ...")
 
 
 def _judge(a: Image, b: Image, rule: NearRule) -> tuple[float, str] | None:
@@ -153,7 +153,7 @@ def _judge(a: Image, b: Image, rule: NearRule) -> tuple[float, str] | None:
 
 def _what_is_wrong(claim: DuplicateClaim, rule: NearRule) -> str | None:
     if not claim.representative_is_kept:
-        return "that one is not kept"
+        return "its representative is not kept"
     if claim.reason in ("content", "pixels"):
         return _same(claim)
     if claim.image is None or claim.representative_image is None:

@@ -54,9 +54,9 @@ class S3Uri:
         rest = text.removeprefix("s3://")
         bucket, _, key = rest.partition("/")
         if rest == text or not bucket:
-            raise ValueError("is no S3 URI: write s3://bucket/key")
+            raise ValueError("is not an S3 URI: write s3://bucket/key")
         if not _BUCKET.fullmatch(bucket):
-            raise ValueError(f"is no S3 URI: no bucket is called {bucket!r}")
+            raise ValueError(f"is not an S3 URI: invalid bucket name {bucket!r}")
         # Only the last one counts: a key may contain the very same text.
         key, found, version_id = key.rpartition("?versionId=") if "?versionId=" in key else (
             key, "", "")  # fmt: skip

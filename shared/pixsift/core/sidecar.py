@@ -44,7 +44,7 @@ def parse_sidecar(text: str, form: Form) -> list[SidecarRow]:
     records = {"csv": _csv, "json": _json, "jsonl": _json_lines}[form](text.removeprefix("\ufeff"))
     rows = [_row(place, record) for place, record in records]
     if not rows:
-        raise RequestError("the sidecar file holds no records")
+        raise RequestError("the sidecar file has no records")
     seen: dict[tuple[str | None, str, str | None], str] = {}
     for row in rows:
         earlier = seen.setdefault(row.named, row.place)
@@ -59,7 +59,7 @@ def _csv(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         header = [name.strip() for name in next(reader, [])]
         repeated = {name for name in header if header.count(name) > 1}
         if repeated or "" in header:
-            raise RequestError(f"the header repeats or leaves out a name: {', '.join(header)}")
+            raise RequestError(f"the header has a repeated or empty name: {', '.join(header)}")
         for cells in reader:
             place = f"line {reader.line_num}"
             if not cells:
@@ -101,18 +101,18 @@ def _parsed(text: str, place: str) -> Any:
         if len(record) < len(found):
             names = [name for name, _ in found]
             twice = next(name for name in record if names.count(name) > 1)
-            raise RequestError(f"{place}{twice!r} comes twice in one object")
+            raise RequestError(f"{place}{twice!r} occurs twice in one object")
         return record
 
     try:
         return json.loads(text, object_pairs_hook=pairs)
     except (ValueError, RecursionError) as exc:
-        raise RequestError(f"{place}no JSON: {exc}") from exc
+        raise RequestError(f"{place}not valid JSON: {exc}") from exc
 
 
 def _row(place: str, record: Any) -> SidecarRow:
     if not isinstance(record, dict):
-        raise RequestError(f"{place} is no record but {type(record).__name__}")
+        raise RequestError(f"{place} must be a record, not {type(record).__name__}")
     names = {name: _text(place, name, record[name]) for name in _NAMES if name in record}
     inner = record.get("attributes", {})
     if not isinstance(inner, dict):
@@ -123,7 +123,7 @@ def _row(place: str, record: Any) -> SidecarRow:
         raise RequestError(f"{place} says {twice[0]!r} twice, by itself and among its attributes")
     attributes = {n: _value(place, n, v) for n, v in {**flat, **inner}.items()}
     if not attributes:
-        raise RequestError(f"{place} holds no attribute")
+        raise RequestError(f"{place} has no attribute")
     if ("uri" in names) == ("key" in names):
         raise RequestError(f"{place} must name its object by either uri or key")
     if "uri" not in names:
@@ -153,7 +153,7 @@ def _text(place: str, name: str, value: Any) -> str:
         raise RequestError(f"{place}: {name} must be text or a number, not {type(value).__name__}")
     text = str(value)
     if not _is_clean(text):
-        raise RequestError(f"{place}: {name} holds control characters")
+        raise RequestError(f"{place}: {name} contains control characters")
     return text
 
 

@@ -144,7 +144,7 @@ def compile_key_pattern(text: str | None) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from error
+        raise ValueError(f"is not a regular expression: {error}") from error
     if not pattern.groupindex:
         raise ValueError("has no named group such as (?P<robot>[^/]+)")
     return pattern

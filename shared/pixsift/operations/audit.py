@@ -243,6 +243,6 @@ def reindex(database: Database, collection: str) -> int:
     built_to = PgvectorSearch(database, background=False).rebuild(found.collection_id)
     if built_to < 0:
         raise TransientError(
-            f"another process works on the index of {collection!r}: try again later"
+            f"another process is working on the index of {collection!r}: try again later"
         )
     return built_to

@@ -51,13 +51,13 @@ class Pictures:
     """What is measured."""
 
     images: Path
-    """Folder of different pictures, each only once."""
+    """Folder of distinct pictures without copies."""
     sequences: Path | None = None
     """Folder of sequences: one folder each, in order of name."""
     edited: int = 120
     """How many pictures to measure edits of."""
     sequence_gap: int = 200
-    """Frames at least so far apart show different things."""
+    """Frames at least this far apart show different scenes."""
     camera_pattern: str | None = None
     """Regular expression on the path with a group ``camera``."""
 
@@ -99,7 +99,7 @@ def calibrate(
     if not exceeds_noise(result.epsilon, result.noise or 0.0):
         raise RequestError(
             f"epsilon {result.epsilon} is not {NOISE_MARGIN:g} times the embedder's own noise "
-            f"({result.noise:.2g}): ask for more recall, or use float32"
+            f"({result.noise:.2g}): raise the recall, or use float32"
         )
     return result, pairs
 
@@ -153,7 +153,7 @@ def _conclude(
     if chosen is None:
         raise RequestError(
             f"no epsilon is sure of precision {asked.precision}: {pairs.positives} positive pairs "
-            "may be too few, or the pictures hold copies of each other; ask for less precision, "
+            "may be too few, or the pictures may include copies; lower the precision, "
             "or add images"
         )
     interval = bootstrap_recall(pairs, chosen.epsilon, second_look=True)

@@ -63,7 +63,7 @@ def fetch_all(pieces: Sequence[Piece], folder: Path) -> tuple[int, list[str]]:
     def one(piece: Piece) -> bool | None:
         path = (root / piece.path).resolve()
         if not path.is_relative_to(root):
-            raise RequestError(f"{piece.path!r} would leave {folder}")
+            raise RequestError(f"{piece.path!r} would be written outside {folder}")
         if _is_there(piece, path):
             return False
         try:

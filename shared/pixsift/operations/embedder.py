@@ -87,7 +87,7 @@ def load_for(choice: ModelChoice, collection: Collection) -> Embedder:
     embedder = load(choice)
     if embedder.space.space_id != collection.space_id:
         raise SettingError(
-            f"collection {collection.name!r} was judged in another embedding space "
+            f"collection {collection.name!r} uses another embedding space "
             f"({collection.space_id}) than {choice.name} makes ({embedder.space.space_id})",
             code="other_space",
             remedy=Remedy("use_its_model", {"collection": collection.name}),

@@ -153,7 +153,7 @@ class Exporter:
         if failures:
             raise _lost(failures, snapshot.images)
         if stop.is_set():
-            raise StoppedError("asked to stop while copying")
+            raise StoppedError("stopped while copying")
         left = self._snapshots.items(snapshot.snapshot_id)
         if left:
             raise TransientError(f"{len(left)} images of {snapshot.snapshot_id} are not copied yet")
@@ -248,7 +248,7 @@ class Exporter:
         """An earlier try may have written it and died before it could say so."""
         head = self._objects.head(bucket, key)
         if head is None:
-            raise TransientError(f"s3://{bucket}/{key} was there and is not")
+            raise TransientError(f"s3://{bucket}/{key} disappeared")
         version = ObjectVersion(bucket, key, f"etag:{head.etag}")
         if not is_same_snapshot(self._objects.get(version), descriptor):
             raise PermanentError("location_taken", f"s3://{bucket}/{key} is another snapshot")

@@ -82,14 +82,14 @@ def judge_folder(
 def image_files(folder: Path) -> list[Path]:
     """Files below ``folder`` but hidden ones. Raises RequestError when there is none."""
     if not folder.is_dir():
-        raise RequestError(f"{str(folder)!r} is no folder")
+        raise RequestError(f"{str(folder)!r} is not a folder")
     paths = [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     ]
     if not paths:
-        raise RequestError(f"{str(folder)!r} holds no files")
+        raise RequestError(f"{str(folder)!r} has no files")
     return paths
 
 

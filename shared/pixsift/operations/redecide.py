@@ -138,5 +138,5 @@ def check_epsilon(epsilon: float) -> None:
     """Raises RequestError for what is no cosine distance."""
     if not 0 <= epsilon <= 2:
         raise RequestError(
-            f"epsilon {epsilon:g}: a cosine distance is between 0 and 2", code="epsilon_range"
+            f"epsilon {epsilon:g} must be between 0 and 2 (cosine distance)", code="epsilon_range"
         )

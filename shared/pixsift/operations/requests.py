@@ -30,7 +30,7 @@ def parse_request(body: str) -> SnapshotRequest | InvalidRequest:
     except (ValueError, RecursionError):
         return InvalidRequest("the body is not JSON", None, {})
     if not isinstance(raw, dict):
-        return InvalidRequest("the body is no JSON object", None, {})
+        return InvalidRequest("the body is not a JSON object", None, {})
     obstacle = why_not_storable(raw)
     if obstacle is not None:
         return InvalidRequest(f"the body {obstacle}", None, {})

@@ -81,7 +81,7 @@ def _items(
 
 def _pinned(taken: TakenRequest) -> PoolPoint:
     if taken.collection_id is None or taken.at_seq is None or taken.seq is None:
-        raise NotFoundError(f"request {taken.request_id!r} names no collection")
+        raise NotFoundError(f"request {taken.request_id!r} has no collection")
     if taken.at_seq > taken.seq:
         raise RequestError(
             f"at_seq {taken.at_seq} has not happened yet: "

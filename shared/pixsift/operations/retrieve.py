@@ -58,9 +58,7 @@ def only_collection(database: Database, name: str | None) -> Collection:
         return default[0]
     if len(every) != 1:
         names = ", ".join(found.name for found in every) or "none"
-        raise RequestError(
-            f"which collection? There are: {names}", remedy=Remedy("name_collection")
-        )
+        raise RequestError(f"several collections exist: {names}", remedy=Remedy("name_collection"))
     return every[0]
 
 

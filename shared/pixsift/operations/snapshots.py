@@ -72,7 +72,7 @@ def find(database: Database, text: str) -> Snapshot:
         refused = snapshots.request(text)
         if refused is not None and refused.error is not None:
             raise ConflictError(
-                f"request {text} led to no snapshot: {refused.error}", code="request_refused"
+                f"request {text} was refused: {refused.error}", code="request_refused"
             )
         raise unknown_snapshot(text)
     return snapshots.get(found[0])

@@ -39,12 +39,12 @@ def upload(
     target = S3Location.parse(location)
     if target.bucket in own_buckets:
         raise RequestError(
-            f"s3://{target.bucket} is a bucket that pixsift writes to, where nothing is judged",
+            f"s3://{target.bucket} is a bucket that pixsift writes to: choose a source bucket",
             remedy=Remedy("name_source"),
         )
     files = list(files_below(folder))
     if not files:
-        raise RequestError(f"{folder} holds no files: name the folder with the images")
+        raise RequestError(f"{folder} has no files: name the folder with the images")
     present = uploads.listing(target)
     tally = _Tally()
 
@@ -54,7 +54,7 @@ def upload(
         if key in present and is_same(path, present[key]):
             return -1
         if too_large(path):
-            raise RequestError("larger than 5 GiB, the most that one put carries")
+            raise RequestError("larger than 5 GiB, the limit of one PUT request")
         uploads.put(target.bucket, key, path)
         return path.stat().st_size
 

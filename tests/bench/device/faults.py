@@ -157,7 +157,7 @@ def _no_room_at_all(sheet: Sheet, subject: _Subject) -> None:
             said = str(error)
         filler.clear()
     sheet.add("no memory for one image", said, goal="right",
-              met="only a new process can go on" in said)  # fmt: skip
+              met="restart the process" in said)  # fmt: skip
 
 
 def _lost_device(sheet: Sheet, options: Options) -> None:

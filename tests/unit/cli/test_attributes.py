@@ -96,18 +96,18 @@ def test_import__refuses_unknown_objects_before_anything_is_written(
     )
     assert labels(ledger, tmp_path, 5) == ["from-key"] * 5
     out = run("import", str(file), "--collection", "shop", "--skip-unknown")[1]
-    assert out.endswith("at seq 6, 1 rows left out\n")
+    assert out.endswith("at seq 6, 1 rows skipped\n")
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        ("a.txt", "key,label\n", "name it .csv"),
+        ("a.txt", "key,label\n", "its name must end in .csv"),
         ("a.csv", "key,label\nr1/000001.jpg\n", "line 2 has 1 cells"),
         (
             "a.csv",
             "key,bucket,label\nr1/000001.jpg,,cat\nr1/000001.jpg,raw,dog\n",
-            "line 2 and line 3 speak of the same object, 'r1/000001.jpg', in different words",
+            "line 2 and line 3 give different values for object 'r1/000001.jpg'",
         ),
     ],
 )

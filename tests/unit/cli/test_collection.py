@@ -78,7 +78,7 @@ def test_create__settings_are_stored(made: dict[str, Any], run: Run) -> None:
         (["create", "x", "--source", "s3://raw", "--epsilon", "0.1", "--quality-policy",
           '{"sharpnes": "off"}'], "--quality-policy"),
         (["create", "x", "--source", "s3://raw", "--epsilon", "0.1", "--second-look", "nofile"],
-         "neither JSON nor a file"),
+         "neither JSON nor a JSON file"),
         (["create", "x", "--source", "s3://raw", "--epsilon", "0.1", "--expiry", "forget"],
          "remember"),
         (["create", "No Spaces", "--source", "s3://raw", "--epsilon", "0.1"], "collection name"),
@@ -145,7 +145,7 @@ def test_status__tells_what_the_queues_cannot(
     assert facts["collections"][0]["decisions_last_minute"] == 1
     assert facts["queues"]["ingest"]["waiting"] is None
     assert facts["queues"]["ingest"]["error"]
-    assert "does not answer" in run("status")[1]
+    assert "does not respond" in run("status")[1]
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ def test_doctor__of_the_loop_only_a_dead_service_can_be_started_again(
         ("no/such/folder", {}, "neither a folder nor a hub repository"),
         ("facebook/dinov2-base", {}, "set PIXSIFT_MODEL_REVISION"),
         ("here", {"weights.bin": ""}, "no readable config.json"),
-        ("here", {"config.json": '{"model_type": "llama"}'}, "is no DINOv2 model"),
-        ("here", {"config.json": '{"model_type": "dinov2"}'}, "holds no safetensors"),
+        ("here", {"config.json": '{"model_type": "llama"}'}, "is not a DINOv2 model"),
+        ("here", {"config.json": '{"model_type": "dinov2"}'}, "has no safetensors"),
     ],
 )
 def test_doctor__a_model_that_no_service_could_load_is_wrong(

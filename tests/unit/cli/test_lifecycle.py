@@ -59,7 +59,7 @@ def test_erase__says_what_went_and_what_stays(run: Run, database_url: str) -> No
     assert "1 vectors, 0 thumbnails; redacted in no snapshot" in out
     assert "add --source" in out
     assert rows(database_url, "SELECT reason FROM tombstone") == [("ticket 7",)]
-    assert "no facts are left" in run("explain", "s3://raw/a.jpg")[1]
+    assert "its data was deleted" in run("explain", "s3://raw/a.jpg")[1]
     assert "promoted" in run("explain", "s3://raw/b.jpg")[1]
 
 
@@ -72,7 +72,7 @@ def test_erase__asks_first_and_knows_its_objects(run: Run, database_url: str) ->
 
 
 def test_undo__one_object_goes_through_the_queue(run: Run) -> None:
-    assert "sent through the queue: s3://raw/r.jpg" in run("undo", "c", "s3://raw/r.jpg")[1]
+    assert "sent to the queue again: s3://raw/r.jpg" in run("undo", "c", "s3://raw/r.jpg")[1]
     assert waiting("pixsift-ingest") == 1
     assert "same outcome" in run("undo", "c", "s3://raw/b.jpg")[1]
     assert run("undo", "c", "s3://raw/nothing.jpg")[0] == 2
@@ -88,7 +88,7 @@ def test_undo__a_generation(run: Run) -> None:
 def test_audit__status_and_words(run: Run, database_url: str) -> None:
     status, out, _ = run("audit")
     assert status == 0
-    assert "1 kept and 1 duplicates" in out and "every invariant holds" in out
+    assert "1 kept and 1 duplicates" in out and "all invariants hold" in out
     rows(database_url, "UPDATE decision SET distance = 0.001 WHERE distance > 0 RETURNING 1")
     status, out, _ = run("audit", "c", "--sample", "5")
     assert (status, "INV3" in out) == (1, True)

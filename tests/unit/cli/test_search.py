@@ -96,8 +96,8 @@ def test_search__a_folder_is_near_whatever_is_near_one_of_its_images(
     ("arguments", "complaint"),
     [
         ([], "give --image FILE or --folder DIR"),
-        (["--image", "absent.png"], "no such file"),
-        (["--folder", "absent"], "no such folder"),
+        (["--image", "absent.png"], "the file does not exist"),
+        (["--folder", "absent"], "the folder does not exist"),
     ],
 )
 def test_search__mistakes_have_a_remedy(

@@ -86,7 +86,7 @@ def test_upload__one_file_that_fails_stops_no_other(
     [
         ("raw/robot-1", "s3://bucket/prefix"),
         ("s3://", "s3://bucket/prefix"),
-        ("s3://absent/x", "no such bucket"),
+        ("s3://absent/x", "the bucket does not exist"),
     ],
 )
 def test_upload__a_wrong_location_is_named_with_the_remedy(
@@ -100,7 +100,7 @@ def test_upload__a_wrong_location_is_named_with_the_remedy(
 def test_upload__an_empty_folder_is_a_mistake(s3: Any, tmp_path: Path) -> None:
     error = run(str(tmp_path), "s3://raw").exception
     assert isinstance(error, UserError)
-    assert "holds no files" in str(error)
+    assert "has no files" in str(error)
 
 
 def test_download__brings_back_what_was_put_and_stays_in_its_folder(

@@ -101,7 +101,7 @@ def test_cameras__refuses_where_it_knows_no_camera(database: Database) -> None:
 def test_only_collection__default_goes_before_others(database: Database, ledger: Ledger) -> None:
     assert only_collection(database, None).name == "c"
     new_collection(ledger, "other")
-    with pytest.raises(RequestError, match="which collection"):
+    with pytest.raises(RequestError, match="several collections exist"):
         only_collection(database, None)
     new_collection(ledger, "default")
     assert only_collection(database, None).name == "default"

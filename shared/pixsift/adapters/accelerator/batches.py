@@ -155,7 +155,7 @@ class TorchBatches:
             torch.cuda.empty_cache()
         if self._limit == 1:
             raise DeviceLostError(
-                "the device has no memory for one image; only a new process can go on"
+                "the device has too little memory for one image; restart the process"
             )
         self._limit //= 2
         self._clean = 0

@@ -36,7 +36,9 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (
         not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
     ):
-        raise SettingError(f"device {name!r} is not there: use auto or cpu, or check the driver")
+        raise SettingError(
+            f"device {name!r} is not available: use auto or cpu, or check the driver"
+        )
     if device.type not in ("cpu", "cuda"):
         raise SettingError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
     return device
@@ -77,7 +79,7 @@ def device_errors() -> Iterator[None]:
         if not (is_out_of_memory(error) or _is_device_error(error)):
             raise
         said = str(error).partition("\n")[0]
-        raise DeviceLostError(f"the device fails: {said}; only a new process can go on") from error
+        raise DeviceLostError(f"the device failed: {said}; restart the process") from error
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

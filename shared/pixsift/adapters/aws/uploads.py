@@ -42,7 +42,7 @@ class S3Location:
         bucket, _, prefix = rest.partition("/")
         if scheme != "s3" or not bucket:
             raise RequestError(
-                f"{uri!r} is no S3 location: write s3://bucket or s3://bucket/prefix"
+                f"{uri!r} is not an S3 location: write s3://bucket or s3://bucket/prefix"
             )
         return cls(bucket, prefix)
 
@@ -146,7 +146,7 @@ class FolderUploads:
 def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every regular file of ``folder`` with its relative key, in the order of the keys."""
     if not folder.is_dir():
-        raise RequestError(f"{folder} is no folder: name one that holds the images")
+        raise RequestError(f"{folder} is not a folder: name the folder with the images")
     paths = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*"))
     for relative, path in paths:
         if path.is_file():
@@ -181,14 +181,14 @@ def _is_text(key: str) -> bool:
 
 def _translated(exc: ClientError | BotoCoreError, what: str) -> Exception:
     if isinstance(exc, ParamValidationError):
-        return RequestError(f"{what}: S3 allows no such name: check the bucket and the key")
+        return RequestError(f"{what}: S3 does not allow this name: check the bucket and the key")
     if isinstance(exc, BotoCoreError):
-        return DependencyDownError(f"{what}: S3 does not answer: {exc}")
+        return DependencyDownError(f"{what}: S3 does not respond: {exc}")
     code = exc.response["Error"]["Code"]
     if code == "NoSuchBucket":
         return NotFoundError(
-            f"{what}: there is no such bucket: check the name and AWS_ENDPOINT_URL"
+            f"{what}: the bucket does not exist: check its name and AWS_ENDPOINT_URL"
         )
     if code in _DENIED:
-        return SettingError(f"{what}: {code}: check the AWS credentials and their rights")
+        return SettingError(f"{what}: {code}: check the AWS credentials and permissions")
     return TransientError(f"{what}: {code}: {exc}")

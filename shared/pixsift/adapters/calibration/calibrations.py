@@ -32,5 +32,5 @@ def default_calibration(space: EmbeddingSpace) -> Calibration:
         epsilon=UNCALIBRATED_EPSILON,
         second_look=LookRule.without_change().to_json(),
         calibrated=False,
-        note="uncalibrated: a careful guess, not measured with these weights",
+        note="not calibrated: a conservative default, not measured with these weights",
     )

@@ -294,7 +294,7 @@ def _open(path: Path) -> Image.Image:
         OSError, ValueError, SyntaxError, EOFError, struct.error, RefusedError,
         Image.DecompressionBombError,
     ) as error:  # fmt: skip
-        raise RequestError(f"{path} is no sound picture ({error}): take it away") from error
+        raise RequestError(f"{path} cannot be decoded ({error}): remove it") from error
     picture.thumbnail((LONGEST, LONGEST))
     return picture
 

@@ -102,8 +102,8 @@ def _resolve(
                 earlier = said.setdefault(object_id, rows[place])
                 if earlier.attributes != rows[place].attributes:
                     raise RequestError(
-                        f"{earlier.place} and {rows[place].place} speak of the same object, "
-                        f"{rows[place].key!r}, in different words"
+                        f"{earlier.place} and {rows[place].place} give different "
+                        f"values for object {rows[place].key!r}"
                     )
     return said, [row for place, row in enumerate(rows) if place not in found]
 

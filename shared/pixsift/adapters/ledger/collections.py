@@ -83,7 +83,7 @@ class Collections:
             ).fetchone()
         if row is None:
             raise ConflictError(
-                f"there is a collection {name!r} already: choose another name",
+                f"collection {name!r} already exists: choose another name",
                 code="collection_exists",
             )
         return self.collection(name)

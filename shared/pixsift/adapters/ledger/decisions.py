@@ -72,7 +72,7 @@ class DecisionProtocol:
                 continue
             self._pause("committed")
             return decisions
-        raise TransientError("the collection changes faster than this batch can be planned")
+        raise TransientError("the collection changes too fast: the batch will be retried")
 
     def _settle(self, collection: Collection, plan: Plan, reason: str) -> list[Decision]:
         """Phase 2. Statements travel in a pipeline: three round trips while the lock is held.

@@ -30,7 +30,7 @@ _SQL = statements("generations")
 CAUGHT_UP_SECONDS = 0.1
 """When catching up takes no longer, the last stretch under the lock will not either."""
 _MAX_ROUNDS = 50
-_ANOTHER = "another generation came into use meanwhile; start again"
+_ANOTHER = "another generation was switched to meanwhile; run it again"
 
 SecondLook = dict[str, Any] | bool
 """A rule; True: as it is now; False: none, the embedding alone decides."""
@@ -217,7 +217,7 @@ class _Build:
         other = _one(connection, "building", identity)
         if other is not None and not take_over:
             raise ConflictError(
-                f"generation {other['generation']} of {self.collection.name!r} is being built "
+                f"generation {other['generation']} of {self.collection.name!r} has been building "
                 f"since {other['created_at']:%Y-%m-%d %H:%M}",
                 code="generation_building", remedy=Remedy("take_over"),
             )  # fmt: skip
@@ -228,8 +228,8 @@ class _Build:
         begun = _one(connection, "begin_generation", identity, **names)
         if begun is None:
             raise ConflictError(
-                f"somebody else began a generation of {self.collection.name!r} this moment; "
-                "wait until it is in use"
+                f"another process has just started a generation of {self.collection.name!r}: "
+                "wait until it is finished"
             )
         return int(begun["generation"])
 

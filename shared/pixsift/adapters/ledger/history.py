@@ -192,7 +192,7 @@ class Turn:
         names = {**self._names(), "generation": generation}
         self.connection.execute(_SQL["retire_current"], names)
         if self.connection.execute(_SQL["make_current"], names).rowcount != 1:
-            raise TransientError("somebody took over and discarded this generation")
+            raise TransientError("another process discarded this generation")
         self.connection.execute(_SQL["switch_collection"], names)
         self.changed = True
 
@@ -303,5 +303,5 @@ def _lock(
     if locked.isolation != "read committed":
         raise RuntimeError(f"the decision protocol needs read committed, not {locked.isolation}")
     if connection.info.transaction_status != TransactionStatus.INTRANS:
-        raise RuntimeError("the collection was locked outside of a transaction: nothing holds it")
+        raise RuntimeError("the collection was locked outside of a transaction")
     return locked

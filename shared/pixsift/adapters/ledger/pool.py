@@ -85,9 +85,9 @@ def load_pool(
         chosen = facts.subset(np.flatnonzero(passing))
         if not chosen.object_ids.size:
             raise RequestError(
-                f"no image passes the filter: {facts.object_ids.size} are kept at seq {at_seq}"
+                f"no image matches the filter: {facts.object_ids.size} are kept at seq {at_seq}"
                 + (f" under prefix {where.prefix!r}" if where.prefix else "")
-                + (f"; {times.unknown} of them have no time at all" if times else "")
+                + (f"; {times.unknown} of them have no capture time" if times else "")
             )
         named = {uri: _named(connection, uri) for uri in _mentioned(request)}
         compared = [i for uri in _compared(request) for i in named[uri]]
@@ -143,12 +143,12 @@ def _scope(
     keys = {"collection_id": collection_id, "generation": generation, "at_seq": at_seq}
     row = connection.execute(_SQL["pool_collection"], keys).fetchone()
     if row is None:
-        raise NotFoundError(f"there is no collection {collection_id}")
+        raise NotFoundError(f"collection {collection_id} does not exist")
     name, seq, space_id, dimension, has_generation = row
     if not has_generation:
         raise NotFoundError(f"collection {name!r} has no generation {generation}")
     if at_seq > seq:
-        raise RequestError(f"collection {name!r} is at seq {seq}; {at_seq} has not happened yet")
+        raise RequestError(f"collection {name!r} is at seq {seq}; {at_seq} is in the future")
     spaces = [row[0] for row in connection.execute(_SQL["pool_spaces"], keys)]
     if len(spaces) > 1:
         raise ConflictError(f"cannot select across embedding spaces ({', '.join(sorted(spaces))})")

@@ -36,7 +36,9 @@ _SQL = statements("snapshots")
 def unknown_snapshot(text: str) -> NotFoundError:
     """What to raise where no snapshot has this id, request id or name."""
     return NotFoundError(
-        f"there is no snapshot {text!r}", code="unknown_snapshot", remedy=Remedy("list_snapshots")
+        f"snapshot {text!r} does not exist",
+        code="unknown_snapshot",
+        remedy=Remedy("list_snapshots"),
     )
 
 
@@ -115,7 +117,9 @@ class Snapshots:
                 _copy_items(connection, snapshot_id, items)
             found = connection.execute(_SQL["same_snapshot"], parameters).fetchone()
             if found is None:  # the request id belongs to another snapshot
-                raise TransientError(f"request {taken.request_id!r} was resolved meanwhile")
+                raise TransientError(
+                    f"request {taken.request_id!r} was resolved by another curator"
+                )
             connection.execute(
                 _SQL["link_request"], {"request_id": taken.request_id, "snapshot_id": found[0]}
             )
@@ -156,8 +160,7 @@ class Snapshots:
             )
         if len(sound) > 1:
             raise ConflictError(
-                f"{len(sound)} snapshots are named {text!r}; give an id, e.g. "
-                f"{sound[0].snapshot_id}"
+                f"{len(sound)} snapshots are named {text!r}; use an id, e.g. {sound[0].snapshot_id}"
             )
         return self.object_ids(sound[0].snapshot_id)
 

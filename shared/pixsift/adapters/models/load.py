@@ -36,7 +36,7 @@ def load_embedder(
     found = embedder.space.weights_sha256
     if weights_sha256 and weights_sha256.lower() != found:
         raise SettingError(
-            f"the weights of {name} are not the expected ones: found {found}, "
+            f"the weights of {name} have the wrong hash: found {found}, "
             f"PIXSIFT_MODEL_WEIGHTS_SHA256 says {weights_sha256}"
         )
     return embedder
@@ -62,7 +62,7 @@ def check_model(name: str, *, revision: str = "") -> None:
         return
     read_config(folder)
     if not any(folder.glob("*.safetensors")):
-        raise SettingError(f"{folder} holds no safetensors: write them with save_pretrained")
+        raise SettingError(f"{folder} has no safetensors file: write it with save_pretrained")
 
 
 def _load(name: str, revision: str, device: str, max_batch: int, compiled: bool) -> Embedder:

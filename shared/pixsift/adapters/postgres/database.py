@@ -74,7 +74,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as exc:
-        raise DependencyDownError(f"PostgreSQL does not answer: {exc}") from exc
+        raise DependencyDownError(f"PostgreSQL does not respond: {exc}") from exc
     except psycopg.Error as exc:
         state = exc.sqlstate or ""
         text = str(exc).strip()

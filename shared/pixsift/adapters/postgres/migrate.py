@@ -118,7 +118,7 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
         if row[0] != migration.checksum:
             raise SettingError(
                 f"migration {migration.name} was changed after it was applied; "
-                "put the file back and write a new migration instead"
+                "restore the file and write a new migration"
             )
         return False
     with connection.transaction():

@@ -193,7 +193,7 @@ class Mirror:
         another history, and a row written over another would hide both.
         """
         if not self.rows.keys().isdisjoint(object_ids.tolist()):
-            raise TransientError("the ledger gives out object ids that it gave out before")
+            raise TransientError("the ledger reuses object ids: was it restored from a backup?")
         start, end = self.count, self.count + len(object_ids)
         if end > len(self.object_ids):
             grown = np.empty(max(1024, 2 * end), np.int64)
@@ -240,6 +240,6 @@ def unit_rows(halves: NDArray[np.float16]) -> NDArray[np.float32]:
     wide = halves.astype(np.float32)
     norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     if not np.isfinite(norms).all() or (norms <= 0).any():
-        raise DependencyDownError("a vector is zero or not finite: refusing to search with it")
+        raise DependencyDownError("cannot search with a vector that is zero or not finite")
     unit: NDArray[np.float32] = wide / norms[:, None]
     return unit

@@ -97,7 +97,7 @@ def compare(pool: Pool, selection: Selection, *, by: str | None, seed: int) -> C
     """
     k, candidates = selection.indices.size, selection.candidates
     if not k:
-        raise RequestError("nothing was chosen: there is nothing to measure")
+        raise RequestError("cannot measure coverage: no image was selected")
     strata = _strata(pool, candidates, by, seed)
     rng = np.random.default_rng([seed, 0x636F])
     sizes = {name: int(ids.size) for name, ids in strata.items()}

@@ -131,11 +131,13 @@ def _check(
 ) -> None:
     n = rows.count
     if not rows.dimension:
-        raise ValueError("the rows have no dimensions: all are alike")
+        raise ValueError("the rows have no dimensions")
     if k < 0 or preselected.size + k > n:
-        raise ValueError(f"cannot choose {k} beside {preselected.size} preselected of {n} rows")
+        raise ValueError(
+            f"cannot choose {k} in addition to {preselected.size} preselected of {n} rows"
+        )
     if np.unique(preselected).size != preselected.size:
-        raise ValueError("a preselected index repeats")
+        raise ValueError("a preselected index occurs twice")
     if preselected.size and not (preselected.min() >= 0 and preselected.max() < n):
         raise ValueError(f"a preselected index lies outside 0..{n - 1}")
     if start is not None and (preselected.size or outside or not 0 <= start < n):

@@ -102,7 +102,7 @@ def squared_distances(rows: Float64s, center: Float64s) -> Float64s:
 def ascending(indices: Indices) -> Indices:
     """The indices of a subset, checked. Raises ValueError."""
     if indices.size and (np.diff(indices) <= 0).any():
-        raise ValueError("the indices of a subset must ascend")
+        raise ValueError("the indices of a subset must be in ascending order")
     return indices
 
 
@@ -188,7 +188,7 @@ class BlockRows(ABC):
     def lower(self, nearest: Float32s, centers: Float64s) -> None:
         """One pass: |x - c|² = |x|² - 2 (x.c - |c|²/2), the products in one matrix product."""
         if self.summary.broken.size:
-            raise ValueError(f"{self.summary.broken.size} rows hold no finite numbers")
+            raise ValueError(f"{self.summary.broken.size} rows contain NaN or infinity")
         columns = np.ascontiguousarray(centers, dtype=np.float32)
         halves = (np.einsum("ij,ij->i", centers, centers) / 2).astype(np.float32)[:, None]
         high = min(len(columns), _TILE // 256)

@@ -134,7 +134,7 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
 def check(pool: Pool) -> None:
     """Refuse a pool that cannot be chosen from: empty, repeated ids, rows that are no numbers."""
     if not pool.eligible.any():
-        raise RequestError("the pool is empty: no kept image passes the filter")
+        raise RequestError("the pool is empty: no kept image matches the filter")
     ids = pool.object_ids
     repeated = ids[1:][np.diff(ids) <= 0]
     if repeated.size:
@@ -144,7 +144,9 @@ def check(pool: Pool) -> None:
     broken = pool.rows.summary.broken
     if broken.size:
         shown = ", ".join(str(ids[i]) for i in broken[:5])
-        raise ConflictError(f"{broken.size} embeddings hold no finite numbers, e.g. object {shown}")
+        raise ConflictError(
+            f"{broken.size} embeddings contain NaN or infinity, e.g. object {shown}"
+        )
 
 
 def _anchors(pool: Pool, preselected: Sequence[int]) -> Indices:
@@ -152,7 +154,7 @@ def _anchors(pool: Pool, preselected: Sequence[int]) -> Indices:
         return np.sort(pool.indices_of(list(preselected)))
     except UserError as exc:
         raise RequestError(
-            f"preselected: {exc}; a snapshot of another embedding space cannot be grown from"
+            f"preselected: {exc}; a snapshot of another embedding space cannot be extended"
         ) from exc
 
 
@@ -165,7 +167,7 @@ def _candidates(pool: Pool, request: Select, anchors: Indices, facts: dict[str, 
     facts["excluded"] = int(excluded.sum())
     if not found.size:
         raise RequestError(
-            f"nothing left to choose: {pool.eligible.sum()} images in the pool, "
+            f"no candidates left: {pool.eligible.sum()} images in the pool, "
             f"{anchors.size} preselected, {facts['excluded']} excluded"
         )
     return found
@@ -196,7 +198,7 @@ def _trimmed(
     if request.trim_outliers and not count:
         facts["trim_effect"] = (
             f"trim_outliers {request.trim_outliers:g} of {candidates.size} candidates is less than "
-            "one image: none was left out"
+            "one image: none was excluded"
         )
     if not count:
         return candidates, np.empty(0, np.intp)
@@ -296,7 +298,9 @@ def _walked(
     picked = members[walk.centers[preselected.size :]]
     before = [walk.start_radius, *walk.radii[:-1]]
     reasons = [
-        "start, picked by the seed" if np.isinf(far) else f"farthest from all chosen: {far:.4f}"
+        "start, picked by the seed"
+        if np.isinf(far)
+        else f"farthest from all selected images: cosine distance {far * far / 2:.4f}"
         for far in before
     ]
     facts: dict[str, object] = {

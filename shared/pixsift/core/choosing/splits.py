@@ -198,7 +198,7 @@ def _deal(
         counts = {name: sum(len(b) for b, h in zip(shuffled, home, strict=True) if h == name)
                   for name in names}  # fmt: skip
     if not _near(counts, goals, slack):
-        got = ", ".join(f"{name} {counts[name]} (asked {shares[name] * total:.4g})"
+        got = ", ".join(f"{name} {counts[name]} (requested {shares[name] * total:.4g})"
                         for name in names)  # fmt: skip
         raise RequestError(f"cannot split {total} images so: nearest found is {got}; {story}")
     result = [""] * total
@@ -325,7 +325,7 @@ class _Sums:
 def _story(blocks: list[list[int]], split: Split, *, groups: list[str], joined: int) -> str:
     largest = max(blocks, key=len, default=[])
     inside = sorted({groups[i] for i in largest} - {""})
-    parts = [f"{len(blocks)} blocks must stay whole, the largest holds {len(largest)} images"]
+    parts = [f"{len(blocks)} groups must stay in one split; the largest has {len(largest)} images"]
     if inside:
         more = f" and {len(inside) - 3} more groups" if len(inside) > 3 else ""
         parts.append(f"of {'; '.join(inside[:3])}{more}")

@@ -102,7 +102,7 @@ def test_open__lies_upright(tmp_path: Path) -> None:
 @pytest.mark.parametrize("blob", [b"BM" + bytes(52), b"\x89PNG\r\n\x1a\n" + bytes(30), b""])
 def test_open__a_broken_picture_is_a_users_mistake(blob: bytes, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(blob)
-    with pytest.raises(UserError, match=r"broken\.png is no sound picture"):
+    with pytest.raises(UserError, match=r"broken\.png cannot be decoded"):
         _open(tmp_path / "broken.png")
 
 

@@ -242,7 +242,7 @@ def test_redecide__a_number_taken_by_somebody_else_this_moment(
         while not rows(database_url, "SELECT 1 FROM pg_locks WHERE NOT granted"):
             assert not late.done()
         other.commit()
-        with pytest.raises(UserError, match="somebody else"):
+        with pytest.raises(UserError, match="another process has just"):
             late.result()
 
 

@@ -153,7 +153,7 @@ def test_load__an_index_names_hashed_files_only(tmp_path: Path, named: object) -
     folder = save_tiny(tmp_path / "m")
     index = {"metadata": {}, "weight_map": {"embeddings.cls_token": named}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="no safetensors of"):
+    with pytest.raises(UserError, match="not safetensors files in"):
         load_embedder(str(folder), device="cpu")
 
 
@@ -192,7 +192,7 @@ def test_load__another_kind_of_model_or_repository_code_is_not_run(tmp_path: Pat
     load_embedder(str(folder), device="cpu")
     assert not (tmp_path / "ran").exists()
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
-    with pytest.raises(UserError, match="no DINOv2 model"):
+    with pytest.raises(UserError, match="not a DINOv2 model"):
         load_embedder(str(folder), device="cpu")
     (folder / "config.json").write_text("[")
     with pytest.raises(UserError, match=r"config\.json"):

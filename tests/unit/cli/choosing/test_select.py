@@ -130,7 +130,7 @@ def test_select__refuses_a_name_of_several_snapshots(
     status, _, err = run(
         "select", "--dry-run", "--collection", "shop", "--k", "5", "--preselected", "set"
     )
-    assert (status, "2 snapshots are named 'set'; give an id, e.g. s2" in err) == (2, True)
+    assert (status, "2 snapshots are named 'set'; use an id, e.g. s2" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +143,10 @@ def test_select__refuses_a_name_of_several_snapshots(
         (["--dry-run", "--collection", "shop", "--k", "5", "--where", "site=x"],
          "unknown attribute 'site'; there are: recording, robot"),
         (["--dry-run", "--collection", "shop", "--k", "5", "--preselected", "s9"],
-         "there is no snapshot 's9'"),
+         "snapshot 's9' does not exist"),
         (["--dry-run", "--collection", "shop", "--k", "5", "--picture", "/none/page.html"],
          "--picture /none/page.html"),
-        (["--dry-run", "--collection", "shop", "--k", "5", "--prefix", "a\0b"], "holds a NUL"),
+        (["--dry-run", "--collection", "shop", "--k", "5", "--prefix", "a\0b"], "contains a NUL"),
         (["--dry-run", "--collection", "shop", "--k", "5", "--prefix", "\ud800"], "be stored"),
         (["--dry-run", "--collection", "shop", "--k", "5", "--count", "r1"], "stratum=images"),
         (["--dry-run", "--collection", "shop", "--k", "5", "--quality", "sharpness=:"],

@@ -139,7 +139,7 @@ MISTAKES = [
      "write it as attribute=value"),
     (["request", "--collection", "c", "--name", "s", "--k", "1", "--split", "all"],
      "write three shares"),
-    (["show", "nothing"], "there is no snapshot 'nothing'"),
+    (["show", "nothing"], "snapshot 'nothing' does not exist"),
 ]  # fmt: skip
 
 

@@ -75,12 +75,12 @@ def test_contact_sheet__duplicates_follow_their_representative_and_the_rest_come
     )
     order = [tags.text.index(word) for word in ("rep.jpg", "dup.jpg", "lonely.jpg", "dark.jpg")]
     assert order == sorted(order)
-    assert "near, distance 0.042" in tags.text
+    assert "near-duplicate, cosine distance 0.042" in tags.text
     assert "rejected: dark" in tags.text
     assert tags.text.count("in the snapshot") == 1
 
 
 def test_contact_sheet__without_a_thumbnail_it_says_so() -> None:
     tags = sheet(row(1, "text.jpg", "rejected", "not_an_image", thumbnail_key=None))
-    assert "no picture" in tags.text
+    assert "no thumbnail" in tags.text
     assert not [tag for tag, _ in tags.seen if tag == "img"]

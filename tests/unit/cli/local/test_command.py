@@ -104,7 +104,7 @@ def test_up__starts_only_the_dead_services_again_with_what_they_had(
     for _, environment, folder in loop.spawned:
         assert environment.items() >= (ENVIRONMENT | {"PIXSIFT_MODEL": "stub"}).items()
         assert folder == loop.state
-    said = [line for line in result.stderr.splitlines() if "is started again" in line]
+    said = [line for line in result.stderr.splitlines() if "is restarted" in line]
     assert [line.split()[0] for line in said] == list(dead)
     record = read_record(loop.state)
     assert record is not None
@@ -140,7 +140,7 @@ def test_wait_until_ready__a_silent_service_is_left_to_it(loop: Loop) -> None:
     service = StartedService(ProcessRecord("pixsift-consumer", 1, "alive", str(log)), 0)
     said: list[str] = []
     wait_until_ready([service], said.append, seconds=0)
-    assert said == [f"pixsift-consumer has not said that it works after 0 s, its log is {log}"]
+    assert said == [f"pixsift-consumer is not ready after 0 s, its log is {log}"]
 
 
 @pytest.mark.parametrize(

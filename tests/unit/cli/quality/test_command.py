@@ -96,10 +96,10 @@ def test_quality__policy_from_text_or_file(run: Run, folder: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["quality", "nowhere"], "is no folder"),
+        (["quality", "nowhere"], "is not a folder"),
         (["quality", "{folder}", "--policy", '{"blurry": "reject"}'], "unknown quality check"),
-        (["quality", "{folder}", "--policy", "nowhere.json"], "no policy file"),
-        (["quality", "{folder}", "--policy", "{folder}/deep/good.png"], "is no text"),
+        (["quality", "{folder}", "--policy", "nowhere.json"], "cannot read policy file"),
+        (["quality", "{folder}", "--policy", "{folder}/deep/good.png"], "is not a text file"),
         (["quality", "{folder}", "--policy", '{"dark": ' + "[" * 9**5], "quality policy"),
         (["quality", "{folder}", "--csv", "nowhere/a.csv"], "cannot write"),
         (["quality", "{folder}", "--html", "{folder}"], "cannot write"),

@@ -277,7 +277,7 @@ def test_select__refuses_broken_pools(strategy: Strategy) -> None:
     asked = Select(k=None if strategy == "all" else 2, strategy=strategy)
     rows = unit_rows(5, 4)
     rows[3, 0] = np.nan
-    with pytest.raises(UserError, match=r"1 embeddings hold no finite numbers, .* object 103"):
+    with pytest.raises(UserError, match=r"1 embeddings contain NaN or infinity, .* object 103"):
         select(make_pool(rows), asked)
     pool = make_pool(unit_rows(5, 4))
     pool.object_ids[2] = 101
@@ -288,7 +288,7 @@ def test_select__refuses_broken_pools(strategy: Strategy) -> None:
     empty = replace(make_pool(unit_rows(5, 4)), eligible=np.zeros(5, dtype=bool))
     with pytest.raises(UserError, match="the pool is empty"):
         select(empty, asked)
-    with pytest.raises(UserError, match="nothing left to choose: 2 images in the pool, 2 presel"):
+    with pytest.raises(UserError, match="no candidates left: 2 images in the pool, 2 presel"):
         select(make_pool(unit_rows(2, 4)), asked, preselected=[100, 101])
     with pytest.raises(UserError, match=r"1 objects have no embedding in this pool.* of another"):
         select(make_pool(unit_rows(5, 4)), asked, preselected=[99])

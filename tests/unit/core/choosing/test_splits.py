@@ -55,7 +55,7 @@ def test_assign__nothing_straddles(
     try:
         names_of = assign(pool, indices, split, seed=seed)
     except UserError as refused:
-        assert "must stay whole" in str(refused)
+        assert "must stay in one split" in str(refused)
         return
     home: dict[str, str] = {}
     for index, name in zip(indices, names_of, strict=True):
@@ -80,7 +80,9 @@ def test_assign__the_bound_itself_may_straddle() -> None:
 def test_assign__refuses_with_numbers() -> None:
     pool = make_pool(unit_rows(10, 4), {"robot": ["a"] * 7 + ["b"] * 2 + [None]})
     split = Split(train=0.5, test=0.5, group_by=["robot"])
-    with pytest.raises(UserError, match=r"3 blocks must stay whole, the largest holds 7 images"):
+    with pytest.raises(
+        UserError, match=r"3 groups must stay in one split; the largest has 7 images"
+    ):
         assign(pool, np.arange(10), split)
     with pytest.raises(UserError, match="unknown attribute 'site'; there are: robot"):
         assign(pool, np.arange(10), split.model_copy(update={"group_by": ["site"]}))
