@@ -75,7 +75,7 @@ def plain(facts: Any) -> Any:
 
 
 def console() -> Console:
-    """Standard output; where that is no terminal, so wide that no name is cut."""
+    """Standard output; if it is not a terminal, so wide that no name is cut."""
     return Console(width=None if sys.stdout.isatty() else _NO_LIMIT)
 
 

@@ -1,4 +1,4 @@
-"""``pixsift reconcile`` and ``pixsift backfill s3://...``: what the queue never told us."""
+"""``pixsift reconcile`` and ``pixsift backfill s3://...``: what the queue never delivered."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -5,7 +5,7 @@ import re
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""Controls, changes of direction, and bytes of a name that are no UTF-8."""
+"""Controls, changes of direction, and bytes of a name that are not UTF-8."""
 
 
 def printable(text: str) -> str:

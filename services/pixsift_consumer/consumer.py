@@ -1,4 +1,4 @@
-"""The consumer as a whole: its parts put together, and what it does beside its loop."""
+"""The consumer as a whole: its parts put together, and what it does outside its loop."""
 
 import threading
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Adapters:
 
 
 class Consumer:
-    """Wires loop, intake and pipeline. ``run`` returns when it is told to stop."""
+    """Wires loop, intake and pipeline. ``run`` returns when it is asked to stop."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Consumer:
 
     @contextmanager
     def _housekeeping(self) -> Iterator[None]:
-        """Acknowledgements, metrics and probes beside the loop; what is left is sent at the end."""
+        """Acknowledgements, metrics and probes outside the loop; the rest is sent at the end."""
         done = threading.Event()
 
         def keep_house() -> None:

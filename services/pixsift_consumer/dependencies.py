@@ -185,7 +185,7 @@ class SourceAccess:
             return bucket in self._buckets and self._buckets[bucket].outage is not None
 
     def check(self, bucket: str) -> None:
-        """Raise BucketDownError while the bucket is down: nobody waits for it once more."""
+        """Raise BucketDownError while the bucket is down, without waiting for it again."""
         if self.is_down(bucket):
             raise BucketDownError(bucket, f"bucket {bucket} does not respond")
 

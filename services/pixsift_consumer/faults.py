@@ -18,7 +18,7 @@ VARIABLE = "PIXSIFT_FAULT_POINT"
 
 
 class FaultPoints:
-    """Dies at one point, where told to. Raises UserError for a point that does not exist."""
+    """Dies at one point, if configured. Raises UserError for a point that does not exist."""
 
     def __init__(self, wanted: str = "") -> None:
         self._point, _, count = wanted.partition(":")

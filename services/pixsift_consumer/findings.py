@@ -1,4 +1,4 @@
-"""From an arrival to what the ledger is told about it. Pure."""
+"""From an arrival to what the ledger stores about it. Pure."""
 
 import math
 from collections.abc import Mapping

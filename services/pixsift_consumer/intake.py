@@ -73,7 +73,7 @@ class Collections:
 
 
 class Intake:
-    """Reads messages; what is no object event becomes an anomaly, stored before it is acked."""
+    """Reads messages; what is not an object event becomes an anomaly, stored before it is acked."""
 
     def __init__(
         self, ledger: Ledger, collections: Collections, *, logger: Logger, telemetry: Telemetry

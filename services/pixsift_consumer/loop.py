@@ -28,7 +28,7 @@ _Deliveries = list[tuple[Delivery, list[Arrival]]]
 
 
 class Loop:
-    """Runs until it is told to stop.
+    """Runs until it is asked to stop.
 
     What was received more than twice is processed alone, with nothing else in the pipeline, as it
     may have ended a process; so is what the slow lane has tried before. A message of many objects
@@ -90,7 +90,7 @@ class Loop:
 
     @property
     def lost(self) -> DeviceLostError | LoginRefusedError | None:
-        """What only a new process can mend: the device, or a login that was given at the start."""
+        """What only a new process can fix: the device, or a login that was given at the start."""
         return self._pipeline.lost or self._dependencies.lost
 
     def _turn(self, stop: threading.Event) -> None:
@@ -148,7 +148,7 @@ class Loop:
     def _process_alone(
         self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
     ) -> None:
-        """What ended an attempt before may end this one too: nobody else is to share its fate."""
+        """What ended an attempt before may end this one too, so it is tried alone."""
         if not stop.is_set() and self._has_worn_out(delivery):
             todo = self._try(delivery, lambda: self._intake.give_up(delivery, arrivals))
         else:

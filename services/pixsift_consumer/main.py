@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def warn_if_unconfined(logger: Logger) -> None:
-    """Whoever reads the log should know that one of the decoder's locks is missing here."""
+    """Log that one of the decoder's locks is missing here."""
     if not seccomp_available():
         logger.warning(
             "libseccomp is missing: the decoder's processes may make any system call "

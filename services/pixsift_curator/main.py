@@ -1,4 +1,4 @@
-"""``pixsift-curator``: serves snapshot requests until it is told to stop.
+"""``pixsift-curator``: serves snapshot requests until it is asked to stop.
 
 Wiring only: settings, adapters, a check that each dependency answers, run.
 """

@@ -159,7 +159,7 @@ class FailedVersion(_Answer):
 
 
 class Anomaly(_Answer):
-    """A message that was no object event."""
+    """A message that was not an object event."""
 
     anomaly_id: int
     queue: str
@@ -235,7 +235,7 @@ class CollectionStatus(Counts):
 
 
 class AnomalyCount(_Answer):
-    """Messages that were no object events, by reason."""
+    """Messages that were not object events, by reason."""
 
     reason: str
     messages: int

@@ -50,7 +50,8 @@ class DatabaseSettings(_Settings):
         default=5,
         ge=1,
         le=120,
-        description="maximum time to open a connection, in seconds; a paused Aurora cluster needs 30 "
+        description="maximum time to open a connection, in seconds; a paused Aurora cluster "
+        "needs 30 "
         "to resume",
     )
 
@@ -160,7 +161,8 @@ class TelemetrySettings(_Settings):
     )
     health_file: str = Field(
         default="",
-        description="file that a working process touches regularly; python -m pixsift.health checks "
+        description="file that a working process touches regularly; python -m pixsift.health "
+        "checks "
         "its age; empty: none",
     )
 

@@ -27,7 +27,7 @@ class Heartbeat:
         self._path = Path(path) if path else None
 
     def touch(self) -> None:
-        """Still alive, and nothing is wrong that a restart would mend."""
+        """Still alive, and nothing is wrong that a restart would fix."""
         self._write("")
 
     def refuse(self, reason: str) -> None:

@@ -17,7 +17,7 @@ Embeddings = NDArray[np.float32]
 """(N, D) float32, rows of unit length."""
 
 CountProgress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""Given how many things there are to do: a context whose function is told how many more are done.
+"""Given how many things there are to do: a context whose function receives how many more are done.
 An entry point shows it as it likes."""
 
 

@@ -21,12 +21,12 @@ from pixsift.errors import PixsiftError
 
 Clock = Callable[[], float]
 CLOSING_SECONDS = 5.0
-"""How long a stop waits for a call that is under way in a thread beside the loop."""
+"""How long a stop waits for a call that is running in another thread."""
 _MAX_BACKOFF_SECONDS = 300
 THREAD_DIED = 7
 """Exit status: an exception escaped from a thread."""
 STOPPED_LATE = 6
-"""Exit status: told to stop, and a dependency that hangs kept it from doing so in time."""
+"""Exit status: asked to stop, but a hanging dependency prevented it in time."""
 
 
 def end_process(status: int, last_words: Callable[[], object]) -> None:

@@ -245,3 +245,61 @@ def messages_in(code: str) -> Iterator[str]:
             continue
         if " " in node.value and id(node) not in skipped:
             yield node.value
+
+
+STILTED = re.compile(
+    r"(?<!there )\b(?:is|are|was|were) no (?!longer|more|less|lower|higher|other)"
+    r"|\b(?:told|heeds?|for ever|mend(?:s|ed)?|whoever|nobody|somebody|beside)\b",
+    re.IGNORECASE,
+)
+"""Turns of phrase that readers stumble over, and that have a plain word: is not a, printed,
+respects, forever, fix, who, no process, another process, next to or compared with."""
+PAGES_OF_THEIR_TIME = ("selection.md", "thresholds.md")
+"""Pages that are being rewritten: take a page out of this list once it is plain."""
+
+
+def test_english__messages_help_and_first_lines_are_plain() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {text}"
+        for root in ("shared", "services")
+        for path in (ROOT / root).rglob("*.py")
+        for text in (*messages_in(path.read_text("utf-8")), *first_lines(path.read_text("utf-8")))
+        if STILTED.search(text)
+    ]
+    assert not found, found
+
+
+def test_english__pages_are_plain() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    found = [
+        f"{page.relative_to(ROOT)}:{number}: {line}"
+        for page in pages
+        if page.name not in PAGES_OF_THEIR_TIME
+        for number, line in enumerate(page.read_text("utf-8").splitlines(), 1)
+        if STILTED.search(line)
+    ]
+    assert not found, found
+
+
+@pytest.mark.parametrize(
+    ("text", "is_stilted"),
+    [
+        ("'x' is no S3 URI", True),
+        ("mend the permission", True),
+        ("there is no collection 'x'", False),
+        ("the object is no longer in S3", False),
+        ("recommended", False),
+    ],
+)
+def test_english__the_list_spares_plain_sentences(text: str, is_stilted: bool) -> None:
+    assert bool(STILTED.search(text)) == is_stilted
+
+
+def first_lines(code: str) -> Iterator[str]:
+    """The first line of every docstring, of constants and fields too; settings' descriptions."""
+    for node in ast.walk(ast.parse(code)):
+        text = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(node, ast.keyword) and node.arg == "description":
+            text = node.value
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            yield text.value.strip().split("\n")[0]

@@ -1,4 +1,4 @@
-"""``pixsift select``: what a request would choose, measured beside chance; nothing is copied."""
+"""``pixsift select``: what a request would choose, compared with random; copies nothing."""
 
 import io
 from collections.abc import Sequence

@@ -104,7 +104,7 @@ def demo(
 
 
 def _photos(images: Path | None, say: Say) -> Sequence[Path] | None:
-    """The user's photos, if any were asked for; a wrong folder is told before anything starts."""
+    """The user's photos, if any were asked for; a wrong folder is an error before the start."""
     if images is None:
         check_scenes()
         return None

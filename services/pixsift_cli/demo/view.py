@@ -27,7 +27,7 @@ class Standing:
     planned: int
     uploaded: int
     backlog: int
-    """Messages in the ingest queue, those in somebody's hands included."""
+    """Messages in the ingest queue, including those in flight."""
     outcomes: Mapping[str, int]
 
     @property

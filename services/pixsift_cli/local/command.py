@@ -103,7 +103,7 @@ def _start() -> LoopRecord:
 
 
 def _mend(record: LoopRecord) -> LoopRecord:
-    """Never at the price of images or ledger: whoever wants to lose them says ``down``."""
+    """Never deletes images or the ledger: only ``down`` does."""
     if not record.is_complete():
         raise ConflictError(
             "the local loop's start was cut short: run pixsift down, and then pixsift up"
@@ -130,11 +130,11 @@ def _stop(state: Path, record: LoopRecord, *, keep: bool) -> tuple[list[str], in
 
 
 def _ask(state: Path) -> None:
-    """Raises typer.Abort unless the person says yes; RequestError where nobody can be asked."""
+    """Raises typer.Abort unless the person says yes; RequestError without a terminal."""
     if read_record(state) is None and not has_kept(state):
         return
     if not sys.stdin.isatty():
-        raise RequestError("--delete asks a question, and nobody is there to answer: add --yes")
+        raise RequestError("--delete asks for confirmation, which needs a terminal: add --yes")
     typer.confirm(
         f"Delete the ledger and all objects of the local loop in {state}?", abort=True, err=True
     )

@@ -49,7 +49,7 @@ class LoopRecord:
     processes: tuple[ProcessRecord, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
-    """What else the services were told by the environment of the command that started them."""
+    """Other settings that the services got from the environment of the starting command."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "LoopRecord":
@@ -124,7 +124,7 @@ class LocalLoop:
             say(f"{self._kept.load(place.endpoint)} object versions are there again")
 
     def start_services(self, say: Say) -> list[StartedService]:
-        """The consumer and the curator, as processes of their own; nobody has waited for them."""
+        """The consumer and the curator, as separate processes, without waiting for them."""
         self._settings = {
             name: value for name, value in os.environ.items()
             if name.startswith("PIXSIFT_") and name not in self.environment
@@ -289,7 +289,7 @@ def use_running_loop() -> None:
 
 
 def localstack_venv() -> Path:
-    """LocalStack's environment: as set, or beside the one that runs this command."""
+    """LocalStack's environment: as set, or next to the one that runs this command."""
     chosen = Path(wiring.local_settings().localstack_venv)
     beside = Path(sys.prefix).parent / chosen
     return beside if not chosen.exists() and beside.exists() else chosen
@@ -334,7 +334,7 @@ def _write_record(state: Path, record: LoopRecord) -> None:
 
 
 def _private_folder(folder: Path) -> None:
-    """Ours alone: whoever reaches the socket is the database's superuser."""
+    """For our user only: access to the socket makes a superuser of the database."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
 

@@ -19,7 +19,7 @@ _SAYS = {
     "pixsift-curator": b'"message":"curator ready"',
 }
 _QUICK_TO_STOP = {"PIXSIFT_POLL_SECONDS": "2", "PIXSIFT_REQUEST_POLL_SECONDS": "2"}
-"""A service ends when its long poll does; nobody at a keyboard waits twenty seconds for that."""
+"""A service ends when its long poll does; twenty seconds are too long at a keyboard."""
 _READY_SECONDS = 60.0
 
 

@@ -14,7 +14,7 @@ NEWEST: Final = 1_000
 """Decisions compared with those before them; half of them where there are fewer than twice that."""
 LOOKED_AT: Final = 11_000
 LEAST: Final = 10
-"""Fewer images are no trend."""
+"""Fewer images do not make a trend."""
 LEAST_SHARE: Final = 0.01
 GROWTH: Final = 2.0
 """Times the share of before."""

@@ -36,7 +36,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DuplicateClaim:
-    """A duplicate's row beside what it claims to duplicate."""
+    """A duplicate's row with the row that it claims to duplicate."""
 
     object_id: int
     representative: int

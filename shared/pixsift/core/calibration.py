@@ -189,7 +189,7 @@ class Calibration:
     epsilon: float
     second_look: dict[str, float] | None
     calibrated: bool
-    """False: a guess from practice elsewhere, until somebody measures with these weights."""
+    """False: a default from practice elsewhere, not measured with these weights."""
     note: str = ""
     noise: float | None = None
     """Largest distance of an image to itself across batch sizes and positions."""
@@ -218,7 +218,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Raises ValueError when it is no calibration of this version."""
+        """Raises ValueError when it is not a calibration of this version."""
         if stored.get("schema") != SCHEMA:
             raise ValueError(f"not a calibration: schema is {stored.get('schema')!r}, not {SCHEMA}")
         values = {name: value for name, value in stored.items() if name != "schema"}

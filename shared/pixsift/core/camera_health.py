@@ -42,7 +42,7 @@ class HealthLimits:
     drift_scatter: float = 2.0
     """And at least this many times the scatter around the trend."""
     least_frames: int = 20
-    """No drift is told from fewer."""
+    """With fewer, no drift is reported."""
 
 
 @dataclass(frozen=True, slots=True)

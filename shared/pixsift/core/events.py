@@ -63,7 +63,7 @@ class ParsedMessage:
 
 
 class _Anomaly(Exception):  # noqa: N818 - an answer, not an error
-    """Internal: this piece is no object event; the text is the ledger's reason code."""
+    """Internal: this piece is not an object event; the text is the ledger's reason code."""
 
 
 def parse_notification(body: str) -> ParsedMessage:

@@ -44,7 +44,7 @@ class ImageFacts:
     frames: int = 1
     """1, or 2 for "more than one": frames are never iterated to count them."""
     flags: tuple[str, ...] = ()
-    """Things worth knowing that are no reason to reject: ``icc_ignored``, ``first_frame``, ..."""
+    """Things worth knowing that do not reject an image: ``icc_ignored``, ``first_frame``, ..."""
     captured_at: str | None = None
     """EXIF DateTimeOriginal in ISO 8601 where present and sound, with its fraction and offset where
     the file tells them; no zone is invented."""

@@ -160,7 +160,7 @@ def parse_duplicates(content: bytes) -> list[DuplicateRow]:
 
 
 def build_metadata(rows: Sequence[ManifestRow], split: str) -> bytes:
-    """``data/<split>/metadata.parquet``: what ImageFolder reads beside the images of a split.
+    """``data/<split>/metadata.parquet``: what ImageFolder reads with the images of a split.
 
     ``file_name`` is relative to the file itself; attributes and quality metrics are columns of
     their own names, prefixed where two would clash, and with another ending where loaders would

@@ -61,7 +61,7 @@ METRICS: Final[Mapping[str, str]] = {
     "range_used": "share of a deep frame's declared range that it uses; absent unless stretched",
     "stray_bytes": "bytes too many before a JPEG's restart and end markers; absent if none",
     "missing_end": "1 where only the file's end is missing; absent otherwise",
-    "bad_checksum": "chunks beside a PNG's picture with a wrong checksum; absent if none",
+    "bad_checksum": "chunks of a PNG other than its picture with a wrong checksum; absent if none",
     "header_warning": "oddities in a JPEG's header; absent if none",
     "scale": "factor at which a JPEG was decoded: 1, 0.5, 0.25 or 0.125",
 }
@@ -111,7 +111,7 @@ DEFAULT_CHECKS: Final[Mapping[str, Check]] = {
 FILE_CHECKS: Final = frozenset(
     {"stray_bytes", "missing_end", "bad_checksum", "header_warning", "stretched"}
 )
-"""Checks of how the file was written: what they flag is no reason to leave a picture out."""
+"""Checks of how the file was written: their flags do not exclude a picture."""
 
 
 @dataclass(frozen=True, slots=True)

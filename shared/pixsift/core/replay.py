@@ -70,7 +70,7 @@ class Replay:
             self._by_pixels[image.pixel_sha256] = image.object_id
 
     def remove(self, object_id: int) -> None:
-        """Forget a kept image; one that is not kept is no mistake."""
+        """Forget a kept image; one that is not kept is allowed."""
         slot = self._slots.pop(object_id, None)
         if slot is not None:
             image = self._images[slot]

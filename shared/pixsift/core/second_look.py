@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 
 VERSION = 1
 SIDE = 32
-"""Side of the kept luminance, in cells. 64 told copies from look-alikes no better."""
+"""Side of the kept luminance, in cells. 64 did not separate copies from look-alikes better."""
 CHROMA_SIDE = 4
 HASH_BYTES = 8
 _CELLS_AT = 1 + HASH_BYTES
@@ -144,7 +144,7 @@ class LookRule:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """The rule from ``collection.second_look``, or what somebody typed: the rest is default.
+        """The rule from ``collection.second_look``, or typed; missing values are defaults.
 
         A stored rule names its version and every weight it decides by; one from before
         ``max_chroma`` or the test for change goes on without them. Raises ValueError for an unknown

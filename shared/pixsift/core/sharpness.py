@@ -1,4 +1,4 @@
-"""How much fine detail an image holds beside its coarse structure, and in which directions.
+"""How much fine detail an image has relative to its coarse structure, and in which directions.
 
 The measure is a ratio, so it forgives low contrast and smooth scenes: in every textured tile, the
 mean second difference at a distance of 1 pixel over the one at 8 pixels. Natural scenes look alike

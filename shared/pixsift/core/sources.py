@@ -91,7 +91,7 @@ class SourceRule:
 
 
 def is_no_picture(key: str) -> bool:
-    """Whether the key alone tells that the object is no picture: a folder marker of S3's console, a
+    """Whether the key alone shows that it is not an image: a folder marker of S3's console, a
     hidden file, what file managers leave behind, a video or a recording."""
     name = key.rsplit("/", 1)[-1].lower()
     extension = name.rsplit(".", 1)[-1] if "." in name else ""

@@ -217,7 +217,7 @@ def audit(
     progress: ReportStep = lambda what: None,
     actor: str = "pixsift",
 ) -> list[Audit]:
-    """Check every invariant of one collection, or of all; ``repair`` what a decision can mend.
+    """Check every invariant of one collection, or of all; ``repair`` what can be decided again.
 
     sample: compare only so many kept images with all others. curated: look for every listed image
     in this bucket, too. actor: who the turns of a repair say made them.

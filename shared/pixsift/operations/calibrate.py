@@ -1,4 +1,4 @@
-"""Measures the epsilon of near-duplicates on somebody's own pictures, and proposes one."""
+"""Measures near-duplicates on the user's pictures, and proposes an epsilon."""
 
 import re
 from collections.abc import Sequence

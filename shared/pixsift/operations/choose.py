@@ -46,7 +46,7 @@ class Choice:
     splits: Sequence[str]
     """The split of each pick."""
     comparison: Comparison
-    """Coverage by this selection, beside chance."""
+    """Coverage by this selection, compared with a random one."""
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def threshold(
     preset: str = presets.DEFAULT,
     mask: Mask = (),
 ) -> Threshold:
-    """What near-duplicates of ``model`` are told by.
+    """The rule for near-duplicates of ``model``.
 
     epsilon: None for the preset's. calibration: None for the one that ships with pixsift. preset:
     what the cameras do; counts where ``second_look`` is as calibrated. mask: boxes in shares of the

@@ -43,7 +43,7 @@ class Erased:
 
 
 class Erasure:
-    """Erases images from one ledger and the buckets beside it."""
+    """Erases images from one ledger and its buckets."""
 
     def __init__(
         self,

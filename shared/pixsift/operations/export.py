@@ -43,7 +43,7 @@ _NAMED_FAILURES = 5
 
 
 class StoppedError(TransientError):
-    """The process was asked to stop; whoever comes next goes on from here."""
+    """The process was asked to stop; the next process continues from here."""
 
 
 @dataclass(frozen=True, slots=True)

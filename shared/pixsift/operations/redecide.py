@@ -135,7 +135,7 @@ def warning(database: Database, name: str, wanted: Wanted) -> str | None:
 
 
 def check_epsilon(epsilon: float) -> None:
-    """Raises RequestError for what is no cosine distance."""
+    """Raises RequestError if epsilon is not a cosine distance."""
     if not 0 <= epsilon <= 2:
         raise RequestError(
             f"epsilon {epsilon:g} must be between 0 and 2 (cosine distance)", code="epsilon_range"

@@ -68,7 +68,7 @@ def failed_versions(database: Database) -> list[FailedVersion]:
 
 
 def anomalies(database: Database, limit: int) -> list[Anomaly]:
-    """The newest messages that were no object events."""
+    """The newest messages that were not object events."""
     with database.connection() as connection:
         cursor = connection.cursor(row_factory=dict_row)
         rows = cursor.execute(_SQL["recent_anomalies"], {"limit": limit}).fetchall()

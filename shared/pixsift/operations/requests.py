@@ -13,14 +13,14 @@ _MAX_REQUEST_ID = 128
 
 @dataclass(frozen=True, slots=True)
 class InvalidRequest:
-    """A message that is no snapshot request we can serve."""
+    """A message that is not a snapshot request we can serve."""
 
     reason: str
     """One line: which field, and what is wrong with it."""
     request_id: str | None
     """As far as it could be made out."""
     body: dict[str, Any]
-    """The parsed body, {} when it was no JSON object."""
+    """The parsed body, {} when it was not a JSON object."""
 
 
 def parse_request(body: str) -> SnapshotRequest | InvalidRequest:

@@ -29,7 +29,7 @@ ORDER BY d.object_id LIMIT %(limit)s
 -- name: unmatched_kept
 -- INV1: who is kept represents, and who represents is kept, or is remembered after expiry.
 SELECT coalesce(d.object_id, r.object_id) AS object_id,
-       CASE WHEN r.object_id IS NULL THEN 'is kept, but represents nobody'
+       CASE WHEN r.object_id IS NULL THEN 'is kept, but is not a representative'
             ELSE 'represents, but is not kept' END AS wrong
 FROM (SELECT object_id, outcome, reason FROM decision
       WHERE collection_id = %(collection_id)s AND generation = %(generation)s

@@ -56,7 +56,7 @@ UPDATE object SET etag = NULL, size_bytes = NULL, content_sha256 = NULL, pixel_s
 WHERE object_id = ANY (%(object_ids)s)
 
 -- name: blank_items
--- Snapshots list it for ever, but not what its bytes add up to.
+-- Snapshots list it permanently, but not what its bytes add up to.
 UPDATE snapshot_item SET checksum = NULL
 WHERE object_id = ANY (%(object_ids)s) AND checksum IS NOT NULL
 

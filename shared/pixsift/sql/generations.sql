@@ -1,4 +1,4 @@
--- Deciding a collection again beside the generation in use, and switching to the result.
+-- Deciding a collection again while another generation is in use, and switching to the result.
 
 -- name: position
 -- Read before the rows it is a watermark for.
@@ -7,7 +7,7 @@ FROM collection c JOIN generation g USING (collection_id, generation) JOIN model
 WHERE c.collection_id = %(collection_id)s
 
 -- name: building
--- A generation that somebody is building, or that a crash left behind.
+-- A generation that a process is building, or that a crash left behind.
 SELECT generation, created_at FROM generation
 WHERE collection_id = %(collection_id)s AND state = 'building'
 

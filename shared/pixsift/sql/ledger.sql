@@ -148,7 +148,7 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
 
 -- name: tail
 -- Under the lock: representatives newer than the watermark, whom the search cannot have seen.
--- LIMIT 1 is no limit but an order to the planner: one look-up per row. Where it overestimates the
+-- LIMIT 1 does not limit anything; it forces the planner to one look-up per row. Where it overestimates the
 -- tail (a small collection beside a large one) a plain join would read every vector of the ledger.
 SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM representative r

@@ -95,6 +95,6 @@ SELECT state, count(*) AS snapshots, max(published_at) AS newest
 FROM snapshot WHERE collection_id = %(collection_id)s GROUP BY state ORDER BY state
 
 -- name: anomaly_counts
--- Messages that were no object events, by reason.
+-- Messages that were not object events, by reason.
 SELECT reason, count(*) AS messages, max(received_at) AS newest
 FROM anomaly GROUP BY reason ORDER BY count(*) DESC, reason

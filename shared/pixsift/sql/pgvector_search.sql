@@ -48,7 +48,7 @@ ORDER BY r.valid_from_seq, r.object_id
 ON CONFLICT (object_id) DO NOTHING
 
 -- name: clean_body
--- Rows that represent nobody any more would use up the width of a search.
+-- Rows that are no longer representatives would use up the width of a search.
 DELETE FROM {body} b
 WHERE b.object_id IN (
     SELECT object_id FROM representative

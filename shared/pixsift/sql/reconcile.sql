@@ -26,6 +26,6 @@ WHERE d.outcome = 'failed' AND d.valid_to_seq IS NULL
 ORDER BY o.bucket, o.key, o.version_id
 
 -- name: recent_anomalies
--- The newest messages that were no object events.
+-- The newest messages that were not object events.
 SELECT anomaly_id, queue, message_id, reason, received_at, body
 FROM anomaly ORDER BY anomaly_id DESC LIMIT %(limit)s

@@ -119,13 +119,13 @@ UPDATE snapshot SET lease_until = now() + make_interval(secs => %(lease_seconds)
 RETURNING fence;
 
 -- name: unfinished
--- Stored lists whose exporter is gone: whoever is idle takes them up.
+-- Stored lists whose exporter is gone: an idle curator takes them over.
 SELECT snapshot_id FROM snapshot
  WHERE state IN ('resolved', 'copying') AND (lease_until IS NULL OR lease_until < now())
  ORDER BY created_at LIMIT 1;
 
 -- name: abandoned
--- What failed some days ago: its copies are nobody's any more.
+-- What failed some days ago: nothing refers to its copies any more.
 SELECT snapshot_id FROM snapshot
  WHERE state = 'failed' AND created_at < now() - make_interval(secs => %(older_than_days)s * 86400)
  ORDER BY created_at;
@@ -170,7 +170,7 @@ ON CONFLICT (snapshot_id, path) DO UPDATE
 RETURNING path;
 
 -- name: files
--- What was written beside the images.
+-- What was written next to the images.
 SELECT path, size_bytes, sha256 FROM snapshot_file
  WHERE snapshot_id = %(snapshot_id)s ORDER BY path;
 
@@ -189,12 +189,12 @@ UPDATE snapshot SET state = 'failed', error = %(error)s, lease_until = NULL
 RETURNING snapshot_id;
 
 -- name: yield_lease
--- Given back on a stop, or kept for a back-off so that nobody tries again at once.
+-- Given back on a stop, or kept for a back-off so that it is not retried at once.
 UPDATE snapshot SET lease_until = now() + make_interval(secs => %(delay_seconds)s)
  WHERE snapshot_id = %(snapshot_id)s AND fence = %(fence)s AND state = 'copying';
 
 -- name: mark_announced
--- After the event was accepted: it is told at least once.
+-- After the event was accepted: it is published at least once.
 UPDATE snapshot SET announced_at = now() WHERE snapshot_id = %(snapshot_id)s;
 
 -- name: manifest_rows

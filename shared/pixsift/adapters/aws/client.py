@@ -105,7 +105,7 @@ def plain_client(service: str) -> Any:
 
 
 def _read_port(endpoint: str) -> None:
-    """ValueError for a port that is no number; boto3 looks at it only when it signs a call."""
+    """ValueError for a port that is not a number; boto3 looks at it only when it signs a call."""
     _ = urlsplit(endpoint).port
 
 

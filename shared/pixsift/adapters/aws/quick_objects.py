@@ -32,7 +32,7 @@ _NO_METADATA = frozenset({
     "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type",
     "Storage-Class",
 })  # fmt: skip
-"""What obstore lists beside user metadata, whose names come in lower case."""
+"""What obstore lists together with user metadata, whose names come in lower case."""
 _FAILURES = (BaseError, OSError, ValueError)
 
 
@@ -121,7 +121,7 @@ class QuickObjects:
         return True
 
     def boto3_succeeded(self, name: str) -> None:
-        """Told when boto3 got an answer from a bucket, in the thread that had asked us first."""
+        """Called when boto3 got an answer from a bucket, in the thread that had asked us first."""
         if getattr(self._mine, "failed", None) != name:
             return  # not tried: nothing new is known
         self._mine.failed = None

@@ -224,7 +224,7 @@ class S3Objects:
         return True
 
     def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> None:
-        """Delete an object or one version of it; nothing there is no error."""
+        """Delete an object or one version of it; a missing object is not an error."""
         exactly: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         with aws_errors(f"delete s3://{bucket}/{key}"):
             self._client.delete_object(Bucket=bucket, Key=key, **exactly)

@@ -107,7 +107,7 @@ class ThreadCopier:
         return answer.get("CopyObjectResult", {}).get("ChecksumSHA256", "")
 
     def _copy_parts(self, item: CopyItem, key: str) -> str:
-        """Copy in parts. S3's checksum of checksums is no SHA-256 of the whole: returns ""."""
+        """Copy in parts. S3's checksum of checksums is not the SHA-256 of the whole: returns ""."""
         with aws_errors(f"copy {item.source.uri} in parts"):
             kept = self._headers(item)
             upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=key, **kept)

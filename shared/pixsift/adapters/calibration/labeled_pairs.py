@@ -42,7 +42,7 @@ NEAR = 0.4
 """Distinct pairs beyond this distance are counted and not kept."""
 NOISE_IMAGES = 64
 PER_EDITED = 3 * len(EDITS) + len(RECOLORINGS)
-"""Images that are measured of an edited picture beside itself."""
+"""Images measured per edited picture, in addition to itself."""
 RECOLORED = "recolored"
 BURST_GAPS = (1, 2, 3, 5, 10, 20, 40)
 
@@ -200,7 +200,7 @@ def label_pairs(
 def burst_report(
     measured: Measured, rule: LookRule, frames: Sequence[Frame | None], epsilon: float
 ) -> list[dict[str, float | int | str]]:
-    """What becomes of frames of one sequence by their gap: neither right nor wrong, but told."""
+    """Outcomes of frames of one sequence by their gap: neither right nor wrong."""
     unit = _unit(measured.rows)
     places: dict[tuple[str, int], int] = {}
     for index, (picture, kind, _) in enumerate(measured.labels):

@@ -33,7 +33,7 @@ Decode = Callable[[bytes, int, DecodeLimits], DecodeResult]
 
 @dataclass(frozen=True, slots=True)
 class ChildConfig:
-    """What a child is told in its first frame."""
+    """What a child receives in its first frame."""
 
     input_side: int
     decode: str

@@ -33,7 +33,7 @@ def transposed(image: Image.Image, orientation: int) -> Image.Image:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SrgbImage:
-    """A picture in 8-bit sRGB, and what its samples told on the way."""
+    """A picture in 8-bit sRGB, and what its samples showed on the way."""
 
     image: Image.Image
     metrics: dict[str, float] = field(default_factory=dict)

@@ -65,7 +65,7 @@ def _captured_at(exif: Mapping[int, object]) -> str | None:
 
 
 def _position(gps: Mapping[int, Any]) -> dict[str, str | None]:
-    """Decimal degrees, south and west negative; nothing where it is no position on Earth."""
+    """Decimal degrees, south and west negative; nothing if it is not a position on Earth."""
     latitude, longitude = _degrees(gps, 1, "S", 90.0), _degrees(gps, 3, "W", 180.0)
     if latitude is None or longitude is None or latitude == longitude == 0.0:  # 0, 0: no fix
         return {}

@@ -19,7 +19,7 @@ MARGIN: Final = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 only while its shorter side stays at least this many times
 the model's input: 53 dB to full decode at least, where a margin of 1 gives 41 to 45."""
 MOST_GRAY_BAND: Final = 1 / 16
-"""A taller gray band at the bottom, beside a decoder's warning, says that data are missing."""
+"""A taller gray band at the bottom, with a decoder's warning, means that data are missing."""
 
 
 class RefusedError(Exception):

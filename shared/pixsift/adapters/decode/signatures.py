@@ -32,7 +32,7 @@ OTHER_SIGNATURES: Final = (
     ("AppleDouble, a Mac's file about a file", b"\x00\x05\x16\x07"), ("HTML", b"<!DOCTYPE html"),
     ("HTML", b"<html"),
 )  # fmt: skip
-"""What is no image, for a refusal that helps."""
+"""Formats that are not images, for a helpful refusal."""
 _BRANDS: Final = {
     b"avif": "AVIF", b"avis": "AVIF", b"crx ": "camera raw", b"jxl ": "JPEG XL",
     b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC", b"heim": "HEIC",
@@ -42,7 +42,7 @@ _BRANDS: Final = {
 
 
 def sniff(blob: bytes) -> str | None:
-    """The format by content, or None when the bytes are no image that we know of."""
+    """The format by content, or None when the bytes are not an image format that we know."""
     if blob[:4] == b"RIFF" and blob[8:12] == b"WEBP":
         return "WEBP"
     if blob[4:8] == b"ftyp":
@@ -54,7 +54,7 @@ def sniff(blob: bytes) -> str | None:
 
 
 def what_else(blob: bytes) -> str:
-    """For people: what the bytes are, if they are no image."""
+    """For people: what the bytes are, if they are not an image."""
     if blob[4:8] == b"ftyp":
         return "MP4 or QuickTime video"
     if blob[:4] == b"RIFF":

@@ -1,4 +1,4 @@
-"""PNGs whose picture is whole although a chunk beside it is not."""
+"""PNGs whose picture is complete although another chunk is damaged."""
 
 import struct
 import zlib

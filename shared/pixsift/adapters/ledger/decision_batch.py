@@ -43,7 +43,7 @@ class Facts:
         return [object_id for (object_id,) in self.ids.fetchall()]
 
     def check(self, connection: Connection, space_id: str, *, sync: Callable[[], None]) -> None:
-        """Start again where somebody else stored another vector for the same pixels first: the
+        """Start again where another process stored another vector for the same pixels first: the
         decision must be measured on what is stored."""
         vectors = self.plan.vectors
         if self.vectors is None:
@@ -113,7 +113,7 @@ class Batch:
         """Representatives that end in this transaction."""
 
     def read(self, object_ids: list[int]) -> None:
-        """What is true now that nobody can change it, in one round trip."""
+        """The state under the lock, in one round trip."""
         plan, execute = self._plan, self._connection.execute
         self._object_ids = object_ids
         identities: list[tuple[bytes | None, bytes | None]] = [
@@ -219,7 +219,7 @@ class Batch:
         return not may_be_near(children, newer, plan.rule.epsilon)
 
     def _kept(self) -> Kept:
-        """Who represents now: proven candidates, the tail, and whoever has equal bytes."""
+        """Who represents now: proven candidates, the tail, and images with equal bytes."""
         live = {i: hashes for i, hashes in self._live.items() if i not in self._closing}
         kept = who_is_kept(self._plan, live)
         for object_id, image in self._tail.items():

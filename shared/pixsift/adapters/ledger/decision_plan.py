@@ -293,7 +293,7 @@ def _bury(items: list[Judged], erased: set[ObjectVersion]) -> list[Judged]:
 
 
 def _choose_vectors(plan: Plan, stored: Cursor) -> None:
-    """Stored vectors come before new ones: one vector per pixels, whoever was first."""
+    """Stored vectors come before new ones: one vector per pixels, the first one."""
     known = {bytes(pixels): (vector, bytes(look)) for pixels, vector, look in stored.fetchall()}
     for item in plan.items:
         if item.finding != "embedded":

@@ -1,4 +1,4 @@
-"""What-if, redecide and undo: whole generations of decisions, built beside the one in use.
+"""What-if, redecide and undo: whole generations of decisions, built while another is in use.
 
 A generation is built from stored vectors only and catches up with the one in use by ``seq``;
 the last stretch and the switch happen in one transaction under the collection's lock, which is

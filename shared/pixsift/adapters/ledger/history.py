@@ -251,7 +251,7 @@ def turn(
 
 
 def lock_all(connection: Connection) -> None:
-    """Wait for every collection's lock; until the transaction ends, nobody decides anything."""
+    """Wait for every collection's lock; until the transaction ends, no decision is made."""
     _lock(connection, None, _answered)
 
 

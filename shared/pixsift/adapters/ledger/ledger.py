@@ -176,7 +176,7 @@ class Ledger(Collections):
         return self._protocol.commit(collection, judged, reason=reason)
 
     def record_anomaly(self, queue: str, message_id: str, body: bytes, reason: str) -> None:
-        """Keep a message that was no object event; the same one twice is one row."""
+        """Keep a message that was not an object event; the same one twice is one row."""
         with self._database.connection() as connection:
             connection.execute(
                 _SQL["record_anomaly"],

@@ -132,7 +132,7 @@ class Overview:
             return cursor.execute(self._sql["snapshot_objects"], names).fetchall()
 
     def anomalies(self) -> list[Facts]:
-        """Messages that were no object events: reason, how many, the newest."""
+        """Messages that were not object events: reason, how many, the newest."""
         with self._database.connection() as connection:
             return self._rows(connection, "anomaly_counts", {})
 

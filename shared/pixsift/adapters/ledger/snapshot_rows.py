@@ -78,7 +78,7 @@ class NewItem:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFile:
-    """One file of a snapshot that is no image."""
+    """One file of a snapshot that is not an image."""
 
     path: str
     size_bytes: int

@@ -77,7 +77,7 @@ class Snapshots:
         self._run("refuse_request", request_id=request_id, body=Jsonb(body), error=error)
 
     def record_anomaly(self, *, queue: str, message_id: str, body: bytes, reason: str) -> None:
-        """Keep the raw body of a message that was no request at all."""
+        """Keep the raw body of a message that was not a request."""
         self._run("record_anomaly", queue=queue, message_id=message_id, body=body, reason=reason)
 
     def refused(self, limit: int = 20) -> list[dict[str, Any]]:
@@ -194,7 +194,7 @@ class Snapshots:
         return str(rows[0]["snapshot_id"]) if rows else None
 
     def unannounced(self) -> str | None:
-        """A finished snapshot nobody was told about, the oldest."""
+        """The oldest finished snapshot without a published event."""
         rows = self._rows("unannounced")
         return str(rows[0]["snapshot_id"]) if rows else None
 
@@ -215,7 +215,7 @@ class Snapshots:
         self._fenced("renew", snapshot_id, fence, lease_seconds=lease_seconds)
 
     def give_back(self, snapshot_id: str, fence: int, *, delay_seconds: float = 0.0) -> None:
-        """Let somebody else take over, after a delay."""
+        """Let another exporter take over, after a delay."""
         self._run("yield_lease", snapshot_id=snapshot_id, fence=fence, delay_seconds=delay_seconds)
 
     def items(self, snapshot_id: str, *, everything: bool = False) -> list[CopyItem]:
@@ -232,14 +232,14 @@ class Snapshots:
             )  # fmt: skip
 
     def record_file(self, snapshot_id: str, fence: int, file: SnapshotFile) -> None:
-        """Remember a file written beside the images. Raises LeaseLostError."""
+        """Remember a file written next to the images. Raises LeaseLostError."""
         self._fenced(
             "record_file", snapshot_id, fence,
             path=file.path, size_bytes=file.size_bytes, sha256=file.sha256,
         )  # fmt: skip
 
     def files(self, snapshot_id: str) -> list[SnapshotFile]:
-        """Files written beside the images, by path."""
+        """Files written next to the images, by path."""
         with self._database.connection() as connection:
             cursor = connection.cursor(row_factory=class_row(SnapshotFile))
             return cursor.execute(_SQL["files"], {"snapshot_id": snapshot_id}).fetchall()

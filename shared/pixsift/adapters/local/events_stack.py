@@ -64,7 +64,7 @@ def deploy_events_stack(
     parameters: Mapping[str, str] | None = None,
     client: "CloudFormationClient | None" = None,
 ) -> EventsStack:
-    """Deploy the committed template; ``parameters`` beside the prefix as the template has them."""
+    """Deploy the committed template, with the prefix and the template's ``parameters``."""
     name = STACK if prefix == "pixsift" else f"{STACK}-{prefix}"
     deploy(
         events_template(), stack=name, parameters={"Prefix": prefix, **(parameters or {})},

@@ -43,7 +43,7 @@ def load_embedder(
 
 
 def check_model(name: str, *, revision: str = "") -> None:
-    """What can be told of a model without reading its weights or asking a hub.
+    """What is known of a model without reading its weights or asking a hub.
 
     Raises UserError with the remedy, as ``load_embedder`` would.
     """

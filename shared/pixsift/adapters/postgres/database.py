@@ -50,8 +50,8 @@ _TRANSIENT = ("40001", "40P01", "25P03")
 """Serialization failure, deadlock, idle-in-transaction timeout: another try goes better."""
 _DOWN = ("08", "53", "57", "58", "25006", "28", "3D000", "55P03")
 """Connection, resources (disk, memory, connections), shutdown and statement timeout, system,
-read-only after a failover, login, no such database, lock timeout: somebody holds what everything
-needs (a long DDL), and trying on would only use up attempts."""
+read-only after a failover, login, no such database, lock timeout: another session holds a lock
+that everything needs (a long DDL), and retrying would only use up attempts."""
 _REFUSED_LOGIN = re.compile(
     r"authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist"
 )
@@ -65,7 +65,7 @@ _REMEDIES = {
     "42703": Remedy("migrate"),
 }
 """Refused, no such table, no such column: no mistake in a request, but in what is deployed, which
-somebody will mend."""
+an operator will fix."""
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def sync(connection: Connection, pipeline: psycopg.Pipeline) -> None:
     """End a part of a pipeline: send everything, wait for all answers, let the server go idle.
 
     ``pipeline.sync`` alone waits for answers only (psycopg 3.3): what the socket did not take at
-    once would never leave, and both sides would wait for ever.
+    once would never leave, and both sides would wait forever.
     """
     connection.wait(generators.send(connection.pgconn))
     pipeline.sync()

@@ -145,7 +145,7 @@ def _check_pgvector(connection: psycopg.Connection) -> None:
 
 
 def _create_extension(connection: psycopg.Connection) -> None:
-    """Where it is missing: it may be there already, made by somebody with more rights than us."""
+    """Where it is missing: a role with more rights may have created it."""
     if find_halfvec(connection) is not None:
         return
     try:

@@ -17,7 +17,7 @@ SearchMode = Literal["auto", "resident", "hnsw"]
 
 _SQL = statements("pgvector_search")
 _BYTES_PER_ROW = 150
-"""Beside the vector itself (4 bytes a dimension, and what blocks keep free): its object id, its
+"""In addition to the vector (4 bytes a dimension, and what blocks keep free): its object id, its
 place, and the dictionary that finds its row."""
 
 

@@ -75,7 +75,7 @@ class ResidentSearch:
 
 @dataclass(frozen=True, slots=True)
 class SeqPoint:
-    """Where a collection is: everything up to ``seq`` is visible to whoever looks later."""
+    """Where a collection is: everything up to ``seq`` is visible to later reads."""
 
     collection_id: int
     seq: int

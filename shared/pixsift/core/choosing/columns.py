@@ -25,7 +25,7 @@ class _Words:
 
 
 class MetricColumns:
-    """Numbers by name; whatever is no finite number was not measured."""
+    """Numbers by name; a value that is not finite was not measured."""
 
     def __init__(self) -> None:
         self._cells: dict[str, _Numbers] = {}

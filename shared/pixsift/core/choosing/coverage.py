@@ -1,4 +1,4 @@
-"""How well a selection covers its pool, always beside chance of the same size.
+"""How well a selection covers its pool, always compared with a random one of the same size.
 
 A figure alone says nothing: a random choice covers a dull pool well too. So every report holds
 the selection, a random choice and one that is random within strata, measured alike.
@@ -66,7 +66,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The selection beside chance."""
+    """The selection compared with a random one."""
 
     by: str
     """Attribute of the strata, or ``clusters`` of the embeddings."""

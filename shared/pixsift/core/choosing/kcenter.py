@@ -83,7 +83,7 @@ class Traversal:
 
     @property
     def lower_bound(self) -> float:
-        """No choice of k rows beside the preselected covers with a smaller radius than this.
+        """No k rows added to the preselected cover with a smaller radius than this.
 
         The picks and the farthest row left are k + 1 rows at least ``covering_radius`` apart, and
         as far from the preselected: two of them share a center, or one is covered by an old one.

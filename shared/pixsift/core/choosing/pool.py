@@ -53,7 +53,7 @@ class Facts:
     captured_at: Float64s
     """(N,) seconds since 1970, NaN where unknown."""
     is_s3_time: NDArray[np.bool_]
-    """(N,) where that is S3's own time of the write, as nothing told when it was taken."""
+    """(N,) where that is S3's own time of the write, as no capture time was known."""
 
     def subset(self, indices: Indices) -> "Facts":
         """Some of the images."""
@@ -71,7 +71,7 @@ class Times:
     """How many images a filter by time could not judge, and how many it judged by S3's time."""
 
     unknown: int
-    """Left out: neither key, metadata, EXIF nor S3 told a time."""
+    """Left out: neither key, metadata, EXIF nor S3 has a time."""
     by_s3: int
     """Let through by S3's own time of the write."""
 

@@ -132,7 +132,7 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
 
 
 def check(pool: Pool) -> None:
-    """Refuse a pool that cannot be chosen from: empty, repeated ids, rows that are no numbers."""
+    """Refuse a pool that cannot be chosen from: empty, repeated ids, rows that are not finite."""
     if not pool.eligible.any():
         raise RequestError("the pool is empty: no kept image matches the filter")
     ids = pool.object_ids
