@@ -87,7 +87,7 @@ def _loop() -> Check:
     if "postgresql" in stores:
         dead.append("postgresql ended")
     if stores or not record.is_complete():
-        words = "; ".join(dead) or "its start has not finished, or was cut short"
+        words = "; ".join(dead) or "it is still starting, or its start was interrupted"
         remedy = "pixsift down, then pixsift up, which brings back what the last down saved"
         return Check("local loop", "wrong", words, remedy)
     if dead:

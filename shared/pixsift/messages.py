@@ -208,7 +208,7 @@ class Balance(_Message):
 
 
 _TRIMMED = dict.fromkeys(("k_center", "mixed", "typical", "balanced"), 0.1)
-"""What these leave out of odd images at most, unless told otherwise (docs/selection.md)."""
+"""What these leave out of odd images at most, unless set otherwise (docs/selection.md)."""
 _WITH_TERMS = ("typical", "mixed", "auto")
 
 

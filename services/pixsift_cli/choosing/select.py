@@ -67,7 +67,7 @@ def choose(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a request would choose, and how good that is, before anything is copied."""
+    """Show which images a request would choose and how well they cover the pool; copy nothing."""
     if compare:
         _compare(file, changes, picture, as_json, label=label, group=hold_out, ks=size or ())
         return

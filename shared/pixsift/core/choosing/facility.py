@@ -83,7 +83,7 @@ class Facility:
     value: float
     """f(S) without terms, a share of its largest conceivable value: 1 is a pick at every row."""
     best_possible: float
-    """No k rows (beside the ``outside``) reach a value above this."""
+    """No k rows (in addition to ``outside``) reach a value above this."""
     passes: int
     """How often half of all pairs were measured."""
     evaluations: int
@@ -121,7 +121,7 @@ def facility_location(
     if not 0 <= k <= rows.count - barred.size:
         raise ValueError(f"cannot choose {k} of {rows.count - barred.size} rows")
     if rows.summary.broken.size:
-        raise ValueError(f"{rows.summary.broken.size} rows hold no finite numbers")
+        raise ValueError(f"{rows.summary.broken.size} rows contain NaN or infinity")
     greedy = _Greedy(
         rows, k=k, outside=outside, terms=terms or Terms(), min_distance=min_distance,
         memory_bytes=memory_bytes,
