@@ -84,7 +84,7 @@ def test_calibrate__where_it_writes_is_checked_before_it_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, file: str
 ) -> None:
     monkeypatch.setattr(operation, "_measure", lambda *_: pytest.fail("it measured"))
-    with pytest.raises(UserError, match="name a file in a folder that exists"):
+    with pytest.raises(UserError, match="name a file in a writable folder"):
         run("--model", "stub", "--images", save_pictures(tmp_path / "i", 1),
             option, tmp_path / file)  # fmt: skip
 

@@ -71,7 +71,7 @@ def test_create__settings_are_stored(made: dict[str, Any], run: Run) -> None:
     [
         (["create", "x"], "--source"),
         (["create", "x", "--source", "raw/site"], "s3://bucket/key"),
-        (["create", "x", "--source", "s3://No Such Bucket!!/"], "no bucket is called"),
+        (["create", "x", "--source", "s3://No Such Bucket!!/"], "invalid bucket name"),
         (["create", "x", "--source", "s3://raw", "--epsilon", "3"], "between 0 and 2"),
         (["create", "x", "--source", "s3://raw", "--epsilon", "0.1", "--key-pattern", "("],
          "regular expression"),

@@ -141,5 +141,5 @@ def test_upload__into_a_bucket_that_pixsift_writes_to_is_refused(
     s3.create_bucket(Bucket=bucket)
     result = run(str(folder), f"s3://{bucket}/robot-1")
     assert isinstance(result.exception, UserError)
-    assert "nothing is judged" in str(result.exception)
+    assert "choose a source bucket" in str(result.exception)
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)

@@ -125,7 +125,7 @@ def _raise(error: Exception) -> Forward:
     ],
 )
 def test_embed__a_failing_device_is_told_from_a_bug(error: RuntimeError) -> None:
-    with pytest.raises(DeviceLostError, match=r"the device fails: (CUDA|cuDNN) error") as told:
+    with pytest.raises(DeviceLostError, match=r"the device failed: (CUDA|cuDNN) error") as told:
         make(_raise(error)).embed(images(2))
     assert "\n" not in str(told.value)
 

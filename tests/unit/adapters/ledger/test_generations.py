@@ -222,7 +222,7 @@ def test_redecide__a_crash_leaves_a_generation_that_can_be_taken_over(
         "INSERT INTO generation (collection_id, generation, epsilon, state)"
         " VALUES (%s, 2, 0.5, 'building') RETURNING 1", collection.collection_id,
     )  # fmt: skip
-    with pytest.raises(UserError, match="is being built"):
+    with pytest.raises(UserError, match="has been building"):
         generations.redecide(collection, epsilon=WIDE)
     assert outcomes(database_url) == before
     assert generations.redecide(collection, epsilon=WIDE, take_over=True).generation == 3

@@ -136,7 +136,7 @@ def test_hash_weights__covers_the_architecture_and_not_its_history(
 def test_load_embedder__other_weights_than_expected_are_refused(tiny: Path) -> None:
     expected = hash_weights(tiny)
     assert load_embedder(str(tiny), device="cpu", weights_sha256=expected.upper()).input_side == 224
-    with pytest.raises(UserError, match=r"not the expected ones.*PIXSIFT_MODEL_WEIGHTS_SHA256"):
+    with pytest.raises(UserError, match=r"have the wrong hash.*PIXSIFT_MODEL_WEIGHTS_SHA256"):
         load_embedder(str(tiny), device="cpu", weights_sha256="0" * 64)
 
 
@@ -300,7 +300,7 @@ def test_hash_weights__unreadable_files_are_a_users_mistake(tiny: Path, tmp_path
 def test_bake__refuses_what_would_not_start(tiny: Path) -> None:
     found = bake(str(tiny), "", "")
     assert bake(str(tiny), "", found) == found
-    with pytest.raises(UserError, match="not the expected ones"):
+    with pytest.raises(UserError, match="have the wrong hash"):
         bake(str(tiny), "", "0" * 64)
     with pytest.raises(UserError, match="is not pinned"):
         bake("facebook/dinov2-base", "", "")
