@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Check every dependency and say what to do; exit status 1 when something is wrong."""
+    """Check every dependency and suggest fixes; exit status 1 when a check fails."""
     every = list(examine())
     is_well = all(check.state != "wrong" for check in every)
     facts = {"ok": is_well, "findings": [asdict(check) for check in every]}

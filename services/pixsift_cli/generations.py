@@ -38,7 +38,7 @@ ChangeLimit = Annotated[
     ),
 ]
 WithoutLook = Annotated[
-    bool, typer.Option("--no-second-look", help="Decide by the use the embedding alone.")
+    bool, typer.Option("--no-second-look", help="Decide by the embedding alone.")
 ]
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Discard a generation that a crash left unfinished.")
@@ -58,7 +58,7 @@ def whatif(
     examples: Annotated[int, typer.Option(min=0, max=1000, help="How many examples to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Say what another rule would change. Nothing is changed, nothing is embedded."""
+    """Show what another rule would change, without changing or embedding anything."""
     wanted = Wanted(epsilon, preset, change_limit, boxes(mask), not no_second_look)
     with wiring.database() as database:
         name = only_collection(database, name).name
@@ -72,7 +72,7 @@ def redecide(
     change_limit: ChangeLimit = 1.0, mask: Masks = None, no_second_look: WithoutLook = False,
     take_over: TakeOver = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Decide everything again under another rule, and switch to the result."""
+    """Decide all images again with another rule, and switch to the result."""
     wanted = Wanted(epsilon, preset, change_limit, boxes(mask), not no_second_look)
     with wiring.database() as database, _progress() as report:
         name = only_collection(database, name).name

@@ -66,11 +66,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "whatif": (
         "generations",
-        "Show what another epsilon would change, without changing or embedding anything.",
+        "Show what another rule would change, without changing or embedding anything.",
     ),
     "redecide": (
         "generations",
-        "Decide all images again with another epsilon, and switch to the result.",
+        "Decide all images again with another rule, and switch to the result.",
     ),
     "undo": (
         "generations",

@@ -184,7 +184,7 @@ class Foreseen:
 def foresee_batch(
     items: Sequence[Image], kept: Kept, judge: Judge, candidates: Mapping[int, Iterable[int]]
 ) -> list[Foreseen]:
-    """Like ``decide_batch``, for whoever decides later: fills ``judge``, says what it left out."""
+    """Like ``decide_batch``, for a later decision: fills ``judge``, says what it left out."""
     return [
         foreseen for part in _parts(items, kept, judge, candidates) for foreseen in part.foresee()
     ]

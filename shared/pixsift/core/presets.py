@@ -15,7 +15,7 @@ from pixsift.core.second_look import WITHOUT_CHANGE, LookRule
 REACH: Final = 0.20
 """Epsilon of a calibrated model: from here on what is near is rarely the same picture."""
 UNCALIBRATED_REACH: Final = 0.15
-"""Of a model that nobody calibrated: nearer, and the test for change still finds second shots."""
+"""For a model without calibration: nearer, and the test for change still finds second shots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Preset:
     name: str
     told: str
     limits: ChangeLimits | None
-    """None: no test for change; a caption or another state is no reason to keep a picture."""
+    """None: no test for change; a caption or another state does not keep a picture."""
 
 
 PRESETS: Final = {

@@ -56,7 +56,7 @@ def refuse(snapshots: Snapshots, request: SnapshotRequest, reason: str) -> Annou
 def refuse_invalid(
     snapshots: Snapshots, message: RequestMessage, invalid: InvalidRequest
 ) -> Announcement:
-    """Keep a message that is no request as an anomaly, and refuse it."""
+    """Keep a message that is not a request as an anomaly, and refuse it."""
     reason = f"invalid_request: {invalid.reason}"
     snapshots.record_anomaly(
         queue=message.queue, message_id=message.message_id,

@@ -99,7 +99,7 @@ def test_doctor__a_dead_process_of_the_loop_is_told_with_its_last_words(
 @pytest.mark.parametrize(
     ("dead", "is_postgres_running", "remedy"),
     [
-        ("pixsift-curator", True, "pixsift up, which"),
+        ("pixsift-curator", True, "pixsift up restarts"),
         ("localstack", True, "pixsift down, then pixsift up"),
         ("pixsift-curator", False, "pixsift down, then pixsift up"),
     ],

@@ -70,7 +70,7 @@ class Plan:
         self.judge = Judge(self.rule)
 
     def covers(self, item: Image, ruling: Ruling) -> bool:
-        """Whether nobody whom the plan left out could have been nearer."""
+        """Whether no image outside the plan could have been nearer."""
         complete_to = self.settled_at.get(item.pixel_sha256)
         if complete_to is None:
             return True
