@@ -140,7 +140,8 @@ class Curator:
         if news is None:
             return
         is_published = news.kind == "SnapshotPublished"
-        self._telemetry.count("snapshots_published" if is_published else "snapshots_failed")
+        self._telemetry.count("snapshots_published", is_published)
+        self._telemetry.count("snapshots_failed", not is_published)
         self._tell(news)
         self._snapshots.announced(snapshot_id)
         self._logger.info("snapshot finished", snapshot_id=snapshot_id,
