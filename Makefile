@@ -29,13 +29,18 @@ LOCKED := --no-deps --require-hashes
 	.venv-localstack/bin/pip install --quiet --disable-pip-version-check $(LOCKED) -r requirements/localstack.lock
 	touch $@
 
+.venv-ministack/ready: requirements/ministack.txt
+	$(PYTHON) -m venv .venv-ministack
+	.venv-ministack/bin/pip install --quiet --disable-pip-version-check -r requirements/ministack.txt
+	touch $@
+
 demo: .venv/ready .venv-localstack/ready  ## robots upload, pixsift curates, a snapshot appears (IMAGES=dir for your photos)
 	$(BIN)/pixsift demo $(if $(IMAGES),--images "$(IMAGES)")
 
 test: .venv/ready-for-tests .venv-localstack/ready  ## run the tests (under 10 minutes on 2 cores)
 	$(BIN)/pytest -m "not full and not long" -n 2 --dist loadfile
 
-test-full: .venv/ready-for-tests .venv-localstack/ready  ## the long fault, race and fuzz counts as well
+test-full: .venv/ready-for-tests .venv-localstack/ready .venv-ministack/ready  ## the long fault, race and fuzz counts as well
 	$(BIN)/pytest -m "not long"
 
 test-kills: .venv/ready-for-tests  ## kill real consumers five hundred times

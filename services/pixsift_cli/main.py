@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "local.command",
         "Stop the local loop, and keep its ledger and objects for the next one.",
     ),
+    "cost": (
+        "cost",
+        "Say what a month on AWS costs, line by line, and what a million images do.",
+    ),
     "migrate": (
         "database",
         "Apply the ledger's schema migrations.",
