@@ -16,7 +16,7 @@ from ledger_world import finding, image, ledger_of, new_collection, rows, turned
 from pixsift.adapters.ledger import decision_batch, history
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Connection, Database
-from pixsift.core.dedup import Image, Kept, NearRule, Ruling, decide_batch
+from pixsift.core.dedup import Image, Judge, Kept, NearRule, Ruling, decide_batch
 from pixsift.ports import Neighborhood, NeighborSearch
 
 FEW = races.Races(rounds=100, threads=3)
@@ -179,8 +179,9 @@ def test_mutation__without_comparing_in_the_batch_pairs_are_kept(
         kept: Kept,
         rule: NearRule,
         candidates: Mapping[int, Iterable[int]],
+        judge: Judge,
     ) -> list[Ruling]:
-        return [decide_batch([item], deepcopy(kept), rule, candidates)[0] for item in items]
+        return [decide_batch([item], deepcopy(kept), rule, candidates, judge)[0] for item in items]
 
     monkeypatch.setattr(decision_batch, "decide_batch", alone)
     races.run(database_url, replace(FEW, rounds=50))

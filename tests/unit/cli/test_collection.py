@@ -97,7 +97,8 @@ def test_create__what_ships_for_the_model_is_the_default(run: Run) -> None:
     status, out, err = run("collection", "create", "plain", "--source", "s3://raw", "--json")
     assert status == 0, err
     made = json.loads(out)
-    assert (made["epsilon"], made["calibration"]) == (0.03, None)
+    assert (made["epsilon"], made["calibration"]) == (0.15, None)
+    assert made["second_look"]["narrow"] == 0.03
     assert made["second_look"] is not None
     assert "not calibrated" in run("collection", "show", "plain")[1]
 
@@ -109,7 +110,8 @@ def test_create__a_calibration_of_another_model_is_refused(run: Run, tmp_path: P
     source = ("--source", "s3://raw", "--calibration", str(file))
     status, out, err = run("collection", "create", "mine", *source, "--json")
     assert status == 0, err
-    assert json.loads(out)["epsilon"] == 0.07
+    made = json.loads(out)
+    assert (made["epsilon"], made["second_look"]["narrow"]) == (0.2, 0.07)
     assert ", calibrated" in run("collection", "show", "mine")[1]
     run("redecide", "mine", "--epsilon", "0.07", "--no-second-look")
     said = "not calibrated (its calibration says 0.07, with a second look)"
