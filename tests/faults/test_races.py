@@ -86,7 +86,7 @@ def test_mutation__without_the_lock_the_second_net_is_loud(
 
 
 def test_mutation__repeatable_read_is_refused(database_url: str) -> None:
-    settings = {"default_transaction_isolation": r"repeatable\ read"}
+    settings = {"default_transaction_isolation": "repeatable read"}
     with Database(database_url, session=settings) as database:
         ledger = Ledger(database)
         with pytest.raises(RuntimeError, match="needs read committed"):

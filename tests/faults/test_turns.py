@@ -106,7 +106,7 @@ def test_turn__names_its_actor_and_reason(write: Write, url: str) -> None:
 @each_writer
 def test_turn__another_isolation_is_refused(write: Write, url: str) -> None:
     before = outcomes(url), turns(url)
-    settings = {"default_transaction_isolation": r"repeatable\ read"}
+    settings = {"default_transaction_isolation": "repeatable read"}
     with (
         Database(url, session=settings) as database,
         pytest.raises(RuntimeError, match="needs read committed"),

@@ -125,7 +125,7 @@ def test_turn__of_a_collection_that_is_gone(database: Database, collection: Coll
 
 
 def test_lock_all__checks_the_isolation(database_url: str, collection: Collection) -> None:
-    settings = {"default_transaction_isolation": r"repeatable\ read"}
+    settings = {"default_transaction_isolation": "repeatable read"}
     with (
         Database(database_url, session=settings) as other,
         pytest.raises(RuntimeError, match="needs read committed"),
