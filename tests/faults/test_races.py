@@ -16,6 +16,7 @@ from ledger_world import finding, image, ledger_of, new_collection, rows, turned
 from pixsift.adapters.ledger import decision_batch, history
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Connection, Database
+from pixsift.core.collection import HistoryPoint
 from pixsift.core.dedup import Image, Judge, Kept, NearRule, Ruling, decide_batch
 from pixsift.ports import Neighborhood, NeighborSearch
 
@@ -114,19 +115,22 @@ def test_mutation__repeatable_read_unnoticed_keeps_pairs(
     edit(monkeypatch, "end_turn", lambda sql: "SELECT 1")
 
     def isolate(ledger: Ledger) -> None:
-        ledger._database._session["default_transaction_isolation"] = isolation.replace(" ", r"\ ")
+        ledger._database._session["default_transaction_isolation"] = isolation
 
     races.run(database_url, replace(FEW, removals=False), isolate)
     assert (kept_pairs(database_url) == 0) is is_sound
 
 
 def _lock_by_advice(
-    connection: Connection, collection_id: int, sync: Callable[[], None]
-) -> tuple[int, int]:
-    names = {"collection_id": collection_id}
+    connection: Connection,
+    collection_id: int,
+    sync: Callable[[], None],
+    points: Sequence[HistoryPoint] = (),
+) -> history._Locked:
+    names = {"collection_id": collection_id, "seqs": [], "tokens": []}
     row = connection.execute(history._SQL["lock_collection"], names).fetchone()
     assert row is not None
-    return row[0], row[1]
+    return history._Locked(*row[:5])._replace(proved=len(points))
 
 
 class _LateWatermark:
@@ -143,15 +147,18 @@ class _LateWatermark:
         # Every second racer goes ahead at once and commits; the others have searched by then and
         # wait for that. Waiting equally long they would all give up together, and miss nothing.
         deadline = time.monotonic() + 0.1 * (next(self._turns) % 2)
-        while self._seq() <= found.watermark and time.monotonic() < deadline:
+        while self._point().seq <= found.watermark and time.monotonic() < deadline:
             time.sleep(0.001)
-        return replace(found, watermark=self._seq())
+        point = self._point()
+        return replace(found, watermark=point.seq, token=point.token)
 
-    def _seq(self) -> int:
+    def _point(self) -> HistoryPoint:
         with self._database.connection() as connection:
-            row = connection.execute("SELECT max(seq) FROM collection").fetchone()
+            row = connection.execute(
+                "SELECT seq, token FROM collection JOIN turn USING (collection_id, seq)"
+            ).fetchone()
         assert row is not None
-        return int(row[0])
+        return HistoryPoint(*row)
 
 
 def test_mutation__watermark_after_the_search_keeps_pairs(database_url: str) -> None:

@@ -7,8 +7,10 @@ is no such module".
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pixsift.errors import Remedy, SettingError
 from pixsift.extras import require
@@ -42,6 +44,7 @@ def test_main__a_missing_extra_is_one_line_and_status_2(
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PIXSIFT_")
     }
+    Image.new("RGB", (64, 64)).save(Path(tmp_path) / "a.png")  # calibrate looks for images first
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
         env=environment | {"PYTHONPATH": os.pathsep.join(sys.path), "PIXSIFT_MODEL":

@@ -84,7 +84,7 @@ def _pinned(taken: TakenRequest) -> PoolPoint:
         raise NotFoundError(f"request {taken.request_id!r} has no collection")
     if taken.at_seq > taken.seq:
         raise RequestError(
-            f"at_seq {taken.at_seq} has not happened yet: "
+            f"at_seq {taken.at_seq} is in the future: "
             f"collection {taken.collection!r} is at {taken.seq}"
         )
     return PoolPoint(taken.collection_id, taken.generation or 0, taken.at_seq)

@@ -463,7 +463,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"select": {"k": 1, "quota": {"by": "a", "share": "explicit", "counts": {"b": -1}}}},
      "select.quota.counts.b: "),
     ({"select": {"k": 1, "at_most": True, "quota": {"by": "a", "share": "explicit"}}},
-     "explicit counts add up to k"),
+     "at_most cannot be combined with explicit counts"),
     ({"where": {"quality": {"sharpness": {"min": 2, "max": 1}}}}, "min 2 is above max 1"),
     ({"where": {"captured_after": "2026-11-02T00:00:00Z", "captured_before": "2026-11-01"}},
      "captured_after must be before captured_before"),
@@ -472,7 +472,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
      "counts need share 'explicit', not 'equal'"),
     ({"at_seq": 1 << 63}, "invalid_request: at_seq: "),
     ({"k": 5}, "invalid_request: k: Extra inputs are not permitted"),
-    ({"schema": "pixsift.snapshot-request/2"}, "invalid_request: schema: "),
+    ({"schema": "pixsift.snapshot-request/3"}, "invalid_request: schema: "),
 ]  # fmt: skip
 RUBBISH = ["", "{", "[]", '"x"', "null", '{"request_id": "a\\u0000"}', "[" * 100_000,
            '{"request_id": "\\ud800"}']  # fmt: skip

