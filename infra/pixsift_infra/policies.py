@@ -39,9 +39,10 @@ def consumer(places: Places) -> list[Statement]:
         _allow("ListRaw", ("s3:ListBucket", "s3:ListBucketVersions"), places.raw),
         _allow("FindDerived", ("s3:ListBucket",), places.derived),
         _allow("WriteThumbnails", ("s3:PutObject", "s3:DeleteObject"), f"{places.derived}/*"),
-        # It sends, too: a message of many objects becomes one message per object.
+        # It sends, too: a message of many objects becomes one message per object, and one that an
+        # outage cut short is replaced by a delayed copy, in either queue (docs/adr/0022).
         _allow("Ingest", (*_RECEIVE, "sqs:SendMessage"), places.ingest),
-        _allow("DeadLetters", _RECEIVE, places.ingest_dlq),
+        _allow("DeadLetters", (*_RECEIVE, "sqs:SendMessage"), places.ingest_dlq),
         *_common(places),
     ]
 
