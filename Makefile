@@ -37,7 +37,7 @@ LOCKED := --no-deps --require-hashes
 demo: .venv/ready .venv-localstack/ready  ## robots upload, pixsift curates, a snapshot appears (IMAGES=dir for your photos)
 	$(BIN)/pixsift demo $(if $(IMAGES),--images "$(IMAGES)")
 
-test: .venv/ready-for-tests .venv-localstack/ready  ## run the tests (under 10 minutes on 2 cores)
+test: .venv/ready-for-tests .venv-localstack/ready  ## run the tests (about 15 minutes on 2 cores)
 	$(BIN)/pytest -m "not full and not long" -n 2 --dist loadfile
 
 test-full: .venv/ready-for-tests .venv-localstack/ready .venv-ministack/ready  ## the long fault, race and fuzz counts as well

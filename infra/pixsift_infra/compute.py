@@ -1,8 +1,8 @@
 """The compute stack: cluster, one role per process, services, jobs, and how consumers scale.
 
-In L1: what a task may do, mounts and is told is all in the template, and nothing is granted that
-``policies`` does not list. Values of the stacks before it come as parameters of their outputs'
-names; images come by digest.
+In L1: the permissions, mounts and environment of a task are all in the template, and nothing is
+granted that ``policies`` does not list. Values of the stacks before it come as parameters of their
+outputs' names; images come by digest.
 """
 
 from collections.abc import Mapping, Sequence

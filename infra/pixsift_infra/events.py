@@ -28,7 +28,7 @@ class EventsStack(Stack):
     """Raw, curated and derived bucket; ingest and snapshot-request queues; the schedules.
 
     Names start with the parameter ``Prefix``, and the schedules are parameters too: one template
-    serves every place. The raw bucket may be somebody's; then its events come by EventBridge,
+    serves every place. The raw bucket may exist already; then its events come by EventBridge,
     beside whatever else it notifies.
     """
 

@@ -43,7 +43,7 @@ class QueueWithDlq(Construct):
 
 
 class Bucket(Construct):
-    """A private bucket: TLS only, no public access, and nothing in it stays for ever unseen.
+    """A private bucket: TLS only, no public access, and every kind of leftover expires.
 
     Kept when the stack goes, but not when its first creation fails, so that one can try again.
     """

@@ -22,7 +22,7 @@ _ANYWHERE = "0.0.0.0/0"
 
 
 class NetworkStack(Stack):
-    """VPC, subnets, the way out, and the security group of the tasks (which nobody may enter)."""
+    """VPC, subnets, the way out, and the security group of the tasks (no inbound traffic)."""
 
     def __init__(self, scope: Construct, id: str, stage: Stage, **options: Any) -> None:
         super().__init__(scope, id, description="pixsift: network", **options)

@@ -19,7 +19,7 @@ NAMESPACE = "pixsift"
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One metric, and when somebody is told."""
+    """One metric, and the limit at which an alarm is raised."""
 
     name: str
     namespace: str
