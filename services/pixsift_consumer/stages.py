@@ -241,6 +241,10 @@ class Embed:
                 arrival.embedding = vectors[pixels]
 
 
+_SLOW_SECONDS = 5.0
+"""A failed call that took longer was no refusal: the bucket hangs."""
+
+
 class Thumbnails:
     """Writes thumbnails to the derived bucket. A failed one is skipped and counted.
 
@@ -272,6 +276,7 @@ class Thumbnails:
             self._telemetry.count("thumbnail_failures")
             arrival.thumbnail_key = None
             return
+        started = self._clock()
         try:
             self._objects.put(
                 self._bucket,
@@ -282,8 +287,9 @@ class Thumbnails:
         except PixsiftError as error:
             self._telemetry.count("thumbnail_failures")
             arrival.thumbnail_key = None
-            if isinstance(error, DependencyDownError):
-                self._resume_at = self._clock() + self._pause
+            now = self._clock()
+            if isinstance(error, DependencyDownError) or now - started > _SLOW_SECONDS:
+                self._resume_at = now + self._pause
 
     def remove(self, arrival: Arrival) -> None:
         """Delete the thumbnail again; one that stays is counted."""

@@ -11,7 +11,13 @@ from pixsift.core.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from pixsift.core.identity import ListedVersion, ObjectVersion
 from pixsift.core.images import DecodedImage, ImageFacts
 from pixsift.core.outcomes import Decision, Outcome
-from pixsift.errors import AccessDeniedError, BucketDownError, TransientError
+from pixsift.errors import (
+    AccessDeniedError,
+    BucketDownError,
+    DependencyDownError,
+    PixsiftError,
+    TransientError,
+)
 from pixsift_consumer.arrivals import Arrival
 from pixsift_consumer.dependencies import SourceAccess
 from pixsift_consumer.stages import Commit, Fetch, Thumbnails
@@ -110,3 +116,33 @@ def test_commit__of_an_image_erased_on_its_way_no_thumbnail_stays(
     assert [call.args for call in objects.delete.call_args_list] == [
         ("derived", key) for key in deleted
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds", "is_paused"),
+    [
+        (TransientError("503"), 0.1, False),
+        (TransientError("timed out"), 20.0, True),
+        (DependencyDownError("no route"), 0.1, True),
+    ],
+)
+def test_thumbnails__a_bucket_that_does_not_answer_holds_few_images(
+    error: PixsiftError, seconds: float, is_paused: bool
+) -> None:
+    now = [0.0]
+
+    def put(*_: object, **__: object) -> None:
+        now[0] += seconds
+        raise error
+
+    objects = Mock()
+    objects.put.side_effect = put
+    thumbnails = Thumbnails(objects, "derived", telemetry=MagicMock(), clock=lambda: now[0])
+    for _ in range(3):
+        arrival = Mock(decoded=Mock(thumbnail_webp=b"x"), thumbnail_key="k")
+        thumbnails.run(arrival)
+        assert arrival.thumbnail_key is None
+    assert objects.put.call_count == (1 if is_paused else 3)
+    now[0] += 60
+    thumbnails.run(Mock(decoded=Mock(thumbnail_webp=b"x"), thumbnail_key="k"))
+    assert objects.put.call_count == (2 if is_paused else 4), "and it is tried again"
