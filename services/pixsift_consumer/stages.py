@@ -242,7 +242,7 @@ class Embed:
 
 
 _SLOW_SECONDS = 5.0
-"""A failed call that took longer was no refusal: the bucket hangs."""
+"""A failed call that took longer than this counts as a bucket that hangs."""
 
 
 class Thumbnails:
