@@ -71,6 +71,13 @@ device-bench:  ## on a GPU machine: everything a GPU changes, in 8 minutes (docs
 synth: .venv/ready-for-tests  ## synthesize the CloudFormation templates with CDK
 	$(BIN)/python infra/app.py --write-local
 
+templates: .venv/ready-for-tests  ## the templates of the example stages, for releases and Terraform, in build/templates
+	rm -rf build/templates
+	for stage in dev prod; do \
+	  PIXSIFT_STAGE=$$stage CDK_OUTDIR=build/templates/$$stage $(BIN)/python infra/app.py || exit 1; \
+	done
+	find build/templates -type f ! -name '*.template.json' -delete
+
 lock:  ## write requirements/*.lock anew, after a change of pyproject.toml or constraints.txt
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv-lock/bin/python requirements/lock.py
@@ -84,4 +91,4 @@ down: .venv/ready  ## stop what `make up` started
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.PHONY: demo test test-full test-kills check format bench bench-million device-pack device-bench synth lock up down help
+.PHONY: demo test test-full test-kills check format bench bench-million device-pack device-bench synth templates lock up down help

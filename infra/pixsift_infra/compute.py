@@ -67,7 +67,9 @@ class ComputeStack(Stack):
             self, "SubnetIds", type="CommaDelimitedList", description="of the network stack"
         ).value_as_list
         self._group = text("TaskSecurityGroupId", "of the network stack")
-        self._secret = text("DatabaseSecretArn", "of the database stack")
+        secret = CfnParameter(self, "DatabaseSecretArn", description="of the database stack")
+        acknowledge(self, "CloudFormation-Validate::W2509", "where the secret is, not the secret")
+        self._secret = secret.value_as_string
         self._host = text(
             "DatabaseHost", "of the database stack; empty: the secret has it", default=""
         )
@@ -193,7 +195,7 @@ class ComputeStack(Stack):
                 ),
             )],
         )  # fmt: skip
-        definition.add_dependency(self._logs)
+        definition.add_resource_dependency(self._logs)
         acknowledge(
             definition,
             "AwsSolutions-ECS2",
@@ -408,7 +410,7 @@ class ComputeStack(Stack):
             resource_id=f"service/{self._prefix}/{task.name}", service_namespace="ecs",
             scalable_dimension="ecs:service:DesiredCount",
         )  # fmt: skip
-        target.add_dependency(service)
+        target.add_resource_dependency(service)
         self._step(target, task, "Wake", 1, scaling.queries(scaling.WAKE, queue, where), minutes=1)
         if least == 0:
             self._step(target, task, "Sleep", 0, scaling.queries(scaling.IDLE, queue, where),

@@ -73,14 +73,14 @@ class NetworkStack(Stack):
                 self, f"Out{index}", route_table_id=table, destination_cidr_block=_ANYWHERE,
                 gateway_id=gateway.attr_internet_gateway_id,
             )  # fmt: skip
-            route.add_dependency(attached)
+            route.add_resource_dependency(attached)
         if self._settings.egress == "public":
             return public
         address = ec2.CfnEIP(self, "Address", domain="vpc")
         nat = ec2.CfnNatGateway(
             self, "Nat", subnet_id=public[0], allocation_id=address.attr_allocation_id
         )
-        nat.add_dependency(attached)
+        nat.add_resource_dependency(attached)
         self._tables.clear()
         private = [self._subnet(vpc_id, "Private", zone, Fn.select(zone + 2, blocks))
                    for zone in range(2)]  # fmt: skip
@@ -162,4 +162,4 @@ class NetworkStack(Stack):
         ec2.CfnFlowLog(
             self, "FlowLog", resource_id=vpc_id, resource_type="VPC", traffic_type="REJECT",
             deliver_logs_permission_arn=role.attr_arn, log_group_name=f"/{self._prefix}/flows",
-        ).add_dependency(group)  # fmt: skip
+        ).add_resource_dependency(group)  # fmt: skip
