@@ -12,8 +12,8 @@ from rich.table import Table
 from pixsift.core.calibration import Calibration, CurvePoint, LabeledPairs
 from pixsift.operations.calibrate import Asked, Pictures
 from pixsift.operations.calibrate import calibrate as run
+from pixsift.pages.calibration_chart import chart
 from pixsift_cli import wiring
-from pixsift_cli.calibration_chart import chart
 from pixsift_cli.common import JsonOption, check_writable, console, no_nan, write_text
 from pixsift_cli.progress import progress
 

@@ -7,9 +7,10 @@ import typer
 
 from pixsift.answers import ImageLine
 from pixsift.operations import images as operation
+from pixsift.pages.gallery import gallery
+from pixsift.pages.pictures import Picture
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, check_writable, emit
-from pixsift_cli.gallery import Picture, write_gallery
+from pixsift_cli.common import JsonOption, check_writable, emit, write_text
 
 
 def register(app: typer.Typer) -> None:
@@ -44,12 +45,12 @@ def images(
         keys = [row.thumbnail_key for row in found.images if row.thumbnail_key]
         shown = operation.thumbnails(wiring.objects(), wiring.derived_bucket(), keys)
         pictures = [
-            Picture(shown.get(row.thumbnail_key or ""), (_why(row), row.uri))
+            Picture.inline(shown.get(row.thumbnail_key or ""), _why(row), row.uri)
             for row in found.images
         ]
         title = f"{len(pictures)} images of collection {found.collection}"
-        write_gallery(html, title, [f"{outcome or 'any outcome'}, {reason or 'any reason'}"],
-                      pictures)  # fmt: skip
+        facts = [f"{outcome or 'any outcome'}, {reason or 'any reason'}"]
+        write_text(html, gallery(title, facts, pictures))
     lines = [f"{row.outcome:<10} {_why(row, short=True):<24} {row.uri}" for row in found.images]
     lines += [f"page: {html}"] if html is not None else []
     emit(found, as_json, "\n".join(lines) or "no such images")

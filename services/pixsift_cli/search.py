@@ -12,10 +12,11 @@ from pixsift.errors import RequestError
 from pixsift.messages import Where
 from pixsift.operations.images import thumbnail_keys, thumbnails
 from pixsift.operations.retrieve import retrieve
+from pixsift.pages.gallery import gallery
+from pixsift.pages.pictures import Picture
 from pixsift_cli import wiring
 from pixsift_cli.choosing.options import attribute_conditions
-from pixsift_cli.common import JsonOption, check_writable, emit
-from pixsift_cli.gallery import Picture, write_gallery
+from pixsift_cli.common import JsonOption, check_writable, emit, write_text
 
 _SAME = 1e-4
 """Cosine distance: below it, the stored half floats of a picture and its own query differ."""
@@ -66,16 +67,18 @@ def _draw(path: Path, database: Database, found: Neighbors) -> None:
     keys = thumbnail_keys(database, [each.object_id for each in found.neighbors])
     shown = thumbnails(wiring.objects(), wiring.derived_bucket(), keys.values())
     pictures = [
-        Picture(
+        Picture.inline(
             shown.get(keys.get(each.object_id, "")),
-            (f"distance {each.distance:.4f}{_itself(each)}", each.uri, f"near {each.nearest_to}"),
+            f"distance {each.distance:.4f}{_itself(each)}",
+            each.uri,
+            f"near {each.nearest_to}",
         )
         for each in found.neighbors
     ]
-    write_gallery(
-        path, f"{len(pictures)} nearest images of collection {found.collection}",
+    write_text(path, gallery(
+        f"{len(pictures)} nearest images of collection {found.collection}",
         ["cosine distance to the nearest of the query's images, the nearest first"], pictures,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _files(images: Sequence[Path] | None, folder: Path | None) -> list[Path]:

@@ -60,7 +60,7 @@ def _text(pool: Pool, figures: dict[str, dict[str, dict[str, float]]]) -> str:
     classes = len(pool.facts.attributes["class"].values)
     heading = (
         f"{pool.object_ids.size} photographs of {classes} classes, EfficientNet-Lite0, means over "
-        f"{SEEDS} seeds; Euclidean distance of unit vectors.\n\n"
+        f"{SEEDS} seeds; cosine distance.\n\n"
     )
     return heading + str(
         table(["k", "way", "covering radius", "mean distance", "classes covered"], rows)

@@ -206,7 +206,7 @@ def is_defined(name: str, code: dict[Path, str]) -> bool:
 
 def test_remedies__messages_of_the_product_name_no_flag_and_no_command() -> None:
     """What helps is data (``Remedy``): who answers over HTTP has no flags."""
-    words = re.compile(rf"(?<!\w)--[a-z]|\bpixsift ({'|'.join(COMMANDS)})\b")
+    words = re.compile(rf"(?<!\w)(?<!var\()--[a-z]|\bpixsift ({'|'.join(COMMANDS)})\b")
     shared = [p for p in (ROOT / "shared").rglob("*.py") if p.name != "remedies.py"]
     found = [
         f"{path.relative_to(ROOT)}: {text}"

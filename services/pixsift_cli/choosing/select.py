@@ -19,13 +19,14 @@ from pixsift.errors import RequestError
 from pixsift.messages import SnapshotRequest
 from pixsift.operations import choose as operation
 from pixsift.operations.images import thumbnail_keys, thumbnails
+from pixsift.pages.comparison import comparison_page
+from pixsift.pages.pictures import Picture
+from pixsift.pages.selection import selection_page, ways
 from pixsift_cli import wiring
-from pixsift_cli.choosing.compare_page import compare_page, contest_text
+from pixsift_cli.choosing.contest_text import contest_text
 from pixsift_cli.choosing.options import Changes, with_selection_options
-from pixsift_cli.choosing.page import selection_page, ways
 from pixsift_cli.choosing.snapshot import build_request
 from pixsift_cli.common import JsonOption, emit
-from pixsift_cli.gallery import Picture
 
 _MAP_POINTS = 3000
 _PICTURES = 500
@@ -99,7 +100,9 @@ def _picks(database: Database, choice: operation.Choice) -> list[Picture]:
     shown = thumbnails(wiring.objects(), wiring.derived_bucket(), keys.values())
     uris = object_uris(database, chosen)
     return [
-        Picture(shown.get(keys.get(object_id, "")), (f"{rank}, {split}", uris[object_id], reason))
+        Picture.inline(
+            shown.get(keys.get(object_id, "")), f"{rank}, {split}", uris[object_id], reason
+        )
         for rank, (object_id, split, reason) in enumerate(
             zip(chosen, choice.splits, choice.selection.reasons, strict=False)
         )
@@ -131,7 +134,7 @@ def _compare(
         **found.contest.to_json(),
     }
     if picture is not None:
-        _write(picture, compare_page(
+        _write(picture, comparison_page(
             f"Strategies compared on collection {request.collection}",
             f"{found.contest.compared_on} of {found.contest.candidates} images, at seq "
             f"{found.point.at_seq}, seed {request.select.seed}",
@@ -195,7 +198,10 @@ def _text(facts: dict[str, Any], compared: Comparison) -> str:
 
 def _coverage_table(compared: Comparison) -> Table:
     table = Table("", *(f"first {p.chosen}" for p in compared.selection.curve[-5:]))
-    table.title = f"covering radius / mean distance, measured on {compared.measured_on} images"
+    table.title = (
+        "covering radius / mean distance (cosine distance to the nearest chosen image), "
+        f"measured on {compared.measured_on} images"
+    )
     for label, coverage in ways(compared):
         table.add_row(
             label,

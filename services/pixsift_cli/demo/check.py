@@ -7,7 +7,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from pixsift.adapters.ledger.overview import ObjectOutcome, SnapshotObject
+from pixsift.core.outcomes import ObjectOutcome, SnapshotObject
 from pixsift_cli.demo.robots import EXPECTED, DemoPlan, Upload
 
 Sent = Mapping[str, str]

@@ -19,21 +19,21 @@ import typer
 
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.uploads import S3Location
-from pixsift.adapters.ledger.overview import ObjectOutcome
 from pixsift.adapters.local.localstack import check_installed
 from pixsift.adapters.local.simulated_camera import check_scenes, load_scenes, photos_in
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import SnapshotFacts
+from pixsift.core.outcomes import ObjectOutcome
 from pixsift.errors import DependencyDownError, RequestError
 from pixsift.messages import Select, SnapshotRequest, Split
 from pixsift.operations.collections import DEFAULT_COLLECTION, ensure_default
 from pixsift.operations.snapshots import objects_of, send_request
 from pixsift.operations.status import current_outcomes, outcome_counts
+from pixsift.pages.contact_sheet import contact_sheet
 from pixsift_cli import wiring
 from pixsift_cli.choosing.snapshot import wait_for_snapshot
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.demo.check import check_ledger, check_snapshot, is_complete
-from pixsift_cli.demo.contact_sheet import contact_sheet
 from pixsift_cli.demo.robots import DemoPlan, Upload, plan_photos, plan_scenes
 from pixsift_cli.demo.view import DemoView, Standing, Standstill, summary
 from pixsift_cli.local.loop import (

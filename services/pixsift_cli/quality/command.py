@@ -10,14 +10,14 @@ from rich.text import Text
 
 from pixsift.adapters.decode.pool import DecodeLimits
 from pixsift.core.camera_health import CameraHealth, HealthLimits
+from pixsift.core.judged_file import JudgedFile
 from pixsift.core.quality import QualityPolicy
 from pixsift.errors import RequestError
 from pixsift.operations import quality as operation
-from pixsift.operations.quality import JudgedFile
+from pixsift.pages.quality import quality_page
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, check_writable, console, emit, no_nan, write_text
 from pixsift_cli.quality.report import to_csv, to_facts
-from pixsift_cli.quality.sheet import quality_sheet
 
 _MOST_ROWS = 50
 _EVERY_FORMAT = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -50,7 +50,7 @@ def quality(
     if csv is not None:
         write_text(csv, to_csv(judged))
     if html is not None:
-        write_text(html, quality_sheet(str(folder), judged, rules))
+        write_text(html, quality_page(str(folder), judged, rules))
     if as_json:
         emit(to_facts(judged, rules), True, "")
     else:

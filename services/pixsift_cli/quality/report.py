@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from pixsift.core.judged_file import FILE_OUTCOMES, JudgedFile
 from pixsift.core.quality import METRICS, QualityPolicy
-from pixsift.operations.quality import JudgedFile
 
-OUTCOMES: Final = ("good", "flagged", "rejected", "refused")
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -36,7 +35,7 @@ def to_facts(judged: Sequence[JudgedFile], policy: QualityPolicy) -> dict[str, A
     """Counts, the policy, and every image, for JSON."""
     outcomes = Counter(row.outcome for row in judged)
     return {
-        "outcomes": {name: outcomes[name] for name in OUTCOMES},
+        "outcomes": {name: outcomes[name] for name in FILE_OUTCOMES},
         "checks": Counter(flag for row in judged for flag in row.flags),
         "refusals": Counter(row.reason for row in judged if row.outcome == "refused"),
         "policy": policy.to_json(),

@@ -73,6 +73,37 @@ class KnownImage:
     thumbnail_key: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectOutcome:
+    """One object version and its current outcome."""
+
+    object_id: int
+    bucket: str
+    key: str
+    version_id: str
+    content_sha256: bytes | None
+    thumbnail_key: str | None
+    quality: Mapping[str, float] | None
+    outcome: Outcome
+    reason: str
+    representative_object_id: int | None
+    distance: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotObject:
+    """One object of a snapshot."""
+
+    object_id: int
+    rank: int
+    split: str
+    destination_key: str
+    bucket: str
+    key: str
+    version_id: str
+    content_sha256: bytes | None
+
+
 def one_per_version(judged: Sequence[Judged]) -> list[Judged]:
     """Repeats within a batch folded: the most final finding of a version, at its first place."""
     chosen: dict[ObjectVersion, Judged] = {}

@@ -1,7 +1,7 @@
 """The quality of a local folder's images, and the health of a collection's cameras."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -9,27 +9,14 @@ from pixsift.adapters.decode.pool import DecodeLimits, DecoderPool
 from pixsift.adapters.ledger.cameras import camera_frames
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.camera_health import CameraHealth, HealthLimits, camera_health
-from pixsift.core.images import DecodedImage, DecodeFailure, ImageFacts
+from pixsift.core.images import DecodedImage, DecodeFailure
+from pixsift.core.judged_file import JudgedFile
 from pixsift.core.quality import QualityPolicy, judge
 from pixsift.errors import Remedy, RequestError
 from pixsift.operations.retrieve import only_collection
 
 _BATCH_FILES = 64
 _BATCH_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class JudgedFile:
-    """One file of a folder."""
-
-    name: str
-    outcome: str
-    """``good``, ``flagged``, ``rejected`` by the policy, or ``refused`` by the decoder."""
-    reason: str
-    flags: tuple[str, ...]
-    metrics: Mapping[str, float]
-    facts: ImageFacts | None
-    thumbnail_webp: bytes
 
 
 def cameras(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.adapters.ledger.overview import Overview, SnapshotObject
+from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots, unknown_snapshot
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import (
@@ -19,6 +19,7 @@ from pixsift.answers import (
     SnapshotList,
 )
 from pixsift.core.descriptor import SNAPSHOT_FILE
+from pixsift.core.outcomes import SnapshotObject
 from pixsift.errors import ConflictError, PermanentError, Remedy, TransientError
 from pixsift.messages import SnapshotRequest
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.ledger.collections import Collections
-from pixsift.adapters.ledger.overview import ObjectOutcome, Overview
+from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import (
     AnomalyCount,
@@ -13,6 +13,7 @@ from pixsift.answers import (
     ReasonCount,
     StatusReport,
 )
+from pixsift.core.outcomes import ObjectOutcome
 from pixsift.errors import PixsiftError
 
 Queues = Mapping[str, SqsQueue | str]

@@ -22,7 +22,7 @@ from pixsift.core.calibration import (
     wilson,
 )
 from pixsift.core.second_look import LookRule
-from pixsift_cli.calibration_chart import chart
+from pixsift.pages.calibration_chart import chart
 
 # distance, second look agrees, positive, edit, grade, picture
 ROWS = [

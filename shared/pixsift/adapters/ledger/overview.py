@@ -2,7 +2,7 @@
 changes that need no re-decision."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -13,42 +13,11 @@ from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.arrival_health import LOOKED_AT, growing_shares
 from pixsift.core.collection import Collection, ExpiryPolicy
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.outcomes import OUTCOMES, Outcome
+from pixsift.core.outcomes import OUTCOMES, ObjectOutcome, SnapshotObject
 from pixsift.core.sources import SourceRule
 from pixsift.sql import statements
 
 Facts = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectOutcome:
-    """One object version and its current outcome."""
-
-    object_id: int
-    bucket: str
-    key: str
-    version_id: str
-    content_sha256: bytes | None
-    thumbnail_key: str | None
-    quality: Mapping[str, float] | None
-    outcome: Outcome
-    reason: str
-    representative_object_id: int | None
-    distance: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotObject:
-    """One object of a snapshot."""
-
-    object_id: int
-    rank: int
-    split: str
-    destination_key: str
-    bucket: str
-    key: str
-    version_id: str
-    content_sha256: bytes | None
 
 
 class Overview:

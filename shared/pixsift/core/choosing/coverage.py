@@ -28,8 +28,9 @@ class CurvePoint:
 
     chosen: int
     covering_radius: float
-    """Largest Euclidean distance of an image to its nearest chosen one."""
+    """Largest cosine distance of an image to its nearest chosen one."""
     mean_distance: float
+    """Mean of these distances."""
     strata_covered: int
 
 
@@ -150,7 +151,7 @@ def _measure(
         _lower(source, nearest, rows, part)
         nearest[np.isin(measured, part)] = 0  # float32 leaves a speck there
         counts += np.bincount(strata.codes[part], minlength=counts.size)
-        distances = np.sqrt(nearest.astype(np.float64))
+        distances = nearest.astype(np.float64) / 2  # of unit vectors: cosine distance
         seen = int(np.count_nonzero(counts))
         curve.append(CurvePoint(stop, float(distances.max()), float(distances.mean()), seen))
         start = stop

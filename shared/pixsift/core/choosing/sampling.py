@@ -39,8 +39,8 @@ class Selection:
     indices: Indices
     """(K,) rows of the pool."""
     radii: Float64s
-    """(K,) covering radius of the candidates after each pick (k_center), else empty; NaN where a
-    pick has none (mixed)."""
+    """(K,) covering radius of the candidates after each pick (k_center), in cosine distance, else
+    empty; NaN where a pick has none (mixed)."""
     reasons: tuple[str, ...]
     outliers: ObjectIds
     """Left out by ``trim_outliers``."""
@@ -300,16 +300,21 @@ def _walked(
     reasons = [
         "start, picked by the seed"
         if np.isinf(far)
-        else f"farthest from all selected images: cosine distance {far * far / 2:.4f}"
+        else f"farthest from all selected images: cosine distance {_cosine(far):.4f}"
         for far in before
     ]
     facts: dict[str, object] = {
-        "covering_radius": walk.covering_radius,
-        "best_possible_radius_at_least": walk.lower_bound,
+        "covering_radius": _cosine(walk.covering_radius),
+        "best_possible_radius_at_least": _cosine(walk.lower_bound),
         "passes": walk.passes,
         "bytes_per_pass": source.bytes_per_pass,
     }
-    return _Picks(picked, reasons, walk.radii, facts)
+    return _Picks(picked, reasons, walk.radii**2 / 2, facts)
+
+
+def _cosine(euclidean: float) -> float:
+    """The cosine distance of unit vectors so far apart: what people see is in this one unit."""
+    return euclidean * euclidean / 2
 
 
 def _typical(pool: Pool, request: Select, members: Indices, anchors: Indices, k: int) -> _Picks:

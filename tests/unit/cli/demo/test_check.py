@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pixsift.adapters.ledger.overview import ObjectOutcome, SnapshotObject
+from pixsift.core.outcomes import ObjectOutcome, SnapshotObject
 from pixsift_cli.demo.check import check_ledger, check_snapshot, is_complete
 from pixsift_cli.demo.robots import DemoPlan, Upload
 from pixsift_cli.demo.view import Standing, Standstill

@@ -140,7 +140,7 @@ def test_quality__odd_names_films_and_lost_files(
     assert rows["\\udcff.png"]["format"] == "PNG"
     assert rows["film.mov"]["reason"] == "too_many_bytes"
     assert rows["lost.png"]["reason"] == "unreadable"
-    assert "film.mov: too_many_bytes" in sheet.read_text("utf-8")
+    assert "film.mov: file too large" in sheet.read_text("utf-8")
 
 
 def test_cameras__frozen_and_drifting_ones_are_told(

@@ -60,8 +60,9 @@ def test_select__k_center_is_the_textbooks() -> None:
     chosen = select(POOL, Select(k=30), preselected=[100 + i for i in before])
     centers, radii = textbook(rows, 30, preselected=before)
     assert chosen.indices.tolist() == centers[2:]
-    assert np.array_equal(chosen.radii, radii[1:])
-    assert chosen.report["covering_radius"] == radii[-1]
+    assert chosen.radii == pytest.approx(np.square(radii[1:]) / 2, abs=1e-15)
+    assert chosen.report["covering_radius"] == pytest.approx(radii[-1] ** 2 / 2, abs=1e-15)
+    assert chosen.report["best_possible_radius_at_least"] == pytest.approx(radii[-1] ** 2 / 8)
 
 
 def test_select__the_seed_picks_the_start() -> None:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from math import ceil, floor, log10
 
-COLORS = ("#0b6bcb", "#c2571a", "#6a8f2f", "#8a4fbf", "#b0203a", "#1b8a86", "#777777", "#b8860b")
+COLORS = tuple(f"var(--c{i})" for i in range(8))
+"""Of the style sheet, which has a light and a dark shade of each."""
 _WIDTH, _HEIGHT = 600, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 150, 14, 52
 

@@ -3,8 +3,8 @@
 from html.parser import HTMLParser
 from typing import Any
 
-from pixsift.adapters.ledger.overview import ObjectOutcome
-from pixsift_cli.demo.contact_sheet import contact_sheet
+from pixsift.core.outcomes import ObjectOutcome
+from pixsift.pages.contact_sheet import contact_sheet
 
 EVIL = 'x"><script>alert(1)</script><img src=y onerror=alert(2)>&.jpg'
 
