@@ -27,8 +27,9 @@ def violations(url: str, collection: str = "c") -> list[str]:
         decided = ask.execute(
             "SELECT d.object_id, d.outcome, d.reason, d.representative_object_id, d.distance,"
             " e.embedding FROM decision d"
-            " LEFT JOIN embedding e ON e.pixel_sha256 = d.pixel_sha256" + _OPEN.format("d"),
-            (collection,),
+            " LEFT JOIN embedding e ON e.pixel_sha256 = d.pixel_sha256 AND e.space_id ="
+            " (SELECT space_id FROM collection WHERE name = %s)" + _OPEN.format("d"),
+            (collection, collection),
         ).fetchall()
         epsilon, seq = ask.execute(
             "SELECT epsilon, seq FROM collection WHERE name = %s", (collection,)

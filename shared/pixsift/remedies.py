@@ -26,6 +26,8 @@ WORDS: Final[dict[RemedyCode, str]] = {
     "name_model": "PIXSIFT_MODEL names the model; docs/models.md lists them",
     "name_source": "name a source of a collection; pixsift collection list names them",
     "read_decoder_message": "read the decoder's own message above; docs/decoding.md",
+    "reembed": "set PIXSIFT_MODEL to the model of that space and run pixsift reembed {collection}",
+    "run_both": "keep the consumers of both spaces running, and run the command again",
     "set_aws": "set {variable}, or start the local loop: pixsift up",
     "set_database_url": "set PIXSIFT_DATABASE_URL, or start the local loop: pixsift up",
     "skip_unknown": "--skip-unknown leaves them out",

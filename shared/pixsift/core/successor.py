@@ -37,6 +37,35 @@ class State:
     """Kept, or remembered: expired at S3, but its memory keeps filtering."""
 
 
+@dataclass(frozen=True, slots=True)
+class InSpace:
+    """What an object is in another embedding space."""
+
+    pixel_sha256: bytes | None
+    """By that space's recipe; None: it has no vector there."""
+    outcome: str | None = None
+    """Then what became of it: rejected, failed or gone."""
+    reason: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def in_other_space(state: State, found: InSpace | None) -> State:
+    """What a state of one space's generation means to a generation of another space.
+
+    Judged there, an object without a vector here is what became of it here. Where nothing is known
+    of it, its memory cannot filter here: an expired one is gone, without a trace.
+    """
+    pixels = None if found is None else found.pixel_sha256
+    if found is None or found.outcome is None or state.outcome not in ("kept", "duplicate"):
+        return replace(
+            state, pixel_sha256=pixels, represents=state.represents and pixels is not None
+        )
+    return replace(
+        state, outcome=found.outcome, reason=found.reason, detail=found.detail,
+        representative=None, distance=None, pixel_sha256=None, represents=False,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Add:
     """Write a decision, and a representative where ``image`` is given."""

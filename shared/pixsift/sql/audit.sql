@@ -4,7 +4,8 @@
 -- name: audited
 -- The point the audit is about, and the rule that held there.
 SELECT c.seq, c.generation, g.epsilon, g.second_look, c.space_id, m.dimension
-FROM collection c JOIN generation g USING (collection_id, generation) JOIN model m USING (space_id)
+FROM collection c JOIN generation g USING (collection_id, generation)
+JOIN model m ON m.space_id = c.space_id
 WHERE c.collection_id = %(collection_id)s
 
 -- name: kept_images
@@ -92,7 +93,8 @@ WHERE o.erased_at IS NOT NULL
        OR o.image_facts IS NOT NULL OR o.thumbnail_key IS NOT NULL
        OR EXISTS (SELECT FROM attribute a WHERE a.object_id = o.object_id)
        OR EXISTS (SELECT FROM decision d
-                  WHERE d.object_id = o.object_id AND d.pixel_sha256 IS NOT NULL))
+                  WHERE d.object_id = o.object_id AND d.pixel_sha256 IS NOT NULL)
+       OR EXISTS (SELECT FROM object_in_space s WHERE s.object_id = o.object_id))
 UNION ALL
 SELECT o.object_id, 'has the bytes of an erased image'
 FROM object o JOIN tombstone t

@@ -20,13 +20,14 @@ WITH added AS (
     VALUES (%(name)s, %(sources)s, %(key_pattern)s, %(space_id)s, %(epsilon)s, %(second_look)s,
             %(quality_policy)s, %(expiry_policy)s, %(calibration)s)
     ON CONFLICT (name) DO NOTHING
-    RETURNING collection_id, epsilon, second_look, seq
+    RETURNING collection_id, epsilon, second_look, seq, space_id, calibration
 ), first_turn AS (
     INSERT INTO turn (collection_id, seq, actor, reason)
     SELECT collection_id, seq, %(actor)s, 'created' FROM added
 )
-INSERT INTO generation (collection_id, generation, epsilon, second_look, state)
-SELECT collection_id, 1, epsilon, second_look, 'current' FROM added
+INSERT INTO generation (collection_id, generation, epsilon, second_look, state, space_id,
+                        calibration)
+SELECT collection_id, 1, epsilon, second_look, 'current', space_id, calibration FROM added
 RETURNING collection_id
 
 -- name: collections

@@ -14,20 +14,27 @@ WITH wanted AS (
     UNION
     SELECT NULL, pixel_sha256 FROM decision
     WHERE object_id = ANY (%(object_ids)s) AND pixel_sha256 IS NOT NULL
+    UNION
+    SELECT NULL, pixel_sha256 FROM object_in_space
+    WHERE object_id = ANY (%(object_ids)s) AND pixel_sha256 IS NOT NULL
 )
 SELECT object_id FROM object WHERE object_id = ANY (%(object_ids)s)
 UNION
 SELECT o.object_id FROM object o JOIN wanted w ON o.content_sha256 = w.content_sha256
 UNION
 SELECT o.object_id FROM object o JOIN wanted w ON o.pixel_sha256 = w.pixel_sha256
+UNION
+SELECT s.object_id FROM object_in_space s JOIN wanted w ON s.pixel_sha256 = w.pixel_sha256
 
 -- name: erasure_facts
 -- What is needed to erase them everywhere.
 SELECT o.object_id, o.bucket, o.key, o.version_id, o.content_sha256, o.thumbnail_key, o.erased_at,
-       array_remove(array_agg(DISTINCT d.pixel_sha256) || o.pixel_sha256, NULL) AS pixels,
+       array_remove(array_agg(DISTINCT d.pixel_sha256) || array_agg(DISTINCT s.pixel_sha256)
+                    || o.pixel_sha256, NULL) AS pixels,
        array_remove(array_agg(DISTINCT c.name), NULL) AS collections
 FROM object o
 LEFT JOIN decision d USING (object_id)
+LEFT JOIN object_in_space s USING (object_id)
 LEFT JOIN collection c USING (collection_id)
 WHERE o.object_id = ANY (%(object_ids)s)
 GROUP BY o.object_id ORDER BY o.object_id
@@ -55,6 +62,14 @@ UPDATE object SET etag = NULL, size_bytes = NULL, content_sha256 = NULL, pixel_s
        erased_at = coalesce(erased_at, now())
 WHERE object_id = ANY (%(object_ids)s)
 
+-- name: drop_from_spaces
+-- What it was in spaces that have not decided it; those that are being built look again.
+DELETE FROM object_in_space WHERE object_id = ANY (%(object_ids)s)
+
+-- name: drop_arrivals
+-- Nobody waits for it to be decided.
+DELETE FROM shadow_arrival WHERE object_id = ANY (%(object_ids)s)
+
 -- name: blank_items
 -- Snapshots list it permanently, but not what its bytes add up to.
 UPDATE snapshot_item SET checksum = NULL
@@ -65,6 +80,7 @@ WHERE object_id = ANY (%(object_ids)s) AND checksum IS NOT NULL
 DELETE FROM embedding e WHERE e.pixel_sha256 = ANY (%(pixels)s)
   AND NOT EXISTS (SELECT FROM decision d WHERE d.pixel_sha256 = e.pixel_sha256)
   AND NOT EXISTS (SELECT FROM object o WHERE o.pixel_sha256 = e.pixel_sha256)
+  AND NOT EXISTS (SELECT FROM object_in_space s WHERE s.pixel_sha256 = e.pixel_sha256)
 RETURNING e.pixel_sha256
 
 -- name: still_used

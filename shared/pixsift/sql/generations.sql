@@ -3,19 +3,26 @@
 -- name: position
 -- Read before the rows it is a watermark for.
 SELECT c.seq, c.generation, g.epsilon, g.second_look, c.space_id, m.dimension
-FROM collection c JOIN generation g USING (collection_id, generation) JOIN model m USING (space_id)
+FROM collection c JOIN generation g USING (collection_id, generation)
+JOIN model m ON m.space_id = c.space_id
 WHERE c.collection_id = %(collection_id)s
 
 -- name: building
 -- A generation that a process is building, or that a crash left behind.
-SELECT generation, created_at FROM generation
-WHERE collection_id = %(collection_id)s AND state = 'building'
+SELECT g.generation, g.created_at, coalesce(g.space_id, c.space_id) AS space_id
+FROM generation g JOIN collection c USING (collection_id)
+WHERE g.collection_id = %(collection_id)s AND g.state = 'building'
 
 -- name: begin_generation
--- The next number is taken under the primary key: of two builders one gets no row.
-INSERT INTO generation (collection_id, generation, epsilon, second_look, state)
-SELECT %(collection_id)s, max(generation) + 1, %(epsilon)s, %(second_look)s, 'building'
-FROM generation WHERE collection_id = %(collection_id)s
+-- The next number is taken under the primary key: of two builders one gets no row. Without a space
+-- it is of the collection's, with the collection's calibration.
+INSERT INTO generation (collection_id, generation, epsilon, second_look, state, space_id,
+                        calibration)
+SELECT c.collection_id, (SELECT max(generation) + 1 FROM generation g
+                         WHERE g.collection_id = c.collection_id),
+       %(epsilon)s, %(second_look)s, 'building', coalesce(%(space_id)s::text, c.space_id),
+       CASE WHEN %(space_id)s::text IS NULL THEN c.calibration ELSE %(calibration)s::jsonb END
+FROM collection c WHERE c.collection_id = %(collection_id)s
 ON CONFLICT DO NOTHING
 RETURNING generation
 
@@ -26,8 +33,12 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s AND stat
 
 -- name: previous_generation
 -- What was in use before the current one, and the point at which it was switched away from.
-SELECT g.generation, g.epsilon, g.second_look, c.switched_at_seq
+SELECT g.generation, g.epsilon, g.second_look, c.switched_at_seq,
+       coalesce(g.space_id, l.space_id) AS space_id, m.dimension,
+       CASE WHEN g.space_id IS NULL THEN l.calibration ELSE g.calibration END AS calibration
 FROM generation c JOIN generation g USING (collection_id)
+JOIN collection l USING (collection_id)
+JOIN model m ON m.space_id = coalesce(g.space_id, l.space_id)
 WHERE c.collection_id = %(collection_id)s AND c.state = 'current' AND g.state = 'retired'
 ORDER BY g.switched_at_seq DESC NULLS LAST, g.generation DESC LIMIT 1
 

@@ -6,7 +6,7 @@
 -- collection_id: all of them, in the order of their ids. proved: how many of the points that the
 -- plan rests on are in this history. A turn's row never changes, so the statement's own snapshot,
 -- taken before the lock, shows them as well. A turn of a release that wrote none counts as zeros.
-SELECT seq, generation, name, current_setting('transaction_isolation') AS isolation,
+SELECT seq, generation, name, space_id, current_setting('transaction_isolation') AS isolation,
        (SELECT count(*) FROM unnest(%(seqs)s::bigint[], %(tokens)s::uuid[]) AS p (seq, token)
         LEFT JOIN turn t ON t.collection_id = %(collection_id)s AND t.seq = p.seq
         WHERE p.seq <= collection.seq
@@ -16,6 +16,12 @@ FROM collection
 WHERE %(collection_id)s::integer IS NULL OR collection_id = %(collection_id)s
 ORDER BY collection_id
 FOR NO KEY UPDATE
+
+-- name: share_collection
+-- For facts that depend on which generation is in use or being built, but decide nothing: they wait
+-- for the holder of the lock and keep the next one waiting, and not each other. Alone in its
+-- statement, as above.
+SELECT name, space_id FROM collection WHERE collection_id = %(collection_id)s FOR SHARE
 
 -- name: close_decisions
 -- Rows are only ever added and closed. A row of a generation that is being built may be closed at
@@ -70,9 +76,15 @@ FROM unnest(%(object_ids)b::bigint[], %(sources)b::text[], %(attributes)b::jsonb
 ON CONFLICT (collection_id, object_id, source) WHERE valid_to_seq IS NULL DO NOTHING
 
 -- name: retire_current
--- The old generation stays readable: snapshots taken at a seq before the switch belong to it.
-UPDATE generation SET state = 'retired'
-WHERE collection_id = %(collection_id)s AND state = 'current'
+-- The old generation stays readable: snapshots taken at a seq before the switch belong to it. Where
+-- the release before left the space and calibration of a generation open, they are written down now.
+UPDATE generation g
+SET state = CASE WHEN g.state = 'current' THEN 'retired' ELSE g.state END,
+    space_id = coalesce(g.space_id, c.space_id),
+    calibration = CASE WHEN g.space_id IS NULL THEN c.calibration ELSE g.calibration END
+FROM collection c
+WHERE g.collection_id = %(collection_id)s AND c.collection_id = g.collection_id
+  AND (g.state = 'current' OR g.space_id IS NULL)
 
 -- name: make_current
 -- In the turn that brought the generation up to this very seq.
@@ -81,7 +93,11 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s AND stat
 
 -- name: switch_collection
 -- A consumer in mid-batch reads another generation under the lock and starts its phase 1 again.
-UPDATE collection c SET generation = g.generation, epsilon = g.epsilon, second_look = g.second_look
+-- A generation without a space of its own (from the release before) keeps the collection's.
+UPDATE collection c
+SET generation = g.generation, epsilon = g.epsilon, second_look = g.second_look,
+    space_id = coalesce(g.space_id, c.space_id),
+    calibration = CASE WHEN g.space_id IS NULL THEN c.calibration ELSE g.calibration END
 FROM generation g
 WHERE c.collection_id = %(collection_id)s AND g.collection_id = c.collection_id
   AND g.generation = %(generation)s

@@ -15,9 +15,10 @@ SELECT DISTINCT ON (o.content_sha256)
        o.content_sha256, d.pixel_sha256, o.image_facts, o.quality, o.captured_at, o.thumbnail_key
 FROM object o
 JOIN decision d ON d.object_id = o.object_id
-JOIN collection c ON c.collection_id = d.collection_id AND c.space_id = %(space_id)s
-JOIN embedding e ON e.space_id = c.space_id AND e.pixel_sha256 = d.pixel_sha256
-WHERE o.content_sha256 = ANY (%(content_sha256s)b::bytea[]) AND o.erased_at IS NULL
+JOIN collection c USING (collection_id)
+JOIN generation g USING (collection_id, generation)
+JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
+WHERE coalesce(g.space_id, c.space_id) = %(space_id)s AND o.content_sha256 = ANY (%(content_sha256s)b::bytea[]) AND o.erased_at IS NULL
 ORDER BY o.content_sha256, o.object_id
 
 -- name: embeddings
@@ -48,7 +49,7 @@ WHERE key_hash = ANY (%(version_marks)b::bytea[])
 -- later. Read after the search it would hide what was committed in between.
 SELECT c.seq,
        coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token,
-       c.generation, g.epsilon, g.second_look
+       c.generation, g.epsilon, g.second_look, c.space_id
 FROM collection c JOIN generation g USING (collection_id, generation)
 LEFT JOIN turn t USING (collection_id, seq)
 WHERE c.collection_id = %(collection_id)s

@@ -1,9 +1,10 @@
 -- name: pool_collection
 -- What a pool of this collection is made of; seq bounds the points one may ask for.
-SELECT c.name, c.seq, c.space_id, m.dimension,
-       EXISTS (SELECT FROM generation g
-                WHERE g.collection_id = c.collection_id AND g.generation = %(generation)s)
-  FROM collection c JOIN model m USING (space_id)
+SELECT c.name, c.seq, m.space_id, m.dimension, g.generation IS NOT NULL
+  FROM collection c
+  LEFT JOIN generation g
+    ON g.collection_id = c.collection_id AND g.generation = %(generation)s
+  JOIN model m ON m.space_id = coalesce(g.space_id, c.space_id)
  WHERE c.collection_id = %(collection_id)s;
 
 -- name: pool_point

@@ -4,7 +4,7 @@
 -- The rule of the generation in use.
 SELECT c.seq,
        coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token,
-       g.generation, g.epsilon, g.second_look
+       g.generation, g.epsilon, g.second_look, c.space_id
 FROM collection c JOIN generation g USING (collection_id, generation)
 LEFT JOIN turn t USING (collection_id, seq)
 WHERE c.collection_id = %(collection_id)s

@@ -61,8 +61,9 @@ UPDATE snapshot_request SET snapshot_id = %(snapshot_id)s, error = NULL
 -- One snapshot with its progress.
 SELECT s.snapshot_id, s.collection_id, c.name AS collection, s.generation, s.request_id, s.name,
        s.request, s.spec_hash, s.seed, s.at_seq, s.state, s.error, s.report, s.location, s.fence,
-       s.created_at, s.published_at, s.announced_at, c.space_id, g.epsilon, g.second_look,
-       c.calibration,
+       s.created_at, s.published_at, s.announced_at, coalesce(g.space_id, c.space_id) AS space_id,
+       g.epsilon, g.second_look,
+       CASE WHEN g.space_id IS NULL THEN c.calibration ELSE g.calibration END AS calibration,
        (SELECT count(*) FROM snapshot_item i WHERE i.snapshot_id = s.snapshot_id) AS images,
        (SELECT count(*) FROM snapshot_item i
          WHERE i.snapshot_id = s.snapshot_id AND i.copy_state = 'copied') AS copied
@@ -201,14 +202,16 @@ UPDATE snapshot SET announced_at = now() WHERE snapshot_id = %(snapshot_id)s;
 -- The chosen objects with what was known of them at the snapshot's own point in the history.
 -- Attributes are gathered by one join: a subquery per image would have no index for the past.
 -- An object has one pixel hash per recipe and its row only the first; the one with a vector in the
--- collection's space is the one this snapshot speaks of.
+-- space of the snapshot's generation is the one that it speaks of.
 WITH hashed AS (
     SELECT DISTINCT d.object_id, d.pixel_sha256
       FROM snapshot s
       JOIN collection c USING (collection_id)
+      LEFT JOIN generation g
+        ON g.collection_id = s.collection_id AND g.generation = s.generation
       JOIN snapshot_item i USING (snapshot_id)
       JOIN decision d USING (object_id)
-      JOIN embedding e ON e.space_id = c.space_id AND e.pixel_sha256 = d.pixel_sha256
+      JOIN embedding e ON e.space_id = coalesce(g.space_id, c.space_id) AND e.pixel_sha256 = d.pixel_sha256
      WHERE s.snapshot_id = %(snapshot_id)s
 ), known AS (
     SELECT i.object_id, jsonb_object_agg(a.source, a.attributes) AS attributes

@@ -31,9 +31,12 @@ ORDER BY c.name, d.generation, d.valid_from_seq, d.decision_id;
 
 -- name: rules
 -- The rule of each generation that judged the object.
-SELECT c.collection_id, c.name AS collection, c.space_id, m.name AS model, m.recipe_id, g.generation, g.state,
-       g.epsilon, g.second_look, c.calibration, c.seq, c.generation AS current_generation
-FROM generation g JOIN collection c USING (collection_id) JOIN model m USING (space_id)
+SELECT c.collection_id, c.name AS collection, m.space_id, m.name AS model, m.recipe_id, g.generation,
+       g.state, g.epsilon, g.second_look,
+       CASE WHEN g.space_id IS NULL THEN c.calibration ELSE g.calibration END AS calibration,
+       c.seq, c.generation AS current_generation
+FROM generation g JOIN collection c USING (collection_id)
+JOIN model m ON m.space_id = coalesce(g.space_id, c.space_id)
 WHERE (g.collection_id, g.generation) IN
       (SELECT collection_id, generation FROM decision WHERE object_id = %(object_id)s)
 ORDER BY c.name, g.generation;

@@ -1,7 +1,7 @@
 """Phase 2 of the decision protocol: one batch in one transaction under the collection's lock."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -61,7 +61,7 @@ class Facts:
 
 def store_facts(connection: Connection, collection: Collection, plan: Plan) -> Facts:
     """Send objects and vectors; sorted by their keys, so two consumers cannot deadlock."""
-    columns = _object_columns(collection, plan.items)
+    columns = object_columns(collection, plan.items)
     connection.execute(_SQL["upsert_objects"], columns)
     ids = connection.execute(_SQL["object_ids"], columns)
     if not plan.vectors:
@@ -302,7 +302,8 @@ def _lost(child: int) -> _Change:
     return _Change(child, "failed", "vector_missing", True, None, None)
 
 
-def _object_columns(collection: Collection, items: list[Judged]) -> dict[str, list[Any]]:
+def object_columns(collection: Collection, items: Sequence[Judged]) -> dict[str, list[Any]]:
+    """Facts of objects as the column arrays that ``upsert_objects`` takes."""
     return {
         **version_columns([item.version for item in items]),
         "etags": [item.etag for item in items],

@@ -1,14 +1,14 @@
 """Phase 1 of the decision protocol: no lock, no transaction, the watermark before the search."""
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from pixsift.adapters.ledger.history import StartAgainError
+from pixsift.adapters.ledger.history import StartAgainError, check_space
 from pixsift.adapters.postgres.database import Connection, Cursor, Database
 from pixsift.core.collection import Collection, HistoryPoint
 from pixsift.core.dedup import (
@@ -94,7 +94,8 @@ class Planner:
     def __init__(self, database: Database, search: NeighborSearch) -> None:
         self._database = database
         self._search = search
-        self._images = _Images()
+        self._images: defaultdict[str, _Images] = defaultdict(_Images)
+        """By space: the same pixels have another vector in another one."""
 
     def plan(self, collection: Collection, items: list[Judged]) -> Plan:
         """Everything that can be found out about ``items`` without the lock."""
@@ -120,7 +121,8 @@ class Planner:
         row = head.fetchone()
         if row is None:
             raise TransientError(f"collection {collection.name} is gone")
-        seq, token, generation, epsilon, second_look = row
+        seq, token, generation, epsilon, second_look, space_id = row
+        check_space(collection, space_id)
         items = _bury(items, marks.erased(buried))
         rule, marks = near_rule(epsilon, second_look), Marks(marks.salt, items)
         plan = Plan(items, generation, rule, marks, (HistoryPoint(seq, token),))
@@ -155,7 +157,8 @@ class Planner:
         self, collection: Collection, plan: Plan, object_ids: set[int]
     ) -> dict[int, Image]:
         """Those of ``object_ids`` that are alive; vectors and signals from memory if held."""
-        known = self._images.find(object_ids)
+        held = self._images[collection.space_id]
+        known = held.find(object_ids)
         names = {"collection_id": collection.collection_id, "generation": plan.generation}
         with self._database.connection() as connection:
             alive = (
@@ -169,13 +172,13 @@ class Planner:
                 else {}
             )
             same = {i for i, (_, pixels) in alive.items() if known[i].pixel_sha256 == pixels}
-            self._images.forget(known.keys() - same)
+            held.forget(known.keys() - same)
             missing = object_ids - known.keys() | alive.keys() - same
             if missing:
                 asked = {**names, "object_ids": list(missing)}
                 cursor = connection.cursor(binary=True).execute(_SQL["candidates"], asked)
                 read = images(cursor)
-                self._images.remember(read)
+                held.remember(read)
                 return {i: known[i] for i in same} | read
         return {i: known[i] for i in same}
 

@@ -8,10 +8,11 @@ from typing import Any
 from psycopg.rows import class_row
 
 from pixsift.adapters.ledger.history import GenerationWriter
+from pixsift.adapters.ledger.spaces import in_space
 from pixsift.adapters.postgres.database import Connection
 from pixsift.core.dedup import Image
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.successor import Add, Close, State, Write
+from pixsift.core.successor import Add, Close, State, Write, in_other_space
 from pixsift.sql import statements
 
 _SQL = statements("generations")
@@ -38,6 +39,9 @@ class GenerationRows:
     collection_id: int
     generation: int
     space_id: str
+    is_of_other_space: bool = False
+    """Whether the generation is of another space than ``space_id``: states tell what they mean
+    there."""
 
     def states(self, at_seq: int) -> list[State]:
         """What every object was at a point, in the order of arrival."""
@@ -71,7 +75,17 @@ class GenerationRows:
 
     def _states(self, name: str, **points: int) -> list[State]:
         with self.connection.cursor(row_factory=class_row(State)) as cursor:
-            return cursor.execute(_SQL[name], {**self._names(), **points}).fetchall()
+            states = cursor.execute(_SQL[name], {**self._names(), **points}).fetchall()
+        return self._in_space(states) if self.is_of_other_space else states
+
+    def _in_space(self, states: Sequence[State]) -> list[State]:
+        told: list[State] = []
+        for start in range(0, len(states), _ROWS_AT_ONCE):
+            part = states[start : start + _ROWS_AT_ONCE]
+            ids = [state.object_id for state in part]
+            found = in_space(self.connection, self.space_id, ids)
+            told += [in_other_space(state, found.get(state.object_id)) for state in part]
+        return told
 
     def _close(self, write: Close) -> None:
         self._writer().close([write.object_id], seq=write.seq)

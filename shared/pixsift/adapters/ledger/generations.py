@@ -5,6 +5,10 @@ the last stretch and the switch happen in one transaction under the collection's
 short because little is left to catch up with. Consumers notice the new generation under the same
 lock and start their search again. Nothing is overwritten: the old generation stays readable, and
 going back to it is building a copy of it that catches up in the same way.
+
+A generation may be of another embedding space than the one in use. Then everything that was judged
+must be known in that space first (``pixsift.adapters.ledger.spaces``), and the switch waits until
+what consumers of that space have acknowledged is decided here: both have seen the same objects.
 """
 
 import time
@@ -15,9 +19,10 @@ from typing import Any
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from pixsift.adapters.ledger import history
+from pixsift.adapters.ledger import history, spaces
 from pixsift.adapters.ledger.decision_plan import near_rule
 from pixsift.adapters.ledger.generation_rows import GenerationRows, Position, position, uris
+from pixsift.adapters.ledger.spaces import Spaces
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.pgvector import PgvectorSearch, drop_body
 from pixsift.core.collection import Collection
@@ -30,6 +35,7 @@ _SQL = statements("generations")
 CAUGHT_UP_SECONDS = 0.1
 """When catching up takes no longer, the last stretch under the lock will not either."""
 _MAX_ROUNDS = 50
+_LOOK_AGAIN_SECONDS = 0.5
 _ANOTHER = "another generation was switched to meanwhile; run it again"
 
 SecondLook = dict[str, Any] | bool
@@ -49,6 +55,24 @@ class Rule:
     def near(self) -> NearRule:
         """The rule as the decision takes it."""
         return near_rule(self.epsilon, self.second_look)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The embedding space of a generation."""
+
+    space_id: str
+    dimension: int
+    calibration: dict[str, Any] | None = None
+    """What vouches for the rule there; None: nothing does."""
+
+
+class _NotReadyError(Exception):
+    """The two spaces have not seen the same objects: undo this transaction and wait."""
+
+    def __init__(self, undecided: int) -> None:
+        super().__init__()
+        self.undecided = undecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +117,7 @@ class Generations:
         self._database = database
         self._actor = actor
         self._bodies = PgvectorSearch(database, background=False)
+        self._spaces = Spaces(database)
 
     def what_if(
         self,
@@ -147,6 +172,41 @@ class Generations:
         build = _Build(collection, at, rule, self._bodies, progress, actor=self._actor)
         return self._run(build, take_over=take_over, base=(at.generation, at.seq), again=True)
 
+    def reembed(
+        self,
+        collection: Collection,
+        rule: Rule,
+        target: Target,
+        *,
+        prepare: Callable[[], None],
+        patience_seconds: float,
+        take_over: bool = False,
+        progress: ReportCount = lambda what, done, of: None,
+    ) -> Switched:
+        """Decide everything again in another embedding space and switch to the result.
+
+        prepare: makes known in that space what ``Spaces.lacking`` names; called again and again.
+        patience_seconds: how long the switch may wait for arrivals that consumers of the space have
+        acknowledged and the generation in use has not decided. A run that ends early, or is killed,
+        leaves the generation as being built: consumers go on embedding for it, and the next run
+        takes over. Raises ConflictError where another process builds, or patience ends.
+        """
+        started = time.monotonic()
+        with self._database.connection() as connection, spaces.alone(connection, collection):
+            at = position(connection, collection.collection_id)
+            build = _Build(
+                collection, at, rule, self._bodies, progress, actor=self._actor, target=target,
+                prepare=prepare, patience_seconds=patience_seconds,
+            )  # fmt: skip
+            other = _one(connection, "building", collection.collection_id)
+            mine = other is not None and other["space_id"] == target.space_id != at.space_id
+            generation = build.begin(connection, take_over=take_over or mine)
+            prepare()
+            now = position(connection, collection.collection_id)
+            prepare()  # what was judged up to ``now`` is known after it
+            held, seq = build.build(connection, generation, (now.generation, now.seq), again=True)
+        return _switched(build, generation, seq, started, held)
+
     def undo(
         self,
         collection: Collection,
@@ -166,7 +226,11 @@ class Generations:
                 f"collection {collection.name!r} has no earlier generation to go back to"
             )
         rule = Rule(previous["epsilon"], previous["second_look"])
-        build = _Build(collection, at, rule, self._bodies, progress, actor=self._actor)
+        target = Target(previous["space_id"], previous["dimension"], previous["calibration"])
+        build = _Build(
+            collection, at, rule, self._bodies, progress, actor=self._actor, target=target,
+            prepare=lambda: self._know_all(collection, at, target),
+        )  # fmt: skip
         base = (previous["generation"], previous["switched_at_seq"])
         return self._run(build, take_over=take_over, base=base, again=False)
 
@@ -182,11 +246,26 @@ class Generations:
             except BaseException:
                 _discard(connection, build.collection, generation)
                 raise
-        counts = _counts(build.successor.states.values())
-        return Switched(
-            build.collection.name, generation, seq, build.rule.epsilon, counts["kept"],
-            counts["duplicate"], time.monotonic() - started, held,
-        )  # fmt: skip
+        return _switched(build, generation, seq, started, held)
+
+    def _know_all(self, collection: Collection, at: Position, target: Target) -> None:
+        """Raise ConflictError unless the target's space knows what was judged since it was left."""
+        if target.space_id == at.space_id:
+            return
+        if lacking := self._spaces.take_known(collection, target.space_id):
+            raise ConflictError(
+                f"{lacking} images of {collection.name!r} arrived since it left embedding space "
+                f"{target.space_id} and have no vector there",
+                code="not_embedded", remedy=Remedy("reembed", {"collection": collection.name}),
+            )  # fmt: skip
+
+
+def _switched(build: "_Build", generation: int, seq: int, started: float, held: float) -> Switched:
+    counts = _counts(build.successor.states.values())
+    return Switched(
+        build.collection.name, generation, seq, build.rule.epsilon, counts["kept"],
+        counts["duplicate"], time.monotonic() - started, held,
+    )  # fmt: skip
 
 
 class _Build:
@@ -203,13 +282,23 @@ class _Build:
         progress: ReportCount,
         *,
         actor: str,
+        target: Target | None = None,
+        prepare: Callable[[], None] = lambda: None,
+        patience_seconds: float = 0.0,
     ) -> None:
+        """target: None for what is in use. prepare, patience_seconds: see ``reembed``."""
         self.collection = collection
         self.at = at
         self.rule = rule
         self._bodies = bodies
         self._progress = progress
         self._actor = actor
+        self._target = target
+        self._space_id = at.space_id if target is None else target.space_id
+        self._moves = self._space_id != at.space_id
+        """Whether the generation is of another space than the one in use."""
+        self._prepare = prepare
+        self._patience = patience_seconds
 
     def begin(self, connection: Connection, *, take_over: bool) -> int:
         """Take the next number; one builder at a time."""
@@ -224,7 +313,12 @@ class _Build:
         if other is not None:
             _discard(connection, self.collection, other["generation"])
         look = None if self.rule.second_look is None else Jsonb(self.rule.second_look)
-        names = {"epsilon": self.rule.epsilon, "second_look": look}
+        calibration = None if self._target is None else self._target.calibration
+        names = {
+            "epsilon": self.rule.epsilon, "second_look": look,
+            "space_id": None if self._target is None else self._space_id,
+            "calibration": None if calibration is None else Jsonb(calibration),
+        }  # fmt: skip
         begun = _one(connection, "begin_generation", identity, **names)
         if begun is None:
             raise ConflictError(
@@ -237,21 +331,33 @@ class _Build:
         self, connection: Connection, generation: int, base: tuple[int, int], *, again: bool
     ) -> tuple[float, int]:
         """Write it, catch up, switch; seconds under the lock, and the seq of the switch."""
-        identity, space = self.collection.collection_id, self.at.space_id
-        in_use = GenerationRows(connection, identity, self.at.generation, space)
+        identity, space = self.collection.collection_id, self._space_id
+        dimension = self.at.dimension if self._target is None else self._target.dimension
+        in_use = GenerationRows(connection, identity, self.at.generation, space, self._moves)
         target = GenerationRows(connection, identity, generation, space)
-        states = GenerationRows(connection, identity, base[0], space).states(base[1])
-        self.successor = Successor(self.rule.near(), self.at.dimension, target.images)
+        self._still(base[0] if again else self.at.generation)
+        from_old = self._moves and again
+        states = GenerationRows(connection, identity, base[0], space, from_old).states(base[1])
+        self.successor = Successor(self.rule.near(), dimension, target.images)
         writes = self.successor.apply(states) if again else self.successor.copy(states)
         target.write(_counted(writes, len(states), self._progress))
         connection.execute(_SQL["tell_the_planner"])
         seq = self._catch_up(connection, in_use, target, base[1])
         self._bodies.follow(identity, generation, seq)
-        seq = self._catch_up(connection, in_use, target, seq)  # an index takes minutes
-        try:
-            return self._switch(connection, in_use, target, seq, "redecide" if again else "undo")
-        except history.StartAgainError:
-            raise TransientError(_ANOTHER) from None
+        reason = ("reembed" if self._moves else "redecide") if again else "undo"
+        patient_until: float | None = None
+        while True:
+            seq = self._catch_up(connection, in_use, target, seq)  # an index takes minutes
+            try:
+                return self._switch(connection, in_use, target, seq, reason)
+            except history.StartAgainError:
+                raise TransientError(_ANOTHER) from None
+            except _NotReadyError as wait:
+                if not wait.undecided:
+                    continue  # judged a moment ago: the next round makes it known
+                now = time.monotonic()
+                patient_until = patient_until or now + self._patience
+                self._wait(wait.undecided, patient_until - now)
 
     def _catch_up(
         self, connection: Connection, in_use: GenerationRows, target: GenerationRows, seq: int
@@ -261,6 +367,7 @@ class _Build:
             started = time.monotonic()
             now = position(connection, target.collection_id)
             self._still(now.generation)
+            self._prepare()
             target.write(self.successor.apply(in_use.changes(seq, now.seq)))
             seq = now.seq
             if time.monotonic() - started < CAUGHT_UP_SECONDS:
@@ -284,9 +391,31 @@ class _Build:
             ) as turn,
         ):  # fmt: skip
             held_since = time.monotonic()
+            if self._moves:
+                self._check_ready(connection, seq)
             target.write(self.successor.apply(in_use.changes(seq, turn.seq - 1)))
             turn.switch_to(target.generation)
         return time.monotonic() - held_since, turn.seq
+
+    def _check_ready(self, connection: Connection, seq: int) -> None:
+        """Under the lock: raise _NotReadyError unless both spaces have seen the same objects."""
+        identity = self.collection.collection_id
+        undecided = spaces.undecided_arrivals(connection, identity, self._space_id)
+        if undecided or spaces.lacks_any(
+            connection, identity, self._space_id, generation=self.at.generation, seq=seq
+        ):
+            raise _NotReadyError(undecided)
+
+    def _wait(self, undecided: int, seconds_left: float) -> None:
+        """Until the arrivals are decided, perhaps. Raises ConflictError when patience has ended."""
+        if seconds_left <= 0:
+            raise ConflictError(
+                f"{undecided} arrivals of {self.collection.name!r} were embedded in space "
+                f"{self._space_id} and are not decided yet in {self.at.space_id}",
+                code="arrivals_undecided", remedy=Remedy("run_both"),
+            )  # fmt: skip
+        self._progress("waiting for arrivals to be decided", 0, undecided)
+        time.sleep(min(_LOOK_AGAIN_SECONDS, seconds_left))
 
     def _still(self, generation: int) -> None:
         if generation != self.at.generation:

@@ -232,12 +232,13 @@ def turn(
     ledger that was restored since then has other tokens there. sync: on a connection in a pipeline,
     sends what is pending and waits for all answers.
     Raises StartAgainError for another generation or another history, or when a vector to represent
-    was erased; TransientError when the collection is not there (any more); RuntimeError where the
-    protocol cannot hold.
+    was erased; TransientError when the collection is not there (any more), or has moved to another
+    embedding space; RuntimeError where the protocol cannot hold.
     """
     locked = _lock(connection, collection.collection_id, sync, points)
     if locked is None or locked.name != collection.name:
         raise TransientError(f"collection {collection.name} is gone")
+    check_space(collection, locked.space_id)
     if locked.proved != len(points):
         raise StartAgainError
     seq, current = locked.seq, locked.generation
@@ -248,6 +249,26 @@ def turn(
     yield mine
     if mine.changed:
         mine.end(actor, reason, sync=sync)
+
+
+def check_space(collection: Collection, space_id: str) -> None:
+    """Raise TransientError where the collection has moved to another embedding space since it was
+    read: what was measured for it says nothing any more."""
+    if space_id != collection.space_id:
+        raise TransientError(
+            f"collection {collection.name} has moved from embedding space {collection.space_id} "
+            f"to {space_id}"
+        )
+
+
+def share(connection: Connection, collection: Collection) -> str | None:
+    """Hold the collection as it is until the transaction ends, deciding nothing; its space now.
+
+    None: it is gone. Statements that follow see what every earlier holder of the lock has done.
+    """
+    names = {"collection_id": collection.collection_id}
+    row = connection.execute(_SQL["share_collection"], names).fetchone()
+    return row[1] if row is not None and row[0] == collection.name else None
 
 
 def lock_all(connection: Connection) -> None:
@@ -278,6 +299,7 @@ class _Locked(NamedTuple):
     seq: int
     generation: int
     name: str
+    space_id: str
     isolation: str
     proved: int
 

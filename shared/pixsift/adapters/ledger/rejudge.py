@@ -146,7 +146,8 @@ class Rejudge:
         with self._database.connection() as connection:
             row = connection.execute(_SQL["rule_in_use"], names).fetchone()
             assert row is not None  # noqa: S101 - collections are never deleted
-            seq, token, generation, epsilon, second_look = row
+            seq, token, generation, epsilon, second_look, space_id = row
+            history.check_space(collection, space_id)
             point = HistoryPoint(seq, token)
             rule = near_rule(epsilon, second_look)
             names |= {
