@@ -16,7 +16,7 @@ LOCKED := --no-deps --require-hashes
 	@if $(BIN)/python requirements/answers.py "$(TORCH_INDEX)"; then \
 	  $(PIP_INSTALL) --no-deps -c constraints.txt --index-url "$(TORCH_INDEX)" torch || true; \
 	else echo "torch comes from pip's own index: $(TORCH_INDEX) does not answer"; fi
-	$(PIP_INSTALL) -c constraints.txt -e '.[cpu,local]'
+	$(PIP_INSTALL) -c constraints.txt -e '.[cpu,local,server]'
 	touch $@
 
 .venv/ready-for-tests: .venv/ready requirements/test.lock

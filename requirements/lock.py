@@ -12,7 +12,7 @@ OLDEST_PYTHON = "3.11"
 def main() -> None:
     """Resolve each set; uv comes from this interpreter's own environment."""
     pyproject = ["pyproject.toml", "requirements/torch.in", "-c", "constraints.txt"]
-    lock("demo", *pyproject, "--extra", "cpu", "--extra", "local")
+    lock("demo", *pyproject, "--extra", "cpu", "--extra", "local", "--extra", "server")
     lock("test", *pyproject, "--extra", "dev")
     lock("localstack", "localstack/requirements.txt")
 

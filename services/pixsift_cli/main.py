@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "up": (
         "local.command",
-        "Start the local loop and leave it running: AWS, ledger, consumer and curator.",
+        "Start the local loop and leave it running: AWS, ledger, consumer, curator, server.",
     ),
     "down": (
         "local.command",
@@ -83,6 +83,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "select": (
         "choosing.select",
         "Show which images a request would choose and how well they cover the pool; copy nothing.",
+    ),
+    "token": (
+        "token",
+        "Make, list and revoke tokens of the HTTP API.",
     ),
     "attributes": (
         "attributes",

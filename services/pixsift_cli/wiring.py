@@ -14,6 +14,7 @@ from pixsift.config import (
     LocalSettings,
     ModelSettings,
     QueueSettings,
+    ServerSettings,
 )
 from pixsift.errors import PixsiftError
 from pixsift.operations.embedder import ModelChoice
@@ -49,6 +50,11 @@ def queue_settings() -> QueueSettings:
 def bucket_settings() -> BucketSettings:
     """The buckets' names."""
     return BucketSettings()
+
+
+def server_settings() -> ServerSettings:
+    """Where the server listens."""
+    return ServerSettings()
 
 
 def local_settings() -> LocalSettings:

@@ -279,3 +279,58 @@ class ConsumerSettings(
         gt=0,
         description="maximum decoding time of one image, in seconds; slower images are rejected",
     )
+
+
+class ServerSettings(
+    DatabaseSettings,
+    QueueSettings,
+    BucketSettings,
+    ModelSettings,
+    SearchSettings,
+    TelemetrySettings,
+):
+    """How the server listens, whom it lets in, and what a request may cost."""
+
+    server_host: str = Field(
+        default="127.0.0.1",
+        description="address to listen on; beyond loopback, the server requires tokens or a "
+        "trusted proxy",
+    )
+    server_port: int = Field(
+        default=8470, ge=0, le=65_535, description="port to listen on; 0: a free one"
+    )
+    server_auth: Literal["auto", "required"] = Field(
+        default="auto",
+        description="auto: callers on this machine are operators without a token as long as the "
+        "server listens on loopback; required: every caller needs a token or the proxy's header",
+    )
+    server_names: str = Field(
+        default="",
+        description="host names that callers use, separated by commas; requests with another Host "
+        "header are refused. Empty: localhost and the address the server listens on",
+    )
+    proxy_identity_header: str = Field(
+        default="",
+        pattern=r"^([A-Za-z][A-Za-z0-9-]{0,63})?$",
+        description="header in which a trusted proxy names the person, such as "
+        "X-Auth-Request-Email; empty: none",
+    )
+    proxy_addresses: str = Field(
+        default="127.0.0.1",
+        description="addresses or networks (CIDR) of the trusted proxy, separated by commas; the "
+        "header of any other caller is ignored",
+    )
+    proxy_role: Literal["viewer", "reviewer", "operator"] = Field(
+        default="viewer", description="role of every person that the trusted proxy names"
+    )
+    max_body_bytes: int = Field(
+        default=33_554_432, ge=1024, description="maximum size of a request body, in bytes"
+    )
+    requests_per_second: float = Field(
+        default=50.0,
+        gt=0,
+        description="requests per second and caller, on average; more are answered with 429",
+    )
+    server_threads: int = Field(
+        default=16, ge=1, le=200, description="requests served concurrently"
+    )

@@ -39,7 +39,9 @@ def test_lock__names_no_index_and_no_torch(name: str) -> None:
     assert "torch" not in locked(name)
 
 
-@pytest.mark.parametrize(("name", "extras"), [("demo", ["cpu", "local"]), ("test", ["dev"])])
+@pytest.mark.parametrize(
+    ("name", "extras"), [("demo", ["cpu", "local", "server"]), ("test", ["dev"])]
+)
 def test_lock__holds_what_pyproject_asks_for(name: str, extras: list[str]) -> None:
     """A change of pyproject.toml without `make lock` fails here."""
     versions = locked(name)

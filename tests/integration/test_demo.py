@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_demo__the_ledger_agrees_with_what_the_robots_sent(state: Path) -> None:
 def test_demo__ctrl_c_stops_everything_that_was_started(state: Path) -> None:
     # More frames than it can upload before the signal comes, however busy the machine is.
     process = pixsift(state, "demo", "--frames", "60", PIXSIFT_MODEL="stub")
-    record = _once_running(state / "demo", processes=3)
+    record = _once_running(state / "demo", processes=4)
     process.send_signal(signal.SIGINT)
     _, errors = finished(process)
 
@@ -122,9 +123,14 @@ def test_up__curates_what_is_uploaded_by_hand_until_down(state: Path, tmp_path: 
         )  # fmt: skip
     examined = json.loads(finished(pixsift(state, "doctor", "--json"))[0])
     assert examined["ok"], examined
+    with urlopen(f"{environment['PIXSIFT_SERVER_URL']}/v1/status") as answer:  # noqa: S310
+        counted = json.load(answer)["collections"][0]["outcomes"]
+    assert sum(counted.values()) == 3
 
     stopped = json.loads(finished(pixsift(state, "down", "--json"))[0])["stopped"]
-    assert set(stopped) == {"localstack", "postgresql", "pixsift-consumer", "pixsift-curator"}
+    assert set(stopped) == {
+        "localstack", "postgresql", "pixsift-consumer", "pixsift-curator", "pixsift-server",
+    }  # fmt: skip
     assert read_record(state) is None
     examined = json.loads(finished(pixsift(state, "doctor", "--json"))[0])
     assert not examined["ok"]

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up(as_json: JsonOption = False) -> None:
-    """Start the local loop and leave it running: AWS, ledger, consumer and curator.
+    """Start the local loop and leave it running: AWS, ledger, consumer, curator, server.
 
     Of a loop that runs already, only a service that died is started again.
     """
@@ -158,12 +158,18 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
+def _server_line(record: LoopRecord) -> str:
+    url = record.environment.get("PIXSIFT_SERVER_URL")
+    return f"# the HTTP API: {url} (its description: {url}/v1/openapi.json)\n" if url else ""
+
+
 def _how_to_use(record: LoopRecord) -> str:
     endpoint = record.environment["AWS_ENDPOINT_URL"]
     lines = state_folder() / "env"
     return (
         f"{exports(record.environment)}"
         f"# the same lines are in {lines}; use them with: . {shlex.quote(str(lines))}\n"
+        f"{_server_line(record)}"
         f"# aws --endpoint-url {endpoint} s3 cp photo.jpg s3://pixsift-raw/robot-1/cam/photo.jpg\n"
         "# pixsift status; pixsift down stops everything and keeps it for the next pixsift up"
     )

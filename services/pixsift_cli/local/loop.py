@@ -20,14 +20,23 @@ from typing import Any
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres, can_hold_socket
 from pixsift.adapters.local.events_stack import EventsStack, deploy_events_stack
 from pixsift.adapters.local.kept_state import KeptState
-from pixsift.adapters.local.localstack import DEFAULT_PORT, STOP_SECONDS, LocalStack, is_port_free
+from pixsift.adapters.local.localstack import (
+    DEFAULT_PORT,
+    STOP_SECONDS,
+    LocalStack,
+    free_port,
+    is_port_free,
+)
 from pixsift.adapters.local.processes import ProcessRecord, ask_to_stop, finish, stop
 from pixsift.adapters.postgres.migrate import migrate
 from pixsift.errors import DependencyDownError, PixsiftError, SettingError
 from pixsift_cli import wiring
 from pixsift_cli.local.services import (
+    NEEDED,
+    SERVER,
     SERVICES,
     StartedService,
+    is_server_installed,
     start_service,
     wait_until_ready,
 )
@@ -60,7 +69,7 @@ class LoopRecord:
 
     def is_complete(self) -> bool:
         """Whether everything was started once: otherwise ``up`` is at it, or was cut short."""
-        return {process.name for process in self.processes} >= {"localstack", *SERVICES}
+        return {process.name for process in self.processes} >= {"localstack", *NEEDED}
 
     def dead_processes(self) -> list[ProcessRecord]:
         """Processes that were started and no longer run; PostgreSQL is not among them."""
@@ -124,18 +133,33 @@ class LocalLoop:
             say(f"{self._kept.load(place.endpoint)} object versions are there again")
 
     def start_services(self, say: Say) -> list[StartedService]:
-        """The consumer and the curator, as separate processes, without waiting for them."""
+        """Consumer, curator and server, as separate processes, without waiting for them."""
+        self._speak_to(self._server_place(say))
         self._settings = {
             name: value for name, value in os.environ.items()
             if name.startswith("PIXSIFT_") and name not in self.environment
         }  # fmt: skip
         services = []
-        for name in SERVICES:
+        for name in SERVICES if is_server_installed() else NEEDED:
             service = _start_service(name, self.state, self._record())
             self._note(service.process)
             services.append(service)
             say(f"{name} is starting; log: {_short(Path(service.process.log))}")
         return services
+
+    def _server_place(self, say: Say) -> dict[str, str]:
+        """Where the server will answer; nothing where its packages are missing."""
+        if not is_server_installed():
+            say(f"{SERVER} is left out: pip install 'pixsift[server]' adds it")
+            return {}
+        settings = wiring.server_settings()
+        usual = settings.server_port
+        chosen = "PIXSIFT_SERVER_PORT" in os.environ or self._prefer_default_port
+        port = usual if chosen and usual and is_port_free(usual) else free_port()
+        url = f"http://127.0.0.1:{port}"
+        say(f"{SERVER} will answer at {url} (API: {url}/v1/openapi.json)")
+        return {"PIXSIFT_SERVER_HOST": "127.0.0.1", "PIXSIFT_SERVER_PORT": str(port),
+                "PIXSIFT_SERVER_URL": url}  # fmt: skip
 
     def check_services(self) -> None:
         """Raises DependencyDownError with the end of its log when a process died."""

@@ -1,4 +1,4 @@
-"""The consumer and the curator as processes of the local loop: start one, and wait until it works.
+"""The services as processes of the local loop: start one, and wait until it works.
 
 A service that dies of a wrong setting does so seconds after it was started, so ``up`` waits for the
 line with which each says that it works, and repeats the last words of one that ended instead.
@@ -8,15 +8,24 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from pixsift.adapters.local.processes import ProcessRecord, spawn
 from pixsift.errors import DependencyDownError
 
-SERVICES = {"pixsift-consumer": "pixsift_consumer.main", "pixsift-curator": "pixsift_curator.main"}
+SERVER = "pixsift-server"
+NEEDED = ("pixsift-consumer", "pixsift-curator")
+"""Without these two nothing is curated; the server is left out where its packages are missing."""
+SERVICES = {
+    "pixsift-consumer": "pixsift_consumer.main",
+    "pixsift-curator": "pixsift_curator.main",
+    SERVER: "pixsift_server.main",
+}
 _SAYS = {
     "pixsift-consumer": b'"message":"started"',
     "pixsift-curator": b'"message":"curator ready"',
+    SERVER: b'"message":"server ready"',
 }
 _QUICK_TO_STOP = {"PIXSIFT_POLL_SECONDS": "2", "PIXSIFT_REQUEST_POLL_SECONDS": "2"}
 """A service ends when its long poll does; twenty seconds are too long at a keyboard."""
@@ -41,6 +50,11 @@ class StartedService:
             said = self.process.tail(1) or "its log is empty"
             raise DependencyDownError(f"{self.process.name} ended: {said} (its log: {log})")
         return False
+
+
+def is_server_installed() -> bool:
+    """Whether the packages of the extra ``server`` are there."""
+    return all(find_spec(name) is not None for name in ("fastapi", "uvicorn"))
 
 
 def start_service(name: str, folder: Path, environment: Mapping[str, str]) -> StartedService:

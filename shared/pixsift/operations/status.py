@@ -37,9 +37,14 @@ def status(database: Database, queues: Queues) -> StatusReport:
             )
             for collection in Collections(database).collections()
         ],
-        queues={name: _depth(queue) for name, queue in queues.items()},
+        queues=depths(queues),
         anomalies=[AnomalyCount(**row) for row in overview.anomalies()],
     )
+
+
+def depths(queues: Queues) -> dict[str, QueueDepth]:
+    """Each queue's depth, or why it does not answer."""
+    return {name: _depth(queue) for name, queue in queues.items()}
 
 
 def outcome_counts(database: Database, collection: str) -> list[ReasonCount]:

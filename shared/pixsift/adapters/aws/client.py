@@ -80,6 +80,7 @@ def s3_client(
         attempts,
         read_timeout=read_timeout_seconds,
         request_checksum_calculation="when_required",
+        signature_version="s3v4",  # links too, which would be signed the old way in old regions
     )
     with client_errors("S3 client"):
         client = boto3.client("s3", config=config)

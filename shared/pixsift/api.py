@@ -1,0 +1,340 @@
+"""What the HTTP API takes and answers beyond ``pixsift.answers``: shared by server and client.
+
+Requests are strict, and text that the ledger cannot hold (a NUL, half a surrogate pair) is refused
+here, once for every endpoint.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from pixsift.answers import CollectionSettings, GenerationRule, QueueDepth, Story
+from pixsift.messages import Range, why_not_storable
+
+Role = Literal["viewer", "reviewer", "operator"]
+ROLES: tuple[Role, ...] = ("viewer", "reviewer", "operator")
+"""Each may do what those before it may."""
+OutcomeName = Literal["kept", "duplicate", "rejected", "gone", "failed"]
+Text = Annotated[str, StringConstraints(max_length=1024)]
+ObjectId = Annotated[int, Field(ge=0, lt=1 << 63)]
+Seq = Annotated[int, Field(ge=0, lt=1 << 63)]
+MOST_PER_PAGE = 1000
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ask(BaseModel):
+    """What a caller sends: strict, and storable as text and jsonb."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_storable(cls, raw: Any) -> Any:
+        obstacle = why_not_storable(raw) if isinstance(raw, dict) and _is_json(raw) else None
+        if obstacle is not None:
+            raise ValueError(f"the body {obstacle}")
+        return raw
+
+
+def _is_json(raw: dict[str, Any]) -> bool:
+    """Whether this came as JSON; Python callers pass dates and models, checked by their types."""
+    return all(isinstance(v, str | int | float | bool | list | dict | None) for v in raw.values())
+
+
+class ProblemRemedy(_Answer):
+    """What the caller can do about a problem."""
+
+    code: str
+    arguments: dict[str, str]
+    words: str
+    """In the words of a terminal."""
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457): every answer with a status of 400 and more."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str
+    """``urn:pixsift:problem:`` and the code."""
+    title: str
+    status: int
+    detail: str
+    code: str
+    """Stable; programs may rely on it."""
+    remedy: ProblemRemedy | None = None
+    errors: list[dict[str, Any]] | None = None
+    """Of a request that does not fit its schema: where, and what is wrong."""
+
+
+class Health(_Answer):
+    """Whether the process answers, and what it needs."""
+
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, str]
+    """Dependency -> ``ok``, or what is wrong with it."""
+
+
+class Me(_Answer):
+    """Who the server takes the caller for."""
+
+    actor: str
+    role: Role
+    how: Literal["token", "proxy", "loopback", "session"]
+
+
+class Token(_Answer):
+    """A bearer token; its secret is shown once, when it is made."""
+
+    token_id: str
+    name: str
+    role: Role
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewToken(Token):
+    """A token that was made just now."""
+
+    token: str
+    """The whole secret, to be kept: it is stored nowhere."""
+
+
+class TokenList(_Answer):
+    """Every token, the newest first."""
+
+    tokens: list[Token]
+
+
+class TokenAsk(Ask):
+    """A token to make."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    role: Role = "viewer"
+    expires_days: Annotated[float, Field(gt=0, le=3650)] | None = 90.0
+    """None: never."""
+
+
+class ImageRow(_Answer):
+    """One image in a list, with the outcome that holds at the list's point."""
+
+    object_id: int
+    uri: str
+    outcome: OutcomeName
+    reason: str
+    why: str
+    """The reason in words."""
+    distance: float | None
+    representative: str | None
+    representative_object_id: int | None
+    duplicates: int
+    """Images that it stands for now."""
+    captured_at: datetime | None
+    is_s3_time: bool
+    """No capture time is known: ``captured_at`` is S3's own time of the write."""
+    decided_at: datetime
+    seq: int
+    """Since when the outcome holds."""
+    thumbnail: str | None
+    """Path on this server."""
+
+
+class ImagePage(_Answer):
+    """A page of images, the newest decision first, as of one point of the collection."""
+
+    collection: str
+    at_seq: int
+    generation: int
+    images: list[ImageRow]
+    next_cursor: str | None
+    """For the next page of the same query; None: this was the last."""
+
+
+class ImageQuery(Ask):
+    """Which images; conditions are joined by AND."""
+
+    outcome: OutcomeName | None = None
+    reason: Annotated[str, StringConstraints(max_length=100)] | None = None
+    prefix: Text | None = None
+    attributes: dict[Text, list[Text]] = Field(default_factory=dict)
+    captured_after: datetime | None = None
+    captured_before: datetime | None = None
+    quality: dict[Text, Range] = Field(default_factory=dict)
+    distance: Range | None = None
+    at_seq: Seq | None = None
+    """The point of the collection; None: now."""
+    limit: Annotated[int, Field(ge=1, le=MOST_PER_PAGE)] = 100
+    cursor: Annotated[str, StringConstraints(max_length=2048)] | None = None
+    """From the page before; the other conditions must be the same."""
+
+
+class FacetValue(_Answer):
+    """One value of an attribute, and how many images have it."""
+
+    value: str | None
+    images: int
+
+
+class Facet(_Answer):
+    """An attribute's values among the images with an outcome, the most frequent first."""
+
+    collection: str
+    attribute: str
+    values: list[FacetValue]
+
+
+class Image(_Answer):
+    """One image: its verdict in a sentence, its story, and where its pictures are."""
+
+    object_id: int
+    uri: str
+    sentences: dict[str, str]
+    """Collection -> what became of the image there, in a sentence."""
+    story: Story
+    thumbnail: str | None
+    original: str
+    """Path that answers with a short-lived link."""
+
+
+class Versions(_Answer):
+    """Every known version of a key, newest first."""
+
+    images: list[Image]
+
+
+class OriginalLink(_Answer):
+    """A link to the exact version in S3: for GET only, and for a short time."""
+
+    url: str
+    expires_at: datetime
+    method: Literal["GET"] = "GET"
+
+
+class Group(_Answer):
+    """A representative and how many duplicates it stands for."""
+
+    object_id: int
+    uri: str
+    duplicates: int
+    farthest: float | None
+    """Cosine distance of its farthest duplicate."""
+    newest_seq: int
+    thumbnail: str | None
+
+
+class GroupPage(_Answer):
+    """Duplicate groups in the order that was asked for."""
+
+    collection: str
+    generation: int
+    seq: int
+    groups: list[Group]
+    next_cursor: str | None
+
+
+class Member(_Answer):
+    """One duplicate of a group."""
+
+    object_id: int
+    uri: str
+    reason: str
+    why: str
+    distance: float | None
+    captured_at: datetime | None
+    decided_at: datetime
+    seq: int
+    thumbnail: str | None
+
+
+class GroupMembers(_Answer):
+    """The duplicates of one representative, the most doubtful first."""
+
+    collection: str
+    object_id: int
+    uri: str
+    members: list[Member]
+    next_cursor: str | None
+
+
+class GenerationList(_Answer):
+    """The rules a collection was decided by, oldest first."""
+
+    collection: str
+    current: int
+    generations: list[GenerationRule]
+
+
+class Turn(_Answer):
+    """One decision transaction of a collection: who made it, and why."""
+
+    seq: int
+    actor: str
+    reason: str
+    at: datetime
+
+
+class TurnPage(_Answer):
+    """Decision transactions, the newest first; ``before`` the last seq gives the next ones."""
+
+    collection: str
+    turns: list[Turn]
+
+
+class Action(_Answer):
+    """One change that was asked for through the server."""
+
+    action_id: int
+    at: datetime
+    actor: str
+    action: str
+    collection: str | None
+    detail: dict[str, Any]
+
+
+class ActionPage(_Answer):
+    """Changes, the newest first; ``before`` the last id gives the next ones."""
+
+    actions: list[Action]
+
+
+class Camera(_Answer):
+    """The health of one camera over time."""
+
+    camera: str
+    frames: int
+    status: str
+    stuck: list[dict[str, Any]]
+    drift: dict[str, Any] | None
+
+
+class CameraReport(_Answer):
+    """Frozen cameras and drifting exposure of a collection."""
+
+    collection: str
+    by: str
+    cameras: list[Camera]
+
+
+class CollectionList(_Answer):
+    """The collections of the ledger, with their settings."""
+
+    collections: list[CollectionSettings]
+
+
+class QueueDepths(_Answer):
+    """About how many messages each queue holds."""
+
+    queues: dict[str, QueueDepth]
+
+
+class SessionAsk(Ask):
+    """A token to begin a browser's session with."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=200)]
