@@ -83,6 +83,8 @@ def _chapter(chapter: Mapping[str, Any]) -> Iterator[str]:
     yield f"  outcome         {outcome}{_because(chapter['reason'])}"
     if chapter["message"]:
         yield f"  because         {_printable(chapter['message'])}"
+    if chapter["flags"]:
+        yield f"  flags           {', '.join(words_and_code(flag) for flag in chapter['flags'])}"
     yield from _proof(chapter)
     if chapter["stands_for"]["count"]:
         yield f"  represents      {chapter['stands_for']['count']} duplicates, the nearest:"

@@ -12,7 +12,7 @@ from rich.text import Text
 from pixsift.answers import CollectionStatus, GrowingShare, QueueDepth, StatusReport
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.operations.status import status as report
-from pixsift.words import words_and_code
+from pixsift.words import in_words, words_and_code
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 
@@ -74,8 +74,15 @@ def _collection_lines(row: CollectionStatus) -> list[str]:
         _line(row.name, f"generation {row.generation}, seq {row.seq}"),
         _line("", ", ".join(f"{row.outcomes[outcome]} {outcome}" for outcome in OUTCOMES)),
         _line("", f"{row.decisions_last_minute} decided in the last minute{pace}"),
+        *_flag_lines(row),
         *(_line("", f"attention: {_growth(growing)}") for growing in row.growing),
     ]
+
+
+def _flag_lines(row: CollectionStatus) -> list[str]:
+    """Of the kept images: those of the others are of no use to anyone who chooses."""
+    flags = [f"{c.objects} {in_words(c.flag)}" for c in row.flags if c.outcome == "kept"]
+    return [_line("", f"flags of kept images: {', '.join(flags)}")] if flags else []
 
 
 def _growth(growing: GrowingShare) -> str:

@@ -194,6 +194,14 @@ class ReasonCount(_Answer):
     objects: int
 
 
+class FlagCount(_Answer):
+    """Objects with one outcome that a quality check flagged."""
+
+    outcome: str
+    flag: str
+    objects: int
+
+
 class SnapshotCount(_Answer):
     """Snapshots in one state."""
 
@@ -219,6 +227,7 @@ class Counts(_Answer):
 
     outcomes: dict[str, int]
     reasons: list[ReasonCount]
+    flags: list[FlagCount]
     decisions_last_minute: int
     newest_decision: datetime | None
     snapshots: list[SnapshotCount]
@@ -523,6 +532,8 @@ class Chapter(_Answer):
     reason: str | None
     message: str | None
     """What the decoder said, where it refused or failed."""
+    flags: list[str]
+    """Quality checks that fired when it was decided."""
     representative: str | None
     rule: RuleOfStory
     history: list[DecisionOfStory]

@@ -71,6 +71,32 @@ class Where(_Message):
         return self
 
 
+Flagged = Literal["exclude", "include", "only"]
+
+
+class Where2(Where):
+    """Which kept images may be chosen at all, from snapshot-request/2 on."""
+
+    flagged: Flagged = "exclude"
+    """Images that a quality check flagged; flags of how a file was written do not count."""
+    flags: list[str] = Field(default_factory=list)
+    """Only images with at least one of these flags, of whatever kind."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flags_include_the_flagged(cls, given: Any) -> Any:
+        """Naming flags includes flagged images; the request says so in writing."""
+        if isinstance(given, dict) and given.get("flags") and given.get("flagged") is None:
+            return {**given, "flagged": "include"}
+        return given
+
+    @model_validator(mode="after")
+    def _flags_are_used(self) -> "Where2":
+        if self.flags and self.flagged == "exclude":
+            raise ValueError("flags names flagged images: leave out flagged 'exclude'")
+        return self
+
+
 def in_utc(moment: datetime) -> datetime:
     """The moment; without an offset it is in UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -331,6 +357,7 @@ class SnapshotRequest2(SnapshotRequest):
     schema_: Literal["pixsift.snapshot-request/2"] = Field(  # type: ignore[assignment]
         default="pixsift.snapshot-request/2", alias="schema"
     )
+    where: Where2 = Field(default_factory=Where2)
     select: Select2
 
 

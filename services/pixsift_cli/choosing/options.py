@@ -106,6 +106,13 @@ def selection_changes(
     quality: Annotated[
         Texts, typer.Option(help="metric=min:max, either limit may be empty; may be repeated.")
     ] = None,
+    flagged: Annotated[
+        str | None,
+        typer.Option(help="Images with a quality flag: exclude (default), include or only."),
+    ] = None,
+    flag: Annotated[
+        Texts, typer.Option(help="Only images with this quality flag; may be repeated.")
+    ] = None,
     similar_to: Annotated[
         Texts, typer.Option(help="s3:// URI of a target for strategy 'similar'; may be repeated.")
     ] = None,
@@ -156,6 +163,7 @@ def selection_changes(
             "prefix": prefix, "attributes": attribute_conditions(where),
             "quality": _bounds(quality),
             "captured_after": captured_after, "captured_before": captured_before,
+            "flagged": flagged, "flags": flag,
         },
         "split": {**_shares(split), "group_by": group_by, "min_distance": min_distance},
     }  # fmt: skip

@@ -186,6 +186,12 @@ def _text(facts: dict[str, Any], compared: Comparison) -> str:
             f"{facts['time_of_s3']} taken by S3's time of the write",
             highlight=False,
         )
+    if facts.get("flagged_out"):
+        console.print(
+            f"flagged: {facts['flagged_out']} images with a quality flag left out "
+            "(--flagged include takes them in)",
+            highlight=False,
+        )
     for name in ("auto", "warning", "fewer", "cap_effect", "trim_effect"):
         if name in facts:
             console.print(str(facts[name]), highlight=False)

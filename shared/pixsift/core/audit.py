@@ -1,10 +1,10 @@
 """Checks the invariants of a collection's ledger on plain values; exact, block by block.
 
-The names INV1 ... INV9 are those of ``docs/operations.md``. Nothing here repairs anything: a
+The names INV1 ... INV10 are those of ``docs/operations.md``. Nothing here repairs anything: a
 violation names the objects, and ``pixsift.adapters.ledger.rejudge`` decides them again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Violation:
     """One broken invariant."""
 
     invariant: str
-    """``INV1`` ... ``INV9``."""
+    """``INV1`` ... ``INV10``."""
     message: str
     objects: tuple[int, ...] = ()
     """object_ids it is about; for INV2 the one to decide again comes last."""
@@ -139,6 +139,18 @@ def check_turns(turns: Sequence[int], seq: int) -> Iterator[Violation]:
     if len(missing):
         shown = ", ".join(str(number) for number in missing[:5])
         yield Violation("INV4", f"{len(missing)} transactions have no turn row: {shown} ...")
+
+
+def check_counters(wrong: Iterable[tuple[str, str, str, int, int]]) -> Iterator[Violation]:
+    """INV10: the counters equal a recount. wrong: outcome, reason, flag, stored and recounted of
+    those that differ."""
+    for outcome, reason, flag, stored, recounted in wrong:
+        flagged = f" with flag {flag}" if flag else ""
+        yield Violation(
+            "INV10",
+            f"the counter of {outcome} ({reason}){flagged} is {stored}, and a recount "
+            f"finds {recounted}",
+        )
 
 
 def _judge(a: Image, b: Image, rule: NearRule) -> tuple[float, str] | None:

@@ -114,6 +114,12 @@ def one_per_version(judged: Sequence[Judged]) -> list[Judged]:
     return list(chosen.values())
 
 
+def lasting(detail: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What of a decision's detail holds for its image however often it is decided again: flags."""
+    flags = (detail or {}).get("flags")
+    return {"flags": flags} if flags else {}
+
+
 _RANK: dict[Finding, int] = {"failed": 0, "embedded": 1, "rejected": 1, "gone": 2}
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pixsift.core.dedup import Image, NearRule
+from pixsift.core.outcomes import lasting
 from pixsift.core.replay import Replay, in_blocks
 
 
@@ -141,7 +142,8 @@ class Successor:
                     new = replace(state, represents=ruling.outcome == "kept")
                 else:
                     new = replace(
-                        state, outcome=ruling.outcome, reason=ruling.reason, detail={},
+                        state, outcome=ruling.outcome, reason=ruling.reason,
+                        detail=lasting(state.detail),
                         representative=ruling.representative_object_id, distance=ruling.distance,
                         represents=ruling.outcome == "kept",
                     )  # fmt: skip
@@ -189,7 +191,8 @@ class Successor:
             yield Close(image.object_id, seq, representative=False)
             new = replace(
                 old, outcome=ruling.outcome,
-                reason="promoted" if ruling.outcome == "kept" else ruling.reason, detail={},
+                reason="promoted" if ruling.outcome == "kept" else ruling.reason,
+                detail=lasting(old.detail),
                 representative=ruling.representative_object_id, distance=ruling.distance,
                 seq=seq, represents=ruling.outcome == "kept",
             )  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 from psycopg.rows import class_row
 
 from pixsift.adapters.aws.s3 import S3Objects
+from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.decision_plan import images, near_rule
 from pixsift.adapters.ledger.generation_rows import Position
@@ -23,6 +24,7 @@ from pixsift.adapters.search.pgvector import PgvectorSearch
 from pixsift.core.audit import (
     DuplicateClaim,
     Violation,
+    check_counters,
     check_dense,
     check_duplicates,
     check_kept_pairs,
@@ -104,6 +106,8 @@ class Auditor:
             report.findings += self._told(connection, "INV9", "traces_of_erased", names)
             if lost := self._count(connection, "vectors_of_nobody", names):
                 report.findings.append(Violation("INV9", f"{lost} vectors belong to no object"))
+            wrong = connection.execute(_SQL["miscounted"], names).fetchall()
+            report.findings += check_counters(wrong)
             progress("kept images")
             kept = images(connection.cursor(binary=True).execute(_SQL["kept_images"], names))
             report.kept = len(kept)
@@ -114,8 +118,12 @@ class Auditor:
         return report
 
     def repair(self, collection: Collection, report: Audit) -> Audit:
-        """Decide what INV2 and INV3 complain of again; returns a fresh audit."""
+        """Decide what INV2 and INV3 complain of again, recount for INV10; returns a fresh audit."""
         repaired: list[Rejudged] = []
+        if any(f.invariant == "INV10" for f in report.findings):
+            with self._database.transaction() as connection:
+                history.recount(connection, collection)
+            report = self.audit(collection)
         for _ in range(_ROUNDS):
             wrong = {f.objects[-1] for f in report.findings if f.invariant in ("INV2", "INV3")}
             if not wrong:

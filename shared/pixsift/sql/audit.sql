@@ -113,3 +113,22 @@ SELECT s.snapshot_id, s.name, s.request -> 'export' ->> 'mode' AS mode, i.destin
 FROM snapshot s JOIN snapshot_item i USING (snapshot_id)
 WHERE s.collection_id = %(collection_id)s AND s.state = 'published'
 ORDER BY s.snapshot_id, i.rank
+
+-- name: miscounted
+-- INV10: counters of the generation in use that differ from a recount. One statement, which sees
+-- both at one moment.
+WITH recounted AS (
+    SELECT d.outcome, d.reason, f.flag, count(*) AS objects
+    FROM decision d JOIN collection c USING (collection_id, generation)
+    CROSS JOIN LATERAL counted_under(d.detail) AS f (flag)
+    WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
+    GROUP BY 1, 2, 3
+), stored AS (
+    SELECT n.outcome, n.reason, n.flag, n.objects
+    FROM outcome_count n JOIN collection c USING (collection_id, generation)
+    WHERE n.collection_id = %(collection_id)s
+)
+SELECT outcome, reason, flag, coalesce(s.objects, 0) AS stored, coalesce(r.objects, 0) AS recounted
+FROM recounted r FULL JOIN stored s USING (outcome, reason, flag)
+WHERE coalesce(s.objects, 0) <> coalesce(r.objects, 0)
+ORDER BY outcome, reason, flag

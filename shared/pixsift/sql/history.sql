@@ -141,3 +141,17 @@ WHERE object_id = ANY (%(object_ids)b::bigint[])
 -- name: drop_attributes
 -- An erasure: robot, camera, place and time tell about the image too.
 DELETE FROM attribute WHERE object_id = ANY (%(object_ids)b::bigint[])
+
+-- name: drop_counters
+-- Before a recount, under the collection's lock.
+DELETE FROM outcome_count
+WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+
+-- name: recount
+-- Otherwise counters change by delta only, by the triggers on decision.
+INSERT INTO outcome_count (collection_id, generation, outcome, reason, flag, objects)
+SELECT d.collection_id, d.generation, d.outcome, d.reason, f.flag, count(*)
+FROM decision d CROSS JOIN LATERAL counted_under(d.detail) AS f (flag)
+WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
+  AND d.valid_to_seq IS NULL
+GROUP BY 1, 2, 3, 4, 5

@@ -78,7 +78,8 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
 -- Duplicates of representatives that are going away, in the order they are decided again. The
 -- order is part of the promise: a re-decision is reproducible.
 -- One without a vector comes too: left out, it would keep its representative from going for ever.
-SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look || e.change AS look
+SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look || e.change AS look,
+       d.detail
 FROM decision d
 JOIN object o USING (object_id)
 LEFT JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256

@@ -10,11 +10,20 @@ UPDATE collection SET
 WHERE collection_id = %(collection_id)s
 
 -- name: outcome_counts
--- The outcomes that hold now, by reason; polled several times a second for progress.
-SELECT d.outcome, d.reason, count(*) AS objects
-FROM decision d JOIN collection c USING (collection_id, generation)
-WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
-GROUP BY d.outcome, d.reason ORDER BY d.outcome, count(*) DESC, d.reason
+-- The outcomes that hold now, by reason; polled several times a second for progress. Counters: a
+-- row each, however many decisions there are.
+SELECT n.outcome, n.reason, n.objects
+FROM outcome_count n JOIN collection c USING (collection_id, generation)
+WHERE n.collection_id = %(collection_id)s AND n.flag = '' AND n.objects <> 0
+ORDER BY n.outcome, n.objects DESC, n.reason
+
+-- name: flag_counts
+-- Objects with an outcome that holds now, by the flag of the quality policy; counters as above.
+SELECT n.outcome, n.flag, sum(n.objects)::bigint AS objects
+FROM outcome_count n JOIN collection c USING (collection_id, generation)
+WHERE n.collection_id = %(collection_id)s AND n.flag <> ''
+GROUP BY n.outcome, n.flag HAVING sum(n.objects) <> 0
+ORDER BY n.outcome, sum(n.objects) DESC, n.flag
 
 -- name: images
 -- Images with the outcome that holds now, the newest decision first.
@@ -66,10 +75,13 @@ WHERE i.snapshot_id = %(snapshot_id)s
 ORDER BY i.rank
 
 -- name: recent_decisions
--- Decisions of the last minute, for a rate; an index range over the newest seqs keeps it cheap.
+-- Decisions of the last minute, for a rate: those of its turns, an index range over the newest seqs.
 SELECT count(*) AS decisions, max(d.decided_at) AS newest
 FROM decision d JOIN collection c USING (collection_id, generation)
-WHERE d.collection_id = %(collection_id)s AND d.valid_from_seq > c.seq - 2000
+WHERE d.collection_id = %(collection_id)s
+  AND d.valid_from_seq >= (SELECT min(t.seq) FROM turn t
+                           WHERE t.collection_id = c.collection_id AND t.seq > c.seq - 2000
+                             AND t.at > now() - interval '1 minute')
   AND d.decided_at > now() - interval '1 minute'
 
 -- name: newest_reasons

@@ -30,20 +30,21 @@ SELECT DISTINCT space_id
 -- One row per image kept at that point. A row is valid at S from valid_from_seq (included) to
 -- valid_to_seq (excluded). erased tells whether its vector may rightly be missing. A remembered
 -- image (expired, its memory keeps filtering) represents, but there is nothing left to choose.
--- Where no capture time is known S3's own stands in, and the row says so.
+-- Where no capture time is known S3's own stands in, and the row says so. Flags are those of the
+-- decision that held at that point.
 SELECT r.object_id, o.quality, extract(epoch FROM coalesce(o.captured_at, o.stored_at))::float8,
        o.captured_at IS NULL AND o.stored_at IS NOT NULL,
        o.erased_at IS NOT NULL,
        EXISTS (SELECT FROM embedding e
-                WHERE e.space_id = r.space_id AND e.pixel_sha256 = r.pixel_sha256)
+                WHERE e.space_id = r.space_id AND e.pixel_sha256 = r.pixel_sha256),
+       d.detail -> 'flags'
   FROM representative r JOIN object o USING (object_id)
+  JOIN decision d ON d.collection_id = r.collection_id AND d.generation = r.generation
+                 AND d.object_id = r.object_id AND d.outcome <> 'gone'
+                 AND holds_at(d.valid_from_seq, d.valid_to_seq, %(at_seq)s)
  WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
    AND holds_at(r.valid_from_seq, r.valid_to_seq, %(at_seq)s)
    AND (%(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s))
-   AND NOT EXISTS (SELECT FROM decision d
-                    WHERE d.collection_id = r.collection_id AND d.generation = r.generation
-                      AND d.object_id = r.object_id AND d.outcome = 'gone'
-                      AND holds_at(d.valid_from_seq, d.valid_to_seq, %(at_seq)s))
  ORDER BY r.object_id;
 
 -- name: pool_attributes

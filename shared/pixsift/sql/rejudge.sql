@@ -34,7 +34,7 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
 
 -- name: standing
 -- Under the lock: the outcomes that hold now.
-SELECT object_id, outcome, reason, representative_object_id, distance
+SELECT object_id, outcome, reason, representative_object_id, distance, detail
 FROM decision
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL

@@ -81,6 +81,8 @@ BREAK = {
         " sha256(salt || content_sha256), salt FROM object, tombstone_salt"
         " WHERE key = 'k5' RETURNING 1"
     ),
+    "INV10 a counter": "UPDATE outcome_count SET objects = objects + 1 RETURNING 1",
+    "INV10 a counter lost": "DELETE FROM outcome_count WHERE reason = 'content' RETURNING 1",
     "INV9 a vector of nobody": (
         "INSERT INTO embedding (space_id, pixel_sha256, embedding) SELECT space_id, 'x', embedding"
         " FROM embedding LIMIT 1 RETURNING 1"
@@ -95,6 +97,15 @@ def test_audit__finds(
     assert rows(database_url, BREAK[broken])
     report = Auditor(database).audit(collection)
     assert broken.split(maxsplit=1)[0] in {f.invariant for f in report.findings}
+
+
+@pytest.mark.parametrize("broken", [name for name in BREAK if name.startswith("INV10")])
+def test_repair__counters(
+    broken: str, database: Database, collection: Collection, database_url: str
+) -> None:
+    assert rows(database_url, BREAK[broken])
+    auditor = Auditor(database)
+    assert auditor.repair(collection, auditor.audit(collection)).findings == []
 
 
 def test_audit__hashes_each_object_once_however_many_were_erased(database: Database) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -159,7 +159,8 @@ class Batch:
             else:
                 fresh.append((object_id, item))
         rulings = self._rule(fresh, self._removed_children(fresh))
-        self.changes.extend(_lost(child) for child in self._plan.lost & self._children)
+        stays = self._plan.lasting
+        self.changes.extend(_lost(c, stays[c]) for c in self._plan.lost & self._children)
         for object_id, item in fresh:
             change = _change(object_id, item, rulings.get(object_id), object_id in self._before)
             self.changes.append(change)
@@ -203,7 +204,11 @@ class Batch:
                     kept.add(child)
         else:
             ruled = decide_batch(children, kept, rule, self._near(children), self._plan.judge)
-        self.changes.extend(map(_child_change, children, ruled))
+        stays = self._plan.lasting
+        self.changes.extend(
+            _child_change(child, ruling, stays[child.object_id])
+            for child, ruling in zip(children, ruled, strict=True)
+        )
         items = [self._image(i, item) for i, item in fresh if item.finding == "embedded"]
         rulings = decide_batch(items, kept, rule, self._near(items), self._plan.judge)
         if not all(map(self._plan.covers, items, rulings)):
@@ -261,10 +266,7 @@ class _Change:
     distance: float | None = None
     item: Judged | None = None
     """What was found; None for a child of a removed representative."""
-
-    @property
-    def detail(self) -> Mapping[str, Any]:
-        return self.item.detail if self.item is not None else {}
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _standing(object_id: int, item: Judged, row: tuple[Any, ...]) -> Decision:
@@ -281,25 +283,25 @@ def _change(object_id: int, item: Judged, ruling: Ruling | None, closes: bool) -
         return _Change(
             object_id, ruling.outcome, ruling.reason, closes,
             item.content_sha256, item.pixel_sha256,
-            ruling.representative_object_id, ruling.distance, item,
+            ruling.representative_object_id, ruling.distance, item, item.detail,
         )  # fmt: skip
     return _Change(
         object_id, item.finding, item.reason or item.finding, closes,
-        item.content_sha256, item.pixel_sha256, item=item,
+        item.content_sha256, item.pixel_sha256, item=item, detail=item.detail,
     )  # fmt: skip
 
 
-def _child_change(child: Image, ruling: Ruling) -> _Change:
+def _child_change(child: Image, ruling: Ruling, stays: Mapping[str, Any]) -> _Change:
     reason = "promoted" if ruling.outcome == "kept" else ruling.reason
     return _Change(
         child.object_id, ruling.outcome, reason, True, child.content_sha256, child.pixel_sha256,
-        ruling.representative_object_id, ruling.distance,
+        ruling.representative_object_id, ruling.distance, detail=stays,
     )  # fmt: skip
 
 
-def _lost(child: int) -> _Change:
+def _lost(child: int, stays: Mapping[str, Any]) -> _Change:
     """Without a vector nothing can be said about it but this; sent again, it is made anew."""
-    return _Change(child, "failed", "vector_missing", True, None, None)
+    return _Change(child, "failed", "vector_missing", True, None, None, detail=stays)
 
 
 def object_columns(collection: Collection, items: Sequence[Judged]) -> dict[str, list[Any]]:

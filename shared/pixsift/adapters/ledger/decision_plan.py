@@ -22,7 +22,7 @@ from pixsift.core.dedup import (
     foresee_batch,
 )
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.outcomes import Judged
+from pixsift.core.outcomes import Judged, lasting
 from pixsift.core.second_look import LookRule
 from pixsift.core.tombstone import content_mark, version_mark
 from pixsift.errors import TransientError
@@ -52,6 +52,8 @@ class Plan:
     """Representatives that go away."""
     children: list[Image] = field(default_factory=list)
     """Their duplicates, in the order in which they are decided again."""
+    lasting: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What stays in the detail of each of their duplicates."""
     lost: set[int] = field(default_factory=set)
     """Their duplicates that cannot be: the vector is gone."""
     near: dict[bytes, list[int]] = field(default_factory=dict)
@@ -336,6 +338,7 @@ def _find_children(connection: Connection, collection: Collection, plan: Plan) -
     rows = [row for row in cursor.fetchall() if row[0] not in leaving]
     plan.lost = {row[0] for row in rows if any(value is None for value in row[1:4])}
     plan.children = [_image(row) for row in rows if row[0] not in plan.lost]
+    plan.lasting = {row[0]: lasting(row[5]) for row in rows}
 
 
 _SPARE = 4

@@ -288,6 +288,18 @@ def forget(connection: Connection, object_ids: Sequence[int]) -> None:
         connection.execute(_SQL[statement], names)
 
 
+def recount(connection: Connection, collection: Collection) -> None:
+    """Count the outcomes of the generation in use anew, where an audit found a counter wrong.
+
+    No turn: what was decided is as it was. In a transaction of the caller.
+    """
+    locked = _lock(connection, collection.collection_id, _answered)
+    if locked is not None:
+        names = {"collection_id": collection.collection_id, "generation": locked.generation}
+        for statement in ("drop_counters", "recount"):
+            connection.execute(_SQL[statement], names)
+
+
 def discard(connection: Connection, collection_id: int, generation: int) -> None:
     """Drop the rows of a generation that was never in use."""
     names = {"collection_id": collection_id, "generation": generation}

@@ -32,6 +32,7 @@ class Overview:
         names = {"collection_id": collection.collection_id}
         with self._database.connection() as connection:
             rows = self._rows(connection, "outcome_counts", names)
+            flags = self._rows(connection, "flag_counts", names)
             (recent,) = self._rows(connection, "recent_decisions", names)
             snapshots = self._rows(connection, "snapshot_counts", names)
             newest = self._rows(connection, "newest_reasons", names | {"most": LOOKED_AT})
@@ -41,6 +42,7 @@ class Overview:
         return {
             "outcomes": outcomes,
             "reasons": rows,
+            "flags": flags,
             "decisions_last_minute": recent["decisions"],
             "newest_decision": recent["newest"],
             "snapshots": snapshots,

@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 from pixsift.adapters.ledger.spill_rows import SpillRows
 from pixsift.adapters.postgres.copying import copy_vectors
 from pixsift.adapters.postgres.database import Database
-from pixsift.core.choosing.columns import AttributeColumns, MetricColumns
-from pixsift.core.choosing.pool import Column, Facts, ObjectIds, Pool, matching, times_of
+from pixsift.core.choosing.columns import AttributeColumns, FlagColumns, MetricColumns
+from pixsift.core.choosing.pool import (
+    Column,
+    Facts,
+    ObjectIds,
+    Pool,
+    left_out_flagged,
+    matching,
+    times_of,
+)
 from pixsift.core.choosing.rows import RowSource
 from pixsift.core.identity import S3Uri
 from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError
@@ -82,20 +90,25 @@ def load_pool(
         facts, erased = _facts(connection, scope, where.prefix)
         passing = matching(facts, where)
         times = times_of(facts, where, passing)
+        flagged_out = left_out_flagged(facts, where, passing)
         chosen = facts.subset(np.flatnonzero(passing))
         if not chosen.object_ids.size:
             raise RequestError(
                 f"no image matches the filter: {facts.object_ids.size} are kept at seq {at_seq}"
                 + (f" under prefix {where.prefix!r}" if where.prefix else "")
                 + (f"; {times.unknown} of them have no capture time" if times else "")
-            )
+                + (f"; {flagged_out} are left out because a quality check flagged them: "
+                   "where.flagged 'include' takes them in" if flagged_out else "")
+            )  # fmt: skip
         named = {uri: _named(connection, uri) for uri in _mentioned(request)}
         compared = [i for uri in _compared(request) for i in named[uri]]
         pool = _with_rows(
             connection, scope, chosen, [*preselected, *compared],
             named=named, erased=erased, spill_dir=spill_dir,
         )  # fmt: skip
-    pool = replace(pool, times=times)
+    pool = replace(
+        pool, times=times, left_out_flagged=flagged_out, flagged=pool.facts.flagged
+    )  # fmt: skip
     return pool if device is None else replace(pool, rows=_on_device(pool.rows, device))
 
 
@@ -160,9 +173,10 @@ def _scope(
 
 
 def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) -> tuple[Facts, int]:
-    ids, captured, s3_times, quality = array("q"), array("d"), array("b"), MetricColumns()
+    ids, captured, s3_times = array("q"), array("d"), array("b")
+    quality, flags = MetricColumns(), FlagColumns()
     erased = 0
-    for object_id, metrics, moment, is_s3_time, is_erased, has_vector in _stream(
+    for object_id, metrics, moment, is_s3_time, is_erased, has_vector, flagged in _stream(
         connection, "pool_facts", {**scope.parameters(), "prefix": prefix}
     ):
         if not has_vector:
@@ -173,6 +187,7 @@ def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) ->
             erased += 1
             continue
         quality.add(len(ids), metrics or {})
+        flags.add(len(ids), flagged or ())
         ids.append(object_id)
         captured.append(np.nan if moment is None else moment)
         s3_times.append(is_s3_time)
@@ -180,7 +195,7 @@ def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) ->
     attributes = _attributes(connection, scope, object_ids)
     facts = Facts(
         object_ids, attributes, quality.finish(len(ids)), np.array(captured),
-        np.array(s3_times, dtype=bool),
+        np.array(s3_times, dtype=bool), flags.finish(len(ids)),
     )  # fmt: skip
     return facts, erased
 
@@ -300,6 +315,7 @@ def _widened(
         {n: spread(values, np.nan) for n, values in facts.quality.items()},
         spread(facts.captured_at, np.nan),
         spread(facts.is_s3_time, False),
+        {n: spread(mask, False) for n, mask in facts.flags.items()},
     )
 
 

@@ -20,6 +20,7 @@ from pixsift.adapters.search.resident import ResidentSearch
 from pixsift.core.collection import Collection, HistoryPoint
 from pixsift.core.dedup import Image, Kept, NearRule, Ruling, decide_batch
 from pixsift.core.identity import ObjectVersion
+from pixsift.core.outcomes import lasting
 from pixsift.core.successor import State
 from pixsift.errors import TransientError
 from pixsift.ports import NeighborSearch
@@ -28,8 +29,8 @@ from pixsift.sql import statements
 _SQL = statements("rejudge")
 _ATTEMPTS = 20
 
-Standing = tuple[str, str, int | None, float | None]
-"""Outcome, reason, representative, distance."""
+Standing = tuple[str, str, int | None, float | None, dict[str, Any]]
+"""Outcome, reason, representative, distance, detail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,19 +249,24 @@ def _write(
             if ruling.outcome == "kept" and standing[i][0] != "kept"
         ]
     )
-    turn.add([_state(image, ruling, why) for image, ruling in changed.values()])
+    turn.add(
+        [
+            _state(image, ruling, {"rejudged": why} | lasting(standing[i][4]))
+            for i, (image, ruling) in changed.items()
+        ]
+    )
 
 
-def _state(image: Image, ruling: Ruling, why: str) -> State:
+def _state(image: Image, ruling: Ruling, detail: dict[str, Any]) -> State:
     return State(
         image.object_id, ruling.outcome,
-        "promoted" if ruling.outcome == "kept" else ruling.reason, {"rejudged": why},
+        "promoted" if ruling.outcome == "kept" else ruling.reason, detail,
         ruling.representative_object_id, ruling.distance, image.pixel_sha256,
     )  # fmt: skip
 
 
 def _differs(standing: Standing, ruling: Ruling) -> bool:
-    outcome, reason, representative, distance = standing
+    outcome, reason, representative, distance, _ = standing
     if ruling.outcome == "kept":
         return outcome != "kept"
     return (outcome, reason, representative, distance) != (

@@ -84,6 +84,7 @@ class StoryTeller:
             "outcome": current["outcome"] if current else None,
             "reason": current["reason"] if current else None,
             "message": current["detail"].get("message") if current else None,
+            "flags": current["detail"].get("flags", []) if current else [],
             "representative": current["representative"] if current else None,
             "rule": rule,
             "history": mine,

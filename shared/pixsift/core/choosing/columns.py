@@ -1,7 +1,7 @@
 """Columns of a pool, gathered row by row in little memory: twelve bytes a cell, no dictionaries."""
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,25 @@ class MetricColumns:
         for name, cells in self._cells.items():
             found[name] = np.full(count, np.nan, np.float32)
             found[name][np.asarray(cells.places)] = np.asarray(cells.values)
+        return found
+
+
+class FlagColumns:
+    """Flags of quality checks by name."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, array[int]] = {}
+
+    def add(self, place: int, flags: Sequence[str]) -> None:
+        """Flags of one image."""
+        for name in flags:
+            self._places.setdefault(name, array("q")).append(place)
+
+    def finish(self, count: int) -> dict[str, NDArray[np.bool_]]:
+        """(N,) per flag."""
+        found = {name: np.zeros(count, bool) for name in self._places}
+        for name, places in self._places.items():
+            found[name][np.asarray(places)] = True
         return found
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.core.choosing.rows import Float32s, Float64s, Indices, RowSource
+from pixsift.core.quality import DEFAULT_CHECKS, FILE_CHECKS
 from pixsift.errors import RequestError
-from pixsift.messages import Where, in_utc
+from pixsift.messages import Where, Where2, in_utc
 
 ObjectIds = NDArray[np.int64]
 MISSING = "(missing)"
@@ -54,6 +55,18 @@ class Facts:
     """(N,) seconds since 1970, NaN where unknown."""
     is_s3_time: NDArray[np.bool_]
     """(N,) where that is S3's own time of the write, as no capture time was known."""
+    flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """(N,) by quality check: which images it flagged when they were decided."""
+
+    @property
+    def flagged(self) -> NDArray[np.bool_]:
+        """(N,) which images some check of the picture flagged; how a file was written is not about
+        the picture: it would exclude whole cameras."""
+        found = np.zeros(self.object_ids.size, dtype=bool)
+        for name, mask in self.flags.items():
+            if name not in FILE_CHECKS:
+                found |= mask
+        return found
 
     def subset(self, indices: Indices) -> "Facts":
         """Some of the images."""
@@ -63,6 +76,7 @@ class Facts:
             {n: values[indices] for n, values in self.quality.items()},
             self.captured_at[indices],
             self.is_s3_time[indices],
+            {n: mask[indices] for n, mask in self.flags.items()},
         )
 
 
@@ -89,6 +103,8 @@ class Pool:
     """Images that were kept at that point and whose vectors an erasure has removed since."""
     times: "Times | None" = None
     """What a filter by time had to go by; None without such a filter."""
+    left_out_flagged: int | None = None
+    """Images that only their flags kept out; None: the request does not ask."""
     flagged: NDArray[np.bool_] | None = None
     """(N,) which images a quality check flagged; None: nothing is known of that."""
 
@@ -131,11 +147,39 @@ def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
         high = np.inf if bounds.max is None else bounds.max
         with np.errstate(over="ignore"):  # a bound beyond float32 is infinite: none passes it
             keep &= (values >= np.float32(low)) & (values <= np.float32(high))
+    if isinstance(where, Where2):
+        keep &= _by_flags(facts, where)
     if where.captured_after is not None:
         keep &= facts.captured_at >= in_utc(where.captured_after).timestamp()
     if where.captured_before is not None:
         keep &= facts.captured_at < in_utc(where.captured_before).timestamp()
     return keep
+
+
+def _by_flags(facts: Facts, where: Where2) -> NDArray[np.bool_]:
+    keep = np.ones(facts.object_ids.size, dtype=bool)
+    if where.flagged != "include":
+        keep = facts.flagged if where.flagged == "only" else ~facts.flagged
+    if unknown := set(where.flags) - DEFAULT_CHECKS.keys() - facts.flags.keys():
+        raise RequestError(
+            f"unknown flag {min(unknown)!r}: flags are names of quality checks, "
+            f"{_listed(DEFAULT_CHECKS)}"
+        )
+    if where.flags:
+        named = [facts.flags[name] for name in where.flags if name in facts.flags]
+        keep = keep & np.any(named, axis=0) if named else np.zeros_like(keep)
+    return keep
+
+
+def left_out_flagged(facts: Facts, where: Where, passing: NDArray[np.bool_]) -> int | None:
+    """How many images only their flags kept out; None where the filter asks for no such thing.
+
+    passing: (N,) what the whole filter lets through.
+    """
+    if not isinstance(where, Where2) or where.flagged != "exclude":
+        return None
+    anyway = matching(facts, where.model_copy(update={"flagged": "include"}))
+    return int(anyway.sum() - passing.sum())
 
 
 def times_of(facts: Facts, where: Where, passing: NDArray[np.bool_]) -> Times | None:

@@ -75,6 +75,8 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
     facts: dict[str, object] = {"eligible": int(pool.eligible.sum()), "erased": pool.erased}
     if pool.times is not None:
         facts |= {"without_time": pool.times.unknown, "time_of_s3": pool.times.by_s3}
+    if pool.left_out_flagged is not None:
+        facts["flagged_out"] = pool.left_out_flagged
     if isinstance(request, Select2):
         request, reason = resolved(request, int(pool.eligible.sum()))
         if reason is not None:

@@ -8,12 +8,19 @@ import psycopg
 import pytest
 
 from ledger_world import DIMENSION, image, ledger_of, new_collection, rows, turned
-from pixsift.adapters.ledger.pool import _facts, _Scope, load_pool, object_uris, pool_point
+from pixsift.adapters.ledger.pool import (
+    _facts,
+    _Scope,
+    count_pool,
+    load_pool,
+    object_uris,
+    pool_point,
+)
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.choosing.pool import Pool, Times
 from pixsift.core.choosing.sampling import select
 from pixsift.errors import UserError
-from pixsift.messages import Range, Select, Where
+from pixsift.messages import Range, Select, Where, Where2
 from pixsift.ports import EmbeddingSpace
 from pools import LedgerOfRows, unit_rows
 
@@ -73,6 +80,46 @@ def test_load_pool__filters(database_url: str, tmp_path: Path) -> None:
     ]
     for where, expected in cases:
         assert load(ledger, tmp_path, where).object_ids.tolist() == expected, where
+
+
+def test_load_pool__flags(database_url: str, tmp_path: Path) -> None:
+    """Flagged images stay out from version 2 on unless asked for; how a file was written is no flag
+    of the picture."""
+    flags = [["blurred"], ["stray_bytes"], [], ["dark", "blurred"]]
+    with ledger_of(database_url) as ledger:
+        ledger.commit(
+            new_collection(ledger),
+            [image(f"{i}", turned(40 * i), detail={"flags": f}) for i, f in enumerate(flags)],
+        )
+    cases = [
+        (Where(), [0, 1, 2, 3], None),
+        (Where2(), [1, 2], 2),
+        (Where2(flagged="include"), [0, 1, 2, 3], None),
+        (Where2(flagged="only"), [0, 3], None),
+        (Where2(flags=["dark"]), [3], None),
+        (Where2(flags=["stray_bytes", "dark"]), [1, 3], None),
+        (Where2(flags=["blurred"], flagged="only"), [0, 3], None),
+    ]
+    with Database(database_url) as database:
+        at = pool_point(database, "c", None)
+
+        def asked(where: Where) -> Pool:
+            return load_pool(
+                database, at.collection_id, at.generation, at.at_seq, where, spill_dir=tmp_path
+            )
+
+        everybody = asked(Where()).object_ids
+        for where, expected, left_out in cases:
+            pool = asked(where)
+            assert pool.object_ids.tolist() == everybody[expected].tolist(), where
+            assert pool.left_out_flagged == left_out
+            assert pool.flagged is not None
+            assert pool.flagged.tolist() == [i in (0, 3) for i in expected]
+            assert count_pool(database, at, where) == len(expected)
+        with pytest.raises(UserError, match="unknown flag 'blury': flags are names of quality"):
+            asked(Where2(flags=["blury"]))
+        with pytest.raises(UserError, match="1 are left out because a quality check flagged"):
+            asked(Where2(prefix="0"))
 
 
 def test_load_pool__sidecar_overrides_key(database_url: str, tmp_path: Path) -> None:
