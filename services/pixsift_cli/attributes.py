@@ -72,7 +72,7 @@ def list_(collection: Collection = None, as_json: JsonOption = False) -> None:
         f"{each.name:<24} {each.source:<9} {each.objects:>9} objects {each.values:>7} values"
         for each in found
     ]
-    emit(found, as_json, "\n".join(lines) or "no attributes yet")
+    emit(found, as_json, lines or "no attributes yet")
 
 
 def _read(file: Path) -> str:

@@ -4,8 +4,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.status import Status
 
 from pixsift.operations.audit import Audit
 from pixsift.operations.audit import audit as run
@@ -13,6 +11,7 @@ from pixsift.operations.audit import reindex as rebuild
 from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.terminal import status_line
 
 _SHOWN = 20
 
@@ -39,13 +38,14 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Check every invariant of the ledger; exit status 1 when one is broken (after repair)."""
-    with wiring.database() as database, Status("auditing", console=Console(stderr=True)) as line:
+    with wiring.database() as database, status_line("auditing") as tell:
         reports = run(
             database, collection=name, sample=sample, repair=repair,
             curated=(wiring.objects(), wiring.curated_bucket()) if snapshots else None,
-            progress=lambda what: line.update(f"auditing {what}"), actor=wiring.ACTOR,
+            progress=lambda what: tell(f"auditing {what}"), actor=wiring.ACTOR,
         )  # fmt: skip
-    emit([_facts(r) for r in reports], as_json, "\n".join(map(_text, reports)) or "no collections")
+    lines = [line for report in reports for line in _text(report)]
+    emit([_facts(r) for r in reports], as_json, lines or "no collections")
     if any(report.findings for report in reports):
         raise typer.Exit(1)
 
@@ -68,7 +68,7 @@ def _facts(report: Audit) -> dict[str, Any]:
     return asdict(report) | {"miss_rate": report.miss_rate}
 
 
-def _text(report: Audit) -> str:
+def _text(report: Audit) -> list[str]:
     lines = [
         f"{report.collection}: {report.kept} kept and {report.duplicates} duplicates at seq "
         f"{report.seq}, generation {report.generation}; {report.pairs_compared} pairs compared",
@@ -86,4 +86,4 @@ def _text(report: Audit) -> str:
         lines.append(f"  ... and {len(report.findings) - _SHOWN} more (--json shows all)")
     if not report.findings:
         lines.append("  all invariants hold")
-    return "\n".join(lines)
+    return lines

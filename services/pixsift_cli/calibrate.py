@@ -14,8 +14,9 @@ from pixsift.operations.calibrate import Asked, Pictures
 from pixsift.operations.calibrate import calibrate as run
 from pixsift.pages.calibration_chart import chart
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, check_writable, console, no_nan, write_text
+from pixsift_cli.common import JsonOption, check_writable, emit_json, no_nan, write_text
 from pixsift_cli.progress import progress
+from pixsift_cli.terminal import console
 
 TOLD = (0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3)
 
@@ -64,7 +65,7 @@ def calibrate(
     if chart_file:
         write_text(chart_file, _chart(result, pairs))
     if as_json:
-        typer.echo(json.dumps(result.to_json(), indent=2))
+        emit_json(result.to_json())
     else:
         _print(result, pairs)
 

@@ -20,7 +20,8 @@ from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule, compile_key_pa
 from pixsift.errors import RequestError
 from pixsift.operations import collections as operation
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, console, emit, s3_uri, warn
+from pixsift_cli.common import JsonOption, emit, emit_json, s3_uri, warn
+from pixsift_cli.terminal import console, say
 
 Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
 Sources = Annotated[
@@ -130,16 +131,16 @@ def create(
             actor=wiring.ACTOR,
         )
         facts = operation.settings(database, name)
-    told = f"created collection {name}\n{_settings_text(facts)}\n{_what_was_before(rules)}"
+    told = [f"created collection {name}", *_settings_text(facts), *_what_was_before(rules)]
     emit(facts, as_json, told)
 
 
-def _what_was_before(rules: Sequence[SourceRule]) -> str:
+def _what_was_before(rules: Sequence[SourceRule]) -> list[str]:
     """What the new collection does not see by itself."""
-    commands = "".join(f"\n  pixsift backfill s3://{rule.bucket}/{rule.prefix}" for rule in rules)
-    return (
-        f"Consumers see it within ten seconds. For objects that are already there, run:{commands}"
-    )
+    return [
+        "Consumers see it within ten seconds. For objects that are already there, run:",
+        *(f"  pixsift backfill s3://{rule.bucket}/{rule.prefix}" for rule in rules),
+    ]
 
 
 def change(
@@ -173,9 +174,9 @@ def list_all(as_json: JsonOption = False) -> None:
     with wiring.database() as database:
         facts = operation.list_collections(database)
     if as_json:
-        emit(facts, True, "")
+        emit_json(facts)
     elif not facts:
-        typer.echo("no collections yet: pixsift collection create NAME --source s3://bucket/")
+        say("no collections yet: pixsift collection create NAME --source s3://bucket/")
     else:
         console().print(_table(facts))
 
@@ -186,7 +187,7 @@ def show(name: Name, as_json: JsonOption = False) -> None:
         facts = operation.show(database, name)
     outcomes = facts.counts.outcomes
     listed = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n) or "none"
-    emit(facts, as_json, f"{_settings_text(facts)}\noutcomes        {listed}")
+    emit(facts, as_json, [*_settings_text(facts), f"outcomes        {listed}"])
 
 
 def boxes(masks: Sequence[str] | None) -> Mask:
@@ -278,7 +279,7 @@ def _table(collections: Sequence[CollectionLine]) -> Table:
     return table
 
 
-def _settings_text(facts: CollectionSettings) -> str:
+def _settings_text(facts: CollectionSettings) -> list[str]:
     sources = [
         f"s3://{s['bucket']}/{s['prefix']}"
         + (f" include {' '.join(s['include'])}" if s["include"] else "")
@@ -301,7 +302,7 @@ def _settings_text(facts: CollectionSettings) -> str:
         "on expiry": facts.expiry_policy,
         "generation": f"{facts.generation} at seq {facts.seq}",
     }  # fmt: skip
-    return "\n".join(f"{label:<15} {value}" for label, value in lines.items())
+    return [f"{label:<15} {value}" for label, value in lines.items()]
 
 
 def _origin(facts: CollectionSettings) -> str:

@@ -3,19 +3,16 @@
 import json
 import math
 import os
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console
 
 from pixsift.core.identity import S3Uri
 from pixsift.errors import RequestError
-from pixsift_cli.text import printable
-
-_NO_LIMIT = 10_000
+from pixsift_cli.terminal import say
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -56,15 +53,20 @@ def write_text(path: Path, text: str) -> None:
         raise RequestError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
-def emit(facts: Any, as_json: bool, text: str) -> None:
-    """Print ``facts`` as JSON, or ``text`` for people.
+def emit(facts: Any, as_json: bool, lines: str | Iterable[str]) -> None:
+    """Print ``facts`` as JSON, or ``lines`` for people.
 
-    facts: an answer (a model, or a list of them), or plain JSON values.
+    facts: an answer (a model, or a list of them), or plain JSON values. A str is one line.
     """
-    if not as_json:
-        typer.echo(printable(text))
-        return
-    typer.echo(json.dumps(plain(facts), indent=2, default=str))
+    if as_json:
+        emit_json(facts)
+    else:
+        say(lines)
+
+
+def emit_json(facts: Any) -> None:
+    """Print ``facts`` as JSON, in ASCII: its escapes are those of JSON."""
+    say(json.dumps(plain(facts), indent=2, default=str).split("\n"))
 
 
 def plain(facts: Any) -> Any:
@@ -74,12 +76,7 @@ def plain(facts: Any) -> Any:
     return [plain(each) for each in facts] if isinstance(facts, list) else facts
 
 
-def console() -> Console:
-    """Standard output; if it is not a terminal, so wide that no name is cut."""
-    return Console(width=None if sys.stdout.isatty() else _NO_LIMIT)
-
-
 def warn(warning: str | None) -> None:
     """A line on standard error, where there is something to warn of."""
     if warning:
-        typer.echo(f"warning: {printable(warning)}", err=True)
+        say(f"warning: {warning}", err=True)

@@ -32,15 +32,15 @@ def cost(
     emit(facts, as_json, table(found))
 
 
-def table(found: Estimate) -> str:
+def table(found: Estimate) -> list[str]:
     """The lines for people, in dollars."""
     rows = [
         f"{line.name:18} {line.amount:14,.1f} {line.unit:14} ${line.dollars:11,.2f}  {line.source}"
         for line in found.lines
     ]
-    return "\n".join([
+    return [
         *rows,
         f"{'a month':18} {'':29} ${found.month:11,.2f}",
         f"{'a million images':18} {'':29} ${found.per_million:11,.2f}",
         f"prices: {PRICES_AS_OF}",
-    ])  # fmt: skip
+    ]  # fmt: skip

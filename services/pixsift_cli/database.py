@@ -21,4 +21,4 @@ def migrate(
     login = wiring.database_login()
     names = pending(login) if check else run_migrations(login)
     verb = "pending" if check else "applied"
-    emit({verb: names}, as_json, "\n".join(f"{verb} {name}" for name in names) or "up to date")
+    emit({verb: names}, as_json, [f"{verb} {name}" for name in names] or "up to date")

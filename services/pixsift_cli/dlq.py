@@ -63,7 +63,7 @@ def redrive(
     emit(done, as_json, text)
 
 
-def _text(found: Undecided) -> str:
+def _text(found: Undecided) -> list[str]:
     lines = [f"DLQ: {found.dlq.waiting} waiting, {found.dlq.in_flight} in flight"]
     for message in found.dlq.messages:
         about = ", ".join(message.objects) or f"not an S3 event ({message.anomaly})"
@@ -77,4 +77,4 @@ def _text(found: Undecided) -> str:
         body = json.dumps(anomaly.body[:80])
         why = words_and_code(anomaly.reason)
         lines.append(f"  {anomaly.received_at:%Y-%m-%d %H:%M}  {why}  {body}")
-    return "\n".join(lines)
+    return lines

@@ -47,7 +47,7 @@ def doctor(as_json: JsonOption = False) -> None:
     every = list(examine())
     is_well = all(check.state != "wrong" for check in every)
     facts = {"ok": is_well, "findings": [asdict(check) for check in every]}
-    emit(facts, as_json, "\n".join(_lines(every)))
+    emit(facts, as_json, _lines(every))
     if not is_well:
         raise typer.Exit(1)
 

@@ -11,7 +11,7 @@ from pixsift.errors import RequestError
 from pixsift.operations.erase import Erased, new_erasure
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, s3_uri
-from pixsift_cli.text import printable
+from pixsift_cli.terminal import confirm, say
 
 
 def register(app: typer.Typer) -> None:
@@ -56,14 +56,13 @@ def erase(
 
 def _ask(found: Sequence[dict[str, Any]], source: bool) -> None:
     for row in found:
-        uri = ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri
-        typer.echo(printable(uri), err=True)
+        say(ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri, err=True)
     where = "the ledger, snapshots and the source bucket" if source else "the ledger and snapshots"
-    if not typer.confirm(f"Erase these {len(found)} versions from {where} for good?", err=True):
+    if not confirm(f"Erase these {len(found)} versions from {where} for good?"):
         raise RequestError("Cancelled: nothing was erased", code="cancelled")
 
 
-def _text(done: Erased, source: bool) -> str:
+def _text(done: Erased, source: bool) -> list[str]:
     lines = [f"erased {len(done.objects)} object versions:"]
     lines += [f"  {uri}" for uri in done.objects]
     held = ", ".join(done.snapshots) or "no snapshot"
@@ -73,4 +72,4 @@ def _text(done: Erased, source: bool) -> str:
     if not source:
         lines.append("the source versions are still in their bucket: add --source to delete them")
     lines.append("VACUUM removes the dead rows from disk (docs/operations.md)")
-    return "\n".join(lines)
+    return lines

@@ -24,7 +24,8 @@ def explain(
     """Show what happened to an object, and why: facts, decisions, representative, snapshots."""
     with wiring.database() as database:
         stories = tell(database, s3_uri(uri))
-    emit(stories, as_json, "\n\n".join("\n".join(_lines(story.model_dump())) for story in stories))
+    lines = [line for story in stories for line in ("", *_lines(story.model_dump()))][1:]
+    emit(stories, as_json, lines)
 
 
 def _lines(story: Mapping[str, Any]) -> Iterator[str]:
@@ -82,7 +83,7 @@ def _chapter(chapter: Mapping[str, Any]) -> Iterator[str]:
     outcome = chapter["outcome"] or "undecided: its decision was undone, it waits in the queue"
     yield f"  outcome         {outcome}{_because(chapter['reason'])}"
     if chapter["message"]:
-        yield f"  because         {_printable(chapter['message'])}"
+        yield f"  because         {chapter['message']}"
     if chapter["flags"]:
         yield f"  flags           {', '.join(words_and_code(flag) for flag in chapter['flags'])}"
     yield from _proof(chapter)
@@ -125,11 +126,6 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
             yield f"  change          {_change_text(change)}"
     elif look:
         yield f"  second look     {look['why']}: decided by the embedding alone"
-
-
-def _printable(message: str) -> str:
-    """A decoder's message may quote the file."""
-    return "".join(c if c.isprintable() else "?" for c in message)
 
 
 def _change_text(change: Mapping[str, Any]) -> str:

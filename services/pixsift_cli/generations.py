@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from pixsift.adapters.ledger.generations import ReportCount, Switched, WhatIf
@@ -19,6 +18,7 @@ from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.collection import Masks, boxes
 from pixsift_cli.common import JsonOption, emit, s3_uri, warn
+from pixsift_cli.terminal import console
 
 Name = Annotated[
     str | None, typer.Argument(help="Collection; default: 'default', or the only one.")
@@ -116,7 +116,7 @@ def undo(
     emit(asdict(done), as_json, switched_text(done))
 
 
-def _taken_back_text(done: TakenBack) -> str:
+def _taken_back_text(done: TakenBack) -> list[str]:
     lines = [f"undone and sent to the queue again: {uri}" for uri in done.sent_again]
     lines += [
         f"object {c.object_id}: {c.was} -> {c.outcome} ({in_words(c.reason)})"
@@ -124,24 +124,24 @@ def _taken_back_text(done: TakenBack) -> str:
     ]
     if done.unchanged:
         lines.append(f"{done.unchanged} versions decided again, with the same outcome")
-    return "\n".join(lines)
+    return lines
 
 
-def switched_text(done: Switched) -> str:
+def switched_text(done: Switched) -> list[str]:
     """A new generation in one paragraph."""
-    return (
+    return [
         f"{done.collection} is at generation {done.generation} (epsilon {done.epsilon:g}) since "
         f"seq {done.seq}: {done.kept} kept, {done.duplicate} duplicates; took "
-        f"{done.seconds:.1f} s, decisions waited {done.lock_seconds * 1000:.0f} ms.\n"
-        f"To return: pixsift undo {done.collection}"
-    )
+        f"{done.seconds:.1f} s, decisions waited {done.lock_seconds * 1000:.0f} ms.",
+        f"To return: pixsift undo {done.collection}",
+    ]
 
 
 @contextmanager
 def _progress() -> Iterator[ReportCount]:
     """A bar on stderr where that is a terminal."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    there = console(err=True)
+    with Progress(console=there, transient=True, disable=not there.is_terminal) as bar:
         task = bar.add_task("deciding again", total=None)
 
         def report(what: str, done: int, of: int) -> None:
@@ -150,7 +150,7 @@ def _progress() -> Iterator[ReportCount]:
         yield report
 
 
-def _whatif_text(told: WhatIf) -> str:
+def _whatif_text(told: WhatIf) -> list[str]:
     lines = [
         f"{told.collection} at seq {told.at_seq}, epsilon {told.epsilon_now:g} -> "
         f"{told.epsilon:g} (nothing was changed, {told.seconds:.1f} s):",
@@ -161,8 +161,8 @@ def _whatif_text(told: WhatIf) -> str:
     ]
     for example in told.examples:
         distance = "" if example["distance"] is None else f"{example['distance']:.4f} "
-        lines.append(
-            f"    {example['from']} -> {example['to']}: {example['uri']}\n"
-            f"      {distance}from {example['of']}"
-        )
-    return "\n".join(lines)
+        lines += [
+            f"    {example['from']} -> {example['to']}: {example['uri']}",
+            f"      {distance}from {example['of']}",
+        ]
+    return lines

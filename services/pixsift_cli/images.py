@@ -53,7 +53,7 @@ def images(
         write_text(html, gallery(title, facts, pictures))
     lines = [f"{row.outcome:<10} {_why(row, short=True):<24} {row.uri}" for row in found.images]
     lines += [f"page: {html}"] if html is not None else []
-    emit(found, as_json, "\n".join(lines) or "no such images")
+    emit(found, as_json, lines or "no such images")
 
 
 def _why(row: ImageLine, *, short: bool = False) -> str:

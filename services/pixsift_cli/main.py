@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from pixsift.errors import DependencyDownError, PixsiftError, RequestError, UserError
 from pixsift.remedies import one_line
-from pixsift_cli.text import printable
+from pixsift_cli.terminal import say
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (
@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def _fail(error: PixsiftError, status: int) -> None:
-    typer.echo(f"pixsift: {printable(one_line(error))}", err=True)
+    say(f"pixsift: {one_line(error)}", err=True)
     sys.exit(status)
 
 

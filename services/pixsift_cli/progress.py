@@ -1,12 +1,12 @@
 """Progress on stderr: a bar on a terminal, a plain line now and then elsewhere."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pixsift_cli.terminal import console, say
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -14,10 +14,12 @@ _SECONDS_BETWEEN_LINES = 5.0
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yields a function that moves the progress on by so many of ``total``."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                      console=console) as bar:  # fmt: skip
+    there = console(err=True)
+    if there.is_terminal:
+        with Progress(
+            TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(), console=there,
+        ) as bar:  # fmt: skip
             task = bar.add_task(title, total=total)
             yield lambda count: bar.advance(task, count)
     else:
@@ -34,5 +36,4 @@ class _Lines:
         now = time.monotonic()
         if self._done == self._total or now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
-            sys.stderr.write(f"{self._title}: {self._done} of {self._total}\n")
-            sys.stderr.flush()
+            say(f"{self._title}: {self._done} of {self._total}", err=True)

@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.status import Status
 
 from pixsift.core.reconcile import Differences
 from pixsift.operations.reconcile import ReportDifferences, Send
@@ -16,7 +14,7 @@ from pixsift.operations.reconcile import backfill as fill
 from pixsift.operations.reconcile import reconcile as run
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, no_nan, s3_uri
-from pixsift_cli.text import printable
+from pixsift_cli.terminal import say, status_line
 
 OnlyOne = Annotated[
     str | None, typer.Option("--collection", help="Only for this collection; default: all.")
@@ -56,8 +54,8 @@ def reconcile(
             database, wiring.objects(), _sender(dry_run),
             collection=collection, older_than=age, progress=progress,
         )  # fmt: skip
-    text = "\n".join(_text(uri, found, dry_run) for uri, found in results.items())
-    emit({uri: asdict(found) for uri, found in results.items()}, as_json, text or "no sources")
+    lines = [line for uri, found in results.items() for line in _text(uri, found, dry_run)]
+    emit({uri: asdict(found) for uri, found in results.items()}, as_json, lines or "no sources")
     if any(found.missing or found.gone for found in results.values()):
         raise typer.Exit(1)
 
@@ -92,9 +90,7 @@ def backfill(
                 collection=collection, after=after, progress=progress,
             )  # fmt: skip
         except KeyboardInterrupt:
-            typer.echo(
-                f"interrupted; to continue, add: --after '{printable(so_far.last_key)}'", err=True
-            )
+            say(f"interrupted; to continue, add: --after '{so_far.last_key}'", err=True)
             raise typer.Exit(130) from None
     emit(asdict(found), as_json, _text(uri, found, dry_run))
 
@@ -106,17 +102,13 @@ def _sender(dry_run: bool) -> Send | None:
 @contextmanager
 def _shown() -> Iterator[ReportDifferences]:
     """A line on stderr where that is a terminal."""
-    console = Console(stderr=True)
-    with Status("listing", console=console) as line:
-
-        def tell(found: Differences) -> None:
-            if console.is_terminal:
-                line.update(f"{found.listed} listed, {found.missing} missing: {found.last_key}")
-
-        yield tell
+    with status_line("listing") as tell:
+        yield lambda found: tell(
+            f"{found.listed} listed, {found.missing} missing: {found.last_key}"
+        )
 
 
-def _text(uri: str, found: Differences, dry_run: bool) -> str:
+def _text(uri: str, found: Differences, dry_run: bool) -> list[str]:
     verb = "would be sent" if dry_run else "sent"
     lines = [
         f"{uri}: {found.listed} versions at S3; {found.settled} settled, {found.missing} never "
@@ -125,4 +117,4 @@ def _text(uri: str, found: Differences, dry_run: bool) -> str:
         f"  {found.missing + found.gone} {verb}" + (
             "" if dry_run else f" in {found.messages} messages"),
     ]  # fmt: skip
-    return "\n".join(lines + [f"  {example}" for example in found.examples])
+    return lines + [f"  {example}" for example in found.examples]

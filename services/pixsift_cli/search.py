@@ -56,7 +56,7 @@ def search(
     lines = [f"{each.distance:.4f}  {each.uri}{_itself(each)}" for each in found.neighbors]
     lines += [f"skipped {path}: {reason}" for path, reason in found.failures.items()]
     lines += [f"page: {html}"] if html is not None else []
-    emit(found, as_json, "\n".join(lines))
+    emit(found, as_json, lines)
 
 
 def _itself(found: Neighbor) -> str:

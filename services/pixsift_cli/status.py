@@ -5,16 +5,16 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.text import Text
 
 from pixsift.answers import CollectionStatus, GrowingShare, QueueDepth, StatusReport
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.operations.status import status as report
 from pixsift.words import in_words, words_and_code
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.common import JsonOption, emit_json
+from pixsift_cli.terminal import cell, console
 
 
 def register(app: typer.Typer) -> None:
@@ -36,16 +36,16 @@ def status(
 
         found = look()
         if as_json:
-            emit(found, True, "")
+            emit_json(found)
         elif not watch:
-            Console().print(_screen(found), soft_wrap=True)
+            console().print(_screen(found), soft_wrap=True)
         else:
             _watch(found, look, every)
 
 
 def _watch(first: StatusReport, look: Callable[[], StatusReport], every: float) -> None:
     try:
-        with Live(_screen(first), auto_refresh=False) as live:
+        with Live(_screen(first), console=console(), auto_refresh=False) as live:
             while True:
                 time.sleep(every)
                 live.update(_screen(look()), refresh=True)
@@ -64,7 +64,7 @@ def _screen(found: StatusReport) -> Group:
     lines += [
         _line("anomaly", f"{a.messages} x {words_and_code(a.reason)}") for a in found.anomalies
     ]
-    return Group(*(Text(line) for line in lines))
+    return Group(*(cell(line) for line in lines))
 
 
 def _collection_lines(row: CollectionStatus) -> list[str]:

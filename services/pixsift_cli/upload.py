@@ -51,7 +51,7 @@ def upload(
             )
         done = done.model_copy(update={"became": became})
         lines += _became(became)
-    emit(done, as_json, "\n".join([*lines, _NEXT if wait else _WAIT]))
+    emit(done, as_json, [*lines, _NEXT if wait else _WAIT])
     if done.failed or (done.became is not None and done.became.undecided):
         raise typer.Exit(1)
 

@@ -1,6 +1,6 @@
 """The heartbeat of a service: a file that it touches, and the health command that looks at it.
 
-``python -m pixsift.health`` exits 0 or 1. Standard library only, as it starts every half minute
+``python -m pixsift.health`` exits 0 or 1. No other library, as it starts every half minute
 beside the service. The file is touched every turn of the loop, and whenever an object is done,
 since a turn may hold a thousand. A service that waits for a dependency touches it as well: it is
 alive, and killing it would not bring the dependency back. One whose login is refused writes that
@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from pixsift.text import printable
 
 MAX_AGE_SECONDS = 120.0
 """Well above a long poll of 20 s and the slowest batch of a CPU."""
@@ -79,7 +81,7 @@ def problem(path: str, *, now: float, max_age_seconds: float = MAX_AGE_SECONDS) 
 def main() -> None:
     """Exit 1 with a line on stderr when the service seems to hang, or cannot go on."""
     if found := problem(os.environ.get("PIXSIFT_HEALTH_FILE", ""), now=time.time()):
-        sys.stderr.write(f"{found}\n")
+        sys.stderr.write(f"{printable(found)}\n")
         sys.exit(1)
 
 

@@ -6,6 +6,7 @@ A process that answers people elsewhere (over HTTP) gives ``Remedy`` as it is in
 from typing import Final
 
 from pixsift.errors import PixsiftError, Remedy, RemedyCode
+from pixsift.text import printable
 
 WORDS: Final[dict[RemedyCode, str]] = {
     "audit": "run pixsift audit",
@@ -44,5 +45,5 @@ def in_words(remedy: Remedy) -> str:
 
 
 def one_line(error: PixsiftError) -> str:
-    """What is wrong and what to do about it."""
-    return f"{error}: {in_words(error.remedy)}" if error.remedy else str(error)
+    """What is wrong and what to do about it, as one line that may be shown and logged."""
+    return printable(f"{error}: {in_words(error.remedy)}" if error.remedy else str(error))

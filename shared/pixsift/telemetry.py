@@ -4,13 +4,14 @@ Every metric is declared in ``METRICS`` and described in docs/metrics.md; a test
 Dimensions are few on purpose (service and stage): a metric per robot would cost more than it tells.
 """
 
+import json
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 from aws_lambda_powertools import Logger, Metrics
 
@@ -147,7 +148,14 @@ class Telemetry:
 
 def make_logger(service: str, level: str = "INFO") -> Logger:
     """A logger that writes one JSON object per line to stdout."""
-    return Logger(service=service, level=level.upper(), use_rfc3339=True)
+    return Logger(
+        service=service, level=level.upper(), use_rfc3339=True, json_serializer=_ascii_json
+    )
+
+
+def _ascii_json(facts: Any) -> str:
+    """Names come from outside, and a log is read on a terminal: nothing but ASCII, in one line."""
+    return json.dumps(facts, default=str, separators=(",", ":"))
 
 
 def metrics_page() -> str:

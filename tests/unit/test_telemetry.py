@@ -76,3 +76,14 @@ t = Telemetry("stages", stage={stage!r}); t.count("received"); t.flush()"""
         assert document["stage"] == stage
         (metrics,) = document["_aws"]["CloudWatchMetrics"]
         assert {frozenset(d) for d in metrics["Dimensions"]} == {frozenset({"service", "stage"})}
+
+
+def test_make_logger__a_name_from_outside_is_one_line_of_ascii(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    key = "a\x1b[2J\r\n\x9b31m\u2028\u202e{}"
+    make_logger("hostile").warning(key, extra={"key": key, key: 1})
+    written = capsys.readouterr().out
+    assert written.isascii() and len(written.splitlines()) == 1
+    assert not set("\x1b\r") & set(written)
+    assert json.loads(written)["key"] == key

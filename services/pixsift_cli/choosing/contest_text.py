@@ -1,38 +1,36 @@
 """``pixsift select --compare`` as tables for a terminal."""
 
-import io
 from collections.abc import Callable
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
 from pixsift.core.choosing.contest import Contest, Size, Skill
 from pixsift.pages.comparison import odd_images, strategy_name
+from pixsift_cli.terminal import cell, drawn
 
 
-def contest_text(found: Contest) -> str:
+def contest_text(found: Contest) -> list[str]:
     """A table per measure: a row per strategy, a column per size."""
-    console = Console(record=True, width=110, file=io.StringIO())
-    console.print(
-        f"{found.compared_on} of {found.candidates} images, {found.odd} of them odd",
-        highlight=False,
-    )
-    cells: list[tuple[str, Callable[[Size], str]]] = [
+    shown: list[RenderableType] = [
+        cell(f"{found.compared_on} of {found.candidates} images, {found.odd} of them odd")
+    ]
+    columns: list[tuple[str, Callable[[Size], str]]] = [
         ("mean / largest cosine distance to the nearest chosen",
          lambda s: f"{s.mean_distance:.4f} / {s.largest_distance:.4f}"),
         ("odd images chosen", odd_images),
     ]  # fmt: skip
     if found.label:
-        cells += [
+        columns += [
             ("linear probe: accuracy % (above random)", lambda s: _skill(s.probe)),
             ("nearest neighbor: accuracy % (above random)", lambda s: _skill(s.neighbor)),
         ]
-    for title, cell in cells:
+    for title, value in columns:
         table = Table("strategy", *(f"k = {k}" for k in found.ks), title=title)
         for entry in found.entries:
-            table.add_row(strategy_name(entry), *(cell(size) for size in entry.sizes))
-        console.print(table)
-    return console.export_text().rstrip()
+            table.add_row(cell(strategy_name(entry)), *(value(size) for size in entry.sizes))
+        shown.append(table)
+    return drawn(shown, width=110)
 
 
 def _skill(skill: Skill | None) -> str:

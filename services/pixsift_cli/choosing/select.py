@@ -1,15 +1,13 @@
 """``pixsift select``: what a request would choose, compared with random; copies nothing."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Column, Table
-from rich.text import Text
 
 from pixsift.adapters.ledger.pool import object_uris
 from pixsift.adapters.postgres.database import Database
@@ -27,6 +25,7 @@ from pixsift_cli.choosing.contest_text import contest_text
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.choosing.snapshot import build_request
 from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.terminal import cell, drawn
 
 _MAP_POINTS = 3000
 _PICTURES = 500
@@ -90,7 +89,7 @@ def choose(
             _draw(picture, request, choice, _picks(database, choice))
         facts = operation.preview(database, request, choice)
     text = _text(facts.model_dump(), choice.comparison)
-    emit(facts, as_json, text + (f"\n\npicture: {picture}" if picture else ""))
+    emit(facts, as_json, text + (["", f"picture: {picture}"] if picture else []))
 
 
 def _picks(database: Database, choice: operation.Choice) -> list[Picture]:
@@ -141,7 +140,7 @@ def _compare(
             found.contest, found.pictures,
         ))  # fmt: skip
     text = contest_text(found.contest)
-    emit(facts, as_json, text + (f"\n\npicture: {picture}" if picture else ""))
+    emit(facts, as_json, text + (["", f"picture: {picture}"] if picture else []))
 
 
 def _write(path: Path, page: str) -> None:
@@ -170,36 +169,36 @@ def _draw(
     _write(path, page)
 
 
-def _text(facts: dict[str, Any], compared: Comparison) -> str:
-    console = Console(record=True, width=100, file=io.StringIO())
-    console.print(
+def _text(facts: dict[str, Any], compared: Comparison) -> list[str]:
+    parts = ", ".join(f"{name} {count}" for name, count in facts["splits"].items())
+    shown: list[RenderableType] = [
+        *map(cell, _about(facts)), _coverage_table(compared), _strata_table(compared),
+        cell(f"splits: {parts}"),
+    ]  # fmt: skip
+    return drawn(shown, width=100)
+
+
+def _about(facts: dict[str, Any]) -> Iterator[str]:
+    yield (
         f"{facts['k']} of {facts['candidates']} candidates by {facts['strategy']}, "
-        f"seed {facts['seed']}, collection {facts['collection']} at seq {facts['at_seq']}",
-        markup=False, highlight=False,
-    )  # fmt: skip
+        f"seed {facts['seed']}, collection {facts['collection']} at seq {facts['at_seq']}"
+    )
     for name in ("preselected", "outliers", "erased"):
         if facts[name]:
-            console.print(f"{name}: {facts[name]}")
+            yield f"{name}: {facts[name]}"
     if facts.get("without_time") or facts.get("time_of_s3"):
-        console.print(
+        yield (
             f"by time: {facts['without_time']} without any time left out, "
-            f"{facts['time_of_s3']} taken by S3's time of the write",
-            highlight=False,
+            f"{facts['time_of_s3']} taken by S3's time of the write"
         )
     if facts.get("flagged_out"):
-        console.print(
+        yield (
             f"flagged: {facts['flagged_out']} images with a quality flag left out "
-            "(--flagged include takes them in)",
-            highlight=False,
+            "(--flagged include takes them in)"
         )
     for name in ("auto", "warning", "fewer", "cap_effect", "trim_effect"):
         if name in facts:
-            console.print(str(facts[name]), highlight=False)
-    console.print(_coverage_table(compared))
-    console.print(_strata_table(compared))
-    parts = ", ".join(f"{name} {count}" for name, count in facts["splits"].items())
-    console.print(f"splits: {parts}")
-    return console.export_text().rstrip()
+            yield str(facts[name])
 
 
 def _coverage_table(compared: Comparison) -> Table:
@@ -218,11 +217,11 @@ def _coverage_table(compared: Comparison) -> Table:
 
 def _strata_table(compared: Comparison) -> Table:
     # Names come from outside: as Text, so that none of it is read as markup.
-    table = Table(Column(Text(compared.by)), "pool", *(label for label, _ in ways(compared)))
+    table = Table(Column(cell(compared.by)), "pool", *(label for label, _ in ways(compared)))
     names = sorted(compared.pool_strata, key=lambda n: (-compared.pool_strata[n], n))
     for name in names[:20]:
         counts = (str(c.strata[name]) for _, c in ways(compared))
-        table.add_row(Text(name), str(compared.pool_strata[name]), *counts)
+        table.add_row(cell(name), str(compared.pool_strata[name]), *counts)
     if len(names) > 20:
         table.add_row(f"and {len(names) - 20} more")
     return table

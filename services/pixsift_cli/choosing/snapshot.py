@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from pixsift.adapters.postgres.database import Database
@@ -21,6 +20,7 @@ from pixsift.operations.retrieve import only_collection
 from pixsift_cli import wiring
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.common import JsonOption, emit, no_nan
+from pixsift_cli.terminal import console
 
 app = typer.Typer(no_args_is_help=True, help="Request, list, show and download snapshots.")
 
@@ -78,7 +78,7 @@ def list_(
         f"{row.collection}/{row.name}  {row.location or row.error or ''}"
         for row in found.snapshots
     ] + [f"{row.request_id:<24} refused     {row.error}" for row in found.refused]
-    emit(found, as_json, "\n".join(lines) or "no snapshots yet")
+    emit(found, as_json, lines or "no snapshots yet")
 
 
 @app.command()
@@ -98,7 +98,7 @@ def show(
     ]
     if len(found.items) > 20:
         lines.append(f"        and {len(found.items) - 20} more (--json lists all)")
-    emit(found, as_json, "\n".join(lines))
+    emit(found, as_json, lines)
 
 
 @app.command()
@@ -116,7 +116,7 @@ def download(
     with wiring.database() as database:
         done = fetch(database, wiring.objects(connections=THREADS), snapshot, folder)
     lines = [f"{done.files} files in {folder}, {done.fetched} of them fetched now"]
-    emit(done, as_json, "\n".join(lines + [f"missing {path}" for path in done.missing]))
+    emit(done, as_json, lines + [f"missing {path}" for path in done.missing])
     if done.missing:
         raise PermanentError("incomplete", f"{len(done.missing)} files are gone")
 
@@ -143,7 +143,7 @@ def clean(
         )  # fmt: skip
     verb = "removed" if apply else "would remove"
     lines = [f"{verb} {count} objects of {name}" for name, count in done.objects.items() if count]
-    emit(done, as_json, "\n".join(lines) or "nothing to remove")
+    emit(done, as_json, lines or "nothing to remove")
 
 
 def build_request(
@@ -191,11 +191,11 @@ def wait_for_snapshot(
 
     Raises PermanentError when it was refused or failed, TransientError after the time is up.
     """
-    console = Console(stderr=True)
+    there = console(err=True)
     published: SnapshotFacts | None = None
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        console=console, disable=quiet or not console.is_terminal,
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        console=there, disable=quiet or not there.is_terminal,
     ) as progress:  # fmt: skip
         bar = progress.add_task("waiting for the curator", total=None)
         for found in operation.follow(database, request_id, timeout_seconds=timeout_seconds):

@@ -32,7 +32,7 @@ from pixsift.operations.status import current_outcomes, outcome_counts
 from pixsift.pages.contact_sheet import contact_sheet
 from pixsift_cli import wiring
 from pixsift_cli.choosing.snapshot import wait_for_snapshot
-from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.common import JsonOption, emit_json
 from pixsift_cli.demo.check import check_ledger, check_snapshot, is_complete
 from pixsift_cli.demo.robots import DemoPlan, Upload, plan_photos, plan_scenes
 from pixsift_cli.demo.view import DemoView, Standing, Standstill, summary
@@ -45,6 +45,7 @@ from pixsift_cli.local.loop import (
 )
 from pixsift_cli.local.signals import stopped_by_signals, uninterrupted
 from pixsift_cli.local.state_folder import claim, only_one, state_folder
+from pixsift_cli.terminal import say
 
 _STANDSTILL_SECONDS = 120.0
 """A message whose consumer died comes back after 60 s."""
@@ -94,11 +95,12 @@ def demo(
         _clear(state)
         plan = pool.submit(_plan, photos, frames)
         report = _run(state, plan, view, k=k)
-    emit(asdict(report), as_json, "")
-    if not as_json:
+    if as_json:
+        emit_json(asdict(report))
+    else:
         view.show(summary(asdict(report)))
     for complaint in report.complaints:
-        typer.echo(f"pixsift: the ledger is wrong: {complaint}", err=True)
+        say(f"pixsift: the ledger is wrong: {complaint}", err=True)
     if report.complaints:
         raise typer.Exit(1)
 

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from pixsift.words import in_words
+from pixsift_cli.terminal import block, cell, console
 
 OUTCOMES = ("kept", "duplicate", "rejected", "gone", "failed")
 _COLORS = {"kept": "green", "duplicate": "cyan", "rejected": "yellow", "gone": "dim",
@@ -63,15 +63,15 @@ class DemoView:
     """Writes to stderr, so that stdout is the result's alone."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet)
+        self._console = console(err=True, quiet=quiet)
 
     def say(self, line: str) -> None:
         """One line."""
-        self._console.print(Text(line), soft_wrap=True)
+        self._console.print(cell(line), soft_wrap=True)
 
     def show(self, what: RenderableType) -> None:
         """The result, on stdout."""
-        Console(soft_wrap=True).print(what)
+        console().print(what, soft_wrap=True)
 
     @contextmanager
     def live(self) -> Iterator[Callable[[Standing], None]]:
@@ -107,7 +107,7 @@ def summary(report: Mapping[str, Any]) -> RenderableType:
         reasons = report["outcomes"].get(outcome, {})
         if reasons:
             why = "\n".join(f"{n:>3} {in_words(reason)}" for reason, n in reasons.items())
-            table.add_row(Text(outcome, _COLORS[outcome]), str(sum(reasons.values())), why)
+            table.add_row(cell(outcome, _COLORS[outcome]), str(sum(reasons.values())), why)
     table.add_row("ignored", str(report["ignored"]), "sidecars, excluded by the collection's rules")
     table.add_row("uploaded", str(report["uploaded"]), "", end_section=True)
     table.add_row("in the snapshot", str(report["snapshot_images"]), report["snapshot_id"])
@@ -116,12 +116,12 @@ def summary(report: Mapping[str, Any]) -> RenderableType:
         if not report["complaints"]
         else f"{len(report['complaints'])} errors in the ledger"
     )
-    places = Text(
-        f"snapshot       {report['snapshot_location']}\n"
-        f"local copy     {report['snapshot_folder']}\n"
-        f"contact sheet  {report['contact_sheet']}\n"
-        f"check          {verdict}"
-    )
+    places = block([
+        f"snapshot       {report['snapshot_location']}",
+        f"local copy     {report['snapshot_folder']}",
+        f"contact sheet  {report['contact_sheet']}",
+        f"check          {verdict}",
+    ])  # fmt: skip
     grid = Table.grid()
     grid.add_row(table)
     grid.add_row(places)
@@ -138,7 +138,7 @@ def _table(standing: Standing) -> Table:
     for outcome in OUTCOMES:
         count = standing.outcomes.get(outcome, 0)
         table.add_row(
-            Text(f"  {outcome}", _COLORS[outcome]), _bar(count, standing.planned), str(count)
+            cell(f"  {outcome}", _COLORS[outcome]), _bar(count, standing.planned), str(count)
         )
     return table
 

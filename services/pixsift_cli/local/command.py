@@ -27,6 +27,7 @@ from pixsift_cli.local.loop import (
 from pixsift_cli.local.services import wait_until_ready
 from pixsift_cli.local.signals import stopped_by_signals, uninterrupted
 from pixsift_cli.local.state_folder import claim, only_one, state_folder
+from pixsift_cli.terminal import confirm, say
 
 
 def register(app: typer.Typer) -> None:
@@ -135,12 +136,10 @@ def _ask(state: Path) -> None:
         return
     if not sys.stdin.isatty():
         raise RequestError("--delete asks for confirmation, which needs a terminal: add --yes")
-    typer.confirm(
-        f"Delete the ledger and all objects of the local loop in {state}?", abort=True, err=True
-    )
+    confirm(f"Delete the ledger and all objects of the local loop in {state}?", abort=True)
 
 
-def _told(state: Path, stopped: list[str], saved: int | None, deleted: bool) -> str:
+def _told(state: Path, stopped: list[str], saved: int | None, deleted: bool) -> list[str]:
     lines = [f"stopped {', '.join(stopped)}" if stopped else "nothing was running"]
     if deleted:
         lines.append("deleted the ledger and all objects")
@@ -151,25 +150,25 @@ def _told(state: Path, stopped: list[str], saved: int | None, deleted: bool) -> 
         lines.append("kept the ledger; the objects are those of the last pixsift down, as "
                      "LocalStack was not there to be asked: pixsift reconcile tells what is "
                      "missing")  # fmt: skip
-    return "\n".join(lines)
+    return lines
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
-def _server_line(record: LoopRecord) -> str:
+def _server_lines(record: LoopRecord) -> list[str]:
     url = record.environment.get("PIXSIFT_SERVER_URL")
-    return f"# the HTTP API: {url} (its description: {url}/v1/openapi.json)\n" if url else ""
+    return [f"# the HTTP API: {url} (its description: {url}/v1/openapi.json)"] if url else []
 
 
-def _how_to_use(record: LoopRecord) -> str:
+def _how_to_use(record: LoopRecord) -> list[str]:
     endpoint = record.environment["AWS_ENDPOINT_URL"]
     lines = state_folder() / "env"
-    return (
-        f"{exports(record.environment)}"
-        f"# the same lines are in {lines}; use them with: . {shlex.quote(str(lines))}\n"
-        f"{_server_line(record)}"
-        f"# aws --endpoint-url {endpoint} s3 cp photo.jpg s3://pixsift-raw/robot-1/cam/photo.jpg\n"
-        "# pixsift status; pixsift down stops everything and keeps it for the next pixsift up"
-    )
+    return [
+        *exports(record.environment).splitlines(),
+        f"# the same lines are in {lines}; use them with: . {shlex.quote(str(lines))}",
+        *_server_lines(record),
+        f"# aws --endpoint-url {endpoint} s3 cp photo.jpg s3://pixsift-raw/robot-1/cam/photo.jpg",
+        "# pixsift status; pixsift down stops everything and keeps it for the next pixsift up",
+    ]

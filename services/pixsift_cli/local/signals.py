@@ -1,13 +1,14 @@
 """Signals to a command that starts processes: it ends in order, and stopping is not cut short."""
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import typer
+
+from pixsift_cli.terminal import say
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def stopped_by_signals() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write("pixsift: interrupted; everything that was started is stopped\n")
+        say("pixsift: interrupted; everything that was started is stopped", err=True)
         raise typer.Exit(130) from None
     finally:
         for number, handler in known.items():

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from pixsift.adapters.decode.pool import DecodeLimits
 from pixsift.core.camera_health import CameraHealth, HealthLimits
@@ -16,8 +15,9 @@ from pixsift.errors import RequestError
 from pixsift.operations import quality as operation
 from pixsift.pages.quality import quality_page
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, check_writable, console, emit, no_nan, write_text
+from pixsift_cli.common import JsonOption, check_writable, emit_json, no_nan, write_text
 from pixsift_cli.quality.report import to_csv, to_facts
+from pixsift_cli.terminal import cell, console
 
 _MOST_ROWS = 50
 _EVERY_FORMAT = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -52,7 +52,7 @@ def quality(
     if html is not None:
         write_text(html, quality_page(str(folder), judged, rules))
     if as_json:
-        emit(to_facts(judged, rules), True, "")
+        emit_json(to_facts(judged, rules))
     else:
         _print(judged, rules)
 
@@ -80,7 +80,7 @@ def cameras(
     with wiring.database() as database:
         found = operation.cameras(database, collection, by=by, since=since, limits=limits)
     if as_json:
-        emit([_health_facts(health) for health in found], True, "")
+        emit_json([_health_facts(health) for health in found])
     else:
         console().print(_health_table(found, by))
     if check and not all(health.healthy for health in found):
@@ -102,11 +102,6 @@ def read_policy(text: str) -> QualityPolicy:
         raise RequestError(f"quality policy: {error}") from error
 
 
-def _printable(name: str) -> str:
-    """Without the control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
-
-
 def _print(judged: list[JudgedFile], policy: QualityPolicy) -> None:
     facts = to_facts(judged, policy)
     out = console()
@@ -121,7 +116,7 @@ def _print(judged: list[JudgedFile], policy: QualityPolicy) -> None:
             for flag in row.flags
         )
         what = row.reason if row.outcome == "refused" else ", ".join(row.flags)
-        table.add_row(Text(_printable(row.name)), row.outcome, Text(what), ", ".join(values))
+        table.add_row(cell(row.name), row.outcome, cell(what), ", ".join(values))
     out.print(table)
     if len(notable) > _MOST_ROWS:
         out.print(f"and {len(notable) - _MOST_ROWS} more; all of them with --csv or --json")
@@ -150,7 +145,7 @@ def _health_table(found: list[CameraHealth], by: str) -> Table:
         stuck = ", ".join(f"{run.frames} frames, {run.seconds:.0f} s" for run in health.stuck[:3])
         drift = f"{health.drift.change:+.3f}" if health.drift else "-"
         verdict = "good" if health.healthy else " and ".join(_ills(health))
-        name = Text(_printable(health.camera) or f"(no {by})")
+        name = cell(health.camera or f"(no {by})")
         table.add_row(name, str(health.frames), stuck or "-", drift, verdict)
     return table
 

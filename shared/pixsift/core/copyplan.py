@@ -8,6 +8,7 @@ key). Nothing here knows what has been copied already: that is the ledger's busi
 import hashlib
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ MAX_SINGLE_COPY_BYTES = 5 * GIB
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 MAX_KEY_BYTES = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html, in UTF-8."""
+MAX_FILE_NAME_BYTES = 255
+"""NAME_MAX of Linux file systems: https://man7.org/linux/man-pages/man7/path_resolution.7.html"""
+MAX_COMPONENT_BYTES = 200
+"""Of a folder or file name in a snapshot: tools append to names."""
 MAX_PARTS = 10_000
 DEFAULT_PART_BYTES = GIB
 RESERVED_NAMES = frozenset({"metadata.parquet", "metadata.csv", "metadata.jsonl"})
@@ -32,9 +37,10 @@ _SPLIT_NAME = re.compile(
 )
 """Words that ``datasets`` takes for a split where a folder holds them, set off like this:
 https://huggingface.co/docs/datasets/repository_structure"""
-_MISREAD = ("\0", "::", "\\")
+_MISREAD = ("::", "\\")
 """What no path may hold: fsspec reads ``a::b`` as a file within another, and takes ``\\`` for
 ``/``."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ARCHIVES = frozenset({
     ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".lzma", ".zst", ".lz4", ".7z", ".rar",
 })  # fmt: skip
@@ -107,27 +113,58 @@ def destination_keys(
 ) -> list[str]:
     """Where each (object version, split) goes: ``data/<split>/<source key>``, all different.
 
-    Where two chosen versions share a key, or one's key is a folder of the other's (``a`` and
+    Where two chosen versions share a key, or one that differs only in what some file systems do
+    not tell apart (``a.jpg`` and ``A.JPG``), or one's key is a folder of the other's (``a`` and
     ``a/b``, which no file system holds), the later one in the list carries its version id before
     the extension. Keys for which that is not enough or would be too long under ``prefix``, or that
-    are no plain relative path (``../x``, ``a//b``) or mislead loaders (``a::b``, ``photo.zip``),
-    are replaced by their hash: nobody's download may leave its folder. A folder that loaders would
-    take for a split (``test``, ``val-2``) stands in parentheses.
+    are no plain relative path (``../x``, ``a//b``), hold a component too long for file systems or
+    a control character, or mislead loaders (``a::b``, ``photo.zip``), are replaced by their hash:
+    nobody's download may leave its folder. A folder that loaders would take for a split (``test``,
+    ``val-2``) stands in parentheses.
     """
     files: set[str] = set()
     folders: set[str] = set()
     keys = []
     for source, split in sources:
-        files |= {f"data/{split}/{name}" for name in RESERVED_NAMES}
-        key = next(
-            key
+        files |= {folded(f"data/{split}/{name}") for name in RESERVED_NAMES}
+        key, place = next(
+            (key, place)
             for key in _candidates(source, split, prefix)
-            if key not in files and key not in folders and files.isdisjoint(_folders(key))
+            if (place := folded(key)) not in files
+            and place not in folders
+            and files.isdisjoint(_folders(place))
         )
-        files.add(key)
-        folders.update(_folders(key))
+        files.add(place)
+        folders.update(_folders(place))
         keys.append(key)
     return keys
+
+
+def folded(path: str) -> str:
+    """What the strictest file systems take a path for: no case, no form of accents, no final dots.
+
+    Two paths with one folded form are one file there.
+    """
+    parts = unicodedata.normalize("NFC", path).casefold().split("/")
+    return "/".join(part.rstrip(". ") or part for part in parts)
+
+
+def place_in_folder(path: str) -> str:
+    """Where a file of a snapshot goes below the folder of a download: nearly always ``path``.
+
+    Snapshots of older releases may hold names that no file system does; those components are
+    replaced by their hash, and keep a short extension.
+    """
+    return "/".join(map(_file_name, path.split("/")))
+
+
+def _file_name(component: str) -> str:
+    encoded = component.encode()
+    if len(encoded) <= MAX_FILE_NAME_BYTES and "\0" not in component:
+        return component
+    extension = posixpath.splitext(component)[1]
+    is_plain = len(extension.encode()) <= 16 and "\0" not in extension
+    return hashlib.sha256(encoded).hexdigest() + (extension if is_plain else "")
 
 
 def _folders(key: str) -> list[str]:
@@ -146,7 +183,8 @@ def _candidates(source: ObjectVersion, split: str, prefix: str) -> Iterator[str]
     if not _is_plain_path(source.key):
         names = []
     for name in names:
-        if len(f"{prefix}{folder}{name}".encode()) <= MAX_KEY_BYTES:
+        fits = max(len(part.encode()) for part in name.split("/")) <= MAX_COMPONENT_BYTES
+        if fits and len(f"{prefix}{folder}{name}".encode()) <= MAX_KEY_BYTES:
             yield folder + name
     is_plain = len(extension.encode()) <= 16 and not _misleads(extension)
     yield f"{folder}{hashed}{extension if is_plain else ''}"
@@ -162,10 +200,15 @@ def _is_plain_path(key: str) -> bool:
     parts = key.split("/")
     return all(part not in ("", ".", "..") for part in parts) and (
         not any(bad in key for bad in _MISREAD)
+        and not _CONTROL.search(key)
         and parts[0] != _HASHED
         and not _misleads(posixpath.splitext(key)[1])
     )
 
 
 def _misleads(extension: str) -> bool:
-    return extension.lower() in _ARCHIVES or any(bad in extension for bad in _MISREAD)
+    return (
+        extension.lower() in _ARCHIVES
+        or bool(_CONTROL.search(extension))
+        or any(bad in extension for bad in _MISREAD)
+    )

@@ -1,16 +1,20 @@
 """Brings a published snapshot into a folder; what is there and whole is not fetched again."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import Downloaded
+from pixsift.core.copyplan import folded, place_in_folder
 from pixsift.core.descriptor import SNAPSHOT_FILE
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import ManifestRow
@@ -19,6 +23,8 @@ from pixsift.operations.snapshots import find
 
 THREADS = 16
 """Files fetched at once."""
+_UNFINISHED = ".pixsift-unfinished-"
+"""Begins the folder of files being written; no path of a snapshot begins so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +60,63 @@ def fetch_all(pieces: Sequence[Piece], folder: Path) -> tuple[int, list[str]]:
     """Fetch what is not there; how many were fetched, and the paths of those that are gone.
 
     Raises PermanentError for bytes that are not the ones listed, RequestError for a path that would
-    leave ``folder`` or cannot be written.
+    leave ``folder`` or cannot be written, and for two files that this file system takes for one.
     """
     root = folder.resolve()
     with _writing(root):
         root.mkdir(parents=True, exist_ok=True)
+    places = [_place(root, piece) for piece in pieces]
+    # Files are complete when they appear. The unfinished ones have a folder of their own, since
+    # any name beside a file may be that of another image.
+    with _writing(root), TemporaryDirectory(prefix=_UNFINISHED, dir=root) as unfinished:
 
-    def one(piece: Piece) -> bool | None:
-        path = (root / piece.path).resolve()
-        if not path.is_relative_to(root):
-            raise RequestError(f"{piece.path!r} would be written outside {folder}")
-        if _is_there(piece, path):
-            return False
-        try:
-            content = piece.fetch()
-        except ObjectGoneError:
-            return None
-        if piece.sha256 and _sha256(content) != piece.sha256:
-            raise PermanentError("checksum_mismatch", piece.path)
-        _store(path, content)
-        return True
+        def one(piece: Piece, path: Path) -> bool | None:
+            if _is_there(piece, path):
+                return False
+            try:
+                content = piece.fetch()
+            except ObjectGoneError:
+                return None
+            if piece.sha256 and _sha256(content) != piece.sha256:
+                raise PermanentError("checksum_mismatch", piece.path)
+            _store(path, content, Path(unfinished))
+            return True
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        results = list(threads.map(one, pieces))
+        with ThreadPoolExecutor(THREADS) as threads:
+            results = list(threads.map(one, pieces, places))
     gone = [piece.path for piece, result in zip(pieces, results, strict=True) if result is None]
+    _check_twins(pieces, places, set(gone))
     return sum(result is True for result in results), gone
+
+
+def _place(root: Path, piece: Piece) -> Path:
+    with _writing(root):
+        path = (root / place_in_folder(piece.path)).resolve()
+    if path == root or not path.is_relative_to(root):
+        raise RequestError(f"{piece.path!r} would be written outside {str(root)!r}")
+    return path
+
+
+def _check_twins(pieces: Sequence[Piece], places: Sequence[Path], gone: set[str]) -> None:
+    """Names that some file systems take for one are looked at again, once all of them are written.
+
+    Raises RequestError: one of the files replaced the other.
+    """
+    groups: dict[str, list[tuple[Piece, Path]]] = defaultdict(list)
+    for piece, path in zip(pieces, places, strict=True):
+        if piece.path not in gone:
+            groups[folded(str(path))].append((piece, path))
+    for twins in groups.values():
+        if len(twins) == 1:
+            continue
+        with _writing(twins[0][1]):
+            is_one = len({path.stat().st_ino for _, path in twins}) < len(twins)
+        if is_one:
+            names = " and ".join(repr(piece.path) for piece, _ in twins)
+            raise RequestError(
+                f"{names} are one file on this file system: download to one that tells upper "
+                "case from lower case"
+            )
 
 
 def _is_there(piece: Piece, path: Path) -> bool:
@@ -86,10 +124,10 @@ def _is_there(piece: Piece, path: Path) -> bool:
         return bool(piece.sha256 and path.is_file() and _sha256(path.read_bytes()) == piece.sha256)
 
 
-def _store(path: Path, content: bytes) -> None:
+def _store(path: Path, content: bytes, unfinished: Path) -> None:
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")  # a killed download leaves no half image
+        part = unfinished / uuid4().hex
         part.write_bytes(content)
         part.replace(path)
 

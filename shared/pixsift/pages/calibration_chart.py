@@ -1,9 +1,9 @@
 """The calibration's picture: precision and recall against epsilon, as an SVG without scripts."""
 
 from collections.abc import Sequence
-from html import escape
 
 from pixsift.core.calibration import CurvePoint
+from pixsift.text import escape
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 440, 60, 50, 190, 50
 _BLUE, _ORANGE = "#2563eb", "#d97706"

@@ -1,8 +1,9 @@
 """Line charts as SVG that can be read: named axes, round ticks, one unit, a legend in words."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from math import ceil, floor, log10
+
+from pixsift.text import escape
 
 COLORS = tuple(f"var(--c{i})" for i in range(8))
 """Of the style sheet, which has a light and a dark shade of each."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from functools import cache
-from html import escape
 from importlib.resources import files
+
+from pixsift.text import escape
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Content security policy: nothing runs, nothing is loaded but the pictures inside the page."""

@@ -3,8 +3,9 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from urllib.parse import quote
+
+from pixsift.text import escape
 
 
 @dataclass(frozen=True, slots=True)

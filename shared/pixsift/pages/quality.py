@@ -1,7 +1,6 @@
 """Quality of a folder on one page: the images that stand out, then a histogram per metric."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import Final
 
 import numpy as np
@@ -10,6 +9,7 @@ from pixsift.core.judged_file import FILE_OUTCOMES, JudgedFile
 from pixsift.core.quality import METRICS, Check, QualityPolicy
 from pixsift.pages.document import document, section
 from pixsift.pages.pictures import Picture, figures
+from pixsift.text import escape
 from pixsift.words import in_words
 
 _WIDTH: Final = 300

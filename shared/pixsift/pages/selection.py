@@ -1,13 +1,13 @@
 """A selection on one page: the picks, the coverage curves, the strata and a flat map."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from pixsift.core.choosing.coverage import Comparison, Coverage
 from pixsift.core.choosing.rows import Float64s
 from pixsift.pages.charts import line_chart
 from pixsift.pages.document import document, paragraph, section, side_by_side, table
 from pixsift.pages.pictures import Picture, figures
+from pixsift.text import escape
 
 _WAYS: Mapping[str, str] = {
     "selection": "this selection",

@@ -8,6 +8,8 @@ import sys
 
 from pixsift.adapters.models.load import load_embedder
 from pixsift.errors import PixsiftError
+from pixsift.remedies import one_line
+from pixsift.text import printable
 
 
 def bake(model: str, revision: str, weights_sha256: str) -> str:
@@ -27,8 +29,8 @@ def main() -> None:
     try:
         found = bake(*sys.argv[1:4])
     except PixsiftError as error:
-        sys.exit(f"this model does not go into an image: {error}")
-    sys.stdout.write(f"weights sha256: {found}\n")
+        sys.exit(f"this model does not go into an image: {one_line(error)}")
+    sys.stdout.write(f"weights sha256: {printable(found)}\n")
 
 
 if __name__ == "__main__":
