@@ -13,16 +13,18 @@ from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.config import ConsumerSettings
 from pixsift.errors import PixsiftError
 from pixsift.health import Heartbeat
+from pixsift.judging.pipeline import Limits, Pipeline
+from pixsift.judging.stages import Commit, Decode, Decoder, Embed, Fetch, Thumbnails
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry
-from pixsift.worker import CLOSING_SECONDS, start_guarded
+from pixsift.threads import start_guarded
+from pixsift.worker import CLOSING_SECONDS
+from pixsift_consumer.deliveries import QueueSettler
 from pixsift_consumer.dependencies import Dependencies, SourceAccess
 from pixsift_consumer.faults import FaultPoints
 from pixsift_consumer.inbox import Inbox
 from pixsift_consumer.intake import Collections, Intake
 from pixsift_consumer.loop import Loop
-from pixsift_consumer.pipeline import Limits, Pipeline
-from pixsift_consumer.stages import Commit, Decode, Decoder, Embed, Fetch, Thumbnails
 
 _HOUSEKEEPING_SECONDS = 0.2
 _STUCK_SECONDS = 90.0
@@ -75,6 +77,7 @@ class Consumer:
             logger=logger,
             telemetry=telemetry,
         )
+        self._settler = QueueSettler(logger=logger, telemetry=telemetry)
         self.pipeline = self._make_pipeline(adapters, access, dependencies)
         self._inbox = self._make_inbox(adapters.queue, last_chance=False)
         self._slow_lane = self._make_inbox(adapters.dlq, last_chance=True)
@@ -86,6 +89,7 @@ class Consumer:
             intake=Intake(adapters.ledger, collections, logger=logger, telemetry=telemetry),
             collections=collections,
             pipeline=self.pipeline,
+            settler=self._settler,
             dependencies=dependencies,
             access=access,
             faults=faults,
@@ -138,14 +142,15 @@ class Consumer:
             thumbnails=thumbnails,
             embed=Embed(embedder, ledger, telemetry=telemetry),
             commit=Commit(ledger, thumbnails, telemetry=telemetry),
-            dependencies=dependencies,
+            settler=self._settler,
+            report=dependencies.report,
             limits=Limits(
                 max_in_flight=settings.max_in_flight,
                 max_bytes=settings.max_pipeline_bytes,
                 fetch_threads=settings.fetch_threads,
                 embed_batch=embedder.batch_size,
             ),
-            faults=self._faults,
+            at_point=self._faults.passed,
             logger=self._logger,
             telemetry=telemetry,
             progressed=self._alive,

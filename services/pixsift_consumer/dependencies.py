@@ -30,7 +30,7 @@ from pixsift.errors import (
     TransientError,
 )
 from pixsift.telemetry import Telemetry
-from pixsift.worker import Clock
+from pixsift.threads import Clock
 
 Probe = Callable[[], object]
 LONGEST_PAUSE_SECONDS: Final = 15.0

@@ -11,9 +11,10 @@ from pixsift.core.collection import Collection
 from pixsift.core.events import ObjectCreated, ObjectEvent, parse_notification
 from pixsift.core.identity import ObjectVersion, version_id_of
 from pixsift.core.quality import unknown_in
+from pixsift.judging import findings
+from pixsift.judging.arrivals import Arrival
 from pixsift.telemetry import Telemetry
-from pixsift_consumer import findings
-from pixsift_consumer.arrivals import Arrival, Delivery
+from pixsift_consumer.deliveries import MessageDelivery, delivery_of
 from pixsift_consumer.inbox import Inbox
 
 
@@ -85,19 +86,19 @@ class Intake:
 
     def read(
         self, inbox: Inbox, messages: Sequence[Message]
-    ) -> list[tuple[Delivery, list[Arrival]]]:
+    ) -> list[tuple[MessageDelivery, list[Arrival]]]:
         """One delivery per message with what is left to do; messages with nothing left are acked.
 
         Raises what the ledger raises; then nothing was acked.
         """
-        deliveries = [(delivery := Delivery(message, inbox), self._arrivals(delivery))
+        deliveries = [(delivery := delivery_of(message, inbox), self._arrivals(delivery))
                       for message in messages]  # fmt: skip
         self._leave_out_decided([arrival for _, arrivals in deliveries for arrival in arrivals])
         todo = [(d, [a for a in arrivals if a.collections]) for d, arrivals in deliveries]
         inbox.ack([delivery.message for delivery, arrivals in todo if not arrivals])
         return [(delivery, arrivals) for delivery, arrivals in todo if arrivals]
 
-    def give_up(self, delivery: Delivery, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+    def give_up(self, delivery: MessageDelivery, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
         """Settle what never came to an end: as ``failed``, or, without a version, as an anomaly.
 
         Returns the arrivals that still need their outcome written.
@@ -111,7 +112,7 @@ class Intake:
             delivery.inbox.ack([delivery.message])
         return left
 
-    def _arrivals(self, delivery: Delivery) -> list[Arrival]:
+    def _arrivals(self, delivery: MessageDelivery) -> list[Arrival]:
         message = delivery.message
         parsed = parse_notification(message.body)
         if parsed.anomaly is not None:
@@ -127,7 +128,7 @@ class Intake:
                 arrivals.append(Arrival(delivery, event, takers, _version(event)))
         return arrivals
 
-    def _anomaly(self, delivery: Delivery, reason: str) -> None:
+    def _anomaly(self, delivery: MessageDelivery, reason: str) -> None:
         self._telemetry.count("anomalies")
         message = delivery.message
         self._logger.warning(

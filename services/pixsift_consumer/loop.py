@@ -16,15 +16,16 @@ from pixsift.errors import (
     LoginRefusedError,
     PixsiftError,
 )
+from pixsift.judging.arrivals import Arrival
+from pixsift.judging.pipeline import Pipeline
 from pixsift.telemetry import Telemetry
-from pixsift_consumer.arrivals import Arrival, Delivery
+from pixsift_consumer.deliveries import MessageDelivery, QueueSettler
 from pixsift_consumer.dependencies import Dependencies, SourceAccess
 from pixsift_consumer.faults import FaultPoints
 from pixsift_consumer.inbox import Inbox
 from pixsift_consumer.intake import Collections, Intake
-from pixsift_consumer.pipeline import Pipeline
 
-_Deliveries = list[tuple[Delivery, list[Arrival]]]
+_Deliveries = list[tuple[MessageDelivery, list[Arrival]]]
 
 
 class Loop:
@@ -43,6 +44,7 @@ class Loop:
         intake: Intake,
         collections: Collections,
         pipeline: Pipeline,
+        settler: QueueSettler,
         dependencies: Dependencies,
         access: SourceAccess,
         faults: FaultPoints,
@@ -64,6 +66,7 @@ class Loop:
         self._intake = intake
         self._collections = collections
         self._pipeline = pipeline
+        self._settler = settler
         self._dependencies = dependencies
         self._access = access
         self._faults = faults
@@ -109,7 +112,7 @@ class Loop:
         try:
             deliveries = self._intake.read(inbox, messages)
         except Exception as error:
-            self._pipeline.give_back(messages, inbox, error)
+            self._settler.return_messages(messages, inbox, error)
             raise
         deliveries = self._without_waiting(deliveries)
         again = [d for d, _ in deliveries if inbox.last_chance or d.message.receive_count > 1]
@@ -129,24 +132,24 @@ class Loop:
 
     def _without_waiting(self, deliveries: _Deliveries) -> _Deliveries:
         """Without what speaks of a bucket that is down: that is sent away to wait, untried."""
-        waiting: dict[str, list[Delivery]] = {}
+        waiting: dict[str, list[MessageDelivery]] = {}
         for delivery, arrivals in deliveries:
             buckets = {arrival.event.bucket for arrival in arrivals}
             if down := next((b for b in buckets if self._access.is_down(b)), None):
                 waiting.setdefault(down, []).append(delivery)
         for bucket, some in waiting.items():
             error = BucketDownError(bucket)
-            self._pipeline.give_back([d.message for d in some], some[0].inbox, error)
+            self._settler.return_messages([d.message for d in some], some[0].inbox, error)
         gone = {id(delivery) for some in waiting.values() for delivery in some}
         return [item for item in deliveries if id(item[0]) not in gone]
 
-    def _is_suspect(self, delivery: Delivery) -> bool:
+    def _is_suspect(self, delivery: MessageDelivery) -> bool:
         """Whether it may have ended a process: tried before in a way that would show by now."""
         tried = self._max_receives + 1 if delivery.last_chance else 2
         return delivery.message.receive_count > tried or delivery.message.is_suspect
 
     def _process_alone(
-        self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
+        self, delivery: MessageDelivery, arrivals: Sequence[Arrival], stop: threading.Event
     ) -> None:
         """What ended an attempt before may end this one too, so it is tried alone."""
         if not stop.is_set() and self._has_worn_out(delivery):
@@ -158,21 +161,21 @@ class Loop:
             self._pipeline.submit(delivery, todo, stop)
             self._pipeline.drain(stop)
 
-    def _has_worn_out(self, delivery: Delivery) -> bool:
+    def _has_worn_out(self, delivery: MessageDelivery) -> bool:
         return delivery.last_chance and delivery.message.receive_count > self._give_up_after
 
     def _try(
-        self, delivery: Delivery, action: Callable[[], Sequence[Arrival] | None]
+        self, delivery: MessageDelivery, action: Callable[[], Sequence[Arrival] | None]
     ) -> Sequence[Arrival] | None:
         """The action's result; on an error the message goes back, and None."""
         try:
             return action()
         except PixsiftError as error:
-            self._pipeline.give_back([delivery.message], delivery.inbox, error)
+            self._settler.return_messages([delivery.message], delivery.inbox, error)
             self._report(error)
             return None
 
-    def _split(self, delivery: Delivery, arrivals: Sequence[Arrival]) -> None:
+    def _split(self, delivery: MessageDelivery, arrivals: Sequence[Arrival]) -> None:
         """A message each for what is undecided: receives are counted, and spent, per object.
 
         Sent before the old one is acknowledged; interrupted in between, both are delivered, and
@@ -202,5 +205,5 @@ class Loop:
         return False
 
 
-def _suspicion(item: tuple[Delivery, list[Arrival]]) -> tuple[int, float]:
+def _suspicion(item: tuple[MessageDelivery, list[Arrival]]) -> tuple[int, float]:
     return item[0].message.receive_count, random.random()

@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from pixsift.adapters.aws.sqs import MAX_DELAY_SECONDS
-from pixsift.worker import Clock
+from pixsift.threads import Clock
 
 SHORTEST_SECONDS: Final = 4.0
 _LOOKS_PER_SECOND: Final = 25.0

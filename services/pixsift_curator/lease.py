@@ -6,7 +6,7 @@ from aws_lambda_powertools import Logger
 
 from pixsift.adapters.ledger.snapshots import LeaseLostError, Snapshots
 from pixsift.errors import PixsiftError
-from pixsift.worker import start_guarded
+from pixsift.threads import start_guarded
 
 
 class Lease:

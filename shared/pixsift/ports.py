@@ -1,8 +1,9 @@
-"""The interfaces between layers. Most have two real implementations; `Copier` has one so far."""
+"""The interfaces between layers, each with two real implementations."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from threading import Event
 from typing import Protocol
 from uuid import UUID
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.core.copyplan import CopyItem
+from pixsift.core.identity import ListedVersion, ObjectVersion
 from pixsift.core.images import Pixels
 
 Embeddings = NDArray[np.float32]
@@ -124,7 +126,8 @@ class CopyResult:
 
 
 class Copier(Protocol):
-    """Carries out a copy plan server-side. Implementations: threads; S3 Batch Operations later."""
+    """Carries out a copy plan where the objects are. Implementations: S3 server-side, links or
+    copies of files."""
 
     def copy(self, items: Sequence[CopyItem], *, prefix: str, stop: Event) -> Iterator[CopyResult]:
         """Copy each item to ``prefix`` + its destination key; results as they come, in any order.
@@ -133,4 +136,109 @@ class Copier(Protocol):
         source that is gone or changed is a result; TransientError and DependencyDownError are
         raised, after the copies in flight have been given their results.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FetchedObject:
+    """The bytes of one object version and what the store says about them."""
+
+    body: bytes
+    etag: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """User metadata (``x-amz-meta-*``), names in lower case."""
+    modified_at: datetime | None = None
+    """The store's own time of the write."""
+    version: ObjectVersion | None = None
+    """Which version these bytes are, where that is known only after reading; else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """What a store says about an object without its bytes."""
+
+    version_id: str | None
+    etag: str
+    size_bytes: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """One line of a listing of versions under a prefix."""
+
+    key: str
+    version: ListedVersion
+    is_latest: bool
+
+
+class ObjectStore(Protocol):
+    """Where objects are. Implementations: S3, folders of this machine. Thread-safe.
+
+    A bucket of a folder is its ``file://`` URI. Every method may raise TransientError,
+    AccessDeniedError or DependencyDownError.
+    """
+
+    def iter_versions(
+        self, bucket: str, prefix: str = "", *, after: str = ""
+    ) -> Iterator[ListedObject]:
+        """Versions and delete markers under ``prefix``, of the keys behind ``after``: by key in
+        the order of its UTF-8 bytes, then newest first."""
+        ...
+
+    def list_versions(self, bucket: str, key: str) -> list[ListedVersion]:
+        """All versions and delete markers of one key, newest first."""
+        ...
+
+    def head(
+        self, bucket: str, key: str, *, version: ObjectVersion | None = None
+    ) -> ObjectHead | None:
+        """What is at ``key`` now, or about one version; None where there is nothing."""
+        ...
+
+    def fetch(
+        self,
+        version: ObjectVersion,
+        *,
+        max_bytes: int | None = None,
+        reserve: Callable[[int], None] | None = None,
+    ) -> FetchedObject:
+        """One object version, whole.
+
+        ``reserve`` is told the size before the body is read, and may block until there is room.
+        Raises ObjectGoneError, or PermanentError ``too_large`` or ``unreadable``.
+        """
+        ...
+
+    def get(self, version: ObjectVersion) -> bytes:
+        """The bytes of one object version; errors as for ``fetch``."""
+        ...
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """The bytes at a key now, for what pixsift wrote itself and never changes. Raises
+        ObjectGoneError."""
+        ...
+
+    def read_first_byte(self, version: ObjectVersion) -> None:
+        """Ask for one byte of a version, to see whether the store answers. Raises as ``fetch``."""
+        ...
+
+    def check_bucket(self, bucket: str) -> None:
+        """Raise DependencyDownError or TransientError unless ``bucket`` answers and lets us in."""
+        ...
+
+    def put(
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        only_if_absent: bool = False,
+    ) -> bool:
+        """Write an object, whole or not at all; False if ``only_if_absent`` and one is there."""
+        ...
+
+    def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> None:
+        """Delete an object; a missing one is not an error."""
         ...

@@ -5,69 +5,21 @@ committed. Nothing here is needed for that to be *correct*: a heartbeat that fai
 lost, a process that dies only makes a message come back, and then it finds its outcome.
 """
 
-import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from types import FrameType
 
 from aws_lambda_powertools import Logger
 
 from pixsift.adapters.aws.sqs import MAX_BATCH, Message, SqsQueue
 from pixsift.errors import PixsiftError
+from pixsift.threads import STOPPED_LATE, Clock, end_process, start_guarded
 
-Clock = Callable[[], float]
 CLOSING_SECONDS = 5.0
 """How long a stop waits for a call that is running in another thread."""
 _MAX_BACKOFF_SECONDS = 300
-THREAD_DIED = 7
-"""Exit status: an exception escaped from a thread."""
-STOPPED_LATE = 6
-"""Exit status: asked to stop, but a hanging dependency prevented it in time."""
-
-
-def end_process(status: int, last_words: Callable[[], object]) -> None:
-    """End this process now, as a kill would: the queue gives back what it held.
-
-    last_words: written to the log first, unless that fails or takes longer than two seconds.
-    """
-
-    def speak() -> None:
-        with suppress(Exception):
-            last_words()
-            sys.stdout.flush()
-
-    speaker = threading.Thread(target=speak, name="last-words", daemon=True)
-    speaker.start()
-    speaker.join(2.0)
-    os._exit(status)
-
-
-def start_guarded(work: Callable[[], object], *, name: str, logger: Logger) -> threading.Thread:
-    """Start a daemon thread that cannot die alone.
-
-    What escapes ``work`` is logged, and ends the process with status ``THREAD_DIED``: a process
-    that lacks one of its threads holds messages and never finishes them, while it looks alive.
-    """
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            cause = error
-            end_process(
-                THREAD_DIED,
-                lambda: logger.critical(
-                    "a thread died: the process ends", exc_info=cause, extra={"thread_name": name}
-                ),
-            )
-
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread
 
 
 class StopSignal:

@@ -3,11 +3,11 @@
 import os
 from typing import Any, NoReturn
 
+from pixsift.judging.pipeline import Pipeline
 from pixsift.worker import VisibilityHeartbeat
 from pixsift_consumer.consumer import Consumer
 from pixsift_consumer.dependencies import SourceAccess
 from pixsift_consumer.main import main
-from pixsift_consumer.pipeline import Pipeline
 
 
 def _die(*_: Any, **__: Any) -> NoReturn:

@@ -27,7 +27,7 @@ from faults.stub_aws import RAW, Fault, StubAws
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.postgres.migrate import migrate
 from pixsift.core.sources import SourceRule
-from pixsift.worker import STOPPED_LATE, THREAD_DIED
+from pixsift.threads import STOPPED_LATE, THREAD_DIED
 
 IMAGES = 12
 

@@ -11,7 +11,6 @@ from itertools import groupby
 
 from psycopg.rows import class_row
 
-from pixsift.adapters.aws.s3 import ListedObject, S3Objects
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
@@ -19,6 +18,7 @@ from pixsift.core.identity import ListedVersion, ObjectVersion, S3Uri
 from pixsift.core.reconcile import Comparison, Differences, KnownVersion, backfill_object
 from pixsift.errors import NotFoundError, Remedy
 from pixsift.messages import Backfill, BackfillObject
+from pixsift.ports import ListedObject, ObjectStore
 from pixsift.sql import statements
 
 _SQL = statements("reconcile")
@@ -33,7 +33,7 @@ ReportDifferences = Callable[[Differences], None]
 class Reconciler:
     """Compares buckets with one ledger."""
 
-    def __init__(self, database: Database, objects: S3Objects, send: Send | None) -> None:
+    def __init__(self, database: Database, objects: ObjectStore, send: Send | None) -> None:
         """send: puts message bodies on the ingest queue; None: only count."""
         self._database = database
         self._objects = objects
@@ -127,7 +127,7 @@ def _by_key(page: Sequence[ListedObject]) -> dict[str, list[ListedVersion]]:
 
 def reconcile(
     database: Database,
-    objects: S3Objects,
+    objects: ObjectStore,
     send: Send | None,
     *,
     collection: str | None,
@@ -150,7 +150,7 @@ def reconcile(
 
 def backfill(
     database: Database,
-    objects: S3Objects,
+    objects: ObjectStore,
     send: Send | None,
     uri: S3Uri,
     *,

@@ -7,8 +7,6 @@ still matches. "Gone" is said only after S3 has said it twice; a refusal (403) i
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from pixsift.adapters.aws.client import aws_errors, s3_client
 from pixsift.adapters.aws.quick_objects import QuickObjects
 from pixsift.core.identity import ListedVersion, ObjectVersion
 from pixsift.errors import ObjectGoneError, PermanentError, TransientError
+from pixsift.ports import FetchedObject, ListedObject, ObjectHead
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -32,37 +31,6 @@ _BODY_ATTEMPTS = 3
 """SDK retries end with the headers; a body that breaks off is ours to ask for again."""
 _CUT = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError)
 _LISTED = re.compile(rb"<(Version|DeleteMarker)>.*?<VersionId>([^<]*)</VersionId>", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FetchedObject:
-    """The bytes of one object version and what S3 says about them."""
-
-    body: bytes
-    etag: str
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """User metadata (``x-amz-meta-*``), names in lower case."""
-    modified_at: datetime | None = None
-    """S3's own time of the write."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectHead:
-    """What S3 says about an object without its bytes."""
-
-    version_id: str | None
-    etag: str
-    size_bytes: int
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedObject:
-    """One line of a listing of versions under a prefix."""
-
-    key: str
-    version: ListedVersion
-    is_latest: bool
 
 
 class S3Objects:

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from pixsift_consumer.batching import BatchQueue, ByteBudget
+from pixsift.judging.batching import BatchQueue, ByteBudget, InOrder
 
 
 def test_take__what_is_there_up_to_the_limit() -> None:
@@ -133,3 +133,23 @@ def test_budget__a_large_one_is_not_passed_by_small_ones() -> None:
     for thread in threads:
         thread.join(5)
     assert order == [90, 10]
+
+
+def test_in_order__hands_on_by_number_whatever_comes_first() -> None:
+    handed: list[str] = []
+    order = InOrder(handed.append)
+    order.put(2, "c")
+    order.put(1, "b")
+    assert handed == []
+    order.put(0, "a")
+    assert handed == ["a", "b", "c"]
+
+
+def test_in_order__nobody_waits_for_a_skipped_number() -> None:
+    handed: list[str] = []
+    order = InOrder(handed.append)
+    order.put(1, "b")
+    order.skip(0)
+    order.skip(1)  # what was handed on ends later: no second time
+    order.put(2, "c")
+    assert handed == ["b", "c"]

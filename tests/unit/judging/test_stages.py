@@ -18,9 +18,9 @@ from pixsift.errors import (
     PixsiftError,
     TransientError,
 )
-from pixsift_consumer.arrivals import Arrival
+from pixsift.judging.arrivals import Arrival
+from pixsift.judging.stages import Commit, Fetch, Thumbnails
 from pixsift_consumer.dependencies import SourceAccess
-from pixsift_consumer.stages import Commit, Fetch, Thumbnails
 
 
 def gone_after_a_marker(listing: list[ListedVersion], known: list[str]) -> list[str]:

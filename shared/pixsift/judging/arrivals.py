@@ -1,46 +1,57 @@
-"""What moves through the pipeline: deliveries (messages) and the arrivals they speak of."""
+"""What moves through the pipeline: deliveries and the arrivals they speak of."""
 
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
-from pixsift.adapters.aws.sqs import Message
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Halves
 from pixsift.core.events import ObjectCreated, ObjectEvent
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.images import DecodedImage
 from pixsift.core.outcomes import Judged, KnownImage
-from pixsift_consumer.inbox import Inbox
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Delivery:
-    """One receipt of one message; settled when everything it speaks of is."""
+    """What brought some arrivals: one receipt of one message, or a file that was listed. Settled
+    when everything it speaks of is."""
 
-    message: Message
-    inbox: Inbox
+    last_chance: bool = False
+    """Whether what fails now ends as ``failed``."""
     open: int = 0
     error: Exception | None = None
-    """Why the message must come back; None: it can be acknowledged."""
+    """Why it must come back; None: everything it speaks of is committed."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def last_chance(self) -> bool:
-        """Whether what fails now ends as ``failed``."""
-        return self.inbox.last_chance
+
+class Settler(Protocol):
+    """Hears how deliveries end. Called from any thread."""
+
+    def done(self, delivery: Delivery) -> None:
+        """Everything it speaks of is committed."""
+        ...
+
+    def give_back(self, delivery: Delivery, error: Exception) -> None:
+        """It must come again, for this reason."""
+        ...
+
+    def unfinished(self, deliveries: Sequence[Delivery]) -> None:
+        """The pipeline ends before these do."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFacts:
-    """What S3 said about the object when it handed it out."""
+    """What the store said about the object when it handed it out."""
 
     etag: str
     size_bytes: int
     metadata: Mapping[str, str]
     modified_at: datetime | None = None
-    """S3's own time of the write."""
+    """The store's own time of the write."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +63,8 @@ class Arrival:
     collections: Sequence[Collection]
     version: ObjectVersion | None = None
     """None until a removal is confirmed, or where the event names no version."""
+    number: int = 0
+    """Place in the order of submission, from 0."""
     reserved: int = 0
     """Bytes of the budget held."""
     body: bytes | None = None
@@ -70,5 +83,5 @@ class Arrival:
 
     @property
     def size_bytes(self) -> int | None:
-        """As the event says; S3 has the last word."""
+        """As the event says; the store has the last word."""
         return self.event.size_bytes if isinstance(self.event, ObjectCreated) else None

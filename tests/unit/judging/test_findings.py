@@ -2,26 +2,24 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pixsift.adapters.aws.sqs import Message
 from pixsift.core.collection import Collection
 from pixsift.core.events import ObjectCreated
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.images import DecodedImage, DecodeFailure, ImageFacts
 from pixsift.errors import ObjectGoneError, PermanentError, TransientError
-from pixsift_consumer import findings
-from pixsift_consumer.arrivals import Arrival, Delivery, StoredFacts
-from pixsift_consumer.inbox import Inbox
+from pixsift.judging import findings
+from pixsift.judging.arrivals import Arrival, Delivery, StoredFacts
 
 VERSION = ObjectVersion("b", "k", "v1")
 
 
 def arrival(**more: Any) -> Arrival:
-    delivery = Delivery(Message("m", "r", ""), cast(Inbox, None))
+    delivery = Delivery()
     event = ObjectCreated("b", "k", "v1", etag="e", size_bytes=5, sequencer="0A")
     return Arrival(delivery, event, [collection()], VERSION, **more)
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.events import ObjectCreated, ObjectRemoved
 from pixsift.core.identity import (
@@ -26,12 +25,11 @@ from pixsift.errors import (
     PixsiftError,
     TransientError,
 )
-from pixsift.ports import Embedder
+from pixsift.judging import findings
+from pixsift.judging.arrivals import Arrival, StoredFacts
+from pixsift.ports import Embedder, ObjectStore
 from pixsift.telemetry import Telemetry
-from pixsift.worker import Clock
-from pixsift_consumer import findings
-from pixsift_consumer.arrivals import Arrival, StoredFacts
-from pixsift_consumer.dependencies import SourceAccess
+from pixsift.threads import Clock
 
 
 class Decoder(Protocol):
@@ -42,14 +40,38 @@ class Decoder(Protocol):
     def ping(self) -> None: ...
 
 
+class SourceHealth(Protocol):
+    """Whether a bucket answers, and what an error of one object says about its bucket."""
+
+    def check(self, bucket: str) -> None:
+        """Raise BucketDownError while the bucket is down."""
+        ...
+
+    def succeeded(self, version: ObjectVersion, *, size_bytes: int) -> None:
+        """The store has just handed this version out."""
+        ...
+
+    def failed(
+        self,
+        bucket: str,
+        again: Callable[[], object],
+        error: PixsiftError,
+        *,
+        listing: bool = False,
+    ) -> PixsiftError:
+        """The error to raise: of this object alone, or of its bucket. again: the failed call once
+        more; listing: it listed versions."""
+        ...
+
+
 class Fetch:
-    """Ask S3: the bytes of a created version, or what a removal really removed."""
+    """Ask the store: the bytes of a created version, or what a removal really removed."""
 
     def __init__(
         self,
-        objects: S3Objects,
+        objects: ObjectStore,
         ledger: Ledger,
-        access: SourceAccess,
+        access: SourceHealth,
         *,
         max_object_bytes: int,
         telemetry: Telemetry,
@@ -103,6 +125,8 @@ class Fetch:
             raise PermanentError("too_large", f"{size} bytes, limit {self._max_bytes}")
         with self._telemetry.timed("fetch_seconds"):
             fetched = self._objects.fetch(version, max_bytes=self._max_bytes, reserve=reserve)
+        # A listed file is named by size and time; the bytes that were read complete its name.
+        arrival.version = version = fetched.version or version
         self._access.succeeded(version, size_bytes=len(fetched.body))
         self._telemetry.observe("fetched_bytes", len(fetched.body))
         arrival.body = fetched.body
@@ -254,7 +278,7 @@ class Thumbnails:
 
     def __init__(
         self,
-        objects: S3Objects,
+        objects: ObjectStore,
         bucket: str,
         *,
         telemetry: Telemetry,

@@ -9,10 +9,13 @@ body is read, and keeps a fixed remainder from decoding to commit.
 
 An error in a stage concerns its batch only, and is sorted by the reaction it asks for: permanent
 ones are findings already, transient ones send the message back, an outage closes the gate in
-front of receiving as well, and a lost device (``lost``) ends the process, since waiting mends
-none. Anything else is a bug: logged with its traceback, tried once more without its batch, and the
-message goes back until the slow lane records ``failed``. No thread dies alone: what escapes a stage
-ends the process, as ``kill -9`` would.
+front of receiving as well (``report``), and a lost device (``lost``) ends the process, since
+waiting mends none. Anything else is a bug: logged with its traceback, tried once more without its
+batch, and the message goes back until the slow lane records ``failed``. No thread dies alone: what
+escapes a stage ends the process, as ``kill -9`` would.
+
+Arrivals reach the commit as they get ready, or, ``in_order``, as they were submitted: then it is
+decided by the order of submission alone which of two near-duplicates is kept.
 """
 
 import threading
@@ -22,25 +25,15 @@ from dataclasses import dataclass, field
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.aws.sqs import Message
 from pixsift.core.events import ObjectCreated
 from pixsift.core.identity import ObjectVersion, version_id_of
-from pixsift.errors import (
-    BucketDownError,
-    DependencyDownError,
-    DeviceLostError,
-    PixsiftError,
-)
+from pixsift.errors import DependencyDownError, DeviceLostError, PixsiftError
+from pixsift.judging import findings
+from pixsift.judging.arrivals import Arrival, Delivery, Settler
+from pixsift.judging.batching import BatchQueue, ByteBudget, InOrder
+from pixsift.judging.stages import Commit, Decode, Embed, Fetch, Thumbnails
 from pixsift.telemetry import Telemetry
-from pixsift.worker import start_guarded
-from pixsift_consumer import findings
-from pixsift_consumer.arrivals import Arrival, Delivery
-from pixsift_consumer.batching import BatchQueue, ByteBudget
-from pixsift_consumer.dependencies import Dependencies
-from pixsift_consumer.faults import FaultPoints
-from pixsift_consumer.inbox import Inbox
-from pixsift_consumer.stages import Commit, Decode, Embed, Fetch, Thumbnails
-from pixsift_consumer.waiting import WaitingRoom
+from pixsift.threads import start_guarded
 
 HELD_AFTER_DECODING = 256 * 1024
 """Bytes an arrival is counted with once its file is decoded: a 224 x 224 x 3 model input, the
@@ -63,6 +56,8 @@ class Limits:
     """How long a batch that is not full waits for more, from its first arrival on."""
     commit_wait_seconds: float = 0.1
     """The same for the commit: a transaction costs little more for ten images than for one."""
+    in_order: bool = False
+    """Commit in the order of submission."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +75,7 @@ class _Stage:
 
 
 class Pipeline:
-    """Takes arrivals, settles their messages. ``finish`` ends it."""
+    """Takes arrivals, settles their deliveries. ``finish`` ends it."""
 
     def __init__(
         self,
@@ -90,24 +85,27 @@ class Pipeline:
         thumbnails: Thumbnails,
         embed: Embed,
         commit: Commit,
-        dependencies: Dependencies,
+        settler: Settler,
+        report: Callable[[DependencyDownError], None],
         limits: Limits,
-        faults: FaultPoints,
+        at_point: Callable[[str], None] = lambda point: None,
         logger: Logger,
         telemetry: Telemetry,
         progressed: Callable[[], None] = lambda: None,
     ) -> None:
-        """progressed: called whenever an arrival has come to its end, for the health check."""
+        """report: called with every outage. at_point: called at named points; tests kill there.
+        progressed: called whenever an arrival has come to its end, for the health check.
+        """
         self._fetch_one = fetch
         self._thumbnails = thumbnails
         self._commit_batch = commit
-        self._dependencies = dependencies
+        self._settler = settler
+        self._report = report
         self._limits = limits
-        self._faults = faults
+        self._at_point = at_point
         self._logger = logger
         self._telemetry = telemetry
         self._progressed = progressed
-        self._waiting = WaitingRoom()
         self.budget = ByteBudget(limits.max_bytes)
         wait = limits.batch_wait_seconds
         self._fetch = _Stage("fetch", self._run_fetch, limits.fetch_threads, 1, 0)
@@ -117,11 +115,14 @@ class Pipeline:
         self._thumbnail = _Stage("thumbnail", self._run_thumbnail, 4, 1, 0)
         self._embed = _Stage("embed", embed.run, 1, limits.embed_batch, wait)
         self._commit = _Stage(
-            "commit", self._run_commit, 1, limits.commit_batch, limits.commit_wait_seconds
-        )
+            "commit", self._run_commit, 1, limits.commit_batch, limits.commit_wait_seconds,
+            capacity=limits.max_in_flight,  # what is inside at all: handing over never waits
+        )  # fmt: skip
+        self._ordered = InOrder(self._commit.queue.put) if limits.in_order else None
         self._stages = (self._fetch, self._decode, self._thumbnail, self._embed, self._commit)
         self._changed = threading.Condition()
         self._in_flight = 0
+        self._submitted = 0
         self._deliveries: set[Delivery] = set()
         self._lost: DeviceLostError | None = None
         self._start()
@@ -139,9 +140,10 @@ class Pipeline:
     def submit(
         self, delivery: Delivery, arrivals: Sequence[Arrival], stop: threading.Event
     ) -> None:
-        """Send the arrivals of one message through; blocks while the pipeline is full.
+        """Send the arrivals of one delivery through; blocks while the pipeline is full. One thread
+        submits.
 
-        After ``stop`` nothing more goes in; ``finish`` gives the message back.
+        After ``stop`` nothing more goes in; ``finish`` gives the delivery back.
         """
         delivery.open = len(arrivals)
         with self._changed:
@@ -153,23 +155,9 @@ class Pipeline:
                 if stop.is_set():
                     return
                 self._in_flight += 1
+            arrival.number = self._submitted
+            self._submitted += 1
             self._fetch.queue.put(arrival)
-
-    def give_back(self, messages: Sequence[Message], inbox: Inbox, error: Exception) -> None:
-        """For another try. An outage costs no attempt; anything else, and a lost device, does.
-
-        So does an outage of everything that a message has met over and over: it may be the cause.
-        """
-        if not isinstance(error, DependencyDownError) or isinstance(error, DeviceLostError):
-            inbox.release(messages)
-            return
-        of_bucket = error.bucket if isinstance(error, BucketDownError) else None
-        suspects = [m for m in messages if of_bucket is None and m.is_suspect]
-        if suspects:
-            inbox.release(suspects)
-        if others := [message for message in messages if message not in suspects]:
-            delay = self._waiting.delay_seconds(of_bucket or "everything", len(others))
-            inbox.postpone(others, delay_seconds=delay, everything=of_bucket is None)
 
     def drain(self, stop: threading.Event | None = None, *, seconds: float | None = None) -> bool:
         """Wait until nothing is inside; False if ``stop`` or the time came first."""
@@ -184,17 +172,12 @@ class Pipeline:
         return True
 
     def finish(self, seconds: float) -> None:
-        """Finish what is inside within ``seconds``; give the messages of the rest back at once."""
+        """Finish what is inside within ``seconds``; the rest is unfinished."""
         self.drain(seconds=seconds)
         with self._changed:
             left = list(self._deliveries)
             self._deliveries.clear()
-        if left:
-            told = [delivery.message.message_id for delivery in left]
-            self._logger.warning("returned to the queue unfinished", extra={"messages": told})
-        for inbox in {delivery.inbox for delivery in left}:
-            inbox.release([d.message for d in left if d.inbox is inbox], at_once=True)
-        self._telemetry.count("released", len(left))
+        self._settler.unfinished(left)
         for stage in self._stages:
             stage.queue.close()
 
@@ -243,8 +226,16 @@ class Pipeline:
             return
         if following is None:
             self._settle(arrival, None)
+        elif following is self._commit:
+            self._hand_to_commit(arrival)
         else:
             following.queue.put(arrival)
+
+    def _hand_to_commit(self, arrival: Arrival) -> None:
+        if self._ordered is not None:
+            self._ordered.put(arrival.number, arrival)
+        else:
+            self._commit.queue.put(arrival)
 
     def _next(self, stage: _Stage, arrival: Arrival) -> _Stage | None:
         """Where an arrival goes from here; findings and known images take the short way."""
@@ -267,13 +258,13 @@ class Pipeline:
             if arrival.verdict is not None:
                 continue
             self._fetch_one.run(arrival, lambda size, a=arrival: self._reserve(a, size))  # type: ignore[misc]
-            self._faults.passed("fetched")
+            self._at_point("fetched")
 
     def _reserve(self, arrival: Arrival, size: int) -> None:
         arrival.reserved = self.budget.resize(arrival.reserved, size + HELD_AFTER_DECODING)
 
     def _run_thumbnail(self, batch: Sequence[Arrival]) -> None:
-        self._faults.passed("decoded")
+        self._at_point("decoded")
         for arrival in batch:
             arrival.reserved = self.budget.resize(
                 arrival.reserved, min(arrival.reserved, HELD_AFTER_DECODING)
@@ -281,7 +272,7 @@ class Pipeline:
             self._thumbnails.run(arrival)
 
     def _run_commit(self, batch: Sequence[Arrival]) -> None:
-        self._faults.passed("embedded")
+        self._at_point("embedded")
         self._commit_batch.run(batch)
 
     # How an arrival ends.
@@ -290,7 +281,7 @@ class Pipeline:
         if isinstance(error, DeviceLostError):
             self._lost = self._lost or error  # said once, by whom it ends
         elif isinstance(error, DependencyDownError):
-            self._dependencies.report(error)
+            self._report(error)
         elif isinstance(error, PixsiftError):
             self._logger.warning("will be retried",
                                  extra={"stage": stage.name, "error": str(error)})  # fmt: skip
@@ -299,7 +290,7 @@ class Pipeline:
                                extra={"stage": stage.name})  # fmt: skip
         for arrival in batch:
             if self._is_final(stage, arrival, error):
-                self._commit.queue.put(arrival)
+                self._hand_to_commit(arrival)
             else:
                 self._settle(arrival, error)
 
@@ -318,6 +309,8 @@ class Pipeline:
 
     def _settle(self, arrival: Arrival, error: Exception | None) -> None:
         arrival.reserved = self.budget.resize(arrival.reserved, 0)
+        if self._ordered is not None:
+            self._ordered.skip(arrival.number)  # nobody waits for one that never got to the commit
         delivery = arrival.delivery
         with delivery.lock:
             delivery.open -= 1
@@ -326,7 +319,7 @@ class Pipeline:
         with self._changed:
             ours = delivery in self._deliveries  # if not, ``finish`` has given it back already
         if finished and ours:
-            self._settle_message(delivery)
+            self._settle_delivery(delivery)
         with self._changed:
             self._in_flight -= 1
             if finished:
@@ -334,15 +327,11 @@ class Pipeline:
             self._changed.notify_all()
         self._progressed()
 
-    def _settle_message(self, delivery: Delivery) -> None:
-        message = delivery.message
+    def _settle_delivery(self, delivery: Delivery) -> None:
         if delivery.error is not None:
-            self._telemetry.count("released")
-            self.give_back([message], delivery.inbox, delivery.error)
-            return
-        if message.sent_at is not None:
-            self._telemetry.observe("queue_age_seconds", max(0.0, time.time() - message.sent_at))
-        delivery.inbox.ack([message])
+            self._settler.give_back(delivery, delivery.error)
+        else:
+            self._settler.done(delivery)
 
 
 def _version_of(arrival: Arrival) -> ObjectVersion | None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from pixsift.worker import Clock
+from pixsift.threads import Clock
 
 T = TypeVar("T")
 
@@ -73,6 +73,37 @@ class BatchQueue(Generic[T]):
             if left <= 0:
                 return
             self._readable.wait(left)
+
+
+class InOrder(Generic[T]):
+    """Hands items on in the order of their numbers, 0, 1, 2, ...; each is put or skipped once."""
+
+    def __init__(self, hand_on: Callable[[T], None]) -> None:
+        """hand_on: called under a lock, so it must not wait."""
+        self._hand_on = hand_on
+        self._lock = threading.Lock()
+        self._next = 0
+        self._held: dict[int, T | None] = {}
+        """What has come before its turn; None: skipped."""
+
+    def put(self, number: int, item: T) -> None:
+        """Hand ``item`` on when its turn comes."""
+        self._take(number, item)
+
+    def skip(self, number: int) -> None:
+        """Wait for this number no longer; harmless once its turn has passed."""
+        self._take(number, None)
+
+    def _take(self, number: int, item: T | None) -> None:
+        with self._lock:
+            if number < self._next:
+                return
+            self._held[number] = item
+            while self._next in self._held:
+                found = self._held.pop(self._next)
+                self._next += 1
+                if found is not None:
+                    self._hand_on(found)
 
 
 class ByteBudget:

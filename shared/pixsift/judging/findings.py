@@ -15,7 +15,7 @@ from pixsift.core.outcomes import Finding, Judged, KnownImage
 from pixsift.core.quality import QualityPolicy, judge
 from pixsift.core.sources import parse_timestamp
 from pixsift.errors import ObjectGoneError, PermanentError, PixsiftError, TransientError
-from pixsift_consumer.arrivals import Arrival
+from pixsift.judging.arrivals import Arrival
 
 _REJECTED = ("empty", "too_large")
 _DETAIL_CHARACTERS = 500

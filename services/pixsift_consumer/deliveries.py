@@ -1,0 +1,81 @@
+"""Messages as deliveries, and how a delivery ends at its queue: acked, given back, postponed."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aws_lambda_powertools import Logger
+
+from pixsift.adapters.aws.sqs import Message
+from pixsift.errors import BucketDownError, DependencyDownError, DeviceLostError
+from pixsift.judging.arrivals import Delivery
+from pixsift.telemetry import Telemetry
+from pixsift_consumer.inbox import Inbox
+from pixsift_consumer.waiting import WaitingRoom
+
+
+@dataclass(slots=True, eq=False)
+class MessageDelivery(Delivery):
+    """One receipt of one message."""
+
+    message: Message
+    inbox: Inbox
+
+
+def delivery_of(message: Message, inbox: Inbox) -> MessageDelivery:
+    """In the dead-letter queue, failing is final."""
+    return MessageDelivery(message=message, inbox=inbox, last_chance=inbox.last_chance)
+
+
+class QueueSettler:
+    """See ``pixsift.judging.arrivals.Settler``."""
+
+    def __init__(self, *, logger: Logger, telemetry: Telemetry) -> None:
+        self._logger = logger
+        self._telemetry = telemetry
+        self._waiting = WaitingRoom()
+
+    def done(self, delivery: Delivery) -> None:
+        """Acknowledge the message."""
+        ours = _ours(delivery)
+        if ours.message.sent_at is not None:
+            age = max(0.0, time.time() - ours.message.sent_at)
+            self._telemetry.observe("queue_age_seconds", age)
+        ours.inbox.ack([ours.message])
+
+    def give_back(self, delivery: Delivery, error: Exception) -> None:
+        """Give the message back for another try."""
+        ours = _ours(delivery)
+        self._telemetry.count("released")
+        self.return_messages([ours.message], ours.inbox, error)
+
+    def unfinished(self, deliveries: Sequence[Delivery]) -> None:
+        """Give the messages back, visible at once."""
+        left = [_ours(delivery) for delivery in deliveries]
+        if left:
+            told = [delivery.message.message_id for delivery in left]
+            self._logger.warning("returned to the queue unfinished", extra={"messages": told})
+        for inbox in {delivery.inbox for delivery in left}:
+            inbox.release([d.message for d in left if d.inbox is inbox], at_once=True)
+        self._telemetry.count("released", len(left))
+
+    def return_messages(self, messages: Sequence[Message], inbox: Inbox, error: Exception) -> None:
+        """For another try. An outage costs no attempt; anything else, and a lost device, does.
+
+        So does an outage of everything that a message has met over and over: it may be the cause.
+        """
+        if not isinstance(error, DependencyDownError) or isinstance(error, DeviceLostError):
+            inbox.release(messages)
+            return
+        of_bucket = error.bucket if isinstance(error, BucketDownError) else None
+        suspects = [m for m in messages if of_bucket is None and m.is_suspect]
+        if suspects:
+            inbox.release(suspects)
+        if others := [message for message in messages if message not in suspects]:
+            delay = self._waiting.delay_seconds(of_bucket or "everything", len(others))
+            inbox.postpone(others, delay_seconds=delay, everything=of_bucket is None)
+
+
+def _ours(delivery: Delivery) -> MessageDelivery:
+    assert isinstance(delivery, MessageDelivery)  # noqa: S101 - the consumer submits no others
+    return delivery
