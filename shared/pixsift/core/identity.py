@@ -7,16 +7,21 @@ from datetime import datetime
 
 UNVERSIONED = "etag:"
 """Prefix of the version id of an object in a bucket without versioning."""
+FILE_VERSION = "file:"
+"""Prefix of the version id of a file (``pixsift.core.files``)."""
+FOLDER = "file://"
+"""Prefix of the bucket of a folder's files."""
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 """What boto3 takes for a name: old buckets have capitals and "_", which new ones may not."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """One write of one S3 object.
+    """One write of one object, at S3 or in a folder.
 
     ``version_id`` is S3's version id, or ``etag:<etag>`` in a bucket without versioning: there is
-    no per-write promise there, since S3 itself cannot tell the writes apart.
+    no per-write promise there, since S3 itself cannot tell the writes apart. Of a file it is
+    ``file:<size>-<time>-<hash>``.
     """
 
     bucket: str
@@ -26,23 +31,29 @@ class ObjectVersion:
 
     @property
     def uri(self) -> str:
-        """``s3://bucket/key?versionId=...``, for people and logs."""
-        return f"s3://{self.bucket}/{self.key}?versionId={self.version_id}"
+        """``s3://bucket/key?versionId=...`` or ``file:///folder//key?versionId=...``, for people
+        and logs."""
+        return f"{location(self.bucket, self.key)}?versionId={self.version_id}"
 
     @property
     def is_versioned(self) -> bool:
-        """Whether S3 can be asked for exactly this write."""
-        return not self.version_id.startswith(UNVERSIONED)
+        """Whether the store keeps this write when the next one comes."""
+        return not self.version_id.startswith((UNVERSIONED, FILE_VERSION))
 
     @property
     def etag(self) -> str | None:
-        """The ETag that stands in for a version id; None in a versioned bucket."""
-        return None if self.is_versioned else self.version_id.removeprefix(UNVERSIONED)
+        """The ETag that stands in for a version id; None for other versions."""
+        found = self.version_id.startswith(UNVERSIONED)
+        return self.version_id.removeprefix(UNVERSIONED) if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class S3Uri:
-    """``s3://bucket/key?versionId=...`` as people write it; the key may be empty or a prefix."""
+    """``s3://bucket/key?versionId=...`` as people write it; the key may be empty or a prefix.
+
+    Or an object of a folder as pixsift writes it: ``file:///folder//key``, where the two slashes
+    say which part is the bucket.
+    """
 
     bucket: str
     key: str
@@ -51,16 +62,34 @@ class S3Uri:
     @classmethod
     def parse(cls, text: str) -> "S3Uri":
         """Raises ValueError, saying why. Keys are taken as they are: nothing is URL-decoded."""
+        if text.startswith(FOLDER):
+            folder, _, key = text.removeprefix(FOLDER).partition("//")
+            return cls(FOLDER + folder, *_with_version(key))
         rest = text.removeprefix("s3://")
         bucket, _, key = rest.partition("/")
         if rest == text or not bucket:
             raise ValueError("is not an S3 URI: write s3://bucket/key")
         if not _BUCKET.fullmatch(bucket):
             raise ValueError(f"is not an S3 URI: invalid bucket name {bucket!r}")
-        # Only the last one counts: a key may contain the very same text.
-        key, found, version_id = key.rpartition("?versionId=") if "?versionId=" in key else (
-            key, "", "")  # fmt: skip
-        return cls(bucket, key, version_id if found and version_id else None)
+        return cls(bucket, *_with_version(key))
+
+    @property
+    def location(self) -> str:
+        """Without the version."""
+        return location(self.bucket, self.key)
+
+
+def location(bucket: str, key: str = "") -> str:
+    """``s3://bucket/key``, or ``file:///folder//key`` in the bucket of a folder."""
+    return f"{bucket}//{key}" if bucket.startswith(FOLDER) else f"s3://{bucket}/{key}"
+
+
+def _with_version(key: str) -> tuple[str, str | None]:
+    # Only the last one counts: a key may contain the very same text.
+    if "?versionId=" not in key:
+        return key, None
+    key, _, version_id = key.rpartition("?versionId=")
+    return key, version_id or None
 
 
 def version_id_of(version_id: str | None, etag: str | None) -> str | None:

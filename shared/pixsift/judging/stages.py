@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.core.events import ObjectCreated, ObjectRemoved
+from pixsift.core.files import FileVersion
 from pixsift.core.identity import (
     ObjectVersion,
     version_id_of,
@@ -106,7 +107,7 @@ class Fetch:
         try:
             self._fetch(arrival, version, reserve)
         except PermanentError as error:
-            arrival.verdict = findings.from_error(arrival, version, error)
+            arrival.verdict = findings.from_error(arrival, arrival.version or version, error)
 
     def _ask_again(self, arrival: Arrival) -> None:
         """The call that failed, with one byte of the body. Raises while it fails."""
@@ -181,7 +182,7 @@ class Fetch:
         return [
             version
             for version in self._ledger.versions_of(bucket, key)
-            if not version.is_versioned and version.version_id != current
+            if not version.is_versioned and not _is_same(version.version_id, current)
         ]
 
 
@@ -378,6 +379,14 @@ class Commit:
 def thumbnail_key(image: DecodedImage) -> str:
     """Named by the pixels: equal images share one thumbnail, in every collection and space."""
     return f"thumbnails/{image.pixel_sha256.hex()}.webp"
+
+
+def _is_same(version_id: str, current: str | None) -> bool:
+    """Whether the version is the current one; of a file that was not read, size and time tell."""
+    known, there = FileVersion.parse(version_id), FileVersion.parse(current or "")
+    if known is not None and there is not None:
+        return known.is_same_write(there)
+    return version_id == current
 
 
 def _body(arrival: Arrival) -> bytes:

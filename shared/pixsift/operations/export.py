@@ -28,7 +28,7 @@ from pixsift.core.descriptor import (
     build_descriptor,
     is_same_snapshot,
 )
-from pixsift.core.identity import ObjectVersion
+from pixsift.core.identity import ObjectVersion, location
 from pixsift.core.manifest import ManifestRow, build_duplicates, build_manifest, build_metadata
 from pixsift.core.webdataset import plan_shards, tar_stream
 from pixsift.errors import ObjectGoneError, PermanentError, PixsiftError, TransientError
@@ -241,7 +241,7 @@ class Exporter:
             self._check_ours(bucket, key, descriptor)
         self._at_point("descriptor_written")
         self._snapshots.publish(
-            snapshot.snapshot_id, fence, location=f"s3://{bucket}/{snapshot.prefix}"
+            snapshot.snapshot_id, fence, location=location(bucket, snapshot.prefix)
         )
 
     def _check_ours(self, bucket: str, key: str, descriptor: bytes) -> None:

@@ -4,7 +4,8 @@
 -- Every image of the current generation that was decoded and not erased, duplicates included (a
 -- frozen camera is nothing but duplicates). Where a camera gave no time, S3's or arrival stands in.
 -- Attribute sources in order of trust, as everywhere: sidecar, metadata, key, exif.
-SELECT 's3://' || o.bucket || '/' || o.key || '?versionId=' || o.version_id,
+SELECT CASE WHEN starts_with(o.bucket, 'file://') THEN o.bucket || '//' ELSE 's3://' || o.bucket || '/' END
+       || o.key || '?versionId=' || o.version_id,
        coalesce(named.camera, ''),
        extract(epoch FROM coalesce(o.captured_at, o.stored_at, o.first_seen_at))::float8,
        d.pixel_sha256,

@@ -28,7 +28,7 @@ from pixsift.core.choosing.pool import (
     times_of,
 )
 from pixsift.core.choosing.rows import RowSource
-from pixsift.core.identity import S3Uri
+from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError
 from pixsift.extras import require
 from pixsift.messages import Select, Where
@@ -137,10 +137,10 @@ def pool_point(database: Database, collection: str, at_seq: int | None) -> PoolP
 
 
 def object_uris(database: Database, object_ids: Sequence[int]) -> dict[int, str]:
-    """``s3://`` URIs, with the version, by object id."""
+    """URIs, with the version, by object id."""
     with database.connection() as connection:
         rows = connection.execute(_SQL["pool_uris"], {"object_ids": list(object_ids)}).fetchall()
-    return {row[0]: f"s3://{row[1]}/{row[2]}?versionId={row[3]}" for row in rows}
+    return {row[0]: ObjectVersion(*row[1:]).uri for row in rows}
 
 
 def _on_device(rows: RowSource, device: str) -> RowSource:
