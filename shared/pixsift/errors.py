@@ -29,8 +29,9 @@ from typing import ClassVar, Literal
 RemedyCode = Literal[
     "audit", "calibrate", "check_aws", "check_database", "choose_model", "create_collection",
     "grant", "install_extra", "list_collections", "list_snapshots", "migrate", "name_camera",
-    "name_collection", "name_model", "name_source", "read_decoder_message", "reembed", "run_both",
-    "set_aws", "set_database_url", "skip_unknown", "take_over", "use_its_model", "use_seccomp",
+    "name_collection", "name_ledger", "name_model", "name_output", "name_source",
+    "read_decoder_message", "redecide", "reembed", "run_both", "set_aws", "set_database_url",
+    "skip_unknown", "take_over", "use_its_model", "use_seccomp",
 ]  # fmt: skip
 
 

@@ -24,9 +24,12 @@ WORDS: Final[dict[RemedyCode, str]] = {
     "name_camera": "name the attribute with --by, tell it from the keys with pixsift collection "
     "set {collection} --key-pattern, or add it with pixsift attributes import",
     "name_collection": "name one with --collection",
+    "name_ledger": "name a folder for the ledger with --ledger",
     "name_model": "PIXSIFT_MODEL names the model; docs/models.md lists them",
+    "name_output": "name an empty folder elsewhere with --out",
     "name_source": "name a source of a collection; pixsift collection list names them",
     "read_decoder_message": "read the decoder's own message above; docs/decoding.md",
+    "redecide": "pixsift redecide {collection} --preset {preset} decides them again",
     "reembed": "set PIXSIFT_MODEL to the model of that space and run pixsift reembed {collection}",
     "run_both": "keep the consumers of both spaces running, and run the command again",
     "set_aws": "set {variable}, or start the local loop: pixsift up",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pixsift.core.identity import FILE_VERSION, FOLDER, ObjectVersion
 
 _HASH_DIGITS = 32
-"""128 bits of SHA-256: nobody finds two files with the same."""
+"""128 bits of SHA-256: no two files with the same can be made."""
 _VERSION = re.compile(rf"{FILE_VERSION}(\d+)-(-?\d+)(?:-([0-9a-f]{{{_HASH_DIGITS}}}))?")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 

@@ -54,7 +54,9 @@ class Reconciler:
         found = comparison.found
         found.last_key = after
         waiting: list[BackfillObject] = []
-        for page in _pages(self._objects.iter_versions(comparison.bucket, prefix, after=after)):
+        for page in pages_of_keys(
+            self._objects.iter_versions(comparison.bucket, prefix, after=after)
+        ):
             last = page[-1].key
             known = self._known(comparison, prefix, after=after, to=last)
             waiting = [*waiting, *comparison.page(_by_key(page), known)]
@@ -73,13 +75,9 @@ class Reconciler:
     def _known(
         self, comparison: Comparison, prefix: str, *, after: str, to: str | None
     ) -> list[KnownVersion]:
-        names = {
-            "collection_ids": [c.collection_id for c in comparison.collections],
-            "bucket": comparison.bucket, "prefix": prefix, "after": after, "to": to,
-        }  # fmt: skip
-        with self._database.connection() as connection:
-            cursor = connection.cursor(row_factory=class_row(KnownVersion))
-            return cursor.execute(_SQL["known_in_range"], names).fetchall()
+        return known_in_range(
+            self._database, comparison.collections, comparison.bucket, prefix, after=after, to=to
+        )
 
     def _flush(
         self, comparison: Comparison, waiting: list[BackfillObject], *, everything: bool
@@ -90,6 +88,37 @@ class Reconciler:
             bodies = _bodies(comparison.bucket, waiting[:whole])
             comparison.found.messages += self._send(bodies)
         return waiting[whole:]
+
+
+def known_in_range(
+    database: Database,
+    collections: Sequence[Collection],
+    bucket: str,
+    prefix: str = "",
+    *,
+    after: str = "",
+    to: str | None = None,
+) -> list[KnownVersion]:
+    """Every version that the ledger has of the keys behind ``after``, up to ``to``, by key."""
+    names = {
+        "collection_ids": [c.collection_id for c in collections],
+        "bucket": bucket, "prefix": prefix, "after": after, "to": to,
+    }  # fmt: skip
+    with database.connection() as connection:
+        cursor = connection.cursor(row_factory=class_row(KnownVersion))
+        return cursor.execute(_SQL["known_in_range"], names).fetchall()
+
+
+def pages_of_keys(lines: Iterable[ListedObject]) -> Iterator[list[ListedObject]]:
+    """Pages of about a thousand lines that end where a key ends."""
+    page: list[ListedObject] = []
+    for line in lines:
+        if len(page) >= _LINES_PER_PAGE and line.key != page[-1].key:
+            yield page
+            page = []
+        page.append(line)
+    if page:
+        yield page
 
 
 def backfill_bodies(versions: Sequence[ObjectVersion]) -> Iterator[str]:
@@ -103,18 +132,6 @@ def _bodies(bucket: str, objects: Sequence[BackfillObject]) -> Iterator[str]:
     for start in range(0, len(objects), KEYS_PER_MESSAGE):
         part = list(objects[start : start + KEYS_PER_MESSAGE])
         yield Backfill(bucket=bucket, objects=part).model_dump_json(by_alias=True)
-
-
-def _pages(lines: Iterable[ListedObject]) -> Iterator[list[ListedObject]]:
-    """Pages of about a thousand lines that end where a key ends."""
-    page: list[ListedObject] = []
-    for line in lines:
-        if len(page) >= _LINES_PER_PAGE and line.key != page[-1].key:
-            yield page
-            page = []
-        page.append(line)
-    if page:
-        yield page
 
 
 def _by_key(page: Sequence[ListedObject]) -> dict[str, list[ListedVersion]]:

@@ -36,14 +36,17 @@ class EmbeddedPostgres:
         durable: bool = True,
         settings: dict[str, str] | None = None,
         environment: dict[str, str] | None = None,
+        sockets: Path | None = None,
     ) -> None:
-        """environment: further variables of the server's processes; they see none of ours."""
+        """environment: further variables of the server's processes; they see none of ours.
+        sockets: folder of its socket, where ``root`` cannot hold one; by default ``root``."""
         self.root = root
+        self._sockets = sockets or root
         self._environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **(environment or {})}
         self._data = root / "data"
         self._log = root / "postgres.log"
         self._settings = {
-            "unix_socket_directories": str(root),
+            "unix_socket_directories": str(self._sockets),
             "listen_addresses": "",
             "max_connections": "100",
             "shared_buffers": "256MB",
@@ -51,15 +54,15 @@ class EmbeddedPostgres:
             **({} if durable else _RELAXED),
             **(settings or {}),
         }
-        if not can_hold_socket(root):
+        if not can_hold_socket(self._sockets):
             raise SettingError(
-                f"the PostgreSQL folder {root} cannot hold its socket: use a shorter path of "
-                "letters, digits and _ . / -"
+                f"the PostgreSQL folder {self._sockets} cannot hold its socket: use a shorter path "
+                "of letters, digits and _ . / -"
             )
 
     def url(self, database: str = "pixsift") -> str:
         """A libpq URI for processes of this machine."""
-        return f"postgresql://postgres@/{database}?host={self.root}"
+        return f"postgresql://postgres@/{database}?host={self._sockets}"
 
     def start(self) -> None:
         """Create the cluster on first use, start it, and make the database ``pixsift``.
@@ -68,6 +71,8 @@ class EmbeddedPostgres:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self._own(self.root)
+        self._sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._own(self._sockets)
         if not self._data.exists():
             self._create_cluster()
         options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
@@ -140,7 +145,7 @@ class EmbeddedPostgres:
                 code="extra_missing", remedy=Remedy("install_extra", {"extra": "local"}),
             )  # fmt: skip
         installed = Path(package.origin).parent / "pginstall18"
-        if os.geteuid() != 0 or _everyone_can_reach(installed):
+        if os.geteuid() != 0 or everyone_can_reach(installed):
             return installed / "bin"
         copy = self.root / "pginstall18"
         if not copy.exists():
@@ -167,5 +172,6 @@ def _unprivileged_user() -> tuple[int | None, int | None, list[int] | None]:
     return account.pw_uid, account.pw_gid, []
 
 
-def _everyone_can_reach(path: Path) -> bool:
+def everyone_can_reach(path: Path) -> bool:
+    """Whether any account may enter the folders above ``path``."""
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)

@@ -7,7 +7,7 @@ thread is left behind, and the caller goes on with another one.
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pixsift.errors import DependencyDownError, TransientError
 
@@ -42,7 +42,7 @@ class Patience:
             raise TransientError(f"{what}: no answer within {self._seconds:.0f} s") from None
         if error is not None:
             raise error
-        return result  # type: ignore[no-any-return]
+        return cast(T, result)
 
 
 class _Helper:
