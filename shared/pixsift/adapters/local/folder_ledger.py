@@ -132,9 +132,10 @@ class FolderLedger:
             raise self._unusable(error) from error
         if os.geteuid() == 0 and not everyone_can_reach(self.root / "postgres"):
             raise SettingError(
-                f"PostgreSQL cannot reach the ledger's folder {self.root}: started by root, it runs "
-                "under another account, and a folder above is closed to it", remedy=Remedy("name_ledger"),
-            )  # fmt: skip
+                f"PostgreSQL cannot reach the ledger's folder {self.root}: started by root, it "
+                "runs under another account, and a folder above is closed to it",
+                remedy=Remedy("name_ledger"),
+            )
 
     def _unusable(self, error: OSError) -> SettingError:
         return SettingError(
