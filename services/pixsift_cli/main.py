@@ -156,7 +156,7 @@ app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False,
 
 @app.callback()
 def _root() -> None:
-    from pixsift_cli.local.loop import use_running_loop
+    from pixsift_cli.wiring import use_running_loop
 
     use_running_loop()
 

@@ -3,6 +3,9 @@
 A command asks here for what it needs and hands it to an operation (``pixsift.operations``).
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.uploads import FolderUploads
@@ -18,7 +21,13 @@ from pixsift.config import (
 )
 from pixsift.errors import PixsiftError
 from pixsift.operations.embedder import ModelChoice
+from pixsift.operations.local.loop import find_venv
+from pixsift.operations.local.loop import use_running_loop as find_running_loop
 from pixsift.operations.status import Queues
+
+if TYPE_CHECKING:  # imported where they are used: every command imports this module
+    from pixsift.operations.demo.run import Connections
+    from pixsift.operations.local.up_down import Ingredients
 
 ACTOR = "cli"
 """Who the ledger's turns say made them."""
@@ -60,6 +69,39 @@ def server_settings() -> ServerSettings:
 def local_settings() -> LocalSettings:
     """The local loop's folders."""
     return LocalSettings()
+
+
+def state_folder() -> Path:
+    """Where the local loop keeps what it knows."""
+    return Path(local_settings().state_dir)
+
+
+def localstack_venv() -> Path:
+    """Where LocalStack is installed, or should be."""
+    return find_venv(Path(local_settings().localstack_venv))
+
+
+def loop_ingredients() -> "Ingredients":
+    """What a local loop is made of."""
+    from pixsift.operations.local.up_down import Ingredients
+
+    server_port = server_settings().server_port
+    return Ingredients(localstack_venv(), model(), database_at, server_port, ACTOR)
+
+
+def demo_connections() -> "Connections":
+    """How the demo reaches what it starts."""
+    from pixsift.operations.demo.run import Connections
+
+    return Connections(uploads, queue)
+
+
+def use_running_loop() -> None:
+    """Point this process at the loop that ``pixsift up`` left running, if there is one."""
+    try:
+        find_running_loop(state_folder())
+    except PixsiftError:
+        return  # up, down and doctor report it
 
 
 def database() -> Database:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ChosenImage(_Answer):
@@ -308,7 +308,7 @@ class CollectionDetails(CollectionSettings):
 class CollectionLine(BaseModel):
     """A collection in a list: one key per outcome."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: str
     epsilon: float
@@ -438,6 +438,56 @@ class Uploaded(_Answer):
     """Relative path -> why."""
     became: KeyOutcomes | None = None
     """Where it was waited for."""
+
+
+class DoctorFinding(_Answer):
+    """One dependency, with the remedy in the words of a terminal."""
+
+    name: str
+    state: Literal["ok", "wrong", "note"]
+    detail: str
+    remedy: str
+
+
+class DoctorReport(_Answer):
+    """Every dependency."""
+
+    ok: bool
+    findings: list[DoctorFinding]
+
+
+class DemoReport(_Answer):
+    """What the demo found; ``complaints`` is empty when the ledger is right."""
+
+    uploaded: int
+    ignored: int
+    outcomes: dict[str, dict[str, int]]
+    """Outcome -> reason -> objects."""
+    snapshot_id: str
+    snapshot_images: int
+    snapshot_location: str
+    snapshot_folder: str
+    contact_sheet: str
+    seconds: float
+    complaints: list[str]
+
+
+class LoopFacts(_Answer):
+    """The local loop that runs."""
+
+    environment: dict[str, str]
+    """The variables with which any process finds it."""
+    state: str
+    """Its folder."""
+
+
+class LoopStopped(_Answer):
+    """What became of the local loop."""
+
+    stopped: list[str]
+    object_versions_saved: int | None
+    """None: there was nothing to save, or LocalStack was gone."""
+    deleted: bool
 
 
 class ObjectFacts(_Answer):

@@ -27,12 +27,42 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 RemedyCode = Literal[
-    "audit", "calibrate", "check_aws", "check_database", "choose_model", "create_collection",
-    "grant", "install_extra", "list_collections", "list_snapshots", "migrate", "name_camera",
-    "name_collection", "name_ledger", "name_model", "name_output", "name_source",
-    "read_decoder_message", "redecide", "reembed", "run_both", "set_aws", "set_database_url",
-    "skip_unknown", "take_over", "use_its_model", "use_seccomp",
-]  # fmt: skip
+    "audit",
+    "calibrate",
+    "check_aws",
+    "check_database",
+    "choose_model",
+    "create_collection",
+    "grant",
+    "install_extra",
+    "install_localstack",
+    "list_collections",
+    "list_snapshots",
+    "migrate",
+    "name_camera",
+    "name_collection",
+    "name_ledger",
+    "name_model",
+    "name_output",
+    "name_photos",
+    "name_source",
+    "read_decoder_message",
+    "redecide",
+    "reembed",
+    "repair_state",
+    "restart_loop",
+    "restart_saved_loop",
+    "restart_services",
+    "run_both",
+    "set_aws",
+    "set_database_url",
+    "skip_unknown",
+    "start_loop",
+    "start_loop_or_not",
+    "take_over",
+    "use_its_model",
+    "use_seccomp",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pixsift.text import printable
 WORDS: Final[dict[RemedyCode, str]] = {
     "audit": "run pixsift audit",
     "calibrate": "run pixsift calibrate with this model",
+    "install_localstack": "{how} (not needed against AWS)",
     "check_aws": "pixsift up; or deploy the events stack and check {variable}, AWS_ENDPOINT_URL, "
     "AWS_DEFAULT_REGION and the credentials",
     "check_database": "check PIXSIFT_DATABASE_URL and the server",
@@ -27,14 +28,22 @@ WORDS: Final[dict[RemedyCode, str]] = {
     "name_ledger": "name a folder for the ledger with --ledger",
     "name_model": "PIXSIFT_MODEL names the model; docs/models.md lists them",
     "name_output": "name an empty folder elsewhere with --out",
+    "name_photos": "name a folder with some by --images",
     "name_source": "name a source of a collection; pixsift collection list names them",
     "read_decoder_message": "read the decoder's own message above; docs/decoding.md",
     "redecide": "pixsift redecide {collection} --preset {preset} decides them again",
     "reembed": "set PIXSIFT_MODEL to the model of that space and run pixsift reembed {collection}",
     "run_both": "keep the consumers of both spaces running, and run the command again",
+    "repair_state": "repair that, then pixsift up",
+    "restart_loop": "run pixsift down, and then pixsift up",
+    "restart_services": "pixsift up restarts it and keeps everything else",
+    "restart_saved_loop": "run pixsift down, and then pixsift up, which brings back the objects as "
+    "the last pixsift down saved them",
     "set_aws": "set {variable}, or start the local loop: pixsift up",
     "set_database_url": "set PIXSIFT_DATABASE_URL, or start the local loop: pixsift up",
     "skip_unknown": "--skip-unknown leaves them out",
+    "start_loop_or_not": "pixsift up (not needed against AWS)",
+    "start_loop": "run pixsift up",
     "take_over": "if no process is building it any more, discard it with --take-over",
     "use_its_model": "set PIXSIFT_MODEL to its model, which pixsift collection show {collection} "
     "names",

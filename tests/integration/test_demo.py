@@ -16,8 +16,8 @@ import pytest
 from conftest import LOCALSTACK_VENV
 from pixsift.adapters.local.simulated_camera import drive, load_scenes, to_jpeg
 from pixsift.adapters.postgres.database import Database
+from pixsift.operations.local.loop import LoopRecord, read_record, stop_record, wait_until
 from pixsift.operations.status import outcome_counts
-from pixsift_cli.local.loop import LoopRecord, read_record, stop_record, wait_until
 
 pytestmark = pytest.mark.localstack
 

@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pixsift.adapters.postgres.database import Database
 from pixsift.answers import SnapshotFacts
 from pixsift.errors import PermanentError, RequestError
 from pixsift.messages import SnapshotRequest, parse_snapshot_request, why_not_storable
@@ -21,6 +20,9 @@ from pixsift_cli import wiring
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.common import JsonOption, emit, no_nan
 from pixsift_cli.terminal import console
+
+if TYPE_CHECKING:
+    from pixsift.adapters.postgres.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="Request, list, show and download snapshots.")
 
@@ -60,7 +62,7 @@ def request(
         emit(sent, as_json, f"request {sent.request_id} sent to {sent.queue}")
         return
     with wiring.database() as database:
-        found = wait_for_snapshot(database, asked.request_id, timeout, quiet=as_json)
+        found = _wait(database, asked.request_id, timeout, quiet=as_json)
     emit(found, as_json, f"{found.snapshot_id} published at {found.location}")
 
 
@@ -147,7 +149,7 @@ def clean(
 
 
 def build_request(
-    file: Path | None, changes: dict[str, Any], database: Database | None = None
+    file: Path | None, changes: dict[str, Any], database: "Database | None" = None
 ) -> SnapshotRequest:
     """A request from a file and options; an option that was not given changes nothing.
 
@@ -184,29 +186,29 @@ def build_request(
         ) from exc
 
 
-def wait_for_snapshot(
-    database: Database, request_id: str, timeout_seconds: float, *, quiet: bool = False
+def _wait(
+    database: "Database", request_id: str, timeout_seconds: float, *, quiet: bool = False
 ) -> SnapshotFacts:
     """Wait until a request has its end, with a progress bar on a terminal's stderr.
 
     Raises PermanentError when it was refused or failed, TransientError after the time is up.
     """
     there = console(err=True)
-    published: SnapshotFacts | None = None
     with Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         console=there, disable=quiet or not there.is_terminal,
     ) as progress:  # fmt: skip
         bar = progress.add_task("waiting for the curator", total=None)
-        for found in operation.follow(database, request_id, timeout_seconds=timeout_seconds):
-            if found is not None:
-                published = found
-                progress.update(
-                    bar, description=f"{found.snapshot_id} {found.state}",
-                    completed=found.copied, total=found.images,
-                )  # fmt: skip
-    assert published is not None  # noqa: S101 - it ends with a published one, or raises
-    return published
+
+        def show(found: SnapshotFacts) -> None:
+            progress.update(
+                bar, description=f"{found.snapshot_id} {found.state}",
+                completed=found.copied, total=found.images,
+            )  # fmt: skip
+
+        return operation.wait_for_snapshot(
+            database, request_id, timeout_seconds=timeout_seconds, show=show
+        )
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

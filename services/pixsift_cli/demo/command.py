@@ -1,74 +1,16 @@
-"""``pixsift demo``: robots upload, pixsift curates, a snapshot appears; and the ledger is checked.
+"""``pixsift demo``: robots upload, a snapshot appears, and the ledger is checked."""
 
-Everything is the real thing, each part a process of its own: LocalStack, PostgreSQL, the consumer
-and the curator. Whatever happens, Ctrl-C included, all that was started is stopped again.
-"""
-
-import shutil
-import threading
-import time
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
-from uuid import uuid4
 
 import typer
 
-from pixsift.adapters.aws.sqs import SqsQueue
-from pixsift.adapters.aws.uploads import S3Location
-from pixsift.adapters.local.localstack import check_installed
-from pixsift.adapters.local.simulated_camera import check_scenes, load_scenes, photos_in
-from pixsift.adapters.postgres.database import Database
-from pixsift.answers import SnapshotFacts
-from pixsift.core.outcomes import ObjectOutcome
-from pixsift.errors import DependencyDownError, RequestError
-from pixsift.messages import Select, SnapshotRequest, Split
-from pixsift.operations.collections import DEFAULT_COLLECTION, ensure_default
-from pixsift.operations.snapshots import objects_of, send_request
-from pixsift.operations.status import current_outcomes, outcome_counts
-from pixsift.pages.contact_sheet import contact_sheet
+from pixsift.operations.demo.run import run_demo
 from pixsift_cli import wiring
-from pixsift_cli.choosing.snapshot import wait_for_snapshot
 from pixsift_cli.common import JsonOption, emit_json
-from pixsift_cli.demo.check import check_ledger, check_snapshot, is_complete
-from pixsift_cli.demo.robots import DemoPlan, Upload, plan_photos, plan_scenes
-from pixsift_cli.demo.view import DemoView, Standing, Standstill, summary
-from pixsift_cli.local.loop import (
-    LocalLoop,
-    Say,
-    localstack_venv,
-    read_record,
-    stop_record,
-)
-from pixsift_cli.local.signals import stopped_by_signals, uninterrupted
-from pixsift_cli.local.state_folder import claim, only_one, state_folder
+from pixsift_cli.demo.view import DemoView, summary
+from pixsift_cli.local.signals import stopped_by_signals
 from pixsift_cli.terminal import say
-
-_STANDSTILL_SECONDS = 120.0
-"""A message whose consumer died comes back after 60 s."""
-_PUBLISHED_WITHIN_SECONDS = 60.0
-_UPLOADS_PER_SECOND = 20.0
-"""Of one robot, at most: fast enough for a demo, slow enough to watch."""
-_MOST_PHOTOS = 600
-
-
-@dataclass(slots=True)
-class DemoReport:
-    """What the demo found; ``complaints`` is empty when the ledger is right."""
-
-    uploaded: int = 0
-    ignored: int = 0
-    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
-    snapshot_id: str = ""
-    snapshot_images: int = 0
-    snapshot_location: str = ""
-    snapshot_folder: str = ""
-    contact_sheet: str = ""
-    seconds: float = 0.0
-    complaints: list[str] = field(default_factory=list)
 
 
 def register(app: typer.Typer) -> None:
@@ -87,217 +29,16 @@ def demo(
 ) -> None:
     """Run pixsift on three simulated robots, take a snapshot, and verify the ledger."""
     view = DemoView(quiet=as_json)
-    photos = _photos(images, view.say)
-    check_installed(localstack_venv())
-    claim(state_folder())
-    state = state_folder().absolute() / "demo"
-    with only_one(state.parent, "demo"), stopped_by_signals(), ThreadPoolExecutor(1) as pool:
-        _clear(state)
-        plan = pool.submit(_plan, photos, frames)
-        report = _run(state, plan, view, k=k)
+    with stopped_by_signals():
+        report = run_demo(
+            wiring.state_folder(), wiring.loop_ingredients(), wiring.demo_connections(), view,
+            images=images, frames=frames, k=k,
+        )  # fmt: skip
     if as_json:
-        emit_json(asdict(report))
+        emit_json(report)
     else:
-        view.show(summary(asdict(report)))
+        view.show(summary(report))
     for complaint in report.complaints:
         say(f"pixsift: the ledger is wrong: {complaint}", err=True)
     if report.complaints:
         raise typer.Exit(1)
-
-
-def _photos(images: Path | None, say: Say) -> Sequence[Path] | None:
-    """The user's photos, if any were asked for; a wrong folder is an error before the start."""
-    if images is None:
-        check_scenes()
-        return None
-    photos = photos_in(images.expanduser())  # make quotes what a shell would expand
-    if not photos:
-        raise RequestError(f"--images {images}: no photos there: name a folder with some")
-    if len(photos) > _MOST_PHOTOS:
-        say(f"of {len(photos)} photos, the first {_MOST_PHOTOS} by name are taken")
-    return photos[:_MOST_PHOTOS]
-
-
-def _plan(photos: Sequence[Path] | None, frames: int) -> DemoPlan:
-    return plan_scenes(load_scenes(), frames=frames) if photos is None else plan_photos(photos)
-
-
-def _run(state: Path, future: "Future[DemoPlan]", view: DemoView, *, k: int) -> DemoReport:
-    started = time.monotonic()
-    loop = LocalLoop(state, venv=localstack_venv())
-    try:
-        loop.start_infrastructure(view.say)
-        with wiring.database_at(loop.database_url) as database:
-            collection = ensure_default(
-                database, loop.stack.raw_bucket, wiring.model(),
-                quality_policy={"blurred": "reject"}, actor=wiring.ACTOR,
-            )  # fmt: skip
-        loop.start_services(view.say)
-        plan = future.result()
-        view.say(f"three robots upload {plan.count()} objects; these are the outcomes:")
-        with wiring.database_at(loop.database_url) as database:
-            report = _Demo(loop, database, plan, view).run(epsilon=collection.epsilon, k=k)
-        report.seconds = round(time.monotonic() - started, 1)
-        return report
-    finally:
-        view.say("stopping the local loop")
-        with uninterrupted():
-            loop.stop()
-            shutil.rmtree(loop.postgres_folder, ignore_errors=True)
-            shutil.rmtree(state / "localstack", ignore_errors=True)
-
-
-def _clear(state: Path) -> None:
-    """Remove the last demo's results, and what a killed one left running."""
-    record = read_record(state)
-    if record is not None:
-        stop_record(record)
-        shutil.rmtree(record.postgres, ignore_errors=True)
-    if state.exists():
-        shutil.rmtree(state)
-
-
-class _Demo:
-    """The flow from the first upload to the contact sheet."""
-
-    def __init__(self, loop: LocalLoop, database: Database, plan: DemoPlan, view: DemoView) -> None:
-        self._loop, self._plan, self._view = loop, plan, view
-        self._database = database
-        self._uploads = wiring.uploads()
-        self._sent: dict[str, str] = {}
-        """Key -> version id."""
-
-    def run(self, *, epsilon: float, k: int) -> DemoReport:
-        """All of it; what is wrong is in the report."""
-        self._upload_and_watch()
-        rows = current_outcomes(self._database, DEFAULT_COLLECTION)
-        report = DemoReport(uploaded=len(self._sent), ignored=self._plan.count("sidecar"))
-        for count in outcome_counts(self._database, DEFAULT_COLLECTION):
-            report.outcomes.setdefault(count.outcome, {})[count.reason] = count.objects
-        report.complaints += check_ledger(self._plan, self._sent, rows, epsilon=epsilon)
-
-        kept = sum(1 for row in rows if row.outcome == "kept")
-        if kept:
-            snapshot = self._request_snapshot(min(k, kept))
-            report.complaints += self._bring_home(snapshot, rows, report, k=k)
-        else:
-            self._view.say("no image was kept, so a snapshot would be empty")
-        self._write_contact_sheet(rows, report)
-        return report
-
-    def _upload_and_watch(self) -> None:
-        """Until every object is decided, or nothing happens any more and the queue is empty.
-
-        Raises DependencyDownError when nothing happens although messages or uploads wait.
-        """
-        ingest = wiring.queue(self._loop.stack.ingest_queue)
-        standstill = Standstill(_STANDSTILL_SECONDS)
-        stop = threading.Event()
-        with self._view.live() as show, ThreadPoolExecutor(len(self._plan.by_robot)) as robots:
-            drives = [
-                robots.submit(self._drive, uploads, stop)
-                for uploads in self._plan.by_robot.values()
-            ]
-            try:
-                while not self._is_settled(standing := self._standing(drives, ingest), drives):
-                    show(standing)
-                    self._loop.check_services()
-                    if standstill.is_reached(standing, now=time.monotonic()):
-                        self._check_nothing_waits(standing)
-                        break  # whoever checks the ledger names what lacks
-                    time.sleep(0.4)
-                show(standing)
-            finally:
-                stop.set()
-
-    def _drive(self, uploads: list[Upload], stop: threading.Event) -> None:
-        """One robot's way."""
-        for upload in uploads:
-            if stop.wait(1 / _UPLOADS_PER_SECOND):
-                return
-            bucket = self._loop.stack.raw_bucket
-            self._sent[upload.key] = self._uploads.put(bucket, upload.key, upload.content())
-            if upload.kind == "deleted":
-                self._uploads.delete(bucket, upload.key)
-
-    def _standing(self, drives: "list[Future[None]]", ingest: SqsQueue) -> Standing:
-        for drive in drives:
-            if drive.done():
-                drive.result()  # a failed upload ends the demo with its own words
-        outcomes: Counter[str] = Counter()
-        for count in outcome_counts(self._database, DEFAULT_COLLECTION):
-            outcomes[count.outcome] += count.objects
-        return Standing(self._plan.count(), len(self._sent), sum(ingest.depth()), outcomes)
-
-    def _check_nothing_waits(self, standing: Standing) -> None:
-        """Of a standstill: is the ledger as it will ever be, or are the services stuck?"""
-        if standing.backlog or standing.uploaded < standing.planned:
-            raise DependencyDownError(
-                f"nothing has happened for {_STANDSTILL_SECONDS:.0f} s: {standing.line()}; "
-                f"what the services say is in {self._loop.state}/*.log"
-            )
-
-    def _is_settled(self, standing: Standing, drives: "list[Future[None]]") -> bool:
-        """Whether everything was sent and decided, and the queue is empty."""
-        sent = all(drive.done() for drive in drives)
-        return sent and is_complete(self._plan, standing.outcomes) and standing.backlog == 0
-
-    def _request_snapshot(self, k: int) -> SnapshotFacts:
-        """Asked for as any program would: one message to the queue."""
-        request = SnapshotRequest(
-            request_id=f"demo-{uuid4()}",
-            collection=DEFAULT_COLLECTION,
-            name="demo",
-            select=Select(strategy="k_center", k=k, seed=7),
-            split=Split(train=0.8, val=0.1, test=0.1),
-        )
-        self._view.say(f"a snapshot of at most {k} images is requested over SQS")
-        send_request(wiring.queue(self._loop.stack.snapshot_queue), request)
-        return wait_for_snapshot(
-            self._database, request.request_id, _PUBLISHED_WITHIN_SECONDS, quiet=True
-        )
-
-    def _bring_home(
-        self, snapshot: SnapshotFacts, rows: list[ObjectOutcome], report: DemoReport, *, k: int
-    ) -> list[str]:
-        """Download the snapshot as a user would, and compare it with the ledger."""
-        if snapshot.location is None:
-            raise DependencyDownError(f"snapshot {snapshot.snapshot_id} says no location")
-        folder = self._loop.state / "snapshot"
-        self._uploads.download(S3Location.parse(snapshot.location), folder)
-        items = objects_of(self._database, snapshot.snapshot_id)
-        paths = [(item.destination_key, folder / item.destination_key) for item in items]
-        copies = {key: path.read_bytes() for key, path in paths if path.is_file()}
-        report.snapshot_id = snapshot.snapshot_id
-        report.snapshot_images = len(items)
-        report.snapshot_location = snapshot.location
-        report.snapshot_folder = str(folder)
-        complaints = check_snapshot(items, rows, copies, wanted=k)
-        if not (folder / "snapshot.json").is_file():
-            complaints.append("snapshot.json is missing")
-        return complaints
-
-    def _write_contact_sheet(self, rows: list[ObjectOutcome], report: DemoReport) -> None:
-        folder = self._loop.state / "thumbnails"
-        bucket = self._loop.stack.derived_bucket
-        self._uploads.download(S3Location(bucket, "thumbnails/"), folder)
-        thumbnails = {
-            f"thumbnails/{path.name}": f"thumbnails/{path.name}" for path in folder.glob("*.webp")
-        }
-        items = objects_of(self._database, report.snapshot_id) if report.snapshot_id else []
-        page = contact_sheet(
-            rows,
-            title="What pixsift made of three robots' images",
-            facts=[
-                f"{len(rows)} objects judged, {report.ignored} sidecars ignored",
-                f"snapshot {report.snapshot_location or '(none)'}, {len(items)} images",
-            ],
-            thumbnails=thumbnails,
-            chosen=frozenset(item.object_id for item in items),
-        )
-        path = self._loop.state / "contact-sheet.html"
-        path.write_text(page, "utf-8")
-        report.contact_sheet = str(path)
-        missing = sum(1 for r in rows if r.outcome == "kept" and r.thumbnail_key not in thumbnails)
-        if missing:
-            report.complaints.append(f"{missing} kept images have no thumbnail")

@@ -1,62 +1,23 @@
 """What the demo shows: a live table on a terminal, plain lines elsewhere, a summary at the end."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 from rich.console import RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from pixsift.answers import DemoReport
+from pixsift.core.outcomes import OUTCOMES
+from pixsift.operations.demo.run import Standing
 from pixsift.words import in_words
 from pixsift_cli.terminal import block, cell, console
 
-OUTCOMES = ("kept", "duplicate", "rejected", "gone", "failed")
 _COLORS = {"kept": "green", "duplicate": "cyan", "rejected": "yellow", "gone": "dim",
            "failed": "red"}  # fmt: skip
 _SECONDS_BETWEEN_LINES = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far the demo is."""
-
-    planned: int
-    uploaded: int
-    backlog: int
-    """Messages in the ingest queue, including those in flight."""
-    outcomes: Mapping[str, int]
-
-    @property
-    def decided(self) -> int:
-        """Objects with an outcome."""
-        return sum(self.outcomes.values())
-
-    def line(self) -> str:
-        """One line for a log."""
-        judged = ", ".join(f"{self.outcomes[o]} {o}" for o in OUTCOMES if self.outcomes.get(o))
-        return (
-            f"uploaded {self.uploaded} of {self.planned}, decided {self.decided}, "
-            f"backlog {self.backlog}" + (f": {judged}" if judged else "")
-        )
-
-
-class Standstill:
-    """Tells a demo in which nothing happens from one on a slow machine."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._last: Standing | None = None
-        self._since = 0.0
-
-    def is_reached(self, standing: Standing, *, now: float) -> bool:
-        """Whether the last change is ``seconds`` ago. now: seconds of any steady clock."""
-        if standing != self._last:
-            self._last, self._since = standing, now
-        return now - self._since >= self._seconds
 
 
 class DemoView:
@@ -97,29 +58,29 @@ class _Lines:
             self._say(line)
 
 
-def summary(report: Mapping[str, Any]) -> RenderableType:
+def summary(report: DemoReport) -> RenderableType:
     """The table at the end, and where to look."""
-    table = Table(title=f"pixsift demo, {report['seconds']:.0f} s", title_justify="left")
+    table = Table(title=f"pixsift demo, {report.seconds:.0f} s", title_justify="left")
     table.add_column("outcome")
     table.add_column("objects", justify="right")
     table.add_column("why")
     for outcome in OUTCOMES:
-        reasons = report["outcomes"].get(outcome, {})
+        reasons = report.outcomes.get(outcome, {})
         if reasons:
             why = "\n".join(f"{n:>3} {in_words(reason)}" for reason, n in reasons.items())
             table.add_row(cell(outcome, _COLORS[outcome]), str(sum(reasons.values())), why)
-    table.add_row("ignored", str(report["ignored"]), "sidecars, excluded by the collection's rules")
-    table.add_row("uploaded", str(report["uploaded"]), "", end_section=True)
-    table.add_row("in the snapshot", str(report["snapshot_images"]), report["snapshot_id"])
+    table.add_row("ignored", str(report.ignored), "sidecars, excluded by the collection's rules")
+    table.add_row("uploaded", str(report.uploaded), "", end_section=True)
+    table.add_row("in the snapshot", str(report.snapshot_images), report.snapshot_id)
     verdict = (
         "the ledger matches everything that was uploaded"
-        if not report["complaints"]
-        else f"{len(report['complaints'])} errors in the ledger"
+        if not report.complaints
+        else f"{len(report.complaints)} errors in the ledger"
     )
     places = block([
-        f"snapshot       {report['snapshot_location']}",
-        f"local copy     {report['snapshot_folder']}",
-        f"contact sheet  {report['contact_sheet']}",
+        f"snapshot       {report.snapshot_location}",
+        f"local copy     {report.snapshot_folder}",
+        f"contact sheet  {report.contact_sheet}",
         f"check          {verdict}",
     ])  # fmt: skip
     grid = Table.grid()

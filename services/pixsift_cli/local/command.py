@@ -1,32 +1,19 @@
 """``pixsift up`` and ``pixsift down``: the local loop, left running between commands."""
 
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pixsift.errors import ConflictError, RequestError
-from pixsift.operations.collections import ensure_default
+from pixsift.answers import LoopFacts, LoopStopped
+from pixsift.errors import RequestError
+from pixsift.operations.local import up_down as operation
+from pixsift.operations.local.loop import LoopRecord, exports, has_kept, read_record
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
-from pixsift_cli.local.loop import (
-    LocalLoop,
-    LoopRecord,
-    delete_kept,
-    exports,
-    has_kept,
-    keep_objects,
-    localstack_venv,
-    read_record,
-    restart_services,
-    stop_record,
-)
-from pixsift_cli.local.services import wait_until_ready
-from pixsift_cli.local.signals import stopped_by_signals, uninterrupted
-from pixsift_cli.local.state_folder import claim, only_one, state_folder
+from pixsift_cli.local.signals import stopped_by_signals
 from pixsift_cli.terminal import confirm, say
 
 
@@ -41,18 +28,11 @@ def up(as_json: JsonOption = False) -> None:
 
     Of a loop that runs already, only a service that died is started again.
     """
-    state = state_folder()
-    if read_record(state) is None:
-        claim(state)
-    with only_one(state, "up"):
-        record = read_record(state)
-        if record is None:
-            with stopped_by_signals():
-                record = _start()
-        else:
-            record = _mend(record)
-    facts = {"environment": record.environment, "state": str(state)}
-    emit(facts, as_json, _how_to_use(record))
+    state = wiring.state_folder()
+    with stopped_by_signals():
+        record = operation.up(state, wiring.loop_ingredients(), _say)
+    facts = LoopFacts(environment=record.environment, state=str(state))
+    emit(facts, as_json, _how_to_use(record, state))
 
 
 def down(
@@ -66,68 +46,11 @@ def down(
 
     The objects are saved as they are, version ids included, so that the ledger still fits.
     """
-    state = state_folder()
+    state = wiring.state_folder()
     if delete and not yes:
         _ask(state)
-    stopped: list[str] = []
-    saved: int | None = None
-    if read_record(state) is not None:
-        with only_one(state, "up"):
-            record = read_record(state)
-            if record is not None:
-                stopped, saved = _stop(state, record, keep=not delete)
-    deleted = delete_kept(state) if delete else False
-    facts = {"stopped": stopped, "object_versions_saved": saved, "deleted": deleted}
-    emit(facts, as_json, _told(state, stopped, saved, deleted))
-
-
-def _start() -> LoopRecord:
-    loop = LocalLoop(state_folder(), venv=localstack_venv(), prefer_default_port=True)
-    try:
-        loop.start_infrastructure(_say)
-        with wiring.database_at(loop.database_url) as database:
-            collection = ensure_default(
-                database, loop.stack.raw_bucket, wiring.model(), actor=wiring.ACTOR
-            )
-        _say(f"collection {collection.name!r} judges what lands there")
-        wait_until_ready(loop.start_services(_say), _say)
-    except BaseException:
-        with uninterrupted():
-            loop.stop()
-        raise
-    record = read_record(loop.state)
-    if record is None:
-        raise ConflictError(
-            f"{loop.state} was deleted while the loop started: run pixsift up again"
-        )
-    return record
-
-
-def _mend(record: LoopRecord) -> LoopRecord:
-    """Never deletes images or the ledger: only ``down`` does."""
-    if not record.is_complete():
-        raise ConflictError(
-            "the local loop's start was cut short: run pixsift down, and then pixsift up"
-        )
-    dead = record.dead_stores()
-    if dead:
-        raise ConflictError(
-            f"{' and '.join(dead)} of the local loop died: run pixsift down, and then pixsift up, "
-            "which brings back the objects as the last pixsift down saved them"
-        )
-    return restart_services(state_folder(), record, _say)
-
-
-def _stop(state: Path, record: LoopRecord, *, keep: bool) -> tuple[list[str], int | None]:
-    """What was stopped, and how many object versions were saved."""
-    saved: list[int | None] = []
-    stopped = stop_record(
-        record, before_stores=lambda: saved.append(keep_objects(state, record)) if keep else None
-    )
-    for name in ("loop.json", "env"):
-        (state / name).unlink(missing_ok=True)
-    shutil.rmtree(state / "localstack", ignore_errors=True)
-    return stopped, saved[0] if saved else None
+    done = operation.stop(state, keep=not delete)
+    emit(done, as_json, _told(state, done))
 
 
 def _ask(state: Path) -> None:
@@ -139,17 +62,20 @@ def _ask(state: Path) -> None:
     confirm(f"Delete the ledger and all objects of the local loop in {state}?", abort=True)
 
 
-def _told(state: Path, stopped: list[str], saved: int | None, deleted: bool) -> list[str]:
-    lines = [f"stopped {', '.join(stopped)}" if stopped else "nothing was running"]
-    if deleted:
+def _told(state: Path, done: LoopStopped) -> list[str]:
+    lines = [f"stopped {', '.join(done.stopped)}" if done.stopped else "nothing was running"]
+    if done.deleted:
         lines.append("deleted the ledger and all objects")
-    elif saved is not None:
-        lines.append(f"kept the ledger and {saved} object versions in {state}: pixsift up goes on "
-                     "with them, pixsift down --delete deletes them")  # fmt: skip
-    elif stopped:
-        lines.append("kept the ledger; the objects are those of the last pixsift down, as "
-                     "LocalStack was not there to be asked: pixsift reconcile tells what is "
-                     "missing")  # fmt: skip
+    elif done.object_versions_saved is not None:
+        lines.append(
+            f"kept the ledger and {done.object_versions_saved} object versions in {state}: "
+            "pixsift up goes on with them, pixsift down --delete deletes them"
+        )
+    elif done.stopped:
+        lines.append(
+            "kept the ledger; the objects are those of the last pixsift down, as LocalStack was "
+            "not there to be asked: pixsift reconcile tells what is missing"
+        )
     return lines
 
 
@@ -162,9 +88,9 @@ def _server_lines(record: LoopRecord) -> list[str]:
     return [f"# the HTTP API: {url} (its description: {url}/v1/openapi.json)"] if url else []
 
 
-def _how_to_use(record: LoopRecord) -> list[str]:
+def _how_to_use(record: LoopRecord, state: Path) -> list[str]:
     endpoint = record.environment["AWS_ENDPOINT_URL"]
-    lines = state_folder() / "env"
+    lines = state / "env"
     return [
         *exports(record.environment).splitlines(),
         f"# the same lines are in {lines}; use them with: . {shlex.quote(str(lines))}",

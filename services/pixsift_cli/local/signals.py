@@ -1,4 +1,4 @@
-"""Signals to a command that starts processes: it ends in order, and stopping is not cut short."""
+"""Signals to a command that starts processes: it ends in order."""
 
 import signal
 from collections.abc import Iterator
@@ -29,18 +29,6 @@ def stopped_by_signals() -> Iterator[None]:
     except KeyboardInterrupt:
         say("pixsift: interrupted; everything that was started is stopped", err=True)
         raise typer.Exit(130) from None
-    finally:
-        for number, handler in known.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not cut the stopping short."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    known: dict[int, Any] = {n: signal.signal(n, signal.SIG_IGN) for n in numbers}
-    try:
-        yield
     finally:
         for number, handler in known.items():
             signal.signal(number, handler)

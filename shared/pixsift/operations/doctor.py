@@ -6,15 +6,18 @@ The caller orders the checks and words the remedies; nothing here raises, and no
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.uploads import FolderUploads
 from pixsift.adapters.decode.pool import DecoderPool
+from pixsift.adapters.local.localstack import how_to_install
 from pixsift.adapters.models.load import STUB, check_model
 from pixsift.adapters.postgres.database import Login
 from pixsift.adapters.postgres.migrate import pending, server_versions
 from pixsift.errors import PixsiftError, Remedy
+from pixsift.operations.local.loop import read_record
 
 State = Literal["ok", "wrong", "note"]
 """A note is worth knowing, and stops nothing."""
@@ -67,6 +70,37 @@ def check_sandbox() -> Check:
     return Check(
         "decoder sandbox", "note", f"{held}; without seccomp {missing}", Remedy("use_seccomp")
     )
+
+
+def check_localstack(venv: Path) -> Check:
+    """Whether the local loop's AWS is installed."""
+    if (venv / "bin" / "python").exists():
+        return Check("localstack", "ok", str(venv))
+    return Check("localstack", "note", f"{venv} is missing: no local loop",
+                 Remedy("install_localstack", {"how": how_to_install()}))  # fmt: skip
+
+
+def check_loop(state: Path) -> Check:
+    """The local loop of a state folder."""
+    try:
+        record = read_record(state)
+    except PixsiftError as error:
+        return Check("local loop", "wrong", str(error), Remedy("repair_state"))
+    if record is None:
+        return Check("local loop", "note", "not running", Remedy("start_loop_or_not"))
+    dead = [
+        f"{process.name} ended: {process.tail(1) or 'its log is empty'}"
+        for process in record.dead_processes()
+    ]
+    stores = record.dead_stores()
+    if "postgresql" in stores:
+        dead.append("postgresql ended")
+    if stores or not record.is_complete():
+        words = "; ".join(dead) or "it is still starting, or its start was interrupted"
+        return Check("local loop", "wrong", words, Remedy("restart_saved_loop"))
+    if dead:
+        return Check("local loop", "wrong", "; ".join(dead), Remedy("restart_services"))
+    return Check("local loop", "ok", ", ".join(process.name for process in record.processes))
 
 
 def check_ledger(find_login: Callable[[], Login]) -> Iterator[Check]:

@@ -1,7 +1,7 @@
 """Snapshots from their users' side: ask for one, wait for it, look at it, clean up after it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
@@ -60,6 +60,26 @@ def follow(
         "running? The request stays in the queue",
         remedy=Remedy("list_snapshots"),
     )
+
+
+def wait_for_snapshot(
+    database: Database,
+    request_id: str,
+    *,
+    timeout_seconds: float,
+    show: Callable[[SnapshotFacts], None] = lambda found: None,
+) -> SnapshotFacts:
+    """Wait until a request's snapshot is published; raises as ``follow`` does.
+
+    show: gets the snapshot as it grows.
+    """
+    published: SnapshotFacts | None = None
+    for found in follow(database, request_id, timeout_seconds=timeout_seconds):
+        if found is not None:
+            published = found
+            show(found)
+    assert published is not None  # noqa: S101 - it ends with a published one, or raises
+    return published
 
 
 def find(database: Database, text: str) -> Snapshot:

@@ -13,7 +13,7 @@ from moto import mock_aws
 from typer.testing import CliRunner
 
 from pixsift.adapters.local.processes import ProcessRecord
-from pixsift_cli.local.loop import LoopRecord
+from pixsift.operations.local.loop import LoopRecord
 from pixsift_cli.main import app
 
 
@@ -100,8 +100,8 @@ def test_doctor__a_dead_process_of_the_loop_is_told_with_its_last_words(
     ("dead", "is_postgres_running", "remedy"),
     [
         ("pixsift-curator", True, "pixsift up restarts"),
-        ("localstack", True, "pixsift down, then pixsift up"),
-        ("pixsift-curator", False, "pixsift down, then pixsift up"),
+        ("localstack", True, "run pixsift down, and then pixsift up"),
+        ("pixsift-curator", False, "run pixsift down, and then pixsift up"),
     ],
 )
 def test_doctor__of_the_loop_only_a_dead_service_can_be_started_again(

@@ -16,10 +16,11 @@ from typer.testing import CliRunner, Result
 
 from pixsift.adapters.local.processes import ProcessRecord
 from pixsift.errors import DependencyDownError, UserError
-from pixsift_cli.local import command, services
-from pixsift_cli.local.loop import LoopRecord, read_record
-from pixsift_cli.local.services import StartedService, wait_until_ready
-from pixsift_cli.local.state_folder import only_one
+from pixsift.operations.local import services, up_down
+from pixsift.operations.local.loop import LoopRecord, read_record
+from pixsift.operations.local.services import StartedService, wait_until_ready
+from pixsift.operations.local.state_folder import only_one
+from pixsift.remedies import one_line
 from pixsift_cli.main import app
 
 ALL = ("localstack", "pixsift-consumer", "pixsift-curator")
@@ -75,7 +76,7 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
         LoopRecord, "is_postgres_running", lambda _record: paper.is_postgres_running
     )
     monkeypatch.setattr(services, "spawn", paper.spawn)
-    monkeypatch.setattr(command, "stop_record", lambda _record: pytest.fail("up stopped the loop"))
+    monkeypatch.setattr(up_down, "stop_record", lambda _record: pytest.fail("up stopped the loop"))
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PIXSIFT_"))}
     with patch.dict(os.environ, {**kept, "PIXSIFT_STATE_DIR": str(tmp_path)}, clear=True):
         yield paper
@@ -159,8 +160,8 @@ def test_up__refuses_when_images_or_ledger_would_go(
     error = up().exception
     assert isinstance(error, UserError)
     assert str(error).startswith(told)
-    assert "of the local loop died: run pixsift down" in str(error)
-    assert "then pixsift up" in str(error)
+    assert "of the local loop died: run pixsift down" in one_line(error)
+    assert "then pixsift up" in one_line(error)
     assert loop.spawned == []
     assert loop.is_untouched()
 
@@ -201,7 +202,7 @@ def test_up__interrupted_while_localstack_starts_leaves_nothing(
         command.send_signal(number)
         _, errors = command.communicate(timeout=60)
     assert command.returncode == 130
-    assert errors == "pixsift: interrupted; everything that was started is stopped\n"
+    assert errors.endswith("pixsift: interrupted; everything that was started is stopped\n")
     assert len(record.dead_processes()) == 1
     assert read_record(state) is None
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pixsift.core.outcomes import ObjectOutcome, SnapshotObject
-from pixsift_cli.demo.check import check_ledger, check_snapshot, is_complete
-from pixsift_cli.demo.robots import DemoPlan, Upload
-from pixsift_cli.demo.view import Standing, Standstill
+from pixsift.operations.demo.check import check_ledger, check_snapshot, is_complete
+from pixsift.operations.demo.robots import DemoPlan, Upload
+from pixsift.operations.demo.run import Standing, Standstill
 
 PLAN = DemoPlan({
     "robot-1": [

@@ -10,14 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pixsift.errors import ConflictError, SettingError, UserError
-from pixsift_cli import wiring
 
 _NOTE = "made-by-pixsift.txt"
-
-
-def state_folder() -> Path:
-    """Where the local loop keeps what it knows."""
-    return Path(wiring.local_settings().state_dir)
 
 
 def claim(folder: Path) -> None:

@@ -30,6 +30,7 @@ _SAYS = {
 _QUICK_TO_STOP = {"PIXSIFT_POLL_SECONDS": "2", "PIXSIFT_REQUEST_POLL_SECONDS": "2"}
 """A service ends when its long poll does; twenty seconds are too long at a keyboard."""
 _READY_SECONDS = 60.0
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,14 @@ def wait_until_ready(
     Raises DependencyDownError with the last words of one that ended. One that takes longer is left
     to it: it may fetch a model, or PIXSIFT_LOG_LEVEL may keep it silent.
     """
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     waiting = [service for service in services if not service.is_ready()]
-    while waiting and time.monotonic() < deadline:
+    told = 0.0
+    while waiting and (waited := time.monotonic() - started) < seconds:
+        if waited - told >= _SECONDS_BETWEEN_LINES:
+            told = waited
+            names = " and ".join(service.process.name for service in waiting)
+            say(f"waiting for {names}: {waited:.0f} of at most {seconds:.0f} s")
         time.sleep(0.1)
         waiting = [service for service in waiting if not service.is_ready()]
     for service in waiting:

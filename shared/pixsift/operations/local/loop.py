@@ -29,9 +29,8 @@ from pixsift.adapters.local.localstack import (
 )
 from pixsift.adapters.local.processes import ProcessRecord, ask_to_stop, finish, stop
 from pixsift.adapters.postgres.migrate import migrate
-from pixsift.errors import DependencyDownError, PixsiftError, SettingError
-from pixsift_cli import wiring
-from pixsift_cli.local.services import (
+from pixsift.errors import DependencyDownError, SettingError
+from pixsift.operations.local.services import (
     NEEDED,
     SERVER,
     SERVICES,
@@ -40,7 +39,7 @@ from pixsift_cli.local.services import (
     start_service,
     wait_until_ready,
 )
-from pixsift_cli.local.state_folder import cannot_be_used, state_folder
+from pixsift.operations.local.state_folder import cannot_be_used
 
 Say = Callable[[str], None]
 _OTHER_AWS = frozenset({
@@ -89,7 +88,12 @@ class LoopRecord:
 class LocalLoop:
     """One local loop in one state folder."""
 
-    def __init__(self, state: Path, *, venv: Path, prefer_default_port: bool = False) -> None:
+    def __init__(
+        self, state: Path, *, venv: Path, prefer_default_port: bool = False, server_port: int = 0
+    ) -> None:
+        """venv: of LocalStack. prefer_default_port: LocalStack's and the server's usual ports where
+        they are free. server_port: the server's usual one; 0: any free one."""
+        self._server_port = server_port
         self.state = state.absolute()
         self._venv = venv
         self._prefer_default_port = prefer_default_port
@@ -117,6 +121,7 @@ class LocalLoop:
         """
         self.state.mkdir(parents=True, exist_ok=True)
         port = DEFAULT_PORT if self._prefer_default_port and is_port_free(DEFAULT_PORT) else None
+        say("starting LocalStack: this takes about 20 s")
         place = LocalStack(
             self._venv, self.state / "localstack", port=port, kept_objects=self._kept.objects
         ).start(self._note)
@@ -152,8 +157,7 @@ class LocalLoop:
         if not is_server_installed():
             say(f"{SERVER} is left out: pip install 'pixsift[server]' adds it")
             return {}
-        settings = wiring.server_settings()
-        usual = settings.server_port
+        usual = self._server_port
         chosen = "PIXSIFT_SERVER_PORT" in os.environ or self._prefer_default_port
         port = usual if chosen and usual and is_port_free(usual) else free_port()
         url = f"http://127.0.0.1:{port}"
@@ -296,25 +300,22 @@ def speak_to(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
 
 
-def use_running_loop() -> None:
-    """Let commands find the loop that ``pixsift up`` left running, where nothing else is chosen.
+def use_running_loop(state: Path) -> None:
+    """Let this process find the loop that was left running, where nothing else is chosen.
 
-    An environment that names a ledger or an AWS endpoint is left alone.
+    An environment that names a ledger or an AWS endpoint is left alone. Raises SettingError for a
+    record that cannot be read.
     """
     if "PIXSIFT_DATABASE_URL" in os.environ or "AWS_ENDPOINT_URL" in os.environ:
         return
-    try:
-        record = read_record(state_folder())
-        # Without an environment its start is at work, or was cut short: nothing answers there yet.
-        if record is not None and record.environment and record.processes[0].is_alive():
-            speak_to(record.environment)
-    except PixsiftError:
-        return  # up, down and doctor tell about it
+    record = read_record(state)
+    # Without an environment its start is at work, or was cut short: nothing answers there yet.
+    if record is not None and record.environment and record.processes[0].is_alive():
+        speak_to(record.environment)
 
 
-def localstack_venv() -> Path:
-    """LocalStack's environment: as set, or next to the one that runs this command."""
-    chosen = Path(wiring.local_settings().localstack_venv)
+def find_venv(chosen: Path) -> Path:
+    """LocalStack's environment: as set, or next to the one that runs this process."""
     beside = Path(sys.prefix).parent / chosen
     return beside if not chosen.exists() and beside.exists() else chosen
 

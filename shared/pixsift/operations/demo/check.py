@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from pixsift.core.outcomes import ObjectOutcome, SnapshotObject
-from pixsift_cli.demo.robots import EXPECTED, DemoPlan, Upload
+from pixsift.operations.demo.robots import EXPECTED, DemoPlan, Upload
 
 Sent = Mapping[str, str]
 """Key -> version id, as S3 gave it."""

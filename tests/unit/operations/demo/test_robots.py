@@ -8,7 +8,7 @@ import pytest
 from pixsift.adapters.local.simulated_camera import load_scenes
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, compile_key_pattern, read_key
 from pixsift.errors import UserError
-from pixsift_cli.demo.robots import DemoPlan, plan_photos, plan_scenes
+from pixsift.operations.demo.robots import DemoPlan, plan_photos, plan_scenes
 
 
 @pytest.fixture(scope="module")

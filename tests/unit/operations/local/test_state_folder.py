@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pixsift.errors import UserError
-from pixsift_cli.local.state_folder import claim, only_one
+from pixsift.operations.local.state_folder import claim, only_one
 from pixsift_cli.main import app
 
 

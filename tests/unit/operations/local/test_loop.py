@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.local.processes import ProcessRecord
 from pixsift.errors import UserError
-from pixsift_cli.demo import command
-from pixsift_cli.local.loop import LocalLoop, exports, read_record, speak_to, use_running_loop
+from pixsift.operations.demo.run import MOST_PHOTOS, choose_photos
+from pixsift.operations.local.loop import LocalLoop, exports, read_record, speak_to
 from pixsift_cli.main import app
+from pixsift_cli.wiring import use_running_loop
 
 
 def test_postgres_folder__is_in_the_state_folder_where_a_socket_can_live(tmp_path: Path) -> None:
@@ -93,14 +94,14 @@ def test_exports__survive_a_shell() -> None:
 def test_demo__a_folder_without_photos_is_told_before_anything_starts(tmp_path: Path) -> None:
     error = CliRunner().invoke(app, ["demo", "--images", str(tmp_path)]).exception
     assert isinstance(error, UserError)
-    assert "no photos there" in str(error)
+    assert "no photos in" in str(error)
 
 
 def test_demo__says_which_of_too_many_photos_it_takes(tmp_path: Path) -> None:
-    for number in range(command._MOST_PHOTOS + 1):
+    for number in range(MOST_PHOTOS + 1):
         (tmp_path / f"{number:04}.jpg").touch()
     said: list[str] = []
-    photos = command._photos(tmp_path, said.append)
+    photos = choose_photos(tmp_path, said.append)
     assert photos is not None
     assert (len(photos), photos[-1].name) == (600, "0599.jpg")
     assert said == ["of 601 photos, the first 600 by name are taken"]

@@ -1,0 +1,18 @@
+"""Signals while processes are stopped: none cuts that short."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not cut the stopping short."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    known: dict[int, Any] = {n: signal.signal(n, signal.SIG_IGN) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in known.items():
+            signal.signal(number, handler)
