@@ -76,6 +76,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "generations",
         "Decide all images again with another rule, and switch to the result.",
     ),
+    "reembed": (
+        "reembed",
+        "Embed and judge all images again with another model or recipe, and switch to the result.",
+    ),
     "undo": (
         "generations",
         "Return to the previous generation, or undo the decision about one object.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.uploads import FolderUploads
+from pixsift.adapters.decode.pool import DecoderPool
 from pixsift.adapters.ledger.login import ledger_login
 from pixsift.adapters.postgres.database import Database, Login
 from pixsift.config import (
@@ -122,6 +123,11 @@ def database_at(url: str) -> Database:
 def model(name: str | None = None) -> ModelChoice:
     """The model of the settings, or another one by its name."""
     return ModelChoice.of(ModelSettings()).named(name)
+
+
+def decoder(input_side: int, *, workers: int) -> DecoderPool:
+    """Isolated decoder processes; a context manager."""
+    return DecoderPool(input_side, workers=workers)
 
 
 def queue(name: str) -> SqsQueue:

@@ -7,6 +7,11 @@ VALUES (%(space_id)s, %(name)s, %(revision)s, %(weights_sha256)s, %(recipe_id)s,
         %(dimension)s)
 ON CONFLICT (space_id) DO NOTHING
 
+-- name: space
+-- What a space is made of.
+SELECT name, revision, weights_sha256, recipe_id, pooling, dimension FROM model
+WHERE space_id = %(space_id)s
+
 -- name: space_dimension
 -- The length of the vectors of a space.
 SELECT dimension FROM model WHERE space_id = %(space_id)s

@@ -47,6 +47,12 @@ class Collections:
                 },
             )
 
+    def space(self, space_id: str) -> EmbeddingSpace | None:
+        """A recorded embedding space; None: there is none of that id."""
+        with self._database.connection() as connection:
+            row = connection.execute(_SQL["space"], {"space_id": space_id}).fetchone()
+        return None if row is None else EmbeddingSpace(*row)
+
     def create_collection(
         self,
         name: str,

@@ -98,6 +98,12 @@ class Spaces:
             if page:
                 yield page
 
+    def sample(self, collection: Collection, space_id: str, count: int) -> list[Lacking]:
+        """A few of the objects that are lacking; nothing is taken or changed."""
+        with self._database.connection() as connection:
+            asked = {**_names(collection, space_id), "after": 0, "limit": count}
+            return _lacking(connection, asked)
+
     def take_known(self, collection: Collection, space_id: str) -> int:
         """Take what is known without fetching; how many objects are lacking then."""
         return sum(len(page) for page in self.lacking(collection, space_id))
@@ -230,6 +236,11 @@ def _put(
             },
         )
     items = [item for _, item in found]
+    _check_vectors(
+        connection,
+        space_id,
+        {i.pixel_sha256 for i in items if i.finding == "embedded" and i.pixel_sha256},
+    )
     connection.execute(
         _SQL["put_in_space"],
         {
@@ -241,6 +252,14 @@ def _put(
             "details": [Jsonb(dict(item.detail)) for item in items],
         },
     )
+
+
+def _check_vectors(connection: Connection, space_id: str, pixels: set[bytes]) -> None:
+    """Raise TransientError where an erasure took a vector that was there a moment ago."""
+    names = {"space_id": space_id, "pixel_sha256s": list(pixels)}
+    row = connection.execute(_FACTS["count_vectors"], names).fetchone()
+    if row != (len(pixels),):
+        raise TransientError("a vector was erased meanwhile: the images will be embedded again")
 
 
 def _lacking(connection: Connection, names: dict[str, Any]) -> list[Lacking]:

@@ -1,0 +1,168 @@
+"""``pixsift reembed``: another model or decode recipe for a collection."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pixsift.adapters.ledger.generations import ReportCount
+from pixsift.errors import RequestError
+from pixsift.operations import reembed as operation
+from pixsift.operations.embedder import load
+from pixsift.operations.reembed import Estimate, Parts, Wanted, check_recipe
+from pixsift.operations.retrieve import only_collection
+from pixsift_cli import wiring
+from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.generations import Name, TakeOver, switched_text
+from pixsift_cli.terminal import confirm, console, say
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(reembed)
+
+
+def reembed(
+    name: Name = None,
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="The new model; default: that of PIXSIFT_MODEL.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="The decode recipe that this release must have, such as px2."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="static_camera, moving_camera or photos; default: the present one."),
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Cosine distance; default: the preset's.")
+    ] = None,
+    wait_seconds: Annotated[
+        float,
+        typer.Option(min=0, help="How long the switch may wait for arrivals that are undecided."),
+    ] = 600.0,
+    fetch_threads: Annotated[
+        int, typer.Option(min=1, max=256, help="Objects fetched at the same time.")
+    ] = 8,
+    decode_workers: Annotated[int, typer.Option(min=1, max=64, help="Decoder processes.")] = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what it would take.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    take_over: TakeOver = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed and judge all images again with another model or recipe, and switch to the result.
+
+    Consumers continue to decide. After an interruption, run it again to continue.
+    """
+    embedder = load(wiring.model(model))
+    check_recipe(embedder.space, recipe)
+    wanted = Wanted(preset, epsilon)
+    with (
+        wiring.database() as database,
+        wiring.decoder(embedder.input_side, workers=decode_workers) as decoder,
+    ):
+        name = only_collection(database, name).name
+        objects = wiring.objects(connections=fetch_threads + 4)
+        parts = Parts(database, objects, decoder, embedder, fetch_threads)
+        found = operation.estimate(parts, name, wanted)
+        if dry_run:
+            emit(asdict(found), as_json, estimate_text(found))
+            return
+        say(estimate_text(found), err=True)
+        if not yes and not confirm("Start?"):
+            raise RequestError("Cancelled: nothing was changed", code="cancelled")
+        with _progress() as report:
+            done = operation.reembed(
+                parts, name, wanted, patience_seconds=wait_seconds, take_over=take_over,
+                progress=report, actor=wiring.ACTOR,
+            )  # fmt: skip
+    emit(asdict(done), as_json, switched_text(done))
+
+
+def estimate_text(found: Estimate) -> list[str]:
+    """What a run takes, for people."""
+    rule = found.preset or "a rule of its own"
+    lines = [
+        f"{found.collection}: space {found.space_id} -> {found.to_space_id} "
+        f"({found.model}, {found.recipe_id})",
+        f"  to embed    {found.objects} objects",
+        f"  to fetch    {found.fetches} GET requests, {_size(found.bytes)}, "
+        f"${found.request_dollars:.2f} for the requests",
+        f"  time        {_duration(found.seconds)}"
+        + (f", measured on {found.measured_on} of them" if found.measured_on else ""),
+        f"  rule        {rule}, epsilon {found.epsilon:g}",
+    ]
+    if not found.calibrated:
+        lines.append(
+            "  warning     the rule was not calibrated with this model; pixsift calibrate does that"
+        )
+    if found.forgotten:
+        lines.append(
+            f"  warning     {found.forgotten} expired images are only remembered and cannot be "
+            "embedded: they stop filtering (undo brings them back)"
+        )
+    return lines
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "nothing to embed"
+    if seconds < 120:
+        return f"about {seconds:.0f} s"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
+
+
+@contextmanager
+def _progress() -> Iterator[ReportCount]:
+    """A bar on a terminal, a line with the rate every five seconds elsewhere."""
+    there = console(err=True)
+    if not there.is_terminal:
+        yield _Lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn(), TextColumn("{task.fields[rate]}"))  # fmt: skip
+    with Progress(*columns, console=there, transient=True) as bar:
+        task = bar.add_task("embedding", total=None, rate="")
+        started = time.monotonic()
+
+        def report(what: str, done: int, of: int) -> None:
+            rate = done / max(time.monotonic() - started, 1e-3)
+            told = f"{rate:.1f} a second" if what == "embedding" else ""
+            bar.update(task, description=what, completed=done, total=of, rate=told)
+
+        yield report
+
+
+class _Lines:
+    """Progress for a log."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.monotonic()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        now = time.monotonic()
+        if done < of and now - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        rate = f", {done / max(now - self._started, 1e-3):.1f} a second"
+        say(f"{what}: {done} of {of}{rate if what == 'embedding' else ''}", err=True)
