@@ -16,7 +16,7 @@ SELECT DISTINCT ON (o.content_sha256)
 FROM object o
 JOIN decision d ON d.object_id = o.object_id
 JOIN collection c USING (collection_id)
-JOIN generation g USING (collection_id, generation)
+JOIN generation g ON (g.collection_id, g.generation) = (d.collection_id, d.generation)
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
 WHERE coalesce(g.space_id, c.space_id) = %(space_id)s AND o.content_sha256 = ANY (%(content_sha256s)b::bytea[]) AND o.erased_at IS NULL
 ORDER BY o.content_sha256, o.object_id
