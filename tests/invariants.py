@@ -40,6 +40,8 @@ def violations(url: str, collection: str = "c") -> list[str]:
             " UNION SELECT valid_to_seq FROM decision WHERE collection_id = c.collection_id"
             " UNION SELECT valid_from_seq FROM attribute WHERE collection_id = c.collection_id"
             " UNION SELECT valid_to_seq FROM attribute WHERE collection_id = c.collection_id"
+            " UNION SELECT valid_from_seq FROM ruling WHERE collection_id = c.collection_id"
+            " UNION SELECT valid_to_seq FROM ruling WHERE collection_id = c.collection_id"
             " UNION SELECT switched_at_seq FROM generation WHERE collection_id = c.collection_id"
             ") v WHERE c.name = %s AND v.seq IS NOT NULL",
             (collection,),

@@ -86,6 +86,8 @@ def _chapter(chapter: Mapping[str, Any]) -> Iterator[str]:
         yield f"  because         {chapter['message']}"
     if chapter["flags"]:
         yield f"  flags           {', '.join(words_and_code(flag) for flag in chapter['flags'])}"
+    for ruling in chapter["rulings"]:
+        yield f"  ruling          {_ruling_text(ruling)}"
     yield from _proof(chapter)
     if chapter["stands_for"]["count"]:
         yield f"  represents      {chapter['stands_for']['count']} duplicates, the nearest:"
@@ -126,6 +128,15 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
             yield f"  change          {_change_text(change)}"
     elif look:
         yield f"  second look     {look['why']}: decided by the embedding alone"
+
+
+def _ruling_text(ruling: Mapping[str, Any]) -> str:
+    other = f" {ruling['uri']} and {ruling['other']}" if ruling["other"] else ""
+    ended = "" if ruling["to_seq"] is None else f", taken back at seq {ruling['to_seq']}"
+    return (
+        f"{ruling['kind']}{other}, {ruling['who']}, {ruling['said_at']:%Y-%m-%d %H:%M}: "
+        f"{ruling['why']}{ended}"
+    )
 
 
 def _change_text(change: Mapping[str, Any]) -> str:

@@ -64,6 +64,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "explain",
         "Show what happened to an object, and why: facts, decisions, representative, snapshots.",
     ),
+    "rule": (
+        "rule",
+        "Overrule decisions: keep, same, not the same, useless.",
+    ),
     "search": (
         "search",
         "Find the kept images nearest to your images (exact search by cosine distance).",

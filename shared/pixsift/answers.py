@@ -119,6 +119,57 @@ class TakenBack(_Answer):
     """Versions decided again with the same outcome."""
 
 
+class RuledChange(_Answer):
+    """One image that a ruling gives another outcome."""
+
+    uri: str
+    was: str
+    outcome: str
+    reason: str
+    representative: str | None
+    distance: float | None
+
+
+class RulingDone(_Answer):
+    """What rulings, or taking them back, changed; or would change (``dry_run``)."""
+
+    collection: str
+    dry_run: bool
+    rulings: int
+    ruling_ids: list[str]
+    batch: str | None
+    """Of several rulings: what they are undone by."""
+    groups: int | None
+    """Of a bulk ruling: groups of two images and more that were looked at."""
+    changed: dict[str, int]
+    """``kept -> duplicate`` and so on: how many images."""
+    sample: list[RuledChange]
+    """Some of these images, drawn at random."""
+
+
+class RulingLine(_Answer):
+    """A ruling."""
+
+    ruling_id: str
+    kind: str
+    uri: str
+    other: str | None
+    who: str
+    why: str
+    batch: str | None
+    said_at: datetime
+    from_seq: int
+    to_seq: int | None
+    """None: it is in force."""
+
+
+class RulingList(_Answer):
+    """Rulings of a collection, the oldest first."""
+
+    collection: str
+    rulings: list[RulingLine]
+
+
 class QueueDepth(_Answer):
     """About how many messages a queue holds; None and an error where it does not answer."""
 
@@ -584,6 +635,8 @@ class Chapter(_Answer):
     """What the decoder said, where it refused or failed."""
     flags: list[str]
     """Quality checks that fired when it was decided."""
+    rulings: list[RulingLine]
+    """What people said of it, taken back or not."""
     representative: str | None
     rule: RuleOfStory
     history: list[DecisionOfStory]

@@ -15,6 +15,7 @@ REASON_WORDS: Final[Mapping[str, str]] = {
     "pixels": "same pixels",
     "near": "near-duplicate",
     "near_look": "near-duplicate, confirmed by the second look",
+    "ruled": "by a ruling",
     # gone
     "deleted": "deleted in S3",
     "expired": "removed by a lifecycle rule",

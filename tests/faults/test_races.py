@@ -17,7 +17,7 @@ from pixsift.adapters.ledger import decision_batch, history
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.collection import HistoryPoint
-from pixsift.core.dedup import Image, Judge, Kept, NearRule, Ruling, decide_batch
+from pixsift.core.dedup import Fate, Image, Judge, Kept, NearRule, decide_batch
 from pixsift.ports import Neighborhood, NeighborSearch
 
 FEW = races.Races(rounds=100, threads=3)
@@ -187,7 +187,7 @@ def test_mutation__without_comparing_in_the_batch_pairs_are_kept(
         rule: NearRule,
         candidates: Mapping[int, Iterable[int]],
         judge: Judge,
-    ) -> list[Ruling]:
+    ) -> list[Fate]:
         return [decide_batch([item], deepcopy(kept), rule, candidates, judge)[0] for item in items]
 
     monkeypatch.setattr(decision_batch, "decide_batch", alone)

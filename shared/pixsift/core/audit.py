@@ -1,10 +1,10 @@
 """Checks the invariants of a collection's ledger on plain values; exact, block by block.
 
-The names INV1 ... INV10 are those of ``docs/operations.md``. Nothing here repairs anything: a
+The names INV1 ... INV11 are those of ``docs/operations.md``. Nothing here repairs anything: a
 violation names the objects, and ``pixsift.adapters.ledger.rejudge`` decides them again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pixsift.core.dedup import SCREEN_MARGIN, Image, NearRule, cosine_distance
 from pixsift.core.replay import unit_rows
+from pixsift.core.rulings import NO_RULINGS, REASON, Rulings
 from pixsift.core.screen import Rows, Screen, where_true
 
 DISTANCE_TOLERANCE = 1e-5
@@ -24,7 +25,7 @@ class Violation:
     """One broken invariant."""
 
     invariant: str
-    """``INV1`` ... ``INV10``."""
+    """``INV1`` ... ``INV11``."""
     message: str
     objects: tuple[int, ...] = ()
     """object_ids it is about; for INV2 the one to decide again comes last."""
@@ -94,11 +95,21 @@ def _unit(images: Sequence[Image]) -> Rows:
 
 
 def check_kept_pairs(
-    images: Sequence[Image], rule: NearRule, *, only: NDArray[np.int64] | None = None
+    images: Sequence[Image],
+    rule: NearRule,
+    *,
+    only: NDArray[np.int64] | None = None,
+    rulings: Rulings = NO_RULINGS,
 ) -> Iterator[Violation]:
-    """INV2 and promise 4. images: all kept ones, oldest first; the younger of a pair is last."""
+    """INV2 and promise 4, which no ruling loosens. images: all kept ones, oldest first; the younger
+    of a pair is last, or the one that is not ruled to be kept."""
     for i, j, distance, reason in close_pairs(images, rule, only=only):
         older, younger = images[i].object_id, images[j].object_id
+        equal = reason in ("content", "pixels")
+        if not equal and rulings.allow_both(older, younger):
+            continue
+        if rulings.keeps(younger) and not rulings.keeps(older):
+            older, younger = younger, older
         yield Violation(
             "INV2",
             f"two kept images are duplicates: objects {older} and {younger} ({reason}, distance "
@@ -107,11 +118,26 @@ def check_kept_pairs(
         )
 
 
-def check_duplicates(claims: Sequence[DuplicateClaim], rule: NearRule) -> Iterator[Violation]:
-    """INV3: a kept representative, the same bytes or pixels or within the rule, and the distance
-    stored is the distance recomputed."""
+def check_duplicates(
+    claims: Sequence[DuplicateClaim],
+    rule: NearRule,
+    *,
+    rulings: Rulings = NO_RULINGS,
+    named: Mapping[int, int] | None = None,
+) -> Iterator[Violation]:
+    """INV3: a kept representative, the same bytes or pixels, within the rule or named by a ruling,
+    and the distance stored is the distance recomputed.
+
+    named: by object that others are ruled to be the same as, who represents it.
+    """
     for claim in claims:
-        if wrong := _what_is_wrong(claim, rule):
+        if claim.reason == REASON:
+            wrong = _what_is_wrong_by_ruling(claim, rulings, named or {})
+        elif rulings.are_apart(claim.object_id, claim.representative):
+            wrong = "a ruling says that they are not the same"
+        else:
+            wrong = _what_is_wrong(claim, rule)
+        if wrong:
             yield Violation(
                 "INV3",
                 f"object {claim.object_id} is a duplicate of {claim.representative}, but {wrong}",
@@ -153,6 +179,59 @@ def check_counters(wrong: Iterable[tuple[str, str, str, int, int]]) -> Iterator[
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What became of an object."""
+
+    outcome: str
+    reason: str
+    representative: int | None
+
+
+def check_rulings(
+    rulings: Rulings, standing: Mapping[int, Standing], named: Mapping[int, int]
+) -> Iterator[Violation]:
+    """INV11: every ruling in force is obeyed, as far as equal bytes and pixels let it be.
+
+    standing: of the objects that rulings are about. named: as for ``check_duplicates``. Whether two
+    images that are not the same stand for one another is INV3's business.
+    """
+    for object_id, ruling in rulings.about.items():
+        now = standing.get(object_id)
+        if now is None or now.outcome not in ("kept", "duplicate"):
+            continue
+        equal = now.outcome == "duplicate" and now.reason in ("content", "pixels")
+        match ruling.kind:
+            case "useless":
+                broken = True
+            case "choose" | "also_keep":
+                broken = now.outcome != "kept" and not equal
+            case "same":
+                of = named.get(ruling.other or 0)
+                held = of is not None and of != object_id and not rulings.are_apart(object_id, of)
+                broken = held and not equal and now.representative != of
+            case _:
+                broken = False
+        if broken:
+            yield Violation(
+                "INV11",
+                f"object {object_id} is {now.outcome} ({now.reason}), against its ruling "
+                f"{ruling.kind}",
+                (object_id,),
+            )
+
+
+def _what_is_wrong_by_ruling(
+    claim: DuplicateClaim, rulings: Rulings, named: Mapping[int, int]
+) -> str | None:
+    target = rulings.same_as(claim.object_id)
+    if target is None:
+        return "no ruling in force says so"
+    if named.get(target) != claim.representative:
+        return f"the ruling names object {target}, which another image represents"
+    return _measured(claim)
+
+
 def _judge(a: Image, b: Image, rule: NearRule) -> tuple[float, str] | None:
     if a.content_sha256 == b.content_sha256:
         return 0.0, "content"
@@ -168,14 +247,25 @@ def _what_is_wrong(claim: DuplicateClaim, rule: NearRule) -> str | None:
         return "its representative is not kept"
     if claim.reason in ("content", "pixels"):
         return _same(claim)
-    if claim.image is None or claim.representative_image is None:
-        return "a vector is missing"
+    if wrong := _measured(claim):
+        return wrong
     a, b = claim.image, claim.representative_image
+    assert a is not None and b is not None  # noqa: S101 - it was measured
     distance = cosine_distance(a.embedding, b.embedding)
-    if claim.distance is None or abs(distance - claim.distance) > DISTANCE_TOLERANCE:
-        return f"the distance stored is {claim.distance} and the recomputed one {distance:.8f}"
     if rule.verdict(distance, a.look, b.look) is None:
         return f"their distance {distance:.6f} does not satisfy the rule"
+    return None
+
+
+def _measured(claim: DuplicateClaim) -> str | None:
+    """What is wrong with the distance stored."""
+    if not claim.representative_is_kept:
+        return "its representative is not kept"
+    if claim.image is None or claim.representative_image is None:
+        return "a vector is missing"
+    distance = cosine_distance(claim.image.embedding, claim.representative_image.embedding)
+    if claim.distance is None or abs(distance - claim.distance) > DISTANCE_TOLERANCE:
+        return f"the distance stored is {claim.distance} and the recomputed one {distance:.8f}"
     return None
 
 

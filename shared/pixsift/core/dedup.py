@@ -1,24 +1,28 @@
 """Decides a batch: kept, or a duplicate of which representative. Pure; no database, no clock.
 
+What people said of an image goes before every rule (``pixsift.core.rulings``).
+
 The invariant it upholds, together with the lock that the ledger takes around it: no two kept
 images of one collection and generation satisfy the near rule or share bytes or pixels, and every
-duplicate names a kept image for which the rule holds. For that it must be given *every* live
-representative that might satisfy the rule with an item (not the nearest only, since the second
-look may refuse the nearest and accept the next), and the items must be decided one after the
-other, each seeing those before it.
+duplicate names a kept image for which the rule holds, except where a ruling says so. For that it
+must be given *every* live representative that might satisfy the rule with an item (not the nearest
+only, since the second look may refuse the nearest and accept the next), and the items must be
+decided one after the other, each seeing those before it.
 
 Distance has one definition, over the stored half-precision values, so that a decision can be
 verified from the ledger alone. Screens in lower precision may only widen the set of candidates.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pixsift.core.rulings import NO_RULINGS, REASON, Rulings
 
 Halves = NDArray[np.float16]
 """(D,) or (N, D) float16, as stored; close to unit length, not exactly."""
@@ -96,17 +100,20 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class Fate:
     """What became of one image."""
 
-    outcome: Literal["kept", "duplicate"]
+    outcome: Literal["kept", "duplicate", "rejected"]
+    """``rejected``: by a ruling only."""
     reason: str
-    """``new``, ``content``, ``pixels``, ``near`` or ``near_look``."""
+    """``new``, ``content``, ``pixels``, ``near``, ``near_look`` or ``ruled``."""
     representative_object_id: int | None = None
     distance: float | None = None
 
 
-NEW = Ruling("kept", "new")
+NEW = Fate("kept", "new")
+RULED = Fate("kept", REASON)
+USELESS = Fate("rejected", REASON)
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +126,8 @@ class Kept:
     """Those newer than the search: compared with every item."""
     by_content: dict[bytes, int] = field(default_factory=dict)
     by_pixels: dict[bytes, int] = field(default_factory=dict)
+    named: dict[int, Image] = field(default_factory=dict)
+    """By object that others are ruled to be the same as: who represents it; itself where kept."""
 
     def add(self, image: Image) -> None:
         """Make ``image`` a representative."""
@@ -155,17 +164,21 @@ def decide_batch(
     rule: NearRule,
     candidates: Mapping[int, Iterable[int]] | None = None,
     judge: Judge | None = None,
-) -> list[Ruling]:
+    *,
+    rulings: Rulings = NO_RULINGS,
+) -> list[Fate]:
     """Decide ``items`` in order, each against ``kept`` and the items kept before it.
+
+    rulings: in force about the items and about those near them; the caller has brought the items
+    into ``rulings.in_order``.
 
     candidates: item's object id -> ids in ``kept.candidates`` that may be near; ids that are not
     there are dead and are left out. The tail is compared with every item, and grows by the items
     that are kept. judge: what is known of the pairs already, under the same rule.
     """
     judge = judge or Judge(rule)
-    return [
-        ruling for part in _parts(items, kept, judge, candidates or {}) for ruling in part.decide()
-    ]
+    parts = _parts(items, kept, judge, candidates or {}, rulings)
+    return [fate for part in parts for fate in part.decide()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +198,8 @@ def foresee_batch(
     items: Sequence[Image], kept: Kept, judge: Judge, candidates: Mapping[int, Iterable[int]]
 ) -> list[Foreseen]:
     """Like ``decide_batch``, for a later decision: fills ``judge``, says what it left out."""
-    return [
-        foreseen for part in _parts(items, kept, judge, candidates) for foreseen in part.foresee()
-    ]
+    parts = _parts(items, kept, judge, candidates, NO_RULINGS)
+    return [foreseen for part in parts for foreseen in part.foresee()]
 
 
 def _parts(
@@ -195,6 +207,7 @@ def _parts(
     kept: Kept,
     judge: Judge,
     candidates: Mapping[int, Iterable[int]],
+    rulings: Rulings,
 ) -> Iterator["_Part"]:
     tail = _Tail(kept.tail)
     for start in range(0, len(items), _CHUNK):
@@ -204,7 +217,7 @@ def _parts(
         for found, item in zip(near, part, strict=True):
             ids = candidates.get(item.object_id, ())
             found += [kept.candidates[i] for i in ids if i in kept.candidates]
-        yield _Part(part, units, near, kept, judge)
+        yield _Part(part, units, near, kept, judge, rulings=rulings)
 
 
 def may_be_near(items: Sequence[Image], others: Sequence[Image], epsilon: float) -> bool:
@@ -234,10 +247,13 @@ class _Part:
         near: Sequence[Sequence[Image]],
         kept: Kept,
         judge: Judge,
+        *,
+        rulings: Rulings,
     ) -> None:
-        self._items, self._kept, self._judge = items, kept, judge
+        self._items, self._kept, self._judge, self._rulings = items, kept, judge, rulings
         self._among = _distances(units, units)
         others = list({image.object_id: image for found in near for image in found}.values())
+        self._others = {image.object_id: image for image in others}
         place = {image.object_id: column for column, image in enumerate(others)}
         rows = _distances(units, _unit_rows(others)) if others else None
         self._waiting: list[list[tuple[float, int, Image]]] = []
@@ -245,11 +261,11 @@ class _Part:
             queue = [
                 (float(rows[i, place[image.object_id]]), image.object_id, image)
                 for image in {other.object_id: other for other in found}.values()
-                if rows is not None
+                if rows is not None and not self._are_apart(items[i], image)
             ]
             heapify(queue)
             self._waiting.append(queue)
-        self._best: list[Ruling | None] = [None] * len(items)
+        self._best: list[Fate | None] = [None] * len(items)
         self._agreed: list[list[tuple[float, int]]] = [[] for _ in items]
         self._aside: list[list[tuple[float, int]]] = [[] for _ in items]
         """Not nearer than the best, as it turned out: not judged."""
@@ -257,21 +273,53 @@ class _Part:
     def foresee(self) -> list[Foreseen]:
         """What ``decide`` finds, with what it need not ask."""
         found = []
-        for i, ruling in enumerate(self.decide()):
+        for i, fate in enumerate(self.decide()):
             agreed = [other for _, other in sorted(self._agreed[i])]
             unjudged = sorted(self._aside[i] + [entry[:2] for entry in self._waiting[i]])
-            distance = inf if ruling.distance is None else ruling.distance
+            distance = inf if fate.distance is None else fate.distance
             found.append(Foreseen(distance, agreed + [k for _, k in unjudged], len(agreed)))
         return found
 
-    def decide(self) -> list[Ruling]:
-        """One ruling per item."""
+    def decide(self) -> list[Fate]:
+        """One fate per item."""
         return [self._decide(i) for i in range(len(self._items))]
 
-    def _decide(self, i: int) -> Ruling:
-        item = self._items[i]
+    def _decide(self, i: int) -> Fate:
+        fate = self._at_once(i) or self._by_rule(i)
+        if self._rulings.followers.get(self._items[i].object_id):
+            self._name(self._items[i], fate)
+        return fate
+
+    def _at_once(self, i: int) -> Fate | None:
+        """What a ruling or equality says, in this order: nothing makes equal images both kept."""
+        item, rulings = self._items[i], self._rulings
+        kind = rulings.kind(item.object_id)
+        if kind == "useless":
+            return USELESS
         if (same := self._exact(item)) is not None:
             return same
+        if kind in ("choose", "also_keep"):
+            self._keep(i)
+            return RULED
+        named = self._kept.named.get(rulings.same_as(item.object_id) or -1)
+        if named is None or named.object_id == item.object_id or self._are_apart(item, named):
+            return None
+        distance = cosine_distance(item.embedding, named.embedding)
+        return Fate("duplicate", REASON, named.object_id, distance)
+
+    def _name(self, item: Image, fate: Fate) -> None:
+        """Say who represents an image that others are the same as."""
+        self._kept.named.pop(item.object_id, None)
+        if fate.outcome == "kept":
+            self._kept.named[item.object_id] = item
+        elif (of := fate.representative_object_id) is not None:
+            # An equal one need not be among those that were compared; it has the same vector.
+            there = self._others.get(of) or next(
+                (image for image in self._kept.named.values() if image.object_id == of), None
+            )
+            self._kept.named[item.object_id] = there or replace(item, object_id=of)
+
+    def _by_rule(self, i: int) -> Fate:
         while (asked := self._next(i)) is not None:
             later = range(i + 1, min(i + _AHEAD, len(self._items)))
             questions = [(i, asked)]
@@ -281,18 +329,26 @@ class _Part:
             self._ask(questions)
         if (best := self._best[i]) is not None:
             return best
-        self._kept.add(item)
-        epsilon = self._judge.rule.epsilon + SCREEN_MARGIN
-        for k in range(i + 1, len(self._items)):
-            if not self._among[i, k] > epsilon:
-                heappush(self._waiting[k], (float(self._among[i, k]), item.object_id, item))
+        self._keep(i)
         return NEW
 
-    def _exact(self, item: Image) -> Ruling | None:
+    def _keep(self, i: int) -> None:
+        item = self._items[i]
+        self._kept.add(item)
+        self._others[item.object_id] = item
+        epsilon = self._judge.rule.epsilon + SCREEN_MARGIN
+        for k in range(i + 1, len(self._items)):
+            if not self._among[i, k] > epsilon and not self._are_apart(self._items[k], item):
+                heappush(self._waiting[k], (float(self._among[i, k]), item.object_id, item))
+
+    def _are_apart(self, a: Image, b: Image) -> bool:
+        return self._rulings.are_apart(a.object_id, b.object_id)
+
+    def _exact(self, item: Image) -> Fate | None:
         if (same := self._kept.by_content.get(item.content_sha256)) is not None:
-            return Ruling("duplicate", "content", same, 0.0)
+            return Fate("duplicate", "content", same, 0.0)
         if (same := self._kept.by_pixels.get(item.pixel_sha256)) is not None:
-            return Ruling("duplicate", "pixels", same, 0.0)
+            return Fate("duplicate", "pixels", same, 0.0)
         return None
 
     def _next(self, i: int) -> tuple[float, Image] | None:
@@ -320,7 +376,7 @@ class _Part:
         for (i, (distance, other)), reason in zip(questions, verdicts, strict=True):
             if reason is not None:
                 self._agreed[i].append((distance, other.object_id))
-                self._best[i] = Ruling("duplicate", reason, other.object_id, distance)
+                self._best[i] = Fate("duplicate", reason, other.object_id, distance)
 
 
 def _key(a: Image, b: Image) -> tuple[bytes, bytes]:
@@ -328,7 +384,7 @@ def _key(a: Image, b: Image) -> tuple[bytes, bytes]:
     return (one, other) if one < other else (other, one)
 
 
-def _closer(distance: float, object_id: int, best: Ruling) -> bool:
+def _closer(distance: float, object_id: int, best: Fate) -> bool:
     """The nearest representative wins; of equals, the oldest."""
     assert best.distance is not None and best.representative_object_id is not None  # noqa: S101
     return (distance, object_id) < (best.distance, best.representative_object_id)

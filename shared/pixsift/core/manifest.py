@@ -25,6 +25,8 @@ MANIFEST_SCHEMA = "pixsift.manifest/1"
 _ATTRIBUTE, _QUALITY = "attribute.", "quality."
 """Column prefixes: one column per attribute and per quality metric."""
 _OTHERS = "other_attributes"
+_RULINGS = "rulings"
+"""JSON: what people said of the image; there where they said something of any."""
 MAX_COLUMNS = 256
 """Attributes with a column of their own."""
 
@@ -85,6 +87,8 @@ class ManifestRow:
     """How many other images it stands for."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
+    rulings: Sequence[Mapping[str, Any]] = ()
+    """In force about it: id, kind, who, why, said_at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,12 @@ def build_manifest(rows: Sequence[ManifestRow]) -> bytes:
     if attributes.others:
         columns[_OTHERS] = _others_as_json(rows, attributes.others)
         fields.append(pa.field(_OTHERS, pa.string()))
+    if any(row.rulings for row in rows):
+        told = [
+            json.dumps(list(row.rulings), sort_keys=True) if row.rulings else None for row in rows
+        ]
+        columns[_RULINGS] = told
+        fields.append(pa.field(_RULINGS, pa.string()))
     columns |= {_QUALITY + name: [row.quality.get(name) for row in rows] for name in quality}
     fields += [pa.field(_QUALITY + name, pa.float64()) for name in quality]
     return _parquet(columns, pa.schema([*_FIXED, *fields], metadata={"pixsift": MANIFEST_SCHEMA}))
@@ -242,6 +252,7 @@ def _row(record: dict[str, Any]) -> ManifestRow:
         source=_source(record),
         attributes=_group(record, _ATTRIBUTE) | json.loads(record.get(_OTHERS) or "{}"),
         quality=_group(record, _QUALITY),
+        rulings=json.loads(record.get(_RULINGS) or "[]"),
         **plain,
     )
 

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from pixsift.core.dedup import SCREEN_MARGIN, Halves, Image, Kept, NearRule, Ruling, decide_batch
+from pixsift.core.dedup import SCREEN_MARGIN, Fate, Halves, Image, Kept, NearRule, decide_batch
+from pixsift.core.rulings import NO_RULINGS, Rulings
 from pixsift.core.screen import Rows, Screen
 
 _T = TypeVar("_T")
@@ -23,8 +24,10 @@ class Replay:
     Memory: 4 bytes per dimension and image ever kept; slots of removed ones are not reused.
     """
 
-    def __init__(self, rule: NearRule, dimension: int) -> None:
+    def __init__(self, rule: NearRule, dimension: int, rulings: Rulings = NO_RULINGS) -> None:
+        """rulings: in force all the while."""
         self.rule = rule
+        self._rulings = rulings
         self._images: list[Image] = []
         self._screen = Screen(dimension)
         self._alive = bytearray()
@@ -32,6 +35,8 @@ class Replay:
         self._slots: dict[int, int] = {}
         self._by_content: dict[bytes, int] = {}
         self._by_pixels: dict[bytes, int] = {}
+        self._named: dict[int, Image] = {}
+        """Who represents those that others are ruled to be the same as."""
 
     def __len__(self) -> int:
         """How many images are kept."""
@@ -41,20 +46,20 @@ class Replay:
         """Whether the object is kept."""
         return object_id in self._slots
 
-    def decide(self, images: Sequence[Image]) -> list[Ruling]:
+    def decide(self, images: Sequence[Image]) -> list[Fate]:
         """Decide ``images`` in order, each seeing those before it; the kept ones are added."""
         if not images:
             return []
         found = self._candidates(unit_rows(np.stack([image.embedding for image in images])))
         near = {self._images[slot].object_id: self._images[slot] for s in found for slot in s}
-        kept = Kept(near, by_content=self._by_content, by_pixels=self._by_pixels)
+        kept = Kept(near, by_content=self._by_content, by_pixels=self._by_pixels, named=self._named)
         candidates = {
             image.object_id: [self._images[slot].object_id for slot in slots]
             for image, slots in zip(images, found, strict=True)
         }
-        rulings = decide_batch(images, kept, self.rule, candidates)
-        self.keep([i for i, r in zip(images, rulings, strict=True) if r.outcome == "kept"])
-        return rulings
+        fates = decide_batch(images, kept, self.rule, candidates, rulings=self._rulings)
+        self.keep([i for i, r in zip(images, fates, strict=True) if r.outcome == "kept"])
+        return fates
 
     def keep(self, images: Sequence[Image]) -> None:
         """Add ``images`` without asking the rule: the caller knows that they are kept."""
@@ -68,9 +73,20 @@ class Replay:
             self._slots[image.object_id] = slot
             self._by_content[image.content_sha256] = image.object_id
             self._by_pixels[image.pixel_sha256] = image.object_id
+            self.name(image.object_id, image.object_id)
+
+    def name(self, object_id: int, representative: int) -> None:
+        """Say who represents an object, without asking the rule: itself where it is kept."""
+        if self._rulings.followers.get(object_id) and representative in self._slots:
+            self._named[object_id] = self._images[self._slots[representative]]
 
     def remove(self, object_id: int) -> None:
         """Forget a kept image; one that is not kept is allowed."""
+        self._named = {
+            target: image
+            for target, image in self._named.items()
+            if object_id not in (target, image.object_id)
+        }
         slot = self._slots.pop(object_id, None)
         if slot is not None:
             image = self._images[slot]

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pixsift.core.dedup import Image, NearRule
+from pixsift.core.dedup import Fate, Image, NearRule
 from pixsift.core.outcomes import lasting
 from pixsift.core.replay import Replay, in_blocks
+from pixsift.core.rulings import NO_RULINGS, REASON, Rulings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,8 +93,12 @@ Fetch = Callable[[Sequence[State]], list[Image]]
 class Successor:
     """The next generation, in memory: who is kept and who stands for whom."""
 
-    def __init__(self, rule: NearRule, dimension: int, fetch: Fetch) -> None:
-        self._replay = Replay(rule, dimension)
+    def __init__(
+        self, rule: NearRule, dimension: int, fetch: Fetch, rulings: Rulings = NO_RULINGS
+    ) -> None:
+        """rulings: in force while it is built. The switch sees to what is said meanwhile."""
+        self._replay = Replay(rule, dimension, rulings)
+        self._rulings = rulings
         self._fetch = fetch
         self.states: dict[int, State] = {}
         self._children: dict[int, set[int]] = {}
@@ -109,9 +114,14 @@ class Successor:
                     yield from self._without_vector(state)
                     continue
                 yield self._add(state, images.get(state.object_id))
+        for target in self._rulings.followers:
+            state_of = self.states.get(target)
+            if state_of is not None and state_of.outcome in ("kept", "duplicate"):
+                self._replay.name(target, state_of.representative or target)
 
     def apply(self, states: Sequence[State]) -> Iterator[Write]:
-        """Replay or catch up with ``states``, which come in order."""
+        """Replay or catch up with ``states``, which come in order; rulings change that order."""
+        states = self._rulings.in_order(states, lambda state: state.object_id)
         waiting: list[State] = []
         for state in states:
             if self._is_to_be_decided(state):
@@ -134,18 +144,18 @@ class Successor:
         for block in in_blocks(states):
             images = self._images(block)
             alive = [state for state in block if state.object_id in images]
-            rulings = self._replay.decide([images[state.object_id] for state in alive])
-            for state, ruling in zip(alive, rulings, strict=True):
+            fates = self._replay.decide([images[state.object_id] for state in alive])
+            for state, fate in zip(alive, fates, strict=True):
                 if state.object_id in self.states:
                     yield Close(state.object_id, state.seq, representative=False)
                 if state.outcome == "gone":  # remembered there
-                    new = replace(state, represents=ruling.outcome == "kept")
+                    new = replace(state, represents=fate.outcome == "kept")
                 else:
                     new = replace(
-                        state, outcome=ruling.outcome, reason=ruling.reason,
+                        state, outcome=fate.outcome, reason=fate.reason,
                         detail=lasting(state.detail),
-                        representative=ruling.representative_object_id, distance=ruling.distance,
-                        represents=ruling.outcome == "kept",
+                        representative=fate.representative_object_id, distance=fate.distance,
+                        represents=fate.outcome == "kept",
                     )  # fmt: skip
                 yield self._add(new, images[state.object_id] if new.represents else None)
             for state in block:
@@ -185,16 +195,17 @@ class Successor:
     def _children_of(self, object_id: int, seq: int) -> Iterator[Write]:
         children = [self.states[child] for child in self._children.pop(object_id, ())]
         images = self._fetch(children) if children else []
+        images = self._rulings.in_order(images, lambda image: image.object_id)
         states = {state.object_id: state for state in children}
-        for image, ruling in zip(images, self._replay.decide(images), strict=True):
+        for image, fate in zip(images, self._replay.decide(images), strict=True):
             old = states[image.object_id]
             yield Close(image.object_id, seq, representative=False)
             new = replace(
-                old, outcome=ruling.outcome,
-                reason="promoted" if ruling.outcome == "kept" else ruling.reason,
+                old, outcome=fate.outcome,
+                reason=promoted(fate),
                 detail=lasting(old.detail),
-                representative=ruling.representative_object_id, distance=ruling.distance,
-                seq=seq, represents=ruling.outcome == "kept",
+                representative=fate.representative_object_id, distance=fate.distance,
+                seq=seq, represents=fate.outcome == "kept",
             )  # fmt: skip
             yield self._add(new, image if new.represents else None)
 
@@ -211,6 +222,11 @@ class Successor:
 
     def _images(self, states: Sequence[State]) -> dict[int, Image]:
         return {image.object_id: image for image in self._fetch(states)} if states else {}
+
+
+def promoted(fate: Fate) -> str:
+    """The reason of a child that is kept because who represented it went away."""
+    return "promoted" if fate.outcome == "kept" and fate.reason != REASON else fate.reason
 
 
 def _same(a: State, b: State) -> bool:

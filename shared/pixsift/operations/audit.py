@@ -23,20 +23,25 @@ from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.pgvector import PgvectorSearch
 from pixsift.core.audit import (
     DuplicateClaim,
+    Standing,
     Violation,
     check_counters,
     check_dense,
     check_duplicates,
     check_kept_pairs,
+    check_rulings,
     check_turns,
 )
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Image, NearRule
+from pixsift.core.rulings import Ruling, Rulings
 from pixsift.errors import TransientError
 from pixsift.sql import statements
 
 _SQL = statements("audit")
+_RULINGS = statements("rulings")
 _CLAIMS_PER_PAGE = 4096
+_DECIDED_AGAIN = ("INV2", "INV3", "INV11")
 _ROUNDS = 3
 """A repair can move duplicates; what they ran into is repaired in the next round."""
 
@@ -112,20 +117,23 @@ class Auditor:
             kept = images(connection.cursor(binary=True).execute(_SQL["kept_images"], names))
             report.kept = len(kept)
             progress("duplicates")
-            self._check_claims(connection, names, kept, rule, report)
+            ruled = self._ruled(connection, names)
+            report.findings += check_rulings(ruled.rulings, ruled.standing, ruled.named)
+            self._check_claims(connection, names, kept, rule=rule, ruled=ruled, report=report)
         progress("pairs of kept images")
-        self._check_pairs(list(kept.values()), rule, sample, report)
+        self._check_pairs(list(kept.values()), rule, ruled.rulings, sample, report)
         return report
 
     def repair(self, collection: Collection, report: Audit) -> Audit:
-        """Decide what INV2 and INV3 complain of again, recount for INV10; returns a fresh audit."""
+        """Decide what INV2, INV3 and INV11 complain of again, recount for INV10; returns a fresh
+        audit."""
         repaired: list[Rejudged] = []
         if any(f.invariant == "INV10" for f in report.findings):
             with self._database.transaction() as connection:
                 history.recount(connection, collection)
             report = self.audit(collection)
         for _ in range(_ROUNDS):
-            wrong = {f.objects[-1] for f in report.findings if f.invariant in ("INV2", "INV3")}
+            wrong = {f.objects[-1] for f in report.findings if f.invariant in _DECIDED_AGAIN}
             if not wrong:
                 break
             changed = self._rejudge.again(collection, sorted(wrong), why="audit")
@@ -152,8 +160,8 @@ class Auditor:
                 yield Violation("INV7", f"{key} {wrong} snapshot {snapshot_id}", (object_id,))
 
     def _check_claims(
-        self, connection: Connection, names: dict[str, Any], kept: dict[int, Image],
-        rule: NearRule, report: Audit,
+        self, connection: Connection, names: dict[str, Any], kept: dict[int, Image], *,
+        rule: NearRule, ruled: "_Ruled", report: Audit,
     ) -> None:  # fmt: skip
         after = 0
         while True:
@@ -164,15 +172,27 @@ class Auditor:
                 return
             after = rows[-1][0]
             report.duplicates += len(rows)
-            report.findings += check_duplicates([_claim(row, kept) for row in rows], rule)
+            report.findings += check_duplicates(
+                [_claim(row, kept) for row in rows], rule, rulings=ruled.rulings, named=ruled.named
+            )
+
+    def _ruled(self, connection: Connection, names: dict[str, Any]) -> "_Ruled":
+        said = connection.execute(_RULINGS["rulings_at"], names).fetchall()
+        rulings = Rulings.of(Ruling(*row) for row in said)
+        about = {"object_ids": list(rulings.about)}
+        rows = connection.execute(_RULINGS["standing_of"], names | about).fetchall()
+        targets = {"object_ids": list(rulings.followers)}
+        named = connection.execute(_RULINGS["who_represents"], names | targets).fetchall()
+        return _Ruled(rulings, {row[0]: Standing(*row[1:]) for row in rows}, dict(named))
 
     def _check_pairs(
-        self, kept: Sequence[Image], rule: NearRule, sample: int | None, report: Audit
-    ) -> None:
+        self, kept: Sequence[Image], rule: NearRule, rulings: Rulings, sample: int | None,
+        report: Audit,
+    ) -> None:  # fmt: skip
         drawn = None
         if sample is not None and sample < len(kept):
             drawn = np.random.default_rng(report.seq).choice(len(kept), sample, replace=False)
-        report.findings += check_kept_pairs(kept, rule, only=drawn)
+        report.findings += check_kept_pairs(kept, rule, only=drawn, rulings=rulings)
         report.pairs_compared = len(kept) * (len(kept) - 1) // 2
         if drawn is not None:
             report.pairs_compared = len(drawn) * (len(kept) - 1)
@@ -195,6 +215,16 @@ class Auditor:
     def _count(self, connection: Connection, name: str, names: dict[str, Any]) -> int:
         row = connection.execute(_SQL[name], names).fetchone()
         return int(row[0]) if row else 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ruled:
+    """What people said, and what became of what they said it of."""
+
+    rulings: Rulings
+    standing: dict[int, Standing]
+    named: dict[int, int]
+    """By object that others are the same as: who represents it."""
 
 
 def _names(collection: Collection, at: Position) -> dict[str, Any]:

@@ -59,13 +59,15 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
                   AND o.valid_to_seq IS NULL)
 
 -- name: seqs_used
--- INV4: each number was used by some transaction: decisions, attributes or a switch.
+-- INV4: each number was used by some transaction: decisions, attributes, rulings or a switch.
 SELECT DISTINCT seq FROM (
     SELECT valid_from_seq AS seq FROM decision WHERE collection_id = %(collection_id)s
     UNION ALL SELECT valid_to_seq FROM decision WHERE collection_id = %(collection_id)s
     UNION ALL SELECT valid_from_seq FROM attribute WHERE collection_id = %(collection_id)s
     UNION ALL SELECT valid_to_seq FROM attribute WHERE collection_id = %(collection_id)s
     UNION ALL SELECT switched_at_seq FROM generation WHERE collection_id = %(collection_id)s
+    UNION ALL SELECT valid_from_seq FROM ruling WHERE collection_id = %(collection_id)s
+    UNION ALL SELECT valid_to_seq FROM ruling WHERE collection_id = %(collection_id)s
 ) AS used WHERE seq IS NOT NULL AND seq <= %(seq)s ORDER BY seq
 
 -- name: turns

@@ -102,6 +102,23 @@ FROM generation g
 WHERE c.collection_id = %(collection_id)s AND g.collection_id = c.collection_id
   AND g.generation = %(generation)s
 
+-- name: insert_rulings
+-- The unique indexes are a last net: rulings are checked before, under this lock.
+INSERT INTO ruling (ruling_id, collection_id, kind, object_id, other_object_id, who, why, batch,
+                    said_at, valid_from_seq)
+SELECT v.ruling_id, %(collection_id)s, v.kind, v.object_id, v.other, v.who, v.why, v.batch,
+       coalesce(v.said_at, clock_timestamp()), %(seq)s
+FROM unnest(%(ruling_ids)b::uuid[], %(kinds)b::text[], %(object_ids)b::bigint[],
+            %(others)b::bigint[], %(who)b::text[], %(why)b::text[], %(batches)b::uuid[],
+            %(said_ats)b::timestamptz[])
+         AS v (ruling_id, kind, object_id, other, who, why, batch, said_at)
+
+-- name: close_rulings
+-- A ruling that is taken back stays on record.
+UPDATE ruling SET valid_to_seq = %(seq)s
+WHERE collection_id = %(collection_id)s AND ruling_id = ANY (%(ruling_ids)b::uuid[])
+  AND valid_to_seq IS NULL
+
 -- name: end_turn
 -- The last statement under the lock. The condition is a second net: without the lock it would
 -- touch no row. One statement with the turn's row, to save the lock a statement.
@@ -137,6 +154,11 @@ WHERE object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
 -- sees it closed.
 UPDATE representative SET content_sha256 = '', pixel_sha256 = ''
 WHERE object_id = ANY (%(object_ids)b::bigint[])
+
+-- name: blank_rulings
+-- An erasure: why a ruling was made may describe the image.
+UPDATE ruling SET why = '' WHERE why <> ''
+  AND (object_id = ANY (%(object_ids)b::bigint[]) OR other_object_id = ANY (%(object_ids)b::bigint[]))
 
 -- name: drop_attributes
 -- An erasure: robot, camera, place and time tell about the image too.

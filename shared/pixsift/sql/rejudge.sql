@@ -10,7 +10,7 @@ LEFT JOIN turn t USING (collection_id, seq)
 WHERE c.collection_id = %(collection_id)s
 
 -- name: subjects
--- The kept and duplicate ones among the objects, and the duplicates of the kept ones: whoever must
+-- The kept and duplicate ones among the objects, those that a ruling rejected, and the duplicates of the kept ones: whoever must
 -- be decided again together. Kept ones first, oldest first, so that what is right stays; then as
 -- when a representative is removed.
 SELECT o.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look || e.change AS look
@@ -18,7 +18,8 @@ FROM decision d JOIN object o USING (object_id)
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.valid_to_seq IS NULL AND o.content_sha256 IS NOT NULL
-  AND (d.object_id = ANY (%(object_ids)s) AND d.outcome IN ('kept', 'duplicate')
+  AND (d.object_id = ANY (%(object_ids)s)
+           AND (d.outcome IN ('kept', 'duplicate') OR d.outcome = 'rejected' AND d.reason = 'ruled')
        OR d.representative_object_id = ANY (%(object_ids)s) AND d.outcome = 'duplicate')
 ORDER BY d.outcome = 'kept' DESC, CASE WHEN d.outcome = 'kept' THEN d.valid_from_seq END,
          redecide_order(o.quality, d.valid_from_seq, o.object_id)

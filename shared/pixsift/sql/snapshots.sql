@@ -225,7 +225,13 @@ WITH hashed AS (
 SELECT i.rank, i.split, i.destination_key, i.reason, i.covering_radius, i.copy_state, i.checksum,
        o.object_id, o.bucket, o.key, o.version_id, coalesce(o.etag, '') AS etag,
        coalesce(o.size_bytes, 0) AS size_bytes, o.content_sha256, hashed.pixel_sha256,
-       o.image_facts, o.quality, o.captured_at, known.attributes
+       o.image_facts, o.quality, o.captured_at, known.attributes,
+       (SELECT jsonb_agg(jsonb_build_object(
+                   'id', r.ruling_id, 'kind', r.kind, 'who', r.who, 'why', r.why,
+                   'said_at', r.said_at) ORDER BY r.valid_from_seq, r.ruling_id)
+          FROM ruling r
+         WHERE r.collection_id = s.collection_id AND i.object_id IN (r.object_id, r.other_object_id)
+           AND holds_at(r.valid_from_seq, r.valid_to_seq, s.at_seq)) AS rulings
   FROM snapshot s
   JOIN snapshot_item i USING (snapshot_id)
   JOIN object o USING (object_id)

@@ -71,6 +71,18 @@ WHERE d.representative_object_id = %(object_id)s AND c.name = %(collection)s
   AND d.valid_to_seq IS NULL AND d.outcome = 'duplicate'
 ORDER BY d.distance, d.object_id LIMIT 5;
 
+-- name: rulings_of
+-- What people said of the object, the oldest first.
+SELECT r.ruling_id::text, c.name AS collection, r.kind, o.bucket, o.key, o.version_id,
+       p.bucket AS other_bucket, p.key AS other_key, p.version_id AS other_version_id,
+       r.who, r.why, r.batch::text, r.said_at, r.valid_from_seq AS from_seq,
+       r.valid_to_seq AS to_seq
+FROM ruling r JOIN collection c USING (collection_id)
+JOIN object o ON o.object_id = r.object_id
+LEFT JOIN object p ON p.object_id = r.other_object_id
+WHERE r.object_id = %(object_id)s OR r.other_object_id = %(object_id)s
+ORDER BY r.valid_from_seq, r.said_at;
+
 -- name: snapshots_with
 -- The snapshots that hold the object.
 SELECT s.snapshot_id, s.name, s.state, s.at_seq, s.location, s.published_at,

@@ -78,10 +78,10 @@ def test_decide_batch__like_comparing_everything_with_everything(
         ]
         for item in new
     }
-    rulings = decide_batch(new, kept, rule, proposed)
+    fates = decide_batch(new, kept, rule, proposed)
 
     alive = list(old)
-    for item, ruling in zip(new, rulings, strict=True):
+    for item, fate in zip(new, fates, strict=True):
         equal = [o for o in alive if o.content_sha256 == item.content_sha256]
         near = sorted(
             (cosine_distance(item.embedding, o.embedding), o.object_id)
@@ -89,13 +89,13 @@ def test_decide_batch__like_comparing_everything_with_everything(
             if rule.verdict(cosine_distance(item.embedding, o.embedding), item.look, o.look)
         )
         if equal:
-            assert (ruling.reason, ruling.representative_object_id) == (
+            assert (fate.reason, fate.representative_object_id) == (
                 "content", equal[0].object_id,
             )  # fmt: skip
         elif near:
-            assert (ruling.distance, ruling.representative_object_id) == near[0]
+            assert (fate.distance, fate.representative_object_id) == near[0]
         else:
-            assert ruling.outcome == "kept"
+            assert fate.outcome == "kept"
             alive.append(item)
 
 
@@ -142,11 +142,11 @@ def test_foresee_batch__what_it_leaves_open_is_all_that_matters(
     foreseen = foresee_batch(new, Kept(candidates=dict(alive)), judge, every)
     open_ones = {item.object_id: found.open for item, found in zip(new, foreseen, strict=True)}
     asked = counting.asked
-    rulings = decide_batch(new, Kept(candidates=dict(alive)), judge.rule, open_ones, judge)
-    assert rulings == decide_batch(new, Kept(candidates=dict(alive)), rule, every)
+    fates = decide_batch(new, Kept(candidates=dict(alive)), judge.rule, open_ones, judge)
+    assert fates == decide_batch(new, Kept(candidates=dict(alive)), rule, every)
     assert counting.asked == asked  # no pair is judged again under the lock
-    for found, ruling in zip(foreseen, rulings, strict=True):
-        assert found.distance == (float("inf") if ruling.distance is None else ruling.distance)
+    for found, fate in zip(foreseen, fates, strict=True):
+        assert found.distance == (float("inf") if fate.distance is None else fate.distance)
 
 
 class Counting(Parity):

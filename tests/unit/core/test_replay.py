@@ -52,11 +52,11 @@ def test_replay__equals_the_oracle(seed: int, block: int) -> None:
     for picture in known:
         oracle.put(picture)
     images = [image(picture) for picture in known]
-    rulings = [r for part in in_blocks(images, block) for r in replay.decide(part)]
-    for picture, ruling in zip(known, rulings, strict=True):
-        assert ruling.outcome == oracle.outcome(picture.name)
-        if ruling.outcome == "duplicate":
-            assert str(ruling.representative_object_id) == oracle.children[picture.name]
+    fates = [r for part in in_blocks(images, block) for r in replay.decide(part)]
+    for picture, fate in zip(known, fates, strict=True):
+        assert fate.outcome == oracle.outcome(picture.name)
+        if fate.outcome == "duplicate":
+            assert str(fate.representative_object_id) == oracle.children[picture.name]
     assert len(replay) == len(oracle.kept)
     assert not list(check_kept_pairs([i for i in images if i.object_id in replay], replay.rule))
 

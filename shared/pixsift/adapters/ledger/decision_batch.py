@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from pixsift.adapters.ledger.decision_plan import (
     Plan,
     forgets,
+    image_of,
     images,
     living,
     version_columns,
@@ -20,13 +21,16 @@ from pixsift.adapters.ledger.decision_plan import (
 from pixsift.adapters.ledger.history import AttributeRow, StartAgainError, Turn
 from pixsift.adapters.postgres.database import Connection, Cursor
 from pixsift.core.collection import Collection
-from pixsift.core.dedup import Image, Kept, Ruling, decide_batch, may_be_near
+from pixsift.core.dedup import Fate, Image, Kept, decide_batch, may_be_near
 from pixsift.core.outcomes import Decision, Judged, Outcome, replaces
+from pixsift.core.rulings import NO_RULINGS, Ruling, Rulings
 from pixsift.core.second_look import SIGNAL_BYTES
 from pixsift.core.sources import KeyFacts, compile_key_pattern, read_key
+from pixsift.core.successor import promoted
 from pixsift.sql import statements
 
 _SQL = dict(statements("ledger"))
+_RULINGS = statements("rulings")
 
 
 @dataclass(slots=True, eq=False)
@@ -111,6 +115,12 @@ class Batch:
         self._children: set[int] = set()
         self._closing: set[int] = set()
         """Representatives that end in this transaction."""
+        self._rulings = NO_RULINGS
+        """In force about the items and children."""
+        self._named: dict[int, Image] = {}
+        """Who represents those that items or children are ruled to be the same as."""
+        self.tied: set[int] = set()
+        """What ``decide`` found that rulings tie to the items: to be decided again afterwards."""
 
     def read(self, object_ids: list[int]) -> None:
         """The state under the lock, in one round trip."""
@@ -139,6 +149,8 @@ class Batch:
         tail = self._connection.cursor(binary=True).execute(_SQL["tail"], names)
         vectors = execute(_SQL["count_vectors"], {**names, "pixel_sha256s": list(plan.vectors)})
         children = execute(_SQL["child_ids"], names) if plan.removing else None
+        about = [*object_ids, *(child.object_id for child in plan.children)]
+        said = execute(_RULINGS["rulings_touching"], {**names, "object_ids": about})
         self._sync()
         if plan.marks.erased(buried) or vectors.fetchone() != (len(plan.vectors),):
             raise StartAgainError
@@ -146,6 +158,13 @@ class Batch:
         self._live = living(alive)
         self._tail = images(tail)
         self._children = {i for (i,) in children.fetchall()} if children is not None else set()
+        self._rulings = Rulings.of(Ruling(*row) for row in said.fetchall())
+        if targets := {t for i in about if (t := self._rulings.same_as(i)) is not None}:
+            found = self._connection.cursor(binary=True).execute(
+                _RULINGS["represented_by"], {**names, "object_ids": list(targets)}
+            )
+            self._sync()
+            self._named = {row[5]: image_of(row) for row in found.fetchall()}
 
     def decide(self) -> list[Decision]:
         """One decision per item of the plan; fills ``changes``."""
@@ -158,12 +177,14 @@ class Batch:
                 decisions[object_id] = _standing(object_id, item, row)
             else:
                 fresh.append((object_id, item))
-        rulings = self._rule(fresh, self._removed_children(fresh))
+        fates = self._settle(fresh, self._removed_children(fresh))
         stays = self._plan.lasting
         self.changes.extend(_lost(c, stays[c]) for c in self._plan.lost & self._children)
         for object_id, item in fresh:
-            change = _change(object_id, item, rulings.get(object_id), object_id in self._before)
+            change = _change(object_id, item, fates.get(object_id), object_id in self._before)
             self.changes.append(change)
+            if self._rulings:
+                self._tie(object_id)
             decisions[object_id] = Decision(
                 item.version, object_id, change.outcome, change.reason,
                 change.representative, change.distance, self._turn.seq, is_new=True,
@@ -194,26 +215,39 @@ class Batch:
             raise StartAgainError
         return [c for c in self._plan.children if c.object_id in self._children]
 
-    def _rule(self, fresh: list[tuple[int, Judged]], children: list[Image]) -> dict[int, Ruling]:
+    def _tie(self, object_id: int) -> None:
+        """One that is chosen may displace others; the followers of one go where it goes."""
+        if self._rulings.kind(object_id) == "choose":
+            self.tied.add(object_id)
+        self.tied |= self._rulings.followers.get(object_id, frozenset())
+
+    def _settle(self, fresh: list[tuple[int, Judged]], children: list[Image]) -> dict[int, Fate]:
         """Children of removed representatives first, then the items, each seeing those before."""
-        kept, rule = self._kept(), self._plan.rule
-        if self._plan_holds(children):
-            ruled = self._plan.rulings
-            for child, ruling in zip(children, ruled, strict=True):
-                if ruling.outcome == "kept":
+        kept, rule, rulings = self._kept(), self._plan.rule, self._rulings
+        children = rulings.in_order(children, _object_id)
+        if not rulings and self._plan_holds(children):
+            ruled = self._plan.fates
+            for child, fate in zip(children, ruled, strict=True):
+                if fate.outcome == "kept":
                     kept.add(child)
         else:
-            ruled = decide_batch(children, kept, rule, self._near(children), self._plan.judge)
+            ruled = decide_batch(
+                children, kept, rule, self._near(children), self._plan.judge, rulings=rulings
+            )
         stays = self._plan.lasting
         self.changes.extend(
-            _child_change(child, ruling, stays[child.object_id])
-            for child, ruling in zip(children, ruled, strict=True)
+            _child_change(child, fate, stays[child.object_id])
+            for child, fate in zip(children, ruled, strict=True)
         )
-        items = [self._image(i, item) for i, item in fresh if item.finding == "embedded"]
-        rulings = decide_batch(items, kept, rule, self._near(items), self._plan.judge)
-        if not all(map(self._plan.covers, items, rulings)):
+        items = rulings.in_order(
+            [self._image(i, item) for i, item in fresh if item.finding == "embedded"], _object_id
+        )
+        fates = decide_batch(
+            items, kept, rule, self._near(items), self._plan.judge, rulings=rulings
+        )
+        if not all(map(self._plan.covers, items, fates)):
             raise StartAgainError
-        return {image.object_id: ruling for image, ruling in zip(items, rulings, strict=True)}
+        return {image.object_id: fate for image, fate in zip(items, fates, strict=True)}
 
     def _plan_holds(self, children: list[Image]) -> bool:
         """Whether everything that the children were decided from is as it was."""
@@ -230,6 +264,11 @@ class Batch:
         for object_id, image in self._tail.items():
             if object_id not in self._closing:
                 kept.add(image)
+        kept.named = {
+            target: image
+            for target, image in self._named.items()
+            if image.object_id not in self._closing
+        }
         return kept
 
     def _near(self, images: list[Image]) -> dict[int, list[int]]:
@@ -277,13 +316,13 @@ def _standing(object_id: int, item: Judged, row: tuple[Any, ...]) -> Decision:
     )
 
 
-def _change(object_id: int, item: Judged, ruling: Ruling | None, closes: bool) -> _Change:
+def _change(object_id: int, item: Judged, fate: Fate | None, closes: bool) -> _Change:
     if item.finding == "embedded":
-        assert ruling is not None  # noqa: S101
+        assert fate is not None  # noqa: S101
         return _Change(
-            object_id, ruling.outcome, ruling.reason, closes,
+            object_id, fate.outcome, fate.reason, closes,
             item.content_sha256, item.pixel_sha256,
-            ruling.representative_object_id, ruling.distance, item, item.detail,
+            fate.representative_object_id, fate.distance, item, item.detail,
         )  # fmt: skip
     return _Change(
         object_id, item.finding, item.reason or item.finding, closes,
@@ -291,11 +330,15 @@ def _change(object_id: int, item: Judged, ruling: Ruling | None, closes: bool) -
     )  # fmt: skip
 
 
-def _child_change(child: Image, ruling: Ruling, stays: Mapping[str, Any]) -> _Change:
-    reason = "promoted" if ruling.outcome == "kept" else ruling.reason
+def _object_id(image: Image) -> int:
+    return image.object_id
+
+
+def _child_change(child: Image, fate: Fate, stays: Mapping[str, Any]) -> _Change:
+    reason = promoted(fate)
     return _Change(
-        child.object_id, ruling.outcome, reason, True, child.content_sha256, child.pixel_sha256,
-        ruling.representative_object_id, ruling.distance, detail=stays,
+        child.object_id, fate.outcome, reason, True, child.content_sha256, child.pixel_sha256,
+        fate.representative_object_id, fate.distance, detail=stays,
     )  # fmt: skip
 
 

@@ -12,12 +12,12 @@ from pixsift.adapters.ledger.history import StartAgainError, check_space
 from pixsift.adapters.postgres.database import Connection, Cursor, Database
 from pixsift.core.collection import Collection, HistoryPoint
 from pixsift.core.dedup import (
+    Fate,
     Halves,
     Image,
     Judge,
     Kept,
     NearRule,
-    Ruling,
     decide_batch,
     foresee_batch,
 )
@@ -30,6 +30,7 @@ from pixsift.ports import NeighborSearch
 from pixsift.sql import statements
 
 _SQL = statements("ledger")
+_RULINGS = statements("rulings")
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +55,8 @@ class Plan:
     """Their duplicates, in the order in which they are decided again."""
     lasting: dict[int, dict[str, Any]] = field(default_factory=dict)
     """What stays in the detail of each of their duplicates."""
+    apart: set[ObjectVersion] = field(default_factory=set)
+    """Items ruled not to be the same as another image: it may be the nearest."""
     lost: set[int] = field(default_factory=set)
     """Their duplicates that cannot be: the vector is gone."""
     near: dict[bytes, list[int]] = field(default_factory=dict)
@@ -63,20 +66,20 @@ class Plan:
     judge: Judge = field(init=False)
     """Verdicts so far: no pair is judged again under the lock."""
     candidates: dict[int, Image] = field(default_factory=dict)
-    rulings: list[Ruling] = field(default_factory=list)
+    fates: list[Fate] = field(default_factory=list)
     """What becomes of the children, as long as nothing that matters to them changes."""
     seen: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
-    """What the rulings were made from: the living with their content and pixel hashes."""
+    """What the fates were made from: the living with their content and pixel hashes."""
 
     def __post_init__(self) -> None:
         self.judge = Judge(self.rule)
 
-    def covers(self, item: Image, ruling: Ruling) -> bool:
+    def covers(self, item: Image, fate: Fate) -> bool:
         """Whether no image outside the plan could have been nearer."""
         complete_to = self.settled_at.get(item.pixel_sha256)
         if complete_to is None:
             return True
-        return ruling.distance is not None and ruling.distance <= complete_to
+        return fate.distance is not None and fate.distance <= complete_to
 
     def matters(self, live: Mapping[int, tuple[bytes, bytes]]) -> dict[int, tuple[bytes, bytes]]:
         """Those of ``live`` that stay and that a child could be a duplicate of."""
@@ -105,7 +108,7 @@ class Planner:
             plan = self._read(connection, collection, items)
         self._find_candidates(collection, plan)
         if plan.children:
-            self._rule_children(collection, plan)
+            self._settle_children(collection, plan)
         return plan
 
     def _read(self, connection: Connection, collection: Collection, items: list[Judged]) -> Plan:
@@ -120,6 +123,8 @@ class Planner:
                 _SQL["embeddings"],
                 {"space_id": collection.space_id, "pixel_sha256s": list(pixels)},
             )
+            versions = version_columns([item.version for item in items])
+            apart = connection.execute(_RULINGS["versions_apart"], names | versions)
         row = head.fetchone()
         if row is None:
             raise TransientError(f"collection {collection.name} is gone")
@@ -128,6 +133,7 @@ class Planner:
         items = _bury(items, marks.erased(buried))
         rule, marks = near_rule(epsilon, second_look), Marks(marks.salt, items)
         plan = Plan(items, generation, rule, marks, (HistoryPoint(seq, token),))
+        plan.apart = {ObjectVersion(*row) for row in apart.fetchall()}
         _choose_vectors(plan, stored)
         _find_children(connection, collection, plan)
         return plan
@@ -184,7 +190,7 @@ class Planner:
                 return {i: known[i] for i in same} | read
         return {i: known[i] for i in same}
 
-    def _rule_children(self, collection: Collection, plan: Plan) -> None:
+    def _settle_children(self, collection: Collection, plan: Plan) -> None:
         """Decide the children before the lock: there may be a hundred thousand of them."""
         names = {
             "collection_id": collection.collection_id,
@@ -197,7 +203,7 @@ class Planner:
             plan.seen = plan.matters(living(connection.execute(_SQL["alive"], names)))
         near = {child.object_id: plan.near[child.pixel_sha256] for child in plan.children}
         kept = who_is_kept(plan, plan.seen)
-        plan.rulings = decide_batch(plan.children, kept, plan.rule, near, plan.judge)
+        plan.fates = decide_batch(plan.children, kept, plan.rule, near, plan.judge)
 
 
 class Marks:
@@ -278,10 +284,11 @@ def version_columns(versions: Sequence[ObjectVersion]) -> dict[str, list[str]]:
 
 def images(cursor: Cursor) -> dict[int, Image]:
     """Rows of a binary cursor that begin with an image's columns, by object id, in order."""
-    return {row[0]: _image(row) for row in cursor.fetchall()}
+    return {row[0]: image_of(row) for row in cursor.fetchall()}
 
 
-def _image(row: Sequence[Any]) -> Image:
+def image_of(row: Sequence[Any]) -> Image:
+    """A row that begins with an image's columns."""
     return Image(row[0], bytes(row[1]), bytes(row[2]), row[3], bytes(row[4]))
 
 
@@ -337,7 +344,7 @@ def _find_children(connection: Connection, collection: Collection, plan: Plan) -
     )
     rows = [row for row in cursor.fetchall() if row[0] not in leaving]
     plan.lost = {row[0] for row in rows if any(value is None for value in row[1:4])}
-    plan.children = [_image(row) for row in rows if row[0] not in plan.lost]
+    plan.children = [image_of(row) for row in rows if row[0] not in plan.lost]
     plan.lasting = {row[0]: lasting(row[5]) for row in rows}
 
 
@@ -360,7 +367,8 @@ def _foresee(plan: Plan) -> None:
     foreseen = foresee_batch(items, kept, plan.judge, near)
     for item, found in zip(items, foreseen, strict=True):
         ids = [i for i in found.open if i in plan.candidates]
-        count = found.agreed + _SPARE
+        is_apart = plan.items[-1 - item.object_id].version in plan.apart
+        count = len(ids) if is_apart else found.agreed + _SPARE
         known = needed.setdefault(item.pixel_sha256, [])
         known += [i for i in ids[:count] if i not in known]
         reach = found.distance if len(ids) > count else np.inf

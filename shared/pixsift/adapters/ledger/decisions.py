@@ -12,7 +12,7 @@ up to W, and the tail scan holds the rest. Nobody can add rows in between. Remov
 representative takes the same lock and bumps the same seq.
 
 The duplicates of a representative that is removed are decided in phase 1 already, since there may
-be many. Under the lock these rulings are taken where the same children are there, the same images
+be many. Under the lock these fates are taken where the same children are there, the same images
 live that any of them could be a duplicate of, and nothing newer than W is near; otherwise the
 children are decided anew.
 
@@ -28,6 +28,7 @@ from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.decision_batch import Batch, store_facts
 from pixsift.adapters.ledger.decision_plan import Plan, Planner
 from pixsift.adapters.ledger.history import StartAgainError
+from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.postgres.database import Database, sync
 from pixsift.core.collection import Collection
 from pixsift.core.outcomes import Decision, Judged, one_per_version
@@ -54,6 +55,7 @@ class DecisionProtocol:
         self._database = database
         self._actor = actor
         self._planner = Planner(database, search)
+        self._rejudge = Rejudge(database, search=search, actor=actor)
         self._pause = pause or (lambda point: None)
 
     def commit(
@@ -67,18 +69,24 @@ class DecisionProtocol:
             try:
                 plan = self._planner.plan(collection, items)
                 self._pause("planned")
-                decisions = self._settle(collection, plan, reason)
+                decisions, tied = self._settle(collection, plan, reason)
             except StartAgainError:
                 continue
             self._pause("committed")
+            if tied:
+                # In a turn of its own: rare, and an audit finds what a crash here leaves undone.
+                self._rejudge.again(collection, sorted(tied), why="ruling")
             return decisions
         raise TransientError("the collection changes too fast: the batch will be retried")
 
-    def _settle(self, collection: Collection, plan: Plan, reason: str) -> list[Decision]:
-        """Phase 2. Statements travel in a pipeline: three round trips while the lock is held.
+    def _settle(
+        self, collection: Collection, plan: Plan, reason: str
+    ) -> tuple[list[Decision], set[int]]:
+        """Phase 2; the decisions, and the objects that rulings tie to them.
 
-        Each ends with a sync: only then does the server count us as idle in the transaction, and
-        takes the lock from a holder that hangs.
+        Statements travel in a pipeline: three round trips while the lock is held. Each ends with a
+        sync: only then does the server count us as idle in the transaction, and takes the lock from
+        a holder that hangs.
         """
         with (
             self._database.connection() as connection,
@@ -98,4 +106,4 @@ class DecisionProtocol:
                 decisions = batch.decide()
                 batch.write()
             self._pause("inserted")
-        return decisions
+        return decisions, batch.tied

@@ -12,10 +12,12 @@ from pixsift.adapters.ledger.spaces import in_space
 from pixsift.adapters.postgres.database import Connection
 from pixsift.core.dedup import Image
 from pixsift.core.identity import ObjectVersion
+from pixsift.core.rulings import Ruling, Rulings
 from pixsift.core.successor import Add, Close, State, Write, in_other_space
 from pixsift.sql import statements
 
 _SQL = statements("generations")
+_RULINGS = statements("rulings")
 _ROWS_AT_ONCE = 2048
 
 
@@ -50,6 +52,12 @@ class GenerationRows:
     def changes(self, after: int, to: int) -> list[State]:
         """What objects became between two points, oldest first."""
         return self._states("changes_between", from_seq=after, to_seq=to)
+
+    def rulings(self, at_seq: int) -> Rulings:
+        """What was in force at a point."""
+        names = {"collection_id": self.collection_id, "seq": at_seq}
+        rows = self.connection.execute(_RULINGS["rulings_at"], names).fetchall()
+        return Rulings.of(Ruling(*row) for row in rows)
 
     def images(self, states: Sequence[State]) -> list[Image]:
         """The objects' images, in the order in which children are decided again."""

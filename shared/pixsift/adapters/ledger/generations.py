@@ -20,8 +20,10 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from pixsift.adapters.ledger import history, spaces
+from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.decision_plan import near_rule
 from pixsift.adapters.ledger.generation_rows import GenerationRows, Position, position, uris
+from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.ledger.spaces import Spaces
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.pgvector import PgvectorSearch, drop_body
@@ -32,6 +34,7 @@ from pixsift.errors import ConflictError, Remedy, TransientError
 from pixsift.sql import statements
 
 _SQL = statements("generations")
+_RULINGS = statements("rulings")
 CAUGHT_UP_SECONDS = 0.1
 """When catching up takes no longer, the last stretch under the lock will not either."""
 _MAX_ROUNDS = 50
@@ -134,7 +137,8 @@ class Generations:
             rule = _rule(at, epsilon, second_look)
             rows = GenerationRows(connection, collection.collection_id, at.generation, at.space_id)
             states = rows.states(at.seq)
-            successor = Successor(rule.near(), at.dimension, rows.images)
+            rulings = rows.rulings(at.seq)
+            successor = Successor(rule.near(), at.dimension, rows.images, rulings)
             for _ in successor.apply(states):
                 pass
             changed = [
@@ -205,6 +209,7 @@ class Generations:
             now = position(connection, collection.collection_id)
             prepare()  # what was judged up to ``now`` is known after it
             held, seq = build.build(connection, generation, (now.generation, now.seq), again=True)
+            self._obey(connection, collection, since=now.seq)
         return _switched(build, generation, seq, started, held)
 
     def undo(
@@ -246,7 +251,18 @@ class Generations:
             except BaseException:
                 _discard(connection, build.collection, generation)
                 raise
+            self._obey(connection, build.collection, since=base[1])
         return _switched(build, generation, seq, started, held)
+
+    def _obey(self, connection: Connection, collection: Collection, *, since: int) -> None:
+        """Decide again what rulings said or taken back since then touch: the generation that was
+        built, or returned to, has not heard of them. In a turn of its own, right after the switch.
+        """
+        names = {"collection_id": collection.collection_id, "seq": since}
+        touched = [i for (i,) in connection.execute(_RULINGS["rulings_changed"], names).fetchall()]
+        if touched:
+            now = Collections(self._database).collection(collection.name)
+            Rejudge(self._database, actor=self._actor).again(now, touched, why="ruling")
 
     def _know_all(self, collection: Collection, at: Position, target: Target) -> None:
         """Raise ConflictError unless the target's space knows what was judged since it was left."""
@@ -338,7 +354,8 @@ class _Build:
         self._still(base[0] if again else self.at.generation)
         from_old = self._moves and again
         states = GenerationRows(connection, identity, base[0], space, from_old).states(base[1])
-        self.successor = Successor(self.rule.near(), dimension, target.images)
+        rulings = in_use.rulings(base[1] if again else self.at.seq)
+        self.successor = Successor(self.rule.near(), dimension, target.images, rulings)
         writes = self.successor.apply(states) if again else self.successor.copy(states)
         target.write(_counted(writes, len(states), self._progress))
         connection.execute(_SQL["tell_the_planner"])

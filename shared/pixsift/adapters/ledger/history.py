@@ -14,13 +14,16 @@ transaction and at the same ``seq``.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
+from uuid import UUID
 
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
 from pixsift.adapters.postgres.database import Connection, Cursor
 from pixsift.core.collection import Collection, HistoryPoint
+from pixsift.core.rulings import Ruling
 from pixsift.errors import TransientError
 from pixsift.sql import statements
 
@@ -68,6 +71,20 @@ class AttributeRow:
     object_id: int
     source: str
     attributes: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRuling:
+    """A ruling to be said."""
+
+    ruling_id: UUID
+    ruling: Ruling
+    who: str
+    why: str
+    batch: UUID | None = None
+    """Of rulings that were said together."""
+    said_at: datetime | None = None
+    """None: now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +204,30 @@ class Turn:
         self.connection.execute(_SQL["insert_attributes"], names)
         self.changed = True
 
+    def say(self, said: Sequence[NewRuling]) -> None:
+        """Put rulings into force; the caller decides what they touch again, in this turn."""
+        if not said:
+            return
+        names = {
+            **self._names(),
+            "ruling_ids": [new.ruling_id for new in said],
+            "kinds": [new.ruling.kind for new in said],
+            "object_ids": [new.ruling.object_id for new in said],
+            "others": [new.ruling.other for new in said],
+            "who": [new.who for new in said],
+            "why": [new.why for new in said],
+            "batches": [new.batch for new in said],
+            "said_ats": [new.said_at for new in said],
+        }
+        self.connection.execute(_SQL["insert_rulings"], names)
+        self.changed = True
+
+    def take_rulings_back(self, ruling_ids: Sequence[UUID]) -> None:
+        """End rulings that are in force; the caller decides what they touched again."""
+        if ruling_ids:
+            names = {**self._names(), "ruling_ids": list(ruling_ids)}
+            self.changed |= self.connection.execute(_SQL["close_rulings"], names).rowcount > 0
+
     def switch_to(self, generation: int) -> None:
         """Put a built generation into use. Raises TransientError if it was discarded meanwhile."""
         names = {**self._names(), "generation": generation}
@@ -283,7 +324,8 @@ def forget(connection: Connection, object_ids: Sequence[int]) -> None:
     """
     names = {"object_ids": list(object_ids)}
     for statement in (
-        "drop_attributes", "blank_decisions", "drop_representatives", "blank_representatives",
+        "drop_attributes", "blank_rulings", "blank_decisions", "drop_representatives",
+        "blank_representatives",
     ):  # fmt: skip
         connection.execute(_SQL[statement], names)
 

@@ -5,28 +5,31 @@ first, up to a watermark; then, under the collection's lock, prove the candidate
 what is newer, decide and write. Objects whose verdict stays as it was get no new row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from psycopg.rows import class_row
 
 from pixsift.adapters.ledger import history
-from pixsift.adapters.ledger.decision_plan import images, near_rule
-from pixsift.adapters.ledger.history import StartAgainError, Turn
+from pixsift.adapters.ledger.decision_plan import image_of, images, near_rule
+from pixsift.adapters.ledger.history import NewRuling, StartAgainError, Turn
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.resident import ResidentSearch
 from pixsift.core.collection import Collection, HistoryPoint
-from pixsift.core.dedup import Image, Kept, NearRule, Ruling, decide_batch
+from pixsift.core.dedup import Fate, Image, Kept, NearRule, cosine_distance, decide_batch
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import lasting
-from pixsift.core.successor import State
+from pixsift.core.rulings import REASON, Ruling, Rulings
+from pixsift.core.successor import State, promoted
 from pixsift.errors import TransientError
 from pixsift.ports import NeighborSearch
 from pixsift.sql import statements
 
 _SQL = statements("rejudge")
+_RULINGS = statements("rulings")
 _ATTEMPTS = 20
 
 Standing = tuple[str, str, int | None, float | None, dict[str, Any]]
@@ -62,14 +65,57 @@ class Known:
         return ObjectVersion(self.bucket, self.key, self.version_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a turn does to the rulings in force."""
+
+    say: tuple[NewRuling, ...] = ()
+    take_back: Mapping[UUID, Ruling] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.say or self.take_back)
+
+    def touches(self) -> set[int]:
+        """The objects that it is about."""
+        rulings = [*(new.ruling for new in self.say), *self.take_back.values()]
+        return {i for ruling in rulings for i in ruling.touches()}
+
+    def after(self, in_force: Sequence[Ruling]) -> Rulings:
+        """What is in force with it."""
+        ended = set(self.take_back.values())
+        stays = [ruling for ruling in in_force if ruling not in ended]
+        return Rulings.of([*stays, *(new.ruling for new in self.say)])
+
+
+NO_CHANGE = Change()
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be done."""
+
+    object_ids: frozenset[int]
+    change: Change
+    why: str
+    check: Callable[[Connection], None] = lambda connection: None
+    dry_run: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
     generation: int
     rule: NearRule
     watermark: int
     points: tuple[HistoryPoint, ...]
+    asked: frozenset[int]
+    """What is decided again, with what the rulings tie to it; children come with them."""
     subjects: dict[int, Image]
+    """Those of them that can be decided, in the order of the decision."""
     near: dict[int, list[int]]
+    rulings: Rulings
+    """In force about the subjects and those near the chosen, with the change."""
+    said: frozenset[Ruling]
+    """The same before the change: what must still hold under the lock."""
 
 
 class Rejudge:
@@ -106,23 +152,32 @@ class Rejudge:
         Returns those whose outcome changed. Raises TransientError when the collection changes
         faster than this can be planned.
         """
-        for _ in range(_ATTEMPTS):
-            plan = self._plan(collection, object_ids)
-            if not plan.subjects:
-                return []
-            self._pause()
-            try:
-                return self._settle(collection, plan, object_ids, why)
-            except StartAgainError:
-                continue
-        raise TransientError(f"collection {collection.name!r} changes too fast to be repaired now")
+        return self._run(collection, _Order(frozenset(object_ids), NO_CHANGE, why))
+
+    def obey(
+        self,
+        collection: Collection,
+        change: Change,
+        *,
+        why: str,
+        check: Callable[[Connection], None] = lambda connection: None,
+        dry_run: bool = False,
+    ) -> list[Rejudged]:
+        """Change the rulings in force, and decide again what they touch, in one turn.
+
+        check: called under the lock before anything is written; it raises what refuses the change.
+        dry_run: roll back. Returns and raises as ``again`` does.
+        """
+        order = _Order(frozenset(change.touches()), change, why, check, dry_run)
+        return self._run(collection, order)
 
     def take_back(
         self, collection: Collection, object_ids: Sequence[int], *, why: str = "undo"
     ) -> list[int]:
         """Close the rejected, failed and gone decisions of ``object_ids``: undecided again.
 
-        Returns those that were. The caller sends them through the queue once more.
+        Returns those that were. The caller sends them through the queue once more. What a ruling
+        rejected stays so until the ruling is taken back.
         """
         with (
             self._database.transaction() as connection,
@@ -135,14 +190,28 @@ class Rejudge:
             rows = connection.execute(_SQL["standing"], names).fetchall()
             undone = [
                 row[0] for row in rows
-                if row[1] in ("rejected", "failed", "gone") and row[2] != "erased"
+                if row[1] in ("rejected", "failed", "gone") and row[2] not in ("erased", REASON)
             ]  # fmt: skip
             turn.close(undone)
             # A remembered one represents although it is gone; it ends where it is taken back.
             turn.stop_representing(undone)
         return undone
 
-    def _plan(self, collection: Collection, object_ids: Sequence[int]) -> _Plan:
+    def _run(self, collection: Collection, order: _Order) -> list[Rejudged]:
+        for _ in range(_ATTEMPTS):
+            plan = self._plan(collection, order.object_ids, order.change)
+            if not plan.subjects and not order.change:
+                return []
+            self._pause()
+            try:
+                return self._settle(collection, plan, order)
+            except StartAgainError:
+                continue
+            except _DryRunError as done:
+                return done.changed
+        raise TransientError(f"collection {collection.name!r} changes too fast to be repaired now")
+
+    def _plan(self, collection: Collection, object_ids: Set[int], change: Change) -> _Plan:
         names: dict[str, Any] = {"collection_id": collection.collection_id}
         with self._database.connection() as connection:
             row = connection.execute(_SQL["rule_in_use"], names).fetchone()
@@ -151,30 +220,76 @@ class Rejudge:
             history.check_space(collection, space_id)
             point = HistoryPoint(seq, token)
             rule = near_rule(epsilon, second_look)
-            names |= {
-                "generation": generation, "space_id": collection.space_id,
-                "object_ids": list(object_ids),
-            }  # fmt: skip
-            subjects = images(connection.cursor(binary=True).execute(_SQL["subjects"], names))
+            names |= {"generation": generation, "space_id": collection.space_id}
+            asked, subjects = self._subjects(connection, names, object_ids, change)
         if not subjects:
-            return _Plan(generation, rule, 0, (point,), {}, {})
-        found = self._search.within(
-            collection.collection_id,
-            np.stack([image.embedding for image in subjects.values()]),
-            epsilon,
-        )
-        near = {
-            subject: [int(i) for i in ids]
-            for subject, ids in zip(subjects, found.object_ids, strict=True)
-        }
-        # A switch between the two reads: no generation has this number, so the lock says so.
-        same = found.generation == generation
-        points = (point, HistoryPoint(found.watermark, found.token))
-        return _Plan(generation if same else -1, rule, found.watermark, points, subjects, near)
+            with self._database.connection() as connection:
+                said = self._said(connection, names, {}, {}, change)
+            return _Plan(
+                generation, rule, 0, (point,), asked, {}, {}, change.after(said), frozenset(said)
+            )
+        while True:
+            found = self._search.within(
+                collection.collection_id,
+                np.stack([image.embedding for image in subjects.values()]),
+                epsilon,
+            )
+            near = {
+                subject: [int(i) for i in ids]
+                for subject, ids in zip(subjects, found.object_ids, strict=True)
+            }
+            with self._database.connection() as connection:
+                said = self._said(connection, names, subjects, near, change)
+                kept = self._kept(connection, names, subjects, near, found.watermark)
+                plan = _Plan(
+                    # A switch between the two reads: no generation has this number, so the lock
+                    # says so.
+                    generation if found.generation == generation else -1,
+                    rule, found.watermark, (point, HistoryPoint(found.watermark, found.token)),
+                    asked, subjects, near, change.after(said), frozenset(said),
+                )  # fmt: skip
+                displaced = _displaced(plan, kept)
+                if displaced <= asked:
+                    return plan
+                asked, subjects = self._subjects(connection, names, asked | displaced, change)
 
-    def _settle(
-        self, collection: Collection, plan: _Plan, object_ids: Sequence[int], why: str
-    ) -> list[Rejudged]:
+    def _subjects(
+        self, connection: Connection, names: dict[str, Any], object_ids: Set[int], change: Change
+    ) -> tuple[frozenset[int], dict[int, Image]]:
+        """The objects with their followers, and the images of both and of what they represent.
+
+        In the order of the decision but for what rulings say: kept ones first, and where a ruling
+        is taken back, its images in the order of arrival among the others.
+        """
+        ended = {i for ruling in change.take_back.values() for i in ruling.touches()}
+        while True:
+            asked = frozenset(object_ids)
+            cursor = connection.cursor(binary=True)
+            rows = cursor.execute(_SQL["subjects"], names | {"object_ids": list(asked)})
+            subjects = images(rows)
+            touched = list(asked | subjects.keys())
+            said = read_rulings(connection, names, touched)
+            object_ids = change.after(said).with_followers(asked)
+            # A child that changes hands takes its followers with it.
+            object_ids |= change.after(said).with_followers(subjects) - subjects.keys()
+            if object_ids == asked:
+                break
+        if ended:
+            stays = [i for i in subjects if i not in ended and i in asked]
+            rest = sorted(subjects.keys() - set(stays))
+            subjects = {i: subjects[i] for i in [*stays, *rest]}
+        return asked, subjects
+
+    def _said(
+        self, connection: Connection, names: dict[str, Any], subjects: Mapping[int, Image],
+        near: Mapping[int, Sequence[int]], change: Change,
+    ) -> list[Ruling]:  # fmt: skip
+        """In force before the change, about the subjects and those near the chosen."""
+        ids = set(subjects) | change.touches()
+        ids |= {other for others in near.values() for other in others}
+        return read_rulings(connection, names, list(ids))
+
+    def _settle(self, collection: Collection, plan: _Plan, order: _Order) -> list[Rejudged]:
         """Decide and write, in one turn. Raises StartAgainError when what the plan did not know has
         happened."""
         with (
@@ -185,90 +300,193 @@ class Rejudge:
                 generation=plan.generation,
                 points=plan.points,
                 actor=self._actor,
-                reason=why,
+                reason=order.why,
             ) as turn,
         ):
             names: dict[str, Any] = {
                 "collection_id": collection.collection_id, "generation": plan.generation,
-                "space_id": collection.space_id, "object_ids": list(object_ids),
+                "space_id": collection.space_id,
             }  # fmt: skip
-            cursor = connection.cursor(binary=True)
-            if images(cursor.execute(_SQL["subjects"], names)).keys() != plan.subjects.keys():
+            said = self._said(connection, names, plan.subjects, plan.near, order.change)
+            if frozenset(said) != plan.said:
                 raise StartAgainError
-            names["object_ids"] = list(plan.subjects)
-            rows = connection.execute(_SQL["standing"], names).fetchall()
-            standing: dict[int, Standing] = {row[0]: row[1:] for row in rows}
-            kept = self._kept(connection, names, plan)
-            subjects = list(plan.subjects.values())
-            rulings = decide_batch(subjects, kept, plan.rule, plan.near)
-            changed = {
-                image.object_id: (image, ruling)
-                for image, ruling in zip(subjects, rulings, strict=True)
-                if _differs(standing[image.object_id], ruling)
-            }
-            _write(turn, changed, standing, why)
-        return [
-            Rejudged(
-                object_id, standing[object_id][0], ruling.outcome, ruling.reason,
-                ruling.representative_object_id, ruling.distance,
-            )
-            for object_id, (_, ruling) in changed.items()
-        ]  # fmt: skip
+            order.check(connection)
+            turn.say(order.change.say)
+            turn.take_rulings_back(list(order.change.take_back))
+            changed, standing = self._decide(turn, plan, names)
+            _write(turn, changed, standing, order.why)
+            told = [
+                Rejudged(
+                    object_id, standing[object_id][0], fate.outcome, fate.reason,
+                    fate.representative_object_id, fate.distance,
+                )
+                for object_id, (_, fate) in changed.items()
+            ]  # fmt: skip
+            if order.dry_run:
+                raise _DryRunError(told)
+        return told
 
-    def _kept(self, connection: Connection, names: Mapping[str, Any], plan: _Plan) -> Kept:
+    def _decide(
+        self, turn: Turn, plan: _Plan, names: dict[str, Any]
+    ) -> tuple[dict[int, tuple[Image, Fate]], dict[int, Standing]]:
+        """Under the lock: whose fate is another one, and what everybody's was."""
+        connection = turn.connection
+        cursor = connection.cursor(binary=True)
+        rows = cursor.execute(_SQL["subjects"], names | {"object_ids": list(plan.asked)})
+        if images(rows).keys() != plan.subjects.keys():
+            raise StartAgainError
+        kept = self._kept(connection, names, plan.subjects, plan.near, plan.watermark)
+        displaced = _displaced(plan, kept)
+        if not displaced <= plan.asked:
+            raise StartAgainError
+        # Remembered ones that a chosen image displaces: their memory ends, nothing is decided.
+        ending = sorted(displaced - plan.subjects.keys())
+        turn.stop_representing(ending)
+        rows = connection.execute(_SQL["standing"], names | {"object_ids": list(plan.subjects)})
+        standing: dict[int, Standing] = {row[0]: row[1:] for row in rows.fetchall()}
+        subjects = plan.rulings.in_order(list(plan.subjects.values()), _object_id)
+        who = _without(kept, ending)
+        targets = {t for i in plan.subjects if (t := plan.rulings.same_as(i)) is not None}
+        who.named.update(
+            read_represented(connection, names, targets - plan.subjects.keys(), set(ending))
+        )
+        fates = decide_batch(subjects, who, plan.rule, plan.near, rulings=plan.rulings)
+        return {
+            image.object_id: (image, fate)
+            for image, fate in zip(subjects, fates, strict=True)
+            if _differs(standing[image.object_id], fate)
+        }, standing
+
+    def _kept(
+        self, connection: Connection, names: Mapping[str, Any], subjects: Mapping[int, Image],
+        near: Mapping[int, Sequence[int]], watermark: int,
+    ) -> Kept:  # fmt: skip
         """Who represents now, without the subjects themselves."""
         cursor = connection.cursor(binary=True).execute(
             _SQL["living"],
             {
                 **names,
-                "object_ids": [i for ids in plan.near.values() for i in ids],
-                "contents": [image.content_sha256 for image in plan.subjects.values()],
-                "pixels": [image.pixel_sha256 for image in plan.subjects.values()],
-                "watermark": plan.watermark,
+                "object_ids": [i for ids in near.values() for i in ids],
+                "contents": [image.content_sha256 for image in subjects.values()],
+                "pixels": [image.pixel_sha256 for image in subjects.values()],
+                "watermark": watermark,
             },
         )
         kept = Kept()
         for object_id, image in images(cursor).items():
-            if object_id not in plan.subjects:
+            if object_id not in subjects:
                 kept.add(image)
         return kept
 
 
+class _DryRunError(Exception):
+    """Ends the transaction of a dry run."""
+
+    def __init__(self, changed: list[Rejudged]) -> None:
+        super().__init__()
+        self.changed = changed
+
+
+def read_rulings(
+    connection: Connection, names: Mapping[str, Any], object_ids: Sequence[int]
+) -> list[Ruling]:
+    """Those in force about any of these objects."""
+    rows = connection.execute(
+        _RULINGS["rulings_touching"], {**names, "object_ids": list(object_ids)}
+    )
+    return [Ruling(*row) for row in rows.fetchall()]
+
+
+def read_represented(
+    connection: Connection, names: Mapping[str, Any], object_ids: Set[int], ending: Set[int]
+) -> dict[int, Image]:
+    """Who represents each of these objects, itself where it is kept; without those that end now."""
+    if not object_ids:
+        return {}
+    rows = (
+        connection.cursor(binary=True)
+        .execute(_RULINGS["represented_by"], {**names, "object_ids": list(object_ids)})
+        .fetchall()
+    )
+    return {row[5]: image_of(row) for row in rows if row[0] not in ending}
+
+
+def _displaced(plan: _Plan, kept: Kept) -> set[int]:
+    """Kept ones that a chosen subject takes the place of: near by the rule, or equal, and with no
+    ruling that keeps them."""
+    living = {image.object_id: image for image in kept.tail}
+    # Newer than the search, or equal to a subject: near to nobody that it found.
+    others = living.keys() - {i for ids in plan.near.values() for i in ids}
+    found: set[int] = set()
+    for image in plan.subjects.values():
+        if plan.rulings.kind(image.object_id) != "choose":
+            continue
+        for i in others | (living.keys() & set(plan.near[image.object_id])):
+            other = living[i]
+            if not plan.rulings.allow_both(image.object_id, i) and (
+                image.content_sha256 == other.content_sha256
+                or image.pixel_sha256 == other.pixel_sha256
+                or plan.rule.verdict(
+                    cosine_distance(image.embedding, other.embedding), image.look, other.look
+                )
+            ):
+                found.add(i)
+    return found
+
+
+def _without(kept: Kept, ending: Sequence[int]) -> Kept:
+    """The same without some."""
+    found = Kept()
+    for image in kept.tail:
+        if image.object_id not in ending:
+            found.add(image)
+    return found
+
+
+def _object_id(image: Image) -> int:
+    return image.object_id
+
+
 def _write(
     turn: Turn,
-    changed: Mapping[int, tuple[Image, Ruling]],
+    changed: Mapping[int, tuple[Image, Fate]],
     standing: Mapping[int, Standing],
     why: str,
 ) -> None:
     turn.close(list(changed))
-    turn.stop_representing([i for i in changed if standing[i][0] == "kept"])
+    turn.stop_representing(
+        [
+            i
+            for i, (_, fate) in changed.items()
+            if standing[i][0] == "kept" and fate.outcome != "kept"
+        ]
+    )
     turn.represent(
         [
             image
-            for i, (image, ruling) in changed.items()
-            if ruling.outcome == "kept" and standing[i][0] != "kept"
+            for i, (image, fate) in changed.items()
+            if fate.outcome == "kept" and standing[i][0] != "kept"
         ]
     )
     turn.add(
         [
-            _state(image, ruling, {"rejudged": why} | lasting(standing[i][4]))
-            for i, (image, ruling) in changed.items()
+            _state(image, fate, {"rejudged": why} | lasting(standing[i][4]))
+            for i, (image, fate) in changed.items()
         ]
     )
 
 
-def _state(image: Image, ruling: Ruling, detail: dict[str, Any]) -> State:
+def _state(image: Image, fate: Fate, detail: dict[str, Any]) -> State:
     return State(
-        image.object_id, ruling.outcome,
-        "promoted" if ruling.outcome == "kept" else ruling.reason, detail,
-        ruling.representative_object_id, ruling.distance, image.pixel_sha256,
+        image.object_id, fate.outcome, promoted(fate), detail,
+        fate.representative_object_id, fate.distance, image.pixel_sha256,
     )  # fmt: skip
 
 
-def _differs(standing: Standing, ruling: Ruling) -> bool:
+def _differs(standing: Standing, fate: Fate) -> bool:
     outcome, reason, representative, distance, _ = standing
-    if ruling.outcome == "kept":
-        return outcome != "kept"
+    if fate.outcome == "kept":
+        return outcome != "kept" or (reason == REASON) != (fate.reason == REASON)
     return (outcome, reason, representative, distance) != (
-        ruling.outcome, ruling.reason, ruling.representative_object_id, ruling.distance,
+        fate.outcome, fate.reason, fate.representative_object_id, fate.distance,
     )  # fmt: skip

@@ -129,4 +129,5 @@ def manifest_row(row: dict[str, Any], duplicates: int) -> ManifestRow:
         duplicates=duplicates,
         attributes={n: str(value) for n, value in attributes.items() if value is not None},
         quality=row["quality"] or {},
+        rulings=row["rulings"] or [],
     )

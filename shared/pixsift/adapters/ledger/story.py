@@ -45,6 +45,7 @@ class StoryTeller:
         history = self._rows(connection, "history", object_id)
         rules = self._rows(connection, "rules", object_id)
         attributes = self._rows(connection, "attributes_of", object_id)
+        rulings = self._rows(connection, "rulings_of", object_id)
         names = sorted({row["collection"] for row in history})
         uri = ObjectVersion(version["bucket"], version["key"], version["version_id"]).uri
         return {
@@ -52,7 +53,7 @@ class StoryTeller:
             "object": version,
             "collections": [
                 self._chapter(connection, version["object_id"], name, history, rules)
-                | {"attributes": _merged(attributes, name)}
+                | {"attributes": _merged(attributes, name), "rulings": _ruled(rulings, name)}
                 for name in names
             ],
             "snapshots": self._rows(connection, "snapshots_with", object_id),
@@ -156,6 +157,21 @@ def _merged(rows: Sequence[Facts], collection: str) -> Facts:
         if row["collection"] == collection:
             merged.update(row["attributes"])
     return {name: value for name, value in merged.items() if value is not None}
+
+
+def _ruled(rows: Sequence[Facts], collection: str) -> list[Facts]:
+    told = ("ruling_id", "kind", "who", "why", "batch", "said_at", "from_seq", "to_seq")
+    return [
+        {name: row[name] for name in told}
+        | {
+            "uri": _uri(row),
+            "other": row["other_key"] and ObjectVersion(
+                row["other_bucket"], row["other_key"], row["other_version_id"]
+            ).uri,
+        }
+        for row in rows
+        if row["collection"] == collection
+    ]  # fmt: skip
 
 
 def _uri(row: Facts) -> str:

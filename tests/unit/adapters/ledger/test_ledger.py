@@ -23,7 +23,7 @@ from pixsift.adapters.ledger import decision_batch
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
-from pixsift.core.dedup import Image, Ruling, decide_batch
+from pixsift.core.dedup import Fate, Image, decide_batch
 from pixsift.core.outcomes import Judged
 from pixsift.core.tombstone import content_mark, version_mark
 from pixsift.errors import PixsiftError, TransientError, UserError
@@ -331,7 +331,7 @@ def test_remove__its_duplicates_are_decided_before_the_lock(
 ) -> None:
     under_the_lock: list[int] = []
 
-    def spy(items: list[Image], *arguments: Any) -> list[Ruling]:
+    def spy(items: list[Image], *arguments: Any) -> list[Fate]:
         under_the_lock.extend(item.object_id for item in items)
         return decide_batch(items, *arguments)
 

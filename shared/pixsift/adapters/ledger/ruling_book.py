@@ -1,0 +1,312 @@
+"""Says and takes back rulings, in one turn with what they change; lists them, and brings them back.
+
+A ruling is checked twice: before the lock, so that a mistake costs nobody anything, and under it.
+What it touches is decided again by the function of arrival, in the same transaction: all or
+nothing, also for thousands at once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+from psycopg.rows import class_row, dict_row
+
+from pixsift.adapters.ledger.history import NewRuling
+from pixsift.adapters.ledger.rejudge import Change, Rejudge, Rejudged
+from pixsift.adapters.postgres.database import Connection, Database
+from pixsift.core.collection import Collection
+from pixsift.core.identity import ObjectVersion
+from pixsift.core.rulings import Facts, Kind, Ruling, contradictions
+from pixsift.errors import ConflictError, NotFoundError, RequestError
+from pixsift.ports import NeighborSearch
+from pixsift.sql import statements
+
+_SQL = statements("rulings")
+MOST_AT_ONCE = 5_000
+"""Rulings in one turn: the collection's lock is held while all of them are decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A ruling as people and journals read it: by object versions, not by ids of one ledger."""
+
+    ruling_id: UUID
+    collection: str
+    kind: Kind
+    version: ObjectVersion
+    other: ObjectVersion | None
+    who: str
+    why: str
+    batch: UUID | None
+    said_at: datetime
+    valid_from_seq: int
+    valid_to_seq: int | None
+    """None: it is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One image of a group: a kept one and its duplicates."""
+
+    of: int
+    """The object that represents the group."""
+    object_id: int
+    outcome: str
+    quality: Mapping[str, float] | None
+    size_bytes: int | None
+    captured_at: datetime | None
+    flags: Sequence[str]
+
+
+class RulingBook:
+    """The rulings of one ledger. Thread-safe; leaves no connection open."""
+
+    def __init__(
+        self, database: Database, *, search: NeighborSearch | None = None, actor: str = "pixsift"
+    ) -> None:
+        """actor: who the turns say made them; who said a ruling stands in the ruling."""
+        self._database = database
+        self._rejudge = Rejudge(database, search=search, actor=actor)
+
+    def say(
+        self, collection: Collection, said: Sequence[NewRuling], *, dry_run: bool = False
+    ) -> list[Rejudged]:
+        """Put rulings into force, all of them or none; returns the objects whose outcome changed.
+
+        dry_run: only find out what would change. One whose id is known already changes nothing.
+        Raises ConflictError for a ruling that cannot hold, with the reason.
+        """
+        self._check_size(len(said))
+        known = self._known(collection, [new.ruling_id for new in said])
+        fresh = tuple(new for new in said if new.ruling_id not in known)
+        if not fresh:
+            return []
+        check = _Check(collection, fresh)
+        with self._database.connection() as connection:
+            check(connection)
+        return self._rejudge.obey(
+            collection, Change(say=fresh), why="ruling", check=check, dry_run=dry_run
+        )
+
+    def take_back(
+        self, collection: Collection, ruling_ids: Sequence[UUID], *, dry_run: bool = False
+    ) -> list[Rejudged]:
+        """End rulings, all of them or none; those that ended before are passed over.
+
+        Their images are decided again in the order of their arrival.
+        """
+        self._check_size(len(ruling_ids))
+        with self._database.connection() as connection:
+            names = {"collection_id": collection.collection_id, "ruling_ids": list(ruling_ids)}
+            rows = connection.execute(_SQL["open_rulings"], names).fetchall()
+        ended = {row[0]: Ruling(row[1], row[2], row[3]) for row in rows}
+        if not ended:
+            return []
+        return self._rejudge.obey(
+            collection, Change(take_back=ended), why="ruling_undone", dry_run=dry_run
+        )
+
+    def records(
+        self,
+        collection: Collection,
+        *,
+        since: int = -1,
+        object_id: int | None = None,
+        ruling_ids: Sequence[UUID] | None = None,
+        batch: UUID | None = None,
+        in_force: bool = False,
+        limit: int | None = None,
+    ) -> list[Record]:
+        """Rulings, the oldest first: those said or taken back after the seq ``since``."""
+        names = {
+            "collection_id": collection.collection_id, "since": since, "object_id": object_id,
+            "ruling_ids": None if ruling_ids is None else list(ruling_ids), "batch": batch,
+            "open": in_force, "limit": limit,
+        }  # fmt: skip
+        return [_record(row) for row in self._rows("records", names)]
+
+    def bring_back(self, collection: Collection, record: Record) -> list[Rejudged]:
+        """Put a ruling of a journal into force, or end it as the journal says; once, by its id.
+
+        The ledger may be older than the journal: versions that it has not heard of get their row.
+        Raises ConflictError as ``say`` does.
+        """
+        if record.valid_to_seq is not None:
+            return self.take_back(collection, [record.ruling_id])
+        new = NewRuling(
+            record.ruling_id,
+            Ruling(
+                record.kind, self._know(record.version),
+                None if record.other is None else self._know(record.other),
+            ),
+            record.who, record.why, record.batch, record.said_at,
+        )  # fmt: skip
+        return self.say(collection, [new])
+
+    def groups(self, collection: Collection, *, prefix: str = "") -> list[Member]:
+        """Members of all groups of two and more, those of one group together."""
+        names = {
+            "collection_id": collection.collection_id, "generation": collection.generation,
+            "prefix": prefix,
+        }  # fmt: skip
+        with (
+            self._database.connection() as connection,
+            connection.cursor(row_factory=class_row(Member)) as cursor,
+        ):
+            return cursor.execute(_SQL["groups"], names).fetchall()
+
+    def _know(self, version: ObjectVersion) -> int:
+        names = {"bucket": version.bucket, "key": version.key, "version_id": version.version_id}
+        with self._database.transaction() as connection:
+            connection.execute(_SQL["know_object"], names)
+            row = connection.execute(_SQL["object_id_of"], names).fetchone()
+        assert row is not None  # noqa: S101 - it was written a moment ago
+        return int(row[0])
+
+    def _known(self, collection: Collection, ruling_ids: Sequence[UUID]) -> set[UUID]:
+        return {r.ruling_id for r in self.records(collection, ruling_ids=ruling_ids)}
+
+    def _check_size(self, count: int) -> None:
+        if count > MOST_AT_ONCE:
+            raise RequestError(
+                f"{count} rulings at once are too many: at most {MOST_AT_ONCE} are decided in one "
+                "transaction; narrow the request, for example by a prefix",
+                code="too_many_rulings",
+            )
+
+    def _rows(self, name: str, names: dict[str, Any]) -> list[dict[str, Any]]:
+        statement: LiteralString = _SQL[name]
+        with (
+            self._database.connection() as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            return cursor.execute(statement, names).fetchall()
+
+
+def new_ruling(ruling: Ruling, *, who: str, why: str, batch: UUID | None = None) -> NewRuling:
+    """A ruling with an id of its own."""
+    return NewRuling(uuid4(), ruling, who, why, batch, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """Refuses rulings that cannot hold; asked before the lock and under it."""
+
+    collection: Collection
+    said: tuple[NewRuling, ...]
+
+    def __call__(self, connection: Connection) -> None:
+        """Raises ConflictError or NotFoundError."""
+        mine = [new.ruling for new in self.said]
+        names: dict[str, Any] = {
+            "collection_id": self.collection.collection_id,
+            "generation": self.collection.generation,
+        }
+        touched = {i for ruling in mine for i in ruling.touches()}
+        ids = _column(connection, "chain", names | {"object_ids": list(touched)}) | touched
+        rows = _objects(connection, names, ids)
+        self._check_objects(mine, rows)
+        kept = [rows[r.object_id] for r in mine if r.kind in ("choose", "also_keep")]
+        alike = _column(
+            connection, "kept_by_ruling_like",
+            names | {
+                "contents": [row["content_sha256"] for row in kept],
+                "pixels": [row["pixel_sha256"] for row in kept],
+            },
+        )  # fmt: skip
+        groups = {r for row in rows.values() if (r := row["representative_object_id"]) is not None}
+        standing = connection.execute(
+            _SQL["rulings_touching"], names | {"object_ids": list(ids | alike | groups)}
+        )
+        in_force = [Ruling(*row) for row in standing.fetchall()]
+        more = {i for ruling in in_force for i in ruling.touches()} - rows.keys()
+        rows |= _objects(connection, names, more)
+        facts = {i: Facts(row["content_sha256"], row["pixel_sha256"]) for i, row in rows.items()}
+        for ruling, why in contradictions([*in_force, *mine], facts):
+            raise ConflictError(
+                f"{ruling.kind} for {_uri(rows[ruling.object_id])} cannot hold: {why}",
+                code="ruling_conflict",
+            )
+        self._check_kept(mine, rows, in_force)
+
+    def _check_objects(self, said: Iterable[Ruling], rows: Mapping[int, Mapping[str, Any]]) -> None:
+        for ruling in said:
+            for object_id in ruling.touches():
+                row = rows.get(object_id)
+                if row is None or row["erased"]:
+                    raise NotFoundError(
+                        f"the ledger knows no object {object_id} that is not erased",
+                        code="unknown_object",
+                    )
+
+    def _check_kept(
+        self,
+        said: Sequence[Ruling],
+        rows: Mapping[int, Mapping[str, Any]],
+        in_force: Iterable[Ruling],
+    ) -> None:
+        """What the images themselves, and the group as it is, do not allow."""
+        chosen = {r.object_id for r in [*in_force, *said] if r.kind == "choose"}
+        for ruling in said:
+            row = rows[ruling.object_id]
+            if ruling.kind == "also_keep" and row["reason"] in ("content", "pixels"):
+                what = "bytes" if row["reason"] == "content" else "pixels"
+                raise ConflictError(
+                    f"also_keep for {_uri(row)} cannot hold: a kept image has the same {what}; "
+                    "choose would put this one in its place",
+                    code="ruling_conflict",
+                )
+            if ruling.kind == "choose" and row["representative_object_id"] in chosen:
+                raise ConflictError(
+                    f"choose for {_uri(row)} cannot hold: another image is chosen for its group; "
+                    "take that ruling back, or keep this one as well",
+                    code="ruling_conflict",
+                )
+            if ruling.kind in ("choose", "also_keep") and row["outcome"] == "rejected":
+                raise ConflictError(
+                    f"{ruling.kind} for {_uri(row)} cannot hold: it is rejected "
+                    f"({row['reason']}); change the quality policy, or send it again",
+                    code="ruling_conflict",
+                )
+
+
+def _column(connection: Connection, name: str, names: dict[str, Any]) -> set[int]:
+    statement: LiteralString = _SQL[name]
+    return {row[0] for row in connection.execute(statement, names).fetchall()}
+
+
+def _objects(
+    connection: Connection, names: dict[str, Any], object_ids: Iterable[int]
+) -> dict[int, dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(_SQL["ruled_objects"], names | {"object_ids": list(object_ids)})
+        return {
+            row["object_id"]: row
+            | {
+                name: None if row[name] is None else bytes(row[name])
+                for name in ("content_sha256", "pixel_sha256")
+            }
+            for row in found.fetchall()
+        }
+
+
+def _record(row: dict[str, Any]) -> Record:
+    other = None
+    if row["other_key"] is not None:
+        other = ObjectVersion(row["other_bucket"], row["other_key"], row["other_version_id"])
+    version = ObjectVersion(row["bucket"], row["key"], row["version_id"])
+    return Record(
+        row["ruling_id"], row["collection"], row["kind"], version, other, row["who"], row["why"],
+        row["batch"], row["said_at"], row["valid_from_seq"], row["valid_to_seq"],
+    )  # fmt: skip
+
+
+def _uri(row: Mapping[str, Any]) -> str:
+    return ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri
+
+
+def with_batch(said: Sequence[NewRuling], batch: UUID) -> list[NewRuling]:
+    """The same rulings as one batch, which is taken back as one."""
+    return [replace(new, batch=batch) for new in said]
