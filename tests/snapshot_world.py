@@ -23,9 +23,10 @@ from pixsift.core.outcomes import Judged
 from pixsift.core.sources import SourceRule
 from pixsift.operations.export import Exporter, ExportSettings
 from pixsift.operations.resolve import resolve
-from pixsift.operations.serve_request import RequestMessage
+from pixsift.operations.serve_request import RequestMessage, renew_lease
+from pixsift.serving import Reaction
 from pixsift.telemetry import Telemetry, make_logger
-from pixsift_curator.curator import Announcer, Curator, Reaction
+from pixsift_curator.curator import Announcer, Curator
 from pixsift_curator.lease import Lease
 
 if TYPE_CHECKING:
@@ -99,7 +100,12 @@ class World:
             ),
             objects=S3Objects(client=self.s3, confirm_after_seconds=0),
             writer=StreamWriter(self.curated, client=self.s3),
-            keep_lease=partial(Lease, self.snapshots, seconds=chosen.lease_seconds, logger=LOGGER),
+            keep_lease=partial(
+                Lease,
+                partial(renew_lease, self.snapshots, seconds=chosen.lease_seconds),
+                seconds=chosen.lease_seconds,
+                logger=LOGGER,
+            ),
             logger=LOGGER,
             at_point=at_point,
         )

@@ -1,6 +1,5 @@
 """``pixsift attributes``: what is known of images besides their pixels."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -60,7 +59,7 @@ def import_(
         f"{done.rows} rows for {done.objects} objects: {done.changed} changed, "
         f"collection {name} is at seq {done.seq}"
     )
-    emit(asdict(done), as_json, text + (f", {done.unknown} rows skipped" if done.unknown else ""))
+    emit(done, as_json, text + (f", {done.unknown} rows skipped" if done.unknown else ""))
 
 
 @app.command("list")

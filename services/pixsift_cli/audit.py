@@ -1,13 +1,12 @@
 """``pixsift audit``: does the ledger keep its promises?"""
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from pixsift.operations.audit import Audit
 from pixsift.operations.audit import audit as run
 from pixsift.operations.audit import reindex as rebuild
+from pixsift.reports import AuditReport
 from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
@@ -45,7 +44,7 @@ def audit(
             progress=lambda what: tell(f"auditing {what}"), actor=wiring.ACTOR,
         )  # fmt: skip
     lines = [line for report in reports for line in _text(report)]
-    emit([_facts(r) for r in reports], as_json, lines or "no collections")
+    emit(reports, as_json, lines or "no collections")
     if any(report.findings for report in reports):
         raise typer.Exit(1)
 
@@ -60,15 +59,11 @@ def reindex(
     Only a ledger searched with PIXSIFT_SEARCH=hnsw, or too large for memory, has one.
     """
     with wiring.database() as database:
-        built_to = rebuild(database, name)
-    emit({"built_to_seq": built_to}, as_json, f"the index of {name} is built up to seq {built_to}")
+        built = rebuild(database, name)
+    emit(built, as_json, f"the index of {name} is built up to seq {built.built_to_seq}")
 
 
-def _facts(report: Audit) -> dict[str, Any]:
-    return asdict(report) | {"miss_rate": report.miss_rate}
-
-
-def _text(report: Audit) -> list[str]:
+def _text(report: AuditReport) -> list[str]:
     lines = [
         f"{report.collection}: {report.kept} kept and {report.duplicates} duplicates at seq "
         f"{report.seq}, generation {report.generation}; {report.pairs_compared} pairs compared",

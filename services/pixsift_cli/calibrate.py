@@ -13,6 +13,7 @@ from pixsift.core.calibration import Calibration, CurvePoint, LabeledPairs
 from pixsift.operations.calibrate import Asked, Pictures
 from pixsift.operations.calibrate import calibrate as run
 from pixsift.pages.calibration_chart import chart
+from pixsift.reports import CalibrationFile
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, check_writable, emit_json, no_nan, write_text
 from pixsift_cli.progress import progress
@@ -65,7 +66,7 @@ def calibrate(
     if chart_file:
         write_text(chart_file, _chart(result, pairs))
     if as_json:
-        emit_json(result.to_json())
+        emit_json(CalibrationFile(result.to_json()))
     else:
         _print(result, pairs)
 

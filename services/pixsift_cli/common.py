@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,9 @@ from pydantic import BaseModel
 from pixsift.core.identity import S3Uri
 from pixsift.errors import RequestError
 from pixsift_cli.terminal import say
+
+Answer = BaseModel | Sequence[BaseModel]
+"""What a command answers: always typed, so that its JSON has a schema."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -53,10 +56,10 @@ def write_text(path: Path, text: str) -> None:
         raise RequestError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
-def emit(facts: Any, as_json: bool, lines: str | Iterable[str]) -> None:
+def emit(facts: Answer, as_json: bool, lines: str | Iterable[str]) -> None:
     """Print ``facts`` as JSON, or ``lines`` for people.
 
-    facts: an answer (a model, or a list of them), or plain JSON values. A str is one line.
+    lines: a str is one line.
     """
     if as_json:
         emit_json(facts)
@@ -64,16 +67,16 @@ def emit(facts: Any, as_json: bool, lines: str | Iterable[str]) -> None:
         say(lines)
 
 
-def emit_json(facts: Any) -> None:
+def emit_json(facts: Answer) -> None:
     """Print ``facts`` as JSON, in ASCII: its escapes are those of JSON."""
     say(json.dumps(plain(facts), indent=2, default=str).split("\n"))
 
 
-def plain(facts: Any) -> Any:
-    """Answers as JSON values; what else there is stays as it is."""
+def plain(facts: Answer) -> Any:
+    """An answer as JSON values."""
     if isinstance(facts, BaseModel):
         return facts.model_dump()
-    return [plain(each) for each in facts] if isinstance(facts, list) else facts
+    return [plain(each) for each in facts]
 
 
 def warn(warning: str | None) -> None:

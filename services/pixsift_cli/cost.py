@@ -1,10 +1,9 @@
 """``pixsift cost``."""
 
-from dataclasses import asdict
-
 import typer
 
 from pixsift.core.cost import PRICES_AS_OF, Estimate, estimate
+from pixsift.reports import CostLine, CostReport
 from pixsift_cli.common import JsonOption, emit
 
 
@@ -23,12 +22,12 @@ def cost(
 ) -> None:
     """Say what a month on AWS costs, line by line, and what a million images do."""
     found = estimate(images_per_day, megapixels=megapixels, kept_months=kept_months)
-    facts = {
-        "month": found.month,
-        "per_million_images": found.per_million,
-        "prices_as_of": PRICES_AS_OF,
-        "lines": [asdict(line) for line in found.lines],
-    }
+    facts = CostReport(
+        month=found.month,
+        per_million_images=found.per_million,
+        prices_as_of=PRICES_AS_OF,
+        lines=[CostLine.model_validate(line) for line in found.lines],
+    )
     emit(facts, as_json, table(found))
 
 

@@ -19,6 +19,9 @@ def migrate(
 ) -> None:
     """Apply the ledger's schema migrations."""
     login = wiring.database_login()
-    names = pending(login) if check else run_migrations(login)
-    verb = "pending" if check else "applied"
-    emit({verb: names}, as_json, [f"{verb} {name}" for name in names] or "up to date")
+    if check:
+        waiting = pending(login)
+        emit(waiting, as_json, [f"pending {name}" for name in waiting.pending] or "up to date")
+    else:
+        done = run_migrations(login)
+        emit(done, as_json, [f"applied {name}" for name in done.applied] or "up to date")

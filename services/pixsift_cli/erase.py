@@ -1,14 +1,14 @@
 """``pixsift erase s3://...``: forget an image for good."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from pixsift.core.identity import ObjectVersion
 from pixsift.errors import RequestError
-from pixsift.operations.erase import Erased, new_erasure
+from pixsift.operations.erase import new_erasure
+from pixsift.reports import ErasureReport
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, s3_uri
 from pixsift_cli.terminal import confirm, say
@@ -51,7 +51,7 @@ def erase(
         if not yes:
             _ask(found, source)
         done = erasure.erase(found, reason=reason, block_content=not only_this, source=source)
-    emit(asdict(done), as_json, _text(done, source))
+    emit(done, as_json, _text(done, source))
 
 
 def _ask(found: Sequence[dict[str, Any]], source: bool) -> None:
@@ -62,7 +62,7 @@ def _ask(found: Sequence[dict[str, Any]], source: bool) -> None:
         raise RequestError("Cancelled: nothing was erased", code="cancelled")
 
 
-def _text(done: Erased, source: bool) -> list[str]:
+def _text(done: ErasureReport, source: bool) -> list[str]:
     lines = [f"erased {len(done.objects)} object versions:"]
     lines += [f"  {uri}" for uri in done.objects]
     held = ", ".join(done.snapshots) or "no snapshot"

@@ -1,19 +1,18 @@
 """``pixsift whatif|redecide|undo``: another rule, without embedding anything again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
 
-from pixsift.adapters.ledger.generations import ReportCount, Switched, WhatIf
 from pixsift.answers import TakenBack
 from pixsift.operations import redecide as operation
 from pixsift.operations.redecide import Wanted, warning
 from pixsift.operations.retrieve import only_collection
 from pixsift.operations.take_back import take_back
+from pixsift.reports import RuleComparison, SwitchedGeneration
 from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.collection import Masks, boxes
@@ -64,7 +63,7 @@ def whatif(
         name = only_collection(database, name).name
         warn(warning(database, name, wanted))
         told = operation.what_if(database, name, wanted, examples=examples)
-    emit(asdict(told), as_json, _whatif_text(told))
+    emit(told, as_json, _whatif_text(told))
 
 
 def redecide(
@@ -80,7 +79,7 @@ def redecide(
         done = operation.redecide(
             database, name, wanted, take_over=take_over, progress=report, actor=wiring.ACTOR
         )
-    emit(asdict(done), as_json, switched_text(done))
+    emit(done, as_json, switched_text(done))
 
 
 def undo(
@@ -113,7 +112,7 @@ def undo(
             progress=report,
             actor=wiring.ACTOR,
         )
-    emit(asdict(done), as_json, switched_text(done))
+    emit(done, as_json, switched_text(done))
 
 
 def _taken_back_text(done: TakenBack) -> list[str]:
@@ -127,7 +126,7 @@ def _taken_back_text(done: TakenBack) -> list[str]:
     return lines
 
 
-def switched_text(done: Switched) -> list[str]:
+def switched_text(done: SwitchedGeneration) -> list[str]:
     """A new generation in one paragraph."""
     return [
         f"{done.collection} is at generation {done.generation} (epsilon {done.epsilon:g}) since "
@@ -138,7 +137,7 @@ def switched_text(done: Switched) -> list[str]:
 
 
 @contextmanager
-def _progress() -> Iterator[ReportCount]:
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on stderr where that is a terminal."""
     there = console(err=True)
     with Progress(console=there, transient=True, disable=not there.is_terminal) as bar:
@@ -150,7 +149,7 @@ def _progress() -> Iterator[ReportCount]:
         yield report
 
 
-def _whatif_text(told: WhatIf) -> list[str]:
+def _whatif_text(told: RuleComparison) -> list[str]:
     lines = [
         f"{told.collection} at seq {told.at_seq}, epsilon {told.epsilon_now:g} -> "
         f"{told.epsilon:g} (nothing was changed, {told.seconds:.1f} s):",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from pixsift.core.reconcile import Differences
 from pixsift.operations.reconcile import ReportDifferences, Send
 from pixsift.operations.reconcile import backfill as fill
 from pixsift.operations.reconcile import reconcile as run
+from pixsift.reports import SourceDifferences
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, no_nan, s3_uri
 from pixsift_cli.terminal import say, status_line
@@ -54,9 +54,10 @@ def reconcile(
             database, wiring.objects(), _sender(dry_run),
             collection=collection, older_than=age, progress=progress,
         )  # fmt: skip
-    lines = [line for uri, found in results.items() for line in _text(uri, found, dry_run)]
-    emit({uri: asdict(found) for uri, found in results.items()}, as_json, lines or "no sources")
-    if any(found.missing or found.gone for found in results.values()):
+    by_source = results.root
+    lines = [line for uri, found in by_source.items() for line in _text(uri, found, dry_run)]
+    emit(results, as_json, lines or "no sources")
+    if any(found.missing or found.gone for found in by_source.values()):
         raise typer.Exit(1)
 
 
@@ -92,11 +93,11 @@ def backfill(
         except KeyboardInterrupt:
             say(f"interrupted; to continue, add: --after '{so_far.last_key}'", err=True)
             raise typer.Exit(130) from None
-    emit(asdict(found), as_json, _text(uri, found, dry_run))
+    emit(found, as_json, _text(uri, found, dry_run))
 
 
 def _sender(dry_run: bool) -> Send | None:
-    return None if dry_run else wiring.ingest_queue().send
+    return None if dry_run else wiring.send_to_ingest()
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def _shown() -> Iterator[ReportDifferences]:
         )
 
 
-def _text(uri: str, found: Differences, dry_run: bool) -> list[str]:
+def _text(uri: str, found: SourceDifferences, dry_run: bool) -> list[str]:
     verb = "would be sent" if dry_run else "sent"
     lines = [
         f"{uri}: {found.listed} versions at S3; {found.settled} settled, {found.missing} never "

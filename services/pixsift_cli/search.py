@@ -1,16 +1,15 @@
 """``pixsift search``: the kept images nearest to some of yours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pixsift.adapters.postgres.database import Database
 from pixsift.answers import Neighbor, Neighbors
 from pixsift.errors import RequestError
 from pixsift.messages import Where
-from pixsift.operations.images import thumbnail_keys, thumbnails
+from pixsift.operations.images import uris_and_thumbnails
 from pixsift.operations.retrieve import retrieve
 from pixsift.pages.gallery import gallery
 from pixsift.pages.pictures import Picture
@@ -52,7 +51,11 @@ def search(
             where=Where(attributes=attribute_conditions(where)),
         )  # fmt: skip
         if html is not None:
-            _draw(html, database, found)
+            shown = uris_and_thumbnails(
+                database, wiring.objects(), wiring.derived_bucket(),
+                [each.object_id for each in found.neighbors],
+            )  # fmt: skip
+            _draw(html, found, shown)
     lines = [f"{each.distance:.4f}  {each.uri}{_itself(each)}" for each in found.neighbors]
     lines += [f"skipped {path}: {reason}" for path, reason in found.failures.items()]
     lines += [f"page: {html}"] if html is not None else []
@@ -63,12 +66,10 @@ def _itself(found: Neighbor) -> str:
     return "  (the query's own picture)" if found.distance < _SAME else ""
 
 
-def _draw(path: Path, database: Database, found: Neighbors) -> None:
-    keys = thumbnail_keys(database, [each.object_id for each in found.neighbors])
-    shown = thumbnails(wiring.objects(), wiring.derived_bucket(), keys.values())
+def _draw(path: Path, found: Neighbors, shown: Mapping[int, tuple[str, bytes | None]]) -> None:
     pictures = [
         Picture.inline(
-            shown.get(keys.get(each.object_id, "")),
+            shown[each.object_id][1],
             f"distance {each.distance:.4f}{_itself(each)}",
             each.uri,
             f"near {each.nearest_to}",

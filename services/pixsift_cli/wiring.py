@@ -24,6 +24,7 @@ from pixsift.errors import PixsiftError
 from pixsift.operations.embedder import ModelChoice
 from pixsift.operations.local.loop import find_venv
 from pixsift.operations.local.loop import use_running_loop as find_running_loop
+from pixsift.operations.reconcile import Send
 from pixsift.operations.status import Queues
 
 if TYPE_CHECKING:  # imported where they are used: every command imports this module
@@ -138,6 +139,11 @@ def queue(name: str) -> SqsQueue:
 def ingest_queue() -> SqsQueue:
     """The queue that S3 notifies."""
     return SqsQueue(QueueSettings().ingest_queue)
+
+
+def send_to_ingest() -> Send:
+    """Sends message bodies to the ingest queue."""
+    return ingest_queue().send
 
 
 def dead_letters() -> SqsQueue:

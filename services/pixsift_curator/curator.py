@@ -8,11 +8,10 @@ as it likes.
 import json
 import threading
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.ledger.snapshots import Snapshots, TakenRequest
 from pixsift.errors import PermanentError, PixsiftError, UserError
 from pixsift.messages import SnapshotRequest
 from pixsift.operations.export import Exporter
@@ -22,12 +21,18 @@ from pixsift.operations.serve_request import (
     RequestMessage,
     announcement,
     body_of,
+    left_behind,
+    mark_announced,
     refusal,
     refuse,
     refuse_invalid,
     take,
 )
+from pixsift.serving import Reaction
 from pixsift.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from pixsift.adapters.ledger.snapshots import Snapshots, TakenRequest
 
 
 class Announcer(Protocol):
@@ -36,11 +41,8 @@ class Announcer(Protocol):
     def announce(self, detail_type: str, detail: dict[str, Any]) -> None: ...
 
 
-Resolve = Callable[[TakenRequest, SnapshotRequest], str]
+Resolve = Callable[["TakenRequest", SnapshotRequest], str]
 """Stores the list that a request asks for; the id of its snapshot."""
-
-Reaction = Literal["done", "stopped"]
-"""``done``: acknowledge; ``stopped``: hand the message back at once."""
 
 
 class Curator:
@@ -49,7 +51,7 @@ class Curator:
     def __init__(
         self,
         *,
-        snapshots: Snapshots,
+        snapshots: "Snapshots",
         resolve: Resolve,
         exporter: Exporter,
         events: Announcer,
@@ -84,18 +86,17 @@ class Curator:
 
     def resume(self, stop: threading.Event) -> bool:
         """Take up what a vanished curator left behind; False when there is nothing."""
-        unannounced = self._snapshots.unannounced()
-        if unannounced is not None:
-            self._announce(unannounced)
-            return True
-        unfinished = self._snapshots.unfinished()
-        if unfinished is None:
+        left = left_behind(self._snapshots)
+        if left is None:
             return False
-        self._logger.info("resuming a snapshot", snapshot_id=unfinished)
-        self._finish(unfinished, stop)
+        if left.what == "unannounced":
+            self._announce(left.snapshot_id)
+            return True
+        self._logger.info("resuming a snapshot", snapshot_id=left.snapshot_id)
+        self._finish(left.snapshot_id, stop)
         return True
 
-    def _resolved(self, taken: TakenRequest, request: SnapshotRequest) -> str | None:
+    def _resolved(self, taken: "TakenRequest", request: SnapshotRequest) -> str | None:
         if taken.snapshot_id is not None:
             return taken.snapshot_id
         if taken.error is not None:
@@ -143,7 +144,7 @@ class Curator:
         self._telemetry.count("snapshots_published", is_published)
         self._telemetry.count("snapshots_failed", not is_published)
         self._tell(news)
-        self._snapshots.announced(snapshot_id)
+        mark_announced(self._snapshots, snapshot_id)
         self._logger.info("snapshot finished", snapshot_id=snapshot_id,
                           state="published" if is_published else "failed",
                           location=news.detail.get("location"))  # fmt: skip

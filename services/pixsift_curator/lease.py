@@ -1,21 +1,24 @@
 """What tells the ledger that an exporter lives while it works."""
 
 import threading
+from collections.abc import Callable
 
 from aws_lambda_powertools import Logger
 
-from pixsift.adapters.ledger.snapshots import LeaseLostError, Snapshots
 from pixsift.errors import PixsiftError
 from pixsift.threads import start_guarded
+
+Renew = Callable[[str, int], bool]
 
 
 class Lease:
     """Renews the lease in the background; ``LeaseLostError`` shows at the next fenced write."""
 
     def __init__(
-        self, snapshots: Snapshots, snapshot_id: str, fence: int, *, seconds: float, logger: Logger
+        self, renew: Renew, snapshot_id: str, fence: int, *, seconds: float, logger: Logger
     ) -> None:
-        self._snapshots = snapshots
+        """renew: False when the lease is lost. seconds: how long a lease lasts."""
+        self._renew = renew
         self._snapshot_id = snapshot_id
         self._fence = fence
         self._seconds = seconds
@@ -35,8 +38,7 @@ class Lease:
     def _run(self) -> None:
         while not self._done.wait(self._seconds / 3):
             try:
-                self._snapshots.renew(self._snapshot_id, self._fence, lease_seconds=self._seconds)
-            except LeaseLostError:
-                return
+                if not self._renew(self._snapshot_id, self._fence):
+                    return
             except PixsiftError as error:
                 self._logger.warning("lease not renewed", reason=str(error))

@@ -25,12 +25,13 @@ from pixsift.errors import LoginRefusedError, PixsiftError, UserError
 from pixsift.health import Heartbeat
 from pixsift.operations.export import Exporter, ExportSettings
 from pixsift.operations.resolve import resolve
+from pixsift.operations.serve_request import renew_lease
 from pixsift.remedies import one_line
+from pixsift.serving import run
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift.worker import StopSignal, VisibilityHeartbeat
 from pixsift_curator.curator import Curator
 from pixsift_curator.lease import Lease
-from pixsift_curator.loop import run
 
 FAULT_VARIABLE = "PIXSIFT_FAULT_POINT"
 """Test hook: the process kills itself (SIGKILL) when it reaches this point the n-th time, as in
@@ -97,7 +98,12 @@ def serve(settings: CuratorSettings) -> None:
             copier=ThreadCopier(settings.curated_bucket, concurrency=settings.copy_concurrency),
             objects=objects,
             writer=StreamWriter(settings.curated_bucket),
-            keep_lease=partial(Lease, snapshots, seconds=settings.lease_seconds, logger=logger),
+            keep_lease=partial(
+                Lease,
+                partial(renew_lease, snapshots, seconds=settings.lease_seconds),
+                seconds=settings.lease_seconds,
+                logger=logger,
+            ),
             logger=logger,
             at_point=fault_point(os.environ.get(FAULT_VARIABLE, "")),
         )

@@ -1,6 +1,6 @@
 """``pixsift select``: what a request would choose, compared with random; copies nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,14 +9,13 @@ import typer
 from rich.console import RenderableType
 from rich.table import Column, Table
 
-from pixsift.adapters.ledger.pool import object_uris
-from pixsift.adapters.postgres.database import Database
 from pixsift.core.choosing.coverage import Comparison
 from pixsift.core.choosing.projection import plane
 from pixsift.errors import RequestError
 from pixsift.messages import SnapshotRequest
 from pixsift.operations import choose as operation
-from pixsift.operations.images import thumbnail_keys, thumbnails
+from pixsift.operations.images import uris_and_thumbnails
+from pixsift.operations.retrieve import only_collection
 from pixsift.pages.comparison import comparison_page
 from pixsift.pages.pictures import Picture
 from pixsift.pages.selection import selection_page, ways
@@ -80,31 +79,32 @@ def choose(
         )
     changes["name"] = "dry-run"
     with wiring.database() as database:
-        request = build_request(file, changes, database)
+        request = build_request(file, changes, lambda: only_collection(database, None).name)
     with (
         wiring.database() as database,
         operation.choose(database, request, report_by=report_by) as choice,
     ):
         if picture is not None:
-            _draw(picture, request, choice, _picks(database, choice))
+            shown = uris_and_thumbnails(
+                database, wiring.objects(), wiring.derived_bucket(),
+                choice.selection.object_ids.tolist()[:_PICTURES],
+            )  # fmt: skip
+            _draw(picture, request, choice, _picks(choice, shown))
         facts = operation.preview(database, request, choice)
     text = _text(facts.model_dump(), choice.comparison)
     emit(facts, as_json, text + (["", f"picture: {picture}"] if picture else []))
 
 
-def _picks(database: Database, choice: operation.Choice) -> list[Picture]:
-    """The first picks in the order of their choice, with their thumbnails."""
-    chosen = choice.selection.object_ids.tolist()[:_PICTURES]
-    keys = thumbnail_keys(database, chosen)
-    shown = thumbnails(wiring.objects(), wiring.derived_bucket(), keys.values())
-    uris = object_uris(database, chosen)
+def _picks(
+    choice: operation.Choice, shown: Mapping[int, tuple[str, bytes | None]]
+) -> list[Picture]:
+    """The first picks in the order of their choice. shown: URI and thumbnail by object."""
+    chosen = choice.selection.object_ids.tolist()
+    rows = zip(chosen, choice.splits, choice.selection.reasons, strict=True)
     return [
-        Picture.inline(
-            shown.get(keys.get(object_id, "")), f"{rank}, {split}", uris[object_id], reason
-        )
-        for rank, (object_id, split, reason) in enumerate(
-            zip(chosen, choice.splits, choice.selection.reasons, strict=False)
-        )
+        Picture.inline(shown[object_id][1], f"{rank}, {split}", shown[object_id][0], reason)
+        for rank, (object_id, split, reason) in enumerate(rows)
+        if object_id in shown
     ]
 
 
@@ -122,25 +122,20 @@ def _compare(
     if file is None and changes["select"]["k"] is None:
         changes["select"]["k"] = 1  # sizes are compared, not one k
     with wiring.database() as database:
-        request = build_request(file, changes, database)
+        request = build_request(file, changes, lambda: only_collection(database, None).name)
         found = operation.compare_strategies(
             database, wiring.objects(), wiring.derived_bucket(), request,
             label=label, group=group, ks=ks,
         )  # fmt: skip
-    facts = {
-        "collection": request.collection,
-        "at_seq": found.point.at_seq,
-        **found.contest.to_json(),
-    }
     if picture is not None:
         _write(picture, comparison_page(
             f"Strategies compared on collection {request.collection}",
             f"{found.contest.compared_on} of {found.contest.candidates} images, at seq "
-            f"{found.point.at_seq}, seed {request.select.seed}",
+            f"{found.facts.at_seq}, seed {request.select.seed}",
             found.contest, found.pictures,
         ))  # fmt: skip
     text = contest_text(found.contest)
-    emit(facts, as_json, text + (["", f"picture: {picture}"] if picture else []))
+    emit(found.facts, as_json, text + (["", f"picture: {picture}"] if picture else []))
 
 
 def _write(path: Path, page: str) -> None:

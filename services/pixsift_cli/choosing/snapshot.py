@@ -1,8 +1,10 @@
 """``pixsift snapshot``: ask for snapshots, look at them, fetch them."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
@@ -20,9 +22,6 @@ from pixsift_cli import wiring
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.common import JsonOption, emit, no_nan
 from pixsift_cli.terminal import console
-
-if TYPE_CHECKING:
-    from pixsift.adapters.postgres.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="Request, list, show and download snapshots.")
 
@@ -56,13 +55,15 @@ def request(
     changes |= {"name": name, "request_id": request_id,
                 "export": {"mode": mode, "formats": formats}}  # fmt: skip
     with wiring.database() as database:
-        asked = build_request(file, changes, database)
+        asked = build_request(file, changes, lambda: only_collection(database, None).name)
     sent = operation.send_request(wiring.snapshot_queue(), asked)
     if not wait:
         emit(sent, as_json, f"request {sent.request_id} sent to {sent.queue}")
         return
-    with wiring.database() as database:
-        found = _wait(database, asked.request_id, timeout, quiet=as_json)
+    with wiring.database() as database, _progress(quiet=as_json) as show:
+        found = operation.wait_for_snapshot(
+            database, asked.request_id, timeout_seconds=timeout, show=show
+        )
     emit(found, as_json, f"{found.snapshot_id} published at {found.location}")
 
 
@@ -149,11 +150,11 @@ def clean(
 
 
 def build_request(
-    file: Path | None, changes: dict[str, Any], database: "Database | None" = None
+    file: Path | None, changes: dict[str, Any], default: Callable[[], str] | None = None
 ) -> SnapshotRequest:
     """A request from a file and options; an option that was not given changes nothing.
 
-    database: where the collection is looked up that is meant when none is named.
+    default: finds the collection that is meant when none is named.
     Without a file it is of the newest version; a file that names none is of the first.
 
     Raises UserError that names the field and the remedy.
@@ -169,8 +170,8 @@ def build_request(
     merged = _merged(given, changes)
     merged.setdefault("request_id", uuid4().hex)
     merged.setdefault("select", {})
-    if "collection" not in merged and database is not None:
-        merged["collection"] = only_collection(database, None).name
+    if "collection" not in merged and default is not None:
+        merged["collection"] = default()
     if file is None:
         merged["schema"] = "pixsift.snapshot-request/2"
     obstacle = why_not_storable(merged)
@@ -186,29 +187,19 @@ def build_request(
         ) from exc
 
 
-def _wait(
-    database: "Database", request_id: str, timeout_seconds: float, *, quiet: bool = False
-) -> SnapshotFacts:
-    """Wait until a request has its end, with a progress bar on a terminal's stderr.
-
-    Raises PermanentError when it was refused or failed, TransientError after the time is up.
-    """
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[SnapshotFacts], None]]:
+    """A bar on a terminal's stderr, which shows how far a snapshot is."""
     there = console(err=True)
     with Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         console=there, disable=quiet or not there.is_terminal,
     ) as progress:  # fmt: skip
         bar = progress.add_task("waiting for the curator", total=None)
-
-        def show(found: SnapshotFacts) -> None:
-            progress.update(
-                bar, description=f"{found.snapshot_id} {found.state}",
-                completed=found.copied, total=found.images,
-            )  # fmt: skip
-
-        return operation.wait_for_snapshot(
-            database, request_id, timeout_seconds=timeout_seconds, show=show
-        )
+        yield lambda found: progress.update(
+            bar, description=f"{found.snapshot_id} {found.state}",
+            completed=found.copied, total=found.images,
+        )  # fmt: skip
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -2,21 +2,21 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from pixsift.adapters.decode.pool import DecodeLimits
 from pixsift.core.camera_health import CameraHealth, HealthLimits
 from pixsift.core.judged_file import JudgedFile
 from pixsift.core.quality import QualityPolicy
 from pixsift.errors import RequestError
 from pixsift.operations import quality as operation
 from pixsift.pages.quality import quality_page
+from pixsift.reports import CameraReport, ExposureDrift, StuckRun
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, check_writable, emit_json, no_nan, write_text
-from pixsift_cli.quality.report import to_csv, to_facts
+from pixsift_cli.quality.report import folder_quality, to_csv
 from pixsift_cli.terminal import cell, console
 
 _MOST_ROWS = 50
@@ -43,16 +43,18 @@ def quality(
 ) -> None:
     """Measure the images of a local folder and show what a collection's policy would say."""
     rules = read_policy(policy)
-    limits = DecodeLimits(formats=_EVERY_FORMAT) if all_formats else DecodeLimits()
     check_writable(csv, html)
-    files = operation.judge_folder(folder, rules, limits, workers, thumbnails=html is not None)
+    files = operation.measure_folder(
+        folder, rules, workers, formats=_EVERY_FORMAT if all_formats else None,
+        thumbnails=html is not None,
+    )  # fmt: skip
     judged = list(files)
     if csv is not None:
         write_text(csv, to_csv(judged))
     if html is not None:
         write_text(html, quality_page(str(folder), judged, rules))
     if as_json:
-        emit_json(to_facts(judged, rules))
+        emit_json(folder_quality(judged, rules))
     else:
         _print(judged, rules)
 
@@ -80,7 +82,7 @@ def cameras(
     with wiring.database() as database:
         found = operation.cameras(database, collection, by=by, since=since, limits=limits)
     if as_json:
-        emit_json([_health_facts(health) for health in found])
+        emit_json([_health(health) for health in found])
     else:
         console().print(_health_table(found, by))
     if check and not all(health.healthy for health in found):
@@ -103,9 +105,9 @@ def read_policy(text: str) -> QualityPolicy:
 
 
 def _print(judged: list[JudgedFile], policy: QualityPolicy) -> None:
-    facts = to_facts(judged, policy)
+    facts = folder_quality(judged, policy)
     out = console()
-    out.print("  ".join(f"{name} {count}" for name, count in facts["outcomes"].items()))
+    out.print("  ".join(f"{name} {count}" for name, count in facts.outcomes.items()))
     notable = [row for row in judged if row.outcome != "good"]
     if not notable:
         return
@@ -122,21 +124,19 @@ def _print(judged: list[JudgedFile], policy: QualityPolicy) -> None:
         out.print(f"and {len(notable) - _MOST_ROWS} more; all of them with --csv or --json")
 
 
-def _health_facts(health: CameraHealth) -> dict[str, Any]:
-    drift = health.drift
-    return {
-        "camera": health.camera,
-        "frames": health.frames,
-        "healthy": health.healthy,
-        "stuck": [
-            {"first": run.first.uri, "last": run.last.uri, "frames": run.frames,
-             "seconds": run.seconds}
+def _health(health: CameraHealth) -> CameraReport:
+    return CameraReport(
+        camera=health.camera,
+        frames=health.frames,
+        healthy=health.healthy,
+        stuck=[
+            StuckRun(first=run.first.uri, last=run.last.uri, frames=run.frames,
+                     seconds=run.seconds)
             for run in health.stuck
         ],
-        "drifts": health.drifts,
-        "drift": drift and {"change": drift.change, "per_hour": drift.per_hour,
-                            "scatter": drift.scatter},
-    }  # fmt: skip
+        drifts=health.drifts,
+        drift=None if health.drift is None else ExposureDrift.model_validate(health.drift),
+    )  # fmt: skip
 
 
 def _health_table(found: list[CameraHealth], by: str) -> Table:

@@ -4,10 +4,11 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from pixsift.core.judged_file import FILE_OUTCOMES, JudgedFile
 from pixsift.core.quality import METRICS, QualityPolicy
+from pixsift.reports import FileQuality, FolderQuality
 
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -31,25 +32,20 @@ def safe_cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
-def to_facts(judged: Sequence[JudgedFile], policy: QualityPolicy) -> dict[str, Any]:
-    """Counts, the policy, and every image, for JSON."""
+def folder_quality(judged: Sequence[JudgedFile], policy: QualityPolicy) -> FolderQuality:
+    """Counts, the policy, and every image."""
     outcomes = Counter(row.outcome for row in judged)
-    return {
-        "outcomes": {name: outcomes[name] for name in FILE_OUTCOMES},
-        "checks": Counter(flag for row in judged for flag in row.flags),
-        "refusals": Counter(row.reason for row in judged if row.outcome == "refused"),
-        "policy": policy.to_json(),
-        "images": [
-            {
-                "image": row.name,
-                "outcome": row.outcome,
-                "reason": row.reason or None,
-                "checks": list(row.flags),
-                "metrics": dict(row.metrics),
-            }
+    return FolderQuality(
+        outcomes={name: outcomes[name] for name in FILE_OUTCOMES},
+        checks=Counter(flag for row in judged for flag in row.flags),
+        refusals=Counter(row.reason for row in judged if row.outcome == "refused"),
+        policy=policy.to_json(),
+        images=[
+            FileQuality(image=row.name, outcome=row.outcome, reason=row.reason or None,
+                        checks=list(row.flags), metrics=dict(row.metrics))
             for row in judged
         ],
-    }
+    )  # fmt: skip
 
 
 def _number(value: float | None) -> str:

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Body, Request, Response
 
 from pixsift import __version__
 from pixsift.api import Health, Me, SessionAsk
-from pixsift.errors import PixsiftError
 from pixsift.operations.access import caller_of
+from pixsift.operations.status import ledger_answers
 from pixsift_server.access import COOKIE, Caller
 from pixsift_server.parts import Of
 from pixsift_server.problems import ProblemError
@@ -31,10 +31,7 @@ def health() -> Health:
 @router.get("/v1/ready", summary="Whether everything answers that requests need")
 def ready(parts: Of, response: Response) -> Health:
     """503 while the ledger does not answer."""
-    try:
-        with parts.database.connection() as connection:
-            connection.execute("SELECT")
-    except PixsiftError:
+    if not ledger_answers(parts.database):
         response.status_code = 503  # why is for the log: anyone may ask this
         return Health(status="unavailable", checks={"ledger": "does not respond"})
     return Health(status="ok", checks={"ledger": "ok"})

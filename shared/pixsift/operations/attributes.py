@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from pixsift.adapters.ledger import attributes
-from pixsift.adapters.ledger.attributes import Imported
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import AttributeOverview
 from pixsift.core.sidecar import SidecarRow
+from pixsift.reports import ImportedAttributes
 
 
 def import_attributes(
@@ -18,16 +18,17 @@ def import_attributes(
     skip_unknown: bool = False,
     replace: bool = False,
     actor: str = "pixsift",
-) -> Imported:
+) -> ImportedAttributes:
     """Add what a sidecar says; it goes before what key, metadata and EXIF say.
 
     Raises RequestError, before anything is written, when rows name unknown objects (unless
     ``skip_unknown``) or contradict one another.
     """
     found = Collections(database).collection(collection)
-    return attributes.import_attributes(
+    done = attributes.import_attributes(
         database, found, rows, skip_unknown=skip_unknown, replace=replace, actor=actor
     )
+    return ImportedAttributes.model_validate(done)
 
 
 def list_attributes(database: Database, collection: str) -> list[AttributeOverview]:

@@ -6,7 +6,7 @@ usual rule under the usual lock. Everything else is told and left to a person.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from pixsift.core.collection import Collection
 from pixsift.core.dedup import Image, NearRule
 from pixsift.core.rulings import Ruling, Rulings
 from pixsift.errors import TransientError
+from pixsift.reports import AuditReport, Reindexed
 from pixsift.sql import statements
 
 _SQL = statements("audit")
@@ -69,6 +70,10 @@ class Audit:
         missed."""
         missed = len({f.objects[-1] for f in self.findings if f.invariant == "INV2"})
         return missed / self.kept if self.kept else 0.0
+
+    def answer(self) -> AuditReport:
+        """As it leaves the process."""
+        return AuditReport.model_validate(asdict(self) | {"miss_rate": self.miss_rate})
 
 
 class Auditor:
@@ -254,7 +259,7 @@ def audit(
     curated: tuple[S3Objects, str] | None = None,
     progress: ReportStep = lambda what: None,
     actor: str = "pixsift",
-) -> list[Audit]:
+) -> list[AuditReport]:
     """Check every invariant of one collection, or of all; ``repair`` what can be decided again.
 
     sample: compare only so many kept images with all others. curated: look for every listed image
@@ -268,12 +273,12 @@ def audit(
             report = auditor.repair(found, report)
         if curated is not None:
             report.findings += auditor.check_snapshots(found, *curated)
-        reports.append(report)
+        reports.append(report.answer())
     return reports
 
 
-def reindex(database: Database, collection: str) -> int:
-    """Drop a collection's HNSW index and build it anew; the seq up to which it is built.
+def reindex(database: Database, collection: str) -> Reindexed:
+    """Drop a collection's HNSW index and build it anew.
 
     Raises TransientError when another process works on it.
     """
@@ -283,4 +288,4 @@ def reindex(database: Database, collection: str) -> int:
         raise TransientError(
             f"another process is working on the index of {collection!r}: try again later"
         )
-    return built_to
+    return Reindexed(built_to_seq=built_to)

@@ -30,7 +30,8 @@ from pixsift.core.choosing.sampling import Selection, select
 from pixsift.core.choosing.splits import assign
 from pixsift.errors import RequestError, UserError
 from pixsift.messages import Select2, SnapshotRequest, SnapshotRequest2
-from pixsift.operations.images import thumbnail_keys, thumbnails
+from pixsift.operations.images import uris_and_thumbnails
+from pixsift.reports import StrategyComparison
 
 _SHOWN = 12
 """Pictures of each strategy's first picks."""
@@ -123,7 +124,7 @@ def preview(database: Database, request: SnapshotRequest, choice: Choice) -> Sel
 class Compared:
     """Strategies side by side, with pictures of what they chose first and left out."""
 
-    point: PoolPoint
+    facts: StrategyComparison
     contest: Contest
     pictures: Mapping[int, tuple[str, bytes | None]]
     """Row of the pool -> URI, and the thumbnail where there is one."""
@@ -156,13 +157,11 @@ def compare_strategies(
         found = contest(pool, asked, label=label, group=group, ks=ks)
         rows = [r for e in found.entries for r in (*e.first[:_SHOWN], *e.left_out[: 2 * _SHOWN])]
         ids = {int(row): int(pool.object_ids[row]) for row in dict.fromkeys(rows)}
-    uris = object_uris(database, list(ids.values()))
-    keys = thumbnail_keys(database, list(ids.values()))
-    shown = thumbnails(objects, derived_bucket, keys.values())
-    pictures = {
-        row: (uris[object_id], shown.get(keys.get(object_id, ""))) for row, object_id in ids.items()
-    }
-    return Compared(point, found, pictures)
+    shown = uris_and_thumbnails(database, objects, derived_bucket, list(ids.values()))
+    facts = StrategyComparison(
+        collection=request.collection, at_seq=point.at_seq, **found.to_json()
+    )
+    return Compared(facts, found, {row: shown[object_id] for row, object_id in ids.items()})
 
 
 def _preselected(database: Database, request: SnapshotRequest) -> list[int]:

@@ -22,24 +22,22 @@ from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.core.tombstone import content_mark, version_mark
 from pixsift.errors import NotFoundError
 from pixsift.operations.redact import Redactor
+from pixsift.reports import ErasureReport
 from pixsift.sql import statements
 
 _SQL = statements("erasure")
 
 
 @dataclass(slots=True)
-class Erased:
-    """What an erasure removed."""
+class _Erased:
+    """An ``ErasureReport`` in the making."""
 
     objects: list[str] = field(default_factory=list)
-    """URIs, the copies under other keys among them."""
     vectors: int = 0
     thumbnails: int = 0
     snapshots: list[str] = field(default_factory=list)
-    """Snapshots that held it, redacted."""
     source_versions: int = 0
     kept_vectors: int = 0
-    """Vectors left because another object, which is not erased, has the same pixels."""
 
 
 class Erasure:
@@ -89,14 +87,14 @@ class Erasure:
         reason: str,
         block_content: bool = True,
         source: bool = False,
-    ) -> Erased:
+    ) -> ErasureReport:
         """Erase what ``find`` found.
 
         block_content: the same bytes are not judged again under any key; otherwise only these
         versions are blocked. source: delete the versions in the source bucket as well.
         """
         found = self._bury_all(found, reason, block_content)
-        result = Erased(objects=[_version(row).uri for row in found])
+        result = _Erased(objects=[_version(row).uri for row in found])
         ids = [row["object_id"] for row in found]
         pixels = sorted({bytes(p) for row in found for p in row["pixels"]})
         for object_id in ids:
@@ -108,7 +106,7 @@ class Erasure:
         with self._database.transaction() as connection:
             result.vectors = self._forget(connection, ids, pixels)
         result.kept_vectors = len(pixels) - result.vectors
-        return result
+        return ErasureReport.model_validate(result)
 
     def _bury_all(
         self, found: Sequence[dict[str, Any]], reason: str, block_content: bool

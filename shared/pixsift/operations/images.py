@@ -9,6 +9,7 @@ from datetime import datetime
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.overview import Overview
+from pixsift.adapters.ledger.pool import object_uris
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import ImageLine, ImageList, KeyOutcomes
 from pixsift.core.outcomes import OUTCOMES
@@ -63,6 +64,16 @@ def thumbnails(objects: S3Objects, bucket: str, keys: Iterable[str]) -> dict[str
 def thumbnail_keys(database: Database, object_ids: Sequence[int]) -> dict[int, str]:
     """Thumbnail key by object, of those that have one."""
     return Overview(database).thumbnail_keys(object_ids)
+
+
+def uris_and_thumbnails(
+    database: Database, objects: S3Objects, derived_bucket: str, object_ids: Sequence[int]
+) -> dict[int, tuple[str, bytes | None]]:
+    """URI and WebP thumbnail by object; None where there is no thumbnail."""
+    keys = thumbnail_keys(database, object_ids)
+    shown = thumbnails(objects, derived_bucket, keys.values())
+    uris = object_uris(database, object_ids)
+    return {each: (uris[each], shown.get(keys.get(each, ""))) for each in object_ids}
 
 
 def wait_for_outcomes(

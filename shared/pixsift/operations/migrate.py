@@ -2,13 +2,14 @@
 
 from pixsift.adapters.postgres import migrate as migrations
 from pixsift.adapters.postgres.database import Login
+from pixsift.reports import AppliedMigrations, PendingMigrations
 
 
-def migrate(login: Login) -> list[str]:
+def migrate(login: Login) -> AppliedMigrations:
     """Apply what is missing, one process at a time; the names of what was applied, in order."""
-    return migrations.migrate(login)
+    return AppliedMigrations(applied=migrations.migrate(login))
 
 
-def pending(login: Login) -> list[str]:
+def pending(login: Login) -> PendingMigrations:
     """The names of the migrations that would be applied now."""
-    return migrations.pending(login)
+    return PendingMigrations(pending=migrations.pending(login))

@@ -43,18 +43,20 @@ def cameras(
     return found
 
 
-def judge_folder(
+def measure_folder(
     folder: Path,
     policy: QualityPolicy,
-    limits: DecodeLimits,
     workers: int = 2,
     *,
+    formats: tuple[str, ...] | None = None,
     thumbnails: bool = False,
 ) -> Iterator[JudgedFile]:
     """Every file below ``folder``, in order of name. Raises RequestError when there is none.
 
-    thumbnails: keep them, some 10 kB each; else a folder of any size fits into memory.
+    formats: what is decoded; None: what arrivals are decoded from. thumbnails: keep them, some
+    10 kB each; else a folder of any size fits into memory.
     """
+    limits = DecodeLimits() if formats is None else DecodeLimits(formats=formats)
     paths = image_files(folder)
     with DecoderPool(224, workers=workers, limits=limits) as pool:
         for batch in _batches(paths):

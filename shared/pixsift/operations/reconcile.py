@@ -19,6 +19,7 @@ from pixsift.core.reconcile import Comparison, Differences, KnownVersion, backfi
 from pixsift.errors import NotFoundError, Remedy
 from pixsift.messages import Backfill, BackfillObject
 from pixsift.ports import ListedObject, ObjectStore
+from pixsift.reports import DifferencesBySource, SourceDifferences
 from pixsift.sql import statements
 
 _SQL = statements("reconcile")
@@ -150,7 +151,7 @@ def reconcile(
     collection: str | None,
     older_than: datetime,
     progress: ReportDifferences = lambda found: None,
-) -> dict[str, Differences]:
+) -> DifferencesBySource:
     """Compare every source of the collections with the ledger; what differs is sent.
 
     collection: None for all. older_than: younger versions are left alone. Returns the differences
@@ -161,8 +162,9 @@ def reconcile(
     found = {}
     for bucket, prefix in _scopes(collections):
         comparison = Comparison(collections, bucket, older_than=older_than)
-        found[f"s3://{bucket}/{prefix}"] = reconciler.run(comparison, prefix, progress=progress)
-    return found
+        differences = reconciler.run(comparison, prefix, progress=progress)
+        found[f"s3://{bucket}/{prefix}"] = SourceDifferences.model_validate(differences)
+    return DifferencesBySource(found)
 
 
 def backfill(
@@ -174,7 +176,7 @@ def backfill(
     collection: str | None = None,
     after: str = "",
     progress: ReportDifferences = lambda found: None,
-) -> Differences:
+) -> SourceDifferences:
     """Send what lies at ``uri`` and has no outcome through the queue, of the keys behind ``after``.
 
     ``progress`` gets the differences so far; their ``last_key`` is where an interrupted run goes
@@ -189,7 +191,8 @@ def backfill(
         )  # fmt: skip
     comparison = Comparison(collections, uri.bucket, removals=False)
     reconciler = Reconciler(database, objects, send)
-    return reconciler.run(comparison, uri.key, after=after, progress=progress)
+    found = reconciler.run(comparison, uri.key, after=after, progress=progress)
+    return SourceDifferences.model_validate(found)
 
 
 def _collections(database: Database, name: str | None) -> list[Collection]:

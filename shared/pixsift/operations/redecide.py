@@ -9,8 +9,6 @@ from pixsift.adapters.ledger.generations import (
     Generations,
     ReportCount,
     SecondLook,
-    Switched,
-    WhatIf,
 )
 from pixsift.adapters.postgres.database import Database
 from pixsift.core import presets
@@ -19,6 +17,7 @@ from pixsift.core.change_signals import Mask
 from pixsift.core.collection import Collection
 from pixsift.core.second_look import LookRule
 from pixsift.errors import RequestError
+from pixsift.reports import RuleComparison, SwitchedGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,39 +91,42 @@ def _narrow(epsilon: float, second_look: Mapping[str, Any] | None) -> float:
     return epsilon if second_look is None else min(epsilon, LookRule.from_json(second_look).narrow)
 
 
-def what_if(database: Database, name: str, wanted: Wanted, *, examples: int) -> WhatIf:
+def what_if(database: Database, name: str, wanted: Wanted, *, examples: int) -> RuleComparison:
     """What another rule would change now; nothing is changed, nothing is embedded."""
     collection = Collections(database).collection(name)
     epsilon, second_look = rule_of(collection, wanted)
-    return Generations(database).what_if(
+    found = Generations(database).what_if(
         collection, epsilon=epsilon, second_look=second_look, examples=examples
     )
+    return RuleComparison.model_validate(found)
 
 
 def redecide(
     database: Database, name: str, wanted: Wanted, *,
     take_over: bool, progress: ReportCount, actor: str = "pixsift",
-) -> Switched:  # fmt: skip
+) -> SwitchedGeneration:  # fmt: skip
     """Decide everything again under another rule and switch to the result.
 
     Raises ConflictError while another generation is being built, unless ``take_over``.
     """
     collection = Collections(database).collection(name)
     epsilon, second_look = rule_of(collection, wanted)
-    return Generations(database, actor=actor).redecide(
+    done = Generations(database, actor=actor).redecide(
         collection, epsilon=epsilon, second_look=second_look, take_over=take_over,
         progress=progress,
     )  # fmt: skip
+    return SwitchedGeneration.model_validate(done)
 
 
 def undo(
     database: Database, name: str, *,
     take_over: bool, progress: ReportCount, actor: str = "pixsift",
-) -> Switched:  # fmt: skip
+) -> SwitchedGeneration:  # fmt: skip
     """Go back to the previous generation. Raises ConflictError when there is none."""
-    return Generations(database, actor=actor).undo(
+    done = Generations(database, actor=actor).undo(
         Collections(database).collection(name), take_over=take_over, progress=progress
     )
+    return SwitchedGeneration.model_validate(done)
 
 
 def warning(database: Database, name: str, wanted: Wanted) -> str | None:

@@ -7,7 +7,7 @@ send.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pixsift.adapters.ledger.snapshots import Snapshots, TakenRequest
+from pixsift.adapters.ledger.snapshots import LeaseLostError, Snapshots, TakenRequest
 from pixsift.messages import SnapshotRequest
 from pixsift.operations.requests import InvalidRequest
 
@@ -27,6 +27,14 @@ class Announcement:
 
     kind: Literal["SnapshotPublished", "SnapshotFailed"]
     detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """A snapshot that no curator works on any more."""
+
+    snapshot_id: str
+    what: Literal["unannounced", "unfinished"]
 
 
 def body_of(request: SnapshotRequest) -> dict[str, Any]:
@@ -77,7 +85,7 @@ def refusal(request_id: str, name: str | None, reason: str) -> Announcement:
 def announcement(snapshots: Snapshots, snapshot_id: str) -> Announcement | None:
     """The news of a snapshot's end; None when they were sent before.
 
-    Record that they were with ``Snapshots.announced``, after sending: at least once.
+    Record that they were sent with ``mark_announced``, after sending: at least once.
     """
     snapshot = snapshots.get(snapshot_id)
     if snapshot.announced_at is not None:
@@ -93,3 +101,26 @@ def announcement(snapshots: Snapshots, snapshot_id: str) -> Announcement | None:
     if snapshot.state == "published":
         return Announcement("SnapshotPublished", {**detail, "location": snapshot.location})
     return Announcement("SnapshotFailed", {**detail, "reason": snapshot.error})
+
+
+def mark_announced(snapshots: Snapshots, snapshot_id: str) -> None:
+    """Record that the news of a snapshot's end were sent."""
+    snapshots.announced(snapshot_id)
+
+
+def left_behind(snapshots: Snapshots) -> LeftBehind | None:
+    """What a vanished curator left: news that were not sent come before unfinished copies."""
+    unannounced = snapshots.unannounced()
+    if unannounced is not None:
+        return LeftBehind(unannounced, "unannounced")
+    unfinished = snapshots.unfinished()
+    return None if unfinished is None else LeftBehind(unfinished, "unfinished")
+
+
+def renew_lease(snapshots: Snapshots, snapshot_id: str, fence: int, *, seconds: float) -> bool:
+    """Stay a snapshot's exporter; False when another one has taken it over."""
+    try:
+        snapshots.renew(snapshot_id, fence, lease_seconds=seconds)
+    except LeaseLostError:
+        return False
+    return True

@@ -47,6 +47,16 @@ def depths(queues: Queues) -> dict[str, QueueDepth]:
     return {name: _depth(queue) for name, queue in queues.items()}
 
 
+def ledger_answers(database: Database) -> bool:
+    """Whether the ledger answers a query now."""
+    try:
+        with database.connection() as connection:
+            connection.execute("SELECT")
+    except PixsiftError:
+        return False
+    return True
+
+
 def outcome_counts(database: Database, collection: str) -> list[ReasonCount]:
     """Objects by outcome and reason. Raises NotFoundError for an unknown collection."""
     found = Collections(database).collection(collection)

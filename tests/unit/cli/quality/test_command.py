@@ -15,9 +15,8 @@ import pytest
 from PIL import Image
 
 from ledger_world import image, ledger_of, new_collection, unit
-from pixsift.adapters.decode.pool import DecodeLimits
 from pixsift.core.quality import QualityPolicy
-from pixsift.operations.quality import judge_folder
+from pixsift.operations.quality import measure_folder
 from pixsift_cli.quality.report import safe_cell
 
 Run = Callable[..., tuple[int, str, str]]
@@ -46,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_judge_folder__keeps_thumbnails_only_when_asked(folder: Path) -> None:
     for wanted in (False, True):
-        rows = judge_folder(folder, QualityPolicy(), DecodeLimits(), thumbnails=wanted)
+        rows = measure_folder(folder, QualityPolicy(), thumbnails=wanted)
         assert any(row.thumbnail_webp for row in rows) == wanted
 
 

@@ -9,13 +9,14 @@ from typing import Any, cast
 import pytest
 from aws_lambda_powertools import Logger
 
+from pixsift import serving as loop
 from pixsift.adapters.aws.sqs import Message, SqsQueue
 from pixsift.errors import DependencyDownError, PermanentError, TransientError
 from pixsift.operations.serve_request import RequestMessage
+from pixsift.serving import Reaction
 from pixsift.telemetry import make_logger
 from pixsift.worker import VisibilityHeartbeat
-from pixsift_curator import loop
-from pixsift_curator.curator import Curator, Reaction
+from pixsift_curator.curator import Curator
 
 LOGGER = make_logger("test", "CRITICAL")
 

@@ -1,8 +1,9 @@
-"""The curator's main loop: one request at a time, acknowledged once it has its end."""
+"""Serves the messages of a queue one at a time: each is acknowledged once it has its end."""
 
 import random
 import threading
 from collections.abc import Callable
+from typing import Literal, Protocol
 
 from aws_lambda_powertools import Logger
 
@@ -11,14 +12,23 @@ from pixsift.errors import DependencyDownError, LoginRefusedError, TransientErro
 from pixsift.health import Heartbeat
 from pixsift.operations.serve_request import RequestMessage
 from pixsift.worker import VisibilityHeartbeat, backoff_seconds
-from pixsift_curator.curator import Curator
 
 _DOWN_PAUSE_SECONDS = 5.0
+Reaction = Literal["done", "stopped"]
+"""``done``: acknowledge; ``stopped``: hand the message back at once."""
+
+
+class Handler(Protocol):
+    """What is done with a message, and when there is none."""
+
+    def serve(self, message: RequestMessage, stop: threading.Event) -> Reaction: ...
+
+    def resume(self, stop: threading.Event) -> bool: ...
 
 
 def run(
     queue: SqsQueue,
-    curator: Curator,
+    handler: Handler,
     heartbeat: VisibilityHeartbeat,
     *,
     stop: threading.Event,
@@ -34,7 +44,7 @@ def run(
 
     Nor does a bug: a request that meets one must not stop those behind it. longest_seconds: until
     when the health check takes one request to be work. Raises LoginRefusedError, which only a new
-    process can mend.
+    process can help.
     """
     health = health or Heartbeat("")
     while not stop.is_set():
@@ -47,9 +57,9 @@ def run(
             )
             with health.busy(longest_seconds):
                 for message in messages:
-                    serve(queue, curator, heartbeat, message, stop=stop, logger=logger)
+                    serve(queue, handler, heartbeat, message, stop=stop, logger=logger)
                 if not messages and not stop.is_set():
-                    curator.resume(stop)
+                    handler.resume(stop)
         except LoginRefusedError as error:
             health.refuse(str(error))
             raise
@@ -66,7 +76,7 @@ def run(
 
 def serve(
     queue: SqsQueue,
-    curator: Curator,
+    handler: Handler,
     heartbeat: VisibilityHeartbeat,
     message: Message,
     *,
@@ -79,7 +89,7 @@ def serve(
     """
     heartbeat.watch([message])
     try:
-        reaction = curator.serve(RequestMessage(queue.name, message.message_id, message.body), stop)
+        reaction = handler.serve(RequestMessage(queue.name, message.message_id, message.body), stop)
     except (TransientError, DependencyDownError):
         _release_later(queue, heartbeat, message)
         raise

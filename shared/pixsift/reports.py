@@ -1,0 +1,226 @@
+"""What long or rare operations answer, where it leaves the process: audits, re-decisions, health.
+
+The everyday answers are in ``pixsift.answers``. Keys are stable: programs read them.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, RootModel
+
+from pixsift.answers import ChangedOutcome
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, from_attributes=True)
+
+
+class Finding(_Report):
+    """One broken invariant."""
+
+    invariant: str
+    """``INV1`` ... ``INV10``."""
+    message: str
+    objects: list[int]
+    """object_ids it is about."""
+
+
+class AuditReport(_Report):
+    """What an audit of one collection looked at and found."""
+
+    collection: str
+    seq: int
+    generation: int
+    kept: int
+    duplicates: int
+    pairs_compared: int
+    undecided: int
+    """Objects whose decision was taken back and that are in the queue again."""
+    findings: list[Finding]
+    repaired: list[ChangedOutcome]
+    miss_rate: float
+    """Share of kept images that should have been duplicates."""
+
+
+class Reindexed(_Report):
+    """A collection's HNSW index was built anew."""
+
+    built_to_seq: int
+
+
+class RuleComparison(_Report):
+    """What another rule would change; nothing was changed."""
+
+    collection: str
+    at_seq: int
+    epsilon_now: float
+    epsilon: float
+    kept_now: int
+    kept: int
+    duplicate_now: int
+    duplicate: int
+    newly_kept: int
+    newly_duplicate: int
+    seconds: float
+    examples: list[dict[str, Any]]
+    """Objects whose outcome would change: uri, from, to, of, distance."""
+
+
+class SwitchedGeneration(_Report):
+    """A new generation is in use."""
+
+    collection: str
+    generation: int
+    seq: int
+    epsilon: float
+    kept: int
+    duplicate: int
+    seconds: float
+    lock_seconds: float
+    """How long decisions of the collection had to wait."""
+
+
+class SourceDifferences(_Report):
+    """What the comparison of one source with the ledger found, and how far it got."""
+
+    listed: int
+    """Versions at S3, delete markers not counted."""
+    ignored: int
+    """Versions that no collection judges."""
+    too_new: int
+    settled: int
+    missing: int
+    gone: int
+    messages: int
+    """Sent to the ingest queue."""
+    last_key: str
+    """Everything up to here is done: an interrupted run continues after it."""
+    examples: list[str]
+
+
+class DifferencesBySource(RootModel[dict[str, SourceDifferences]]):
+    """Differences by ``s3://bucket/prefix``."""
+
+
+class ErasureReport(_Report):
+    """What an erasure removed."""
+
+    objects: list[str]
+    """URIs, the copies under other keys among them."""
+    vectors: int
+    thumbnails: int
+    snapshots: list[str]
+    """Snapshots that held it, redacted."""
+    source_versions: int
+    kept_vectors: int
+    """Vectors left because another object, which is not erased, has the same pixels."""
+
+
+class ImportedAttributes(_Report):
+    """What an import of attributes did."""
+
+    rows: int
+    objects: int
+    changed: int
+    """Objects whose attributes are now others."""
+    unknown: int
+    """Rows that name no object of the collection."""
+    seq: int
+    """The collection's point after the import."""
+
+
+class FileQuality(_Report):
+    """One file of a folder."""
+
+    image: str
+    outcome: str
+    reason: str | None
+    checks: list[str]
+    metrics: dict[str, float]
+
+
+class FolderQuality(_Report):
+    """The quality of a folder's images."""
+
+    outcomes: dict[str, int]
+    checks: dict[str, int]
+    refusals: dict[str, int]
+    policy: dict[str, Any]
+    images: list[FileQuality]
+
+
+class StuckRun(_Report):
+    """Equal frames in a row."""
+
+    first: str
+    last: str
+    frames: int
+    seconds: float
+
+
+class ExposureDrift(_Report):
+    """How brightness changed."""
+
+    change: float
+    per_hour: float
+    scatter: float
+
+
+class CameraReport(_Report):
+    """The health of one camera over time."""
+
+    camera: str
+    frames: int
+    healthy: bool
+    stuck: list[StuckRun]
+    drifts: bool
+    drift: ExposureDrift | None
+
+
+class CostLine(_Report):
+    """One thing that is paid for."""
+
+    name: str
+    amount: float
+    unit: str
+    dollars: float
+    source: str
+
+
+class CostReport(_Report):
+    """What a month on AWS costs, in dollars."""
+
+    month: float
+    per_million_images: float
+    prices_as_of: str
+    lines: list[CostLine]
+
+
+class PendingMigrations(_Report):
+    """Migrations that would be applied now."""
+
+    pending: list[str]
+
+
+class AppliedMigrations(_Report):
+    """Migrations that were applied."""
+
+    applied: list[str]
+
+
+class StrategyComparison(_Report):
+    """Every strategy at several sizes, on the pool of one request."""
+
+    collection: str
+    at_seq: int
+    candidates: int
+    compared_on: int
+    odd: int
+    label: str | None
+    group: str | None
+    tested: int
+    k: list[int]
+    strategies: dict[str, dict[str, Any]]
+
+
+class CalibrationFile(RootModel[dict[str, Any]]):
+    """A calibration, as ``Calibration.to_json`` writes it."""
