@@ -1,20 +1,19 @@
 """``pixsift reembed``: another model or decode recipe for a collection."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pixsift.adapters.ledger.generations import ReportCount
 from pixsift.errors import RequestError
 from pixsift.operations import reembed as operation
 from pixsift.operations.embedder import load
 from pixsift.operations.reembed import Estimate, Parts, Wanted, check_recipe
 from pixsift.operations.retrieve import only_collection
+from pixsift.reports import ReembedEstimate
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.generations import Name, TakeOver, switched_text
@@ -76,7 +75,7 @@ def reembed(
         parts = Parts(database, objects, decoder, embedder, fetch_threads)
         found = operation.estimate(parts, name, wanted)
         if dry_run:
-            emit(asdict(found), as_json, estimate_text(found))
+            emit(ReembedEstimate.model_validate(found), as_json, estimate_text(found))
             return
         say(estimate_text(found), err=True)
         if not yes and not confirm("Start?"):
@@ -86,7 +85,7 @@ def reembed(
                 parts, name, wanted, patience_seconds=wait_seconds, take_over=take_over,
                 progress=report, actor=wiring.ACTOR,
             )  # fmt: skip
-    emit(asdict(done), as_json, switched_text(done))
+    emit(done, as_json, switched_text(done))
 
 
 def estimate_text(found: Estimate) -> list[str]:
@@ -133,7 +132,7 @@ def _duration(seconds: float | None) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[ReportCount]:
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on a terminal, a line with the rate every five seconds elsewhere."""
     there = console(err=True)
     if not there.is_terminal:

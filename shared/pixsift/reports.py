@@ -79,6 +79,30 @@ class SwitchedGeneration(_Report):
     """How long decisions of the collection had to wait."""
 
 
+class ReembedEstimate(_Report):
+    """What a run in another embedding space takes, before it starts."""
+
+    collection: str
+    space_id: str
+    to_space_id: str
+    model: str
+    recipe_id: str
+    epsilon: float
+    preset: str | None
+    calibrated: bool
+    objects: int
+    """Judged objects that have no vector there yet."""
+    fetches: int
+    """GET requests: one for all objects with the same bytes."""
+    bytes: int
+    request_dollars: float
+    seconds: float | None
+    """To fetch and embed; None: there is nothing to."""
+    measured_on: int
+    forgotten: int
+    """Expired images whose memory ends, since their bytes are gone."""
+
+
 class SourceDifferences(_Report):
     """What the comparison of one source with the ledger found, and how far it got."""
 

@@ -18,7 +18,6 @@ from pixsift.adapters.ledger.generations import (
     Generations,
     ReportCount,
     Rule,
-    Switched,
     Target,
 )
 from pixsift.adapters.ledger.ledger import Ledger
@@ -40,6 +39,7 @@ from pixsift.errors import (
 )
 from pixsift.operations.redecide import check_epsilon, preset_rule, with_mask
 from pixsift.ports import Embedder, EmbeddingSpace, ObjectStore
+from pixsift.reports import SwitchedGeneration
 
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 """As of a consumer: what it judged was not larger."""
@@ -148,7 +148,7 @@ def reembed(
     take_over: bool = False,
     progress: ReportCount = lambda what, done, of: None,
     actor: str = "pixsift",
-) -> Switched:
+) -> SwitchedGeneration:
     """Embed and judge a collection again in the embedder's space, and switch to the result.
 
     patience_seconds: how long the switch may wait for arrivals that consumers of the new space have
@@ -160,10 +160,11 @@ def reembed(
     collection, rule, target = _planned(parts, name, wanted)
     Collections(parts.database, actor=actor).ensure_space(parts.embedder.space)
     run = _Run(parts, collection, target.space_id, progress)
-    return Generations(parts.database, actor=actor).reembed(
+    done = Generations(parts.database, actor=actor).reembed(
         collection, rule, target, prepare=run.make_known, patience_seconds=patience_seconds,
         take_over=take_over, progress=progress,
     )  # fmt: skip
+    return SwitchedGeneration.model_validate(done)
 
 
 def rule_in(
