@@ -28,7 +28,7 @@ def photographs(folder: Path, count: int, side: int) -> list[Pixels]:
 
 
 @pytest.mark.parametrize(
-    "count", [24, pytest.param(300, marks=pytest.mark.full)], ids=["few", "many"]
+    "count", [12, pytest.param(300, marks=pytest.mark.full)], ids=["few", "many"]
 )
 def test_noise__epsilon_exceeds_it_tenfold(images: Path, count: int) -> None:
     embedder = load_embedder("efficientnet-lite0", device="cpu", max_batch=32)
