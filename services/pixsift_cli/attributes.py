@@ -40,7 +40,9 @@ def import_(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add attributes from a sidecar file; they go before those of key, metadata and EXIF.
+    """Add attributes from a sidecar file.
+
+    They have priority over those of key, metadata and EXIF.
 
     Each record names an object by uri or key; its other columns are attributes.
     """

@@ -6,6 +6,7 @@ import typer
 
 from pixsift.operations.audit import audit as run
 from pixsift.operations.audit import reindex as rebuild
+from pixsift.operations.retrieve import only_collection
 from pixsift.reports import AuditReport
 from pixsift.words import in_words
 from pixsift_cli import wiring
@@ -50,7 +51,9 @@ def audit(
 
 
 def reindex(
-    name: Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)],
+    name: Annotated[
+        str | None, typer.Argument(help="Collection; default: 'default', or the only one.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Drop and rebuild a collection's HNSW index.
@@ -59,6 +62,7 @@ def reindex(
     Only a ledger searched with PIXSIFT_SEARCH=hnsw, or too large for memory, has one.
     """
     with wiring.database() as database:
+        name = only_collection(database, name).name
         built = rebuild(database, name)
     emit(built, as_json, f"the index of {name} is built up to seq {built.built_to_seq}")
 

@@ -19,11 +19,15 @@ from pixsift.core.second_look import LookRule, read_mask
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule, compile_key_pattern
 from pixsift.errors import RequestError
 from pixsift.operations import collections as operation
+from pixsift.operations.retrieve import only_collection
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, emit_json, s3_uri, warn
 from pixsift_cli.terminal import console, say
 
 Name = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+OptionalName = Annotated[
+    str | None, typer.Argument(help="Collection; default: 'default', or the only one.")
+]
 Sources = Annotated[
     list[str] | None,
     typer.Option("--source", help="s3://bucket/prefix to judge; may be repeated."),
@@ -106,7 +110,10 @@ def create(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a collection: one dedup scope over the objects of its sources."""
+    """Create a collection: what is judged together, and how.
+
+    Near-duplicates are found among the objects of its sources.
+    """
     if not source:
         raise RequestError("a collection needs a source: --source s3://bucket/prefix")
     rules = _rules(source, include, exclude)
@@ -144,7 +151,7 @@ def _what_was_before(rules: Sequence[SourceRule]) -> list[str]:
 
 
 def change(
-    name: Name,
+    name: OptionalName = None,
     *,
     source: Sources = None,
     include: Includes = None,
@@ -154,13 +161,16 @@ def change(
     expiry: Expiry = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change what later arrivals are judged by; epsilon changes by 'pixsift redecide'."""
+    """Change how later arrivals are judged.
+
+    The epsilon changes by 'pixsift redecide'.
+    """
     if (include or exclude) and not source:
         raise RequestError("--include and --exclude apply to a --source: add --source")
     with wiring.database() as database:
         facts = operation.change(
             database,
-            name,
+            only_collection(database, name).name,
             sources=_rules(source, include, exclude) if source else None,
             key_pattern=None if key_pattern is None else _pattern(key_pattern) or "",
             quality_policy=_quality(quality_policy),
@@ -181,10 +191,10 @@ def list_all(as_json: JsonOption = False) -> None:
         console().print(_table(facts))
 
 
-def show(name: Name, as_json: JsonOption = False) -> None:
+def show(name: OptionalName = None, as_json: JsonOption = False) -> None:
     """Show a collection's settings, rules and counts."""
     with wiring.database() as database:
-        facts = operation.show(database, name)
+        facts = operation.show(database, only_collection(database, name).name)
     outcomes = facts.counts.outcomes
     listed = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n) or "none"
     emit(facts, as_json, [*_settings_text(facts), f"outcomes        {listed}"])

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,6 +78,13 @@ def plain(facts: Answer) -> Any:
     if isinstance(facts, BaseModel):
         return facts.model_dump()
     return [plain(each) for each in facts]
+
+
+def short_uris(uris: Sequence[str]) -> list[str]:
+    """Without version ids, but where two of the list are versions of one key."""
+    keys = [uri.partition("?versionId=")[0] for uri in uris]
+    times = Counter(keys)
+    return [key if times[key] == 1 else uri for key, uri in zip(keys, uris, strict=True)]
 
 
 def warn(warning: str | None) -> None:

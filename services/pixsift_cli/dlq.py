@@ -38,7 +38,10 @@ def list_all(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List failed objects with their reason, anomalies, and how many messages the DLQ holds."""
+    """List what could not be decided, and why.
+
+    Failed objects with their reason, anomalies, and how many messages the DLQ holds.
+    """
     with wiring.database() as database:
         found = undecided(database, wiring.dead_letters(), limit=limit, messages=messages)
     emit(found, as_json, _text(found))
@@ -54,7 +57,7 @@ def redrive(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send the DLQ's messages back to the ingest queue; the same path decides them."""
+    """Send the DLQ's messages to the ingest queue again."""
     with wiring.database() if failed else nullcontext() as database:
         done = send_again(database, wiring.dead_letters(), wiring.ingest_queue(), limit=limit)
     text = f"{done.messages} messages sent back to the ingest queue"

@@ -11,6 +11,9 @@ from pixsift.words import in_words, words_and_code
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, s3_uri
 
+_SHOWN = ("sharpness", "brightness", "contrast", "entropy_bits")
+"""Metrics that say most; what a check found is in the outcome or the flags."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -65,8 +68,12 @@ def _facts(version: Mapping[str, Any]) -> Iterator[str]:
             "and this time is used instead"
         )
     if version["quality"]:
-        listed = ", ".join(f"{name} {value:.3g}" for name, value in version["quality"].items())
-        yield f"  quality         {listed}"
+        listed = ", ".join(
+            f"{name} {version['quality'][name]:.3g}"
+            for name in _SHOWN
+            if name in version["quality"]
+        )
+        yield f"  quality         {listed} (--json has all {len(version['quality'])} metrics)"
     if version["content_sha256"]:
         yield f"  content sha256  {version['content_sha256']}"
     if version["thumbnail_key"]:

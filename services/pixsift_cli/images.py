@@ -9,8 +9,9 @@ from pixsift.answers import ImageLine
 from pixsift.operations import images as operation
 from pixsift.pages.gallery import gallery
 from pixsift.pages.pictures import Picture
+from pixsift.words import in_words
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, check_writable, emit, write_text
+from pixsift_cli.common import JsonOption, check_writable, emit, short_uris, write_text
 
 
 def register(app: typer.Typer) -> None:
@@ -41,25 +42,32 @@ def images(
             database, collection=collection, outcome=outcome, reason=reason, prefix=prefix,
             limit=limit,
         )  # fmt: skip
+    uris = short_uris([row.uri for row in found.images])
     if html is not None:
         keys = [row.thumbnail_key for row in found.images if row.thumbnail_key]
         shown = operation.thumbnails(wiring.objects(), wiring.derived_bucket(), keys)
         pictures = [
-            Picture.inline(shown.get(row.thumbnail_key or ""), _why(row), row.uri)
-            for row in found.images
-        ]
+            Picture.inline(shown.get(row.thumbnail_key or ""), f"{row.outcome}: {_why(row)}",
+                           uri, *_of(row))
+            for row, uri in zip(found.images, uris, strict=True)
+        ]  # fmt: skip
         title = f"{len(pictures)} images of collection {found.collection}"
-        facts = [f"{outcome or 'any outcome'}, {reason or 'any reason'}"]
+        facts = [f"{outcome or 'any outcome'}, {in_words(reason or 'any reason')}"]
+        if not pictures:
+            facts.append("There are no such images: pixsift status counts those that there are.")
         write_text(html, gallery(title, facts, pictures))
-    lines = [f"{row.outcome:<10} {_why(row, short=True):<24} {row.uri}" for row in found.images]
+    lines = [
+        f"{row.outcome:<10} {_why(row):<24} {uri}"
+        for row, uri in zip(found.images, uris, strict=True)
+    ]
     lines += [f"page: {html}"] if html is not None else []
     emit(found, as_json, lines or "no such images")
 
 
-def _why(row: ImageLine, *, short: bool = False) -> str:
-    text = row.reason or ""
-    if row.distance is not None:
-        text += f", distance {row.distance:.4f}"
-    if short:
-        return text
-    return f"{row.outcome}: {text}" + (f" of {row.representative}" if row.representative else "")
+def _why(row: ImageLine) -> str:
+    text = in_words(row.reason or "")
+    return text if row.distance is None else f"{text}, cosine distance {row.distance:.4f}"
+
+
+def _of(row: ImageLine) -> list[str]:
+    return [f"represented by {short_uris([row.representative])[0]}"] if row.representative else []

@@ -15,7 +15,7 @@ from pixsift.pages.gallery import gallery
 from pixsift.pages.pictures import Picture
 from pixsift_cli import wiring
 from pixsift_cli.choosing.options import attribute_conditions
-from pixsift_cli.common import JsonOption, check_writable, emit, write_text
+from pixsift_cli.common import JsonOption, check_writable, emit, short_uris, write_text
 
 _SAME = 1e-4
 """Cosine distance: below it, the stored half floats of a picture and its own query differ."""
@@ -56,7 +56,11 @@ def search(
                 [each.object_id for each in found.neighbors],
             )  # fmt: skip
             _draw(html, found, shown)
-    lines = [f"{each.distance:.4f}  {each.uri}{_itself(each)}" for each in found.neighbors]
+    uris = short_uris([each.uri for each in found.neighbors])
+    lines = [
+        f"{each.distance:.4f}  {uri}{_itself(each)}"
+        for each, uri in zip(found.neighbors, uris, strict=True)
+    ]
     lines += [f"skipped {path}: {reason}" for path, reason in found.failures.items()]
     lines += [f"page: {html}"] if html is not None else []
     emit(found, as_json, lines)
@@ -71,7 +75,7 @@ def _draw(path: Path, found: Neighbors, shown: Mapping[int, tuple[str, bytes | N
         Picture.inline(
             shown[each.object_id][1],
             f"distance {each.distance:.4f}{_itself(each)}",
-            each.uri,
+            short_uris([each.uri])[0],
             f"near {each.nearest_to}",
         )
         for each in found.neighbors

@@ -16,6 +16,11 @@ from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit_json
 from pixsift_cli.terminal import cell, console
 
+_IGNORED = (
+    "what no rule accepts is not recorded: pixsift reconcile --dry-run counts it, "
+    "pixsift explain names the rule"
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -60,6 +65,8 @@ def _screen(found: StatusReport) -> Group:
         lines += _collection_lines(row)
     if not lines:
         lines = ["no collections yet: pixsift collection create NAME --source s3://bucket/"]
+    else:
+        lines.append(_line("ignored", _IGNORED))
     lines += [_line(name, _told(depth)) for name, depth in found.queues.items()]
     lines += [
         _line("anomaly", f"{a.messages} x {words_and_code(a.reason)}") for a in found.anomalies

@@ -59,6 +59,7 @@ RemedyCode = Literal[
     "skip_unknown",
     "start_loop",
     "start_loop_or_not",
+    "take_at_most",
     "take_over",
     "use_its_model",
     "use_seccomp",

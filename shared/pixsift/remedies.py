@@ -44,6 +44,7 @@ WORDS: Final[dict[RemedyCode, str]] = {
     "skip_unknown": "--skip-unknown leaves them out",
     "start_loop_or_not": "pixsift up (not needed against AWS)",
     "start_loop": "run pixsift up",
+    "take_at_most": "add --at-most to take all there are",
     "take_over": "if no process is building it any more, discard it with --take-over",
     "use_its_model": "set PIXSIFT_MODEL to its model, which pixsift collection show {collection} "
     "names",

@@ -1,6 +1,7 @@
 """The HNSW body on a real pgvector: plans, maintenance, recall in burst order."""
 
 import re
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -140,8 +141,10 @@ def test_within__a_long_tail_moves_into_the_body_by_itself(
     )
     fill(ledger, collection, bursts(100, 10, seed=1), "a")
     search.within(1, bursts(10, 10, seed=2), 0.05)
-    search.close()
-    assert rows(database_url, "SELECT built_to_seq FROM neighbor_index") == [(1,)]
+    built, deadline = "SELECT built_to_seq FROM neighbor_index", time.monotonic() + 30
+    while rows(database_url, built) != [(1,)] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert rows(database_url, built) == [(1,)]
     answer = search.within(1, bursts(10, 10, seed=2), 2.0)
     assert answer.watermark == 1
     assert all(len(ids) == 100 for ids in answer.object_ids)

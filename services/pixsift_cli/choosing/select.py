@@ -23,7 +23,7 @@ from pixsift_cli import wiring
 from pixsift_cli.choosing.contest_text import contest_text
 from pixsift_cli.choosing.options import Changes, with_selection_options
 from pixsift_cli.choosing.snapshot import build_request
-from pixsift_cli.common import JsonOption, emit
+from pixsift_cli.common import JsonOption, emit, short_uris
 from pixsift_cli.terminal import cell, drawn
 
 _MAP_POINTS = 3000
@@ -100,9 +100,10 @@ def _picks(
 ) -> list[Picture]:
     """The first picks in the order of their choice. shown: URI and thumbnail by object."""
     chosen = choice.selection.object_ids.tolist()
+    uris = dict(zip(shown, short_uris([uri for uri, _ in shown.values()]), strict=True))
     rows = zip(chosen, choice.splits, choice.selection.reasons, strict=True)
     return [
-        Picture.inline(shown[object_id][1], f"{rank}, {split}", shown[object_id][0], reason)
+        Picture.inline(shown[object_id][1], f"{rank}, {split}", uris[object_id], reason)
         for rank, (object_id, split, reason) in enumerate(rows)
         if object_id in shown
     ]

@@ -4,24 +4,30 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pixsift.answers import SnapshotFacts
+from pixsift.answers import SnapshotDetails, SnapshotFacts
 from pixsift.errors import PermanentError, RequestError
 from pixsift.messages import SnapshotRequest, parse_snapshot_request, why_not_storable
 from pixsift.operations import snapshots as operation
 from pixsift.operations.download import THREADS
 from pixsift.operations.download import download as fetch
+from pixsift.operations.images import uris_and_thumbnails
 from pixsift.operations.retrieve import only_collection
+from pixsift.pages.gallery import gallery
+from pixsift.pages.pictures import Picture
 from pixsift_cli import wiring
 from pixsift_cli.choosing.options import Changes, with_selection_options
-from pixsift_cli.common import JsonOption, emit, no_nan
+from pixsift_cli.common import JsonOption, check_writable, emit, no_nan, short_uris, write_text
 from pixsift_cli.terminal import console
+
+if TYPE_CHECKING:
+    from pixsift.adapters.postgres.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="Request, list, show and download snapshots.")
 
@@ -89,18 +95,29 @@ def show(
     snapshot: Annotated[
         str, typer.Argument(help="Snapshot id, request id or name (its newest snapshot).")
     ],
+    *,
+    limit: Annotated[int, typer.Option(min=0, help="How many of its images to list.")] = 20,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with all its images, by rank.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """One snapshot: its request, state, list and report."""
+    check_writable(html)
     with wiring.database() as database:
         found = operation.show(database, snapshot)
+        if html is not None:
+            write_text(html, _page(database, found))
     facts = found.model_dump(exclude={"request", "report", "items"})
     lines = [f"{name:<13} {value}" for name, value in facts.items() if value is not None]
+    uris = short_uris([row.source for row in found.items])
     lines += [
-        f"{row.rank:>6}  {row.split:<6} {row.source}  {row.reason}" for row in found.items[:20]
+        f"{row.rank:>6}  {row.split:<6} {uri}  {row.reason}"
+        for row, uri in zip(found.items[:limit], uris, strict=False)
     ]
-    if len(found.items) > 20:
-        lines.append(f"        and {len(found.items) - 20} more (--json lists all)")
+    if len(found.items) > limit:
+        lines.append(f"        and {len(found.items) - limit} more: see --limit, --html or --json")
+    lines += [f"page: {html}"] if html is not None else []
     emit(found, as_json, lines)
 
 
@@ -112,7 +129,7 @@ def download(
     folder: Annotated[Path, typer.Argument(help="Target folder; created if it does not exist.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch a published snapshot; what is there already and whole is not fetched again.
+    """Fetch a published snapshot, or what is missing of it.
 
     The bytes of a reference snapshot come from the source buckets, the exact versions listed.
     """
@@ -185,6 +202,22 @@ def build_request(
         raise RequestError(
             f"{field or 'request'}: {problem['msg']} (pixsift snapshot request --help)"
         ) from exc
+
+
+def _page(database: "Database", found: SnapshotDetails) -> str:
+    """All its images by rank; one that was erased since has no thumbnail."""
+    listed = operation.objects_of(database, found.snapshot_id)
+    shown = uris_and_thumbnails(
+        database, wiring.objects(), wiring.derived_bucket(), [each.object_id for each in listed]
+    )
+    pictures = [
+        Picture.inline(shown[each.object_id][1], f"{each.rank}, {each.split}",
+                       short_uris([shown[each.object_id][0]])[0])
+        for each in listed
+    ]  # fmt: skip
+    facts = [f"{found.state}, {found.images} images of collection {found.collection}",
+             found.location or found.error or ""]  # fmt: skip
+    return gallery(f"Snapshot {found.snapshot_id}, {found.name}", facts, pictures)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
--- name: head
+-- name: point
 -- First: everything up to this seq is committed, and the reads after this one see it.
 SELECT c.seq,
        coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token,

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pixsift_cli import main as cli
+from pixsift_cli.common import short_uris
 
 PACKAGE = Path(cli.__file__).parent
 MODULES = sorted({module for module, _ in cli.COMMANDS.values()})
@@ -56,3 +57,15 @@ def test_help__of_a_command_is_its_own() -> None:
 def test_command__an_unknown_one_is_a_mistake() -> None:
     found = CliRunner().invoke(cli.app, ["snapshots"])
     assert found.exit_code == 2 and "snapshots" in found.output
+
+
+@pytest.mark.parametrize("name", ["attributes", "collection", "dlq", "snapshot"])
+def test_help__no_summary_of_a_subcommand_is_cut(name: str) -> None:
+    found = CliRunner().invoke(cli.app, [name, "--help"])
+    listed = found.output.split("Commands:")[1].splitlines()
+    assert [line for line in listed if line.endswith("...")] == []
+
+
+def test_short_uris__keep_version_ids_where_a_key_has_several() -> None:
+    uris = [f"s3://raw/{key}?versionId={version}" for key, version in ("a1", "b1", "a2")]
+    assert short_uris(uris) == [uris[0], "s3://raw/b", uris[2]]

@@ -63,8 +63,7 @@ class TorchRows(BlockRows):
 
     def lower(self, nearest: Float32s, centers: Float64s) -> None:
         """One pass on the device; only the (N,) distances travel."""
-        if self.summary.broken.size:
-            raise ValueError(f"{self.summary.broken.size} rows contain NaN or infinity")
+        self.check_finite()
         columns = self._tensor(centers.astype(np.float32))
         halves = self._tensor((np.square(centers).sum(axis=1) / 2).astype(np.float32))
         norms = self._tensor(self._squares)

@@ -117,7 +117,7 @@ class Planner:
         names = {"collection_id": collection.collection_id}
         pixels = {i.pixel_sha256 for i in items if i.finding == "embedded" and i.pixel_sha256}
         with connection.pipeline():
-            head = connection.execute(_SQL["read_watermark"], names)
+            read = connection.execute(_SQL["read_watermark"], names)
             buried = marks.ask(connection)
             stored = connection.cursor(binary=True).execute(
                 _SQL["embeddings"],
@@ -125,7 +125,7 @@ class Planner:
             )
             versions = version_columns([item.version for item in items])
             apart = connection.execute(_RULINGS["versions_apart"], names | versions)
-        row = head.fetchone()
+        row = read.fetchone()
         if row is None:
             raise TransientError(f"collection {collection.name} is gone")
         seq, token, generation, epsilon, second_look, space_id = row

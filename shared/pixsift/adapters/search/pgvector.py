@@ -97,13 +97,13 @@ class PgvectorSearch:
         reach = max_distance + SCREEN_MARGIN
         slot = self._slots[collection_id]
         with slot.lock, self._database.connection() as connection:
-            head = read_point(connection, collection_id)
+            point = read_point(connection, collection_id)
             if self._pause is not None:
                 self._pause("watermark_read")
-            body, built_to = self._body(connection, head)
+            body, built_to = self._body(connection, point)
             mirror, slot.mirror = slot.mirror, None  # whatever fails leaves no half of one
             slot.mirror = refreshed(
-                connection, head, mirror, floor=built_to, new_blocks=NumpyBlocks
+                connection, point, mirror, floor=built_to, new_blocks=NumpyBlocks
             )
             found = list(slot.mirror.within(unit_rows(queries), reach))
             tail = slot.mirror.count
@@ -112,11 +112,11 @@ class PgvectorSearch:
                     near = self._nearest(body, queries, reach)
                 except _BodyGoneError:
                     # Dropped just now: the generation has changed, and so says this answer.
-                    return Neighborhood(head.seq, -1, head.token, tuple(found))
+                    return Neighborhood(point.seq, -1, point.token, tuple(found))
                 found = [np.union1d(a, b) for a, b in zip(found, near, strict=True)]
         if self._background and tail > self._parameters.tail_rows:
             self._advance_in_background(collection_id)
-        return Neighborhood(head.seq, head.generation, head.token, tuple(found))
+        return Neighborhood(point.seq, point.generation, point.token, tuple(found))
 
     def advance(self, collection_id: int) -> int:
         """Move the tail into the body, building the body first where there is none.
@@ -130,10 +130,10 @@ class PgvectorSearch:
             row = connection.execute(_SQL["try_alone"], names).fetchone()
             if row is None or not row[0]:
                 return -1
-            head = read_point(connection, collection_id)
-            self._complete(connection, head)
+            point = read_point(connection, collection_id)
+            self._complete(connection, point)
         self._drop_retired(collection_id)
-        return head.seq
+        return point.seq
 
     def follow(self, collection_id: int, generation: int, seq: int) -> None:
         """Build the body of a generation that comes into use soon, complete up to ``seq``.
@@ -142,10 +142,10 @@ class PgvectorSearch:
         of the new generation would be tail, in the memory of every consumer.
         """
         with self._database.transaction() as connection:
-            head = read_point(connection, collection_id)
-            if self._body(connection, head)[0] is None:
+            point = read_point(connection, collection_id)
+            if self._body(connection, point)[0] is None:
                 return
-            target = replace(head, generation=generation, seq=seq)
+            target = replace(point, generation=generation, seq=seq)
             self._complete(connection, target)
         self._forget_erased(target)
 
@@ -156,44 +156,34 @@ class PgvectorSearch:
             row = connection.execute(_SQL["try_alone"], names).fetchone()
             if row is None or not row[0]:
                 return -1
-            head = read_point(connection, collection_id)
-            drop_body(connection, collection_id, head.generation)
+            point = read_point(connection, collection_id)
+            drop_body(connection, collection_id, point.generation)
         return self.advance(collection_id)
 
-    def forget(self, collection_id: int) -> None:
-        """Give the memory of a collection's tail back."""
-        with self._slots[collection_id].lock:
-            self._slots[collection_id].mirror = None
-
-    def close(self) -> None:
-        """Wait for the background work."""
-        if self._worker is not None:
-            self._worker.join()
-
-    def _body(self, connection: Connection, head: SeqPoint) -> tuple[str | None, int]:
+    def _body(self, connection: Connection, point: SeqPoint) -> tuple[str | None, int]:
         row = connection.execute(
-            _SQL["body"], {"collection_id": head.collection_id, "generation": head.generation}
+            _SQL["body"], {"collection_id": point.collection_id, "generation": point.generation}
         ).fetchone()
         return (None, -1) if row is None else (row[0], row[1])
 
-    def _complete(self, connection: Connection, head: SeqPoint) -> None:
-        """Bring the body of a generation up to ``head.seq``; make it where there is none."""
+    def _complete(self, connection: Connection, point: SeqPoint) -> None:
+        """Bring the body of a generation up to ``point.seq``; make it where there is none."""
         # Building an index takes minutes: the usual limits are for decisions.
         connection.execute("SET LOCAL statement_timeout = 0")
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        body, built_to = self._body(connection, head)
+        body, built_to = self._body(connection, point)
         names = {
-            "collection_id": head.collection_id, "generation": head.generation,
-            "after": built_to, "up_to": head.seq,
+            "collection_id": point.collection_id, "generation": point.generation,
+            "after": built_to, "up_to": point.seq,
         }  # fmt: skip
         if body is None:
-            body = self._create(connection, head, names)
-        elif built_to < head.seq:
+            body = self._create(connection, point, names)
+        elif built_to < point.seq:
             connection.execute(_on(_SQL["clean_body"], body), names)
             connection.execute(_on(_SQL["fill_body"], body), names)
         connection.execute(_SQL["record_body"], {**names, "body_table": body})
 
-    def _forget_erased(self, head: SeqPoint) -> None:
+    def _forget_erased(self, point: SeqPoint) -> None:
         """Vectors of images erased while the body was built: the erasure could not see it yet.
 
         An erasure forgets under the collection's lock: once that was had, every one that did not
@@ -202,11 +192,11 @@ class PgvectorSearch:
         with self._database.transaction() as connection:
             connection.execute(
                 _HISTORY["lock_collection"],
-                {"collection_id": head.collection_id, "seqs": [], "tokens": []},
+                {"collection_id": point.collection_id, "seqs": [], "tokens": []},
             )
         with self._database.transaction() as connection:
             connection.execute("SET LOCAL statement_timeout = 0")
-            body, _ = self._body(connection, head)
+            body, _ = self._body(connection, point)
             if body is not None:
                 connection.execute(_on(_SQL["drop_erased"], body))
 
@@ -259,13 +249,13 @@ class PgvectorSearch:
             found[ordinal - 1].append(object_id)
         return [np.array(ids, np.int64) for ids in found]
 
-    def _create(self, connection: Connection, head: SeqPoint, names: dict[str, Any]) -> str:
+    def _create(self, connection: Connection, point: SeqPoint, names: dict[str, Any]) -> str:
         """A body from nothing: rows first, index after, which is many times faster."""
-        body = f"hnsw_{head.collection_id}_{head.generation}"
+        body = f"hnsw_{point.collection_id}_{point.generation}"
         parameters = {
             "m": self._parameters.m,
             "ef_construction": self._parameters.ef_construction,
-            "dimension": head.dimension,
+            "dimension": point.dimension,
         }
         connection.execute(_on(_SQL["create_body"], body, **parameters))
         connection.execute(_on(_SQL["fill_body"], body), names)

@@ -52,15 +52,15 @@ class ResidentSearch:
         slot = self._slots[collection_id]
         with slot.lock:
             with self._database.connection() as connection:
-                head = read_point(connection, collection_id)
+                point = read_point(connection, collection_id)
                 if self._pause is not None:
                     self._pause("watermark_read")
                 mirror, slot.mirror = slot.mirror, None  # whatever fails leaves no half of one
                 slot.mirror = refreshed(
-                    connection, head, mirror, floor=-1, new_blocks=self._new_blocks
+                    connection, point, mirror, floor=-1, new_blocks=self._new_blocks
                 )
             found = slot.mirror.within(unit_rows(queries), max_distance + SCREEN_MARGIN)
-            return Neighborhood(head.seq, head.generation, head.token, found)
+            return Neighborhood(point.seq, point.generation, point.token, found)
 
     def count(self, collection_id: int) -> int:
         """Vectors held for a collection."""
@@ -87,7 +87,7 @@ class SeqPoint:
 
 def read_point(connection: Connection, collection_id: int) -> SeqPoint:
     """The watermark of a search; must be read before anything is searched."""
-    row = connection.execute(_SQL["head"], {"collection_id": collection_id}).fetchone()
+    row = connection.execute(_SQL["point"], {"collection_id": collection_id}).fetchone()
     if row is None:
         raise TransientError(f"collection {collection_id} is gone")
     return SeqPoint(collection_id, *row)
@@ -95,46 +95,46 @@ def read_point(connection: Connection, collection_id: int) -> SeqPoint:
 
 def refreshed(
     connection: Connection,
-    head: SeqPoint,
+    point: SeqPoint,
     mirror: Mirror | None,
     *,
     floor: int,
     new_blocks: Callable[[int], Blocks],
 ) -> Mirror:
-    """A mirror of the representatives newer than ``floor``, complete up to ``head``.
+    """A mirror of the representatives newer than ``floor``, complete up to ``point``.
 
     The one given is brought up to date where it fits; otherwise a new one is loaded.
     """
-    names: dict[str, Any] = {"collection_id": head.collection_id, "generation": head.generation}
-    if mirror is None or not _is_of(connection, head, mirror, floor):
-        mirror = Mirror(new_blocks(head.dimension), head.generation, floor)
+    names: dict[str, Any] = {"collection_id": point.collection_id, "generation": point.generation}
+    if mirror is None or not _is_of(connection, point, mirror, floor):
+        mirror = Mirror(new_blocks(point.dimension), point.generation, floor)
         names["floor"] = floor
-        for rows, halves in _load(connection, names, head.dimension):
-            current = rows[:, 1] <= head.seq
+        for rows, halves in _load(connection, names, point.dimension):
+            current = rows[:, 1] <= point.seq
             mirror.append(rows[current, 0], halves[current])
-    elif mirror.watermark < head.seq:
+    elif mirror.watermark < point.seq:
         names["watermark"] = mirror.watermark
         with connection.pipeline():
             closed = connection.execute(_SQL["closed"], names)
             opened = connection.cursor(binary=True).execute(_SQL["opened"], names)
         mirror.remove([object_id for (object_id,) in closed.fetchall()])
-        new = [row for row in opened.fetchall() if row[1] <= head.seq]
+        new = [row for row in opened.fetchall() if row[1] <= point.seq]
         if new:
             ids = np.array([row[0] for row in new], np.int64)
             mirror.append(ids, np.stack([row[2] for row in new]))
-    mirror.watermark, mirror.token = head.seq, head.token
+    mirror.watermark, mirror.token = point.seq, point.token
     return mirror
 
 
-def _is_of(connection: Connection, head: SeqPoint, mirror: Mirror, floor: int) -> bool:
-    """Whether the mirror can be brought up to ``head``: same generation, floor and history."""
-    if (mirror.generation, mirror.floor) != (head.generation, floor):
+def _is_of(connection: Connection, point: SeqPoint, mirror: Mirror, floor: int) -> bool:
+    """Whether the mirror can be brought up to ``point``: same generation, floor and history."""
+    if (mirror.generation, mirror.floor) != (point.generation, floor):
         return False
-    if mirror.watermark == head.seq:
-        return mirror.token == head.token
-    names = {"collection_id": head.collection_id, "watermark": mirror.watermark}
+    if mirror.watermark == point.seq:
+        return mirror.token == point.token
+    names = {"collection_id": point.collection_id, "watermark": mirror.watermark}
     row = connection.execute(_SQL["token_at"], names).fetchone()
-    return mirror.watermark < head.seq and row is not None and row[0] == mirror.token
+    return mirror.watermark < point.seq and row is not None and row[0] == mirror.token
 
 
 def _load(connection: Connection, names: dict[str, Any], dimension: int) -> Iterator[CopiedRows]:

@@ -185,10 +185,14 @@ class BlockRows(ABC):
         largest = float(np.sqrt(sound.max())) * (1 + 1e-12) if sound.size else 0.0
         return RowSummary(total / max(1, sound.size), largest, lost)
 
-    def lower(self, nearest: Float32s, centers: Float64s) -> None:
-        """One pass: |x - c|² = |x|² - 2 (x.c - |c|²/2), the products in one matrix product."""
+    def check_finite(self) -> None:
+        """Raise ValueError where rows hold NaN or infinity: distances to them mean nothing."""
         if self.summary.broken.size:
             raise ValueError(f"{self.summary.broken.size} rows contain NaN or infinity")
+
+    def lower(self, nearest: Float32s, centers: Float64s) -> None:
+        """One pass: |x - c|² = |x|² - 2 (x.c - |c|²/2), the products in one matrix product."""
+        self.check_finite()
         columns = np.ascontiguousarray(centers, dtype=np.float32)
         halves = (np.einsum("ij,ij->i", centers, centers) / 2).astype(np.float32)[:, None]
         high = min(len(columns), _TILE // 256)

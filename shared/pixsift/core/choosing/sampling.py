@@ -22,7 +22,7 @@ from pixsift.core.choosing.quotas import allocate, room
 from pixsift.core.choosing.rows import NO_INDICES, Float64s, Indices, RowSource
 from pixsift.core.choosing.similar import most_similar
 from pixsift.core.choosing.terms import terms_of
-from pixsift.errors import ConflictError, NotFoundError, RequestError, UserError
+from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError, UserError
 from pixsift.messages import Select, Select2
 
 _PAIRS = int(0.7 * MEMORY_BYTES / 9)
@@ -98,14 +98,16 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
         raise RequestError(
             f"cannot choose {k} of {candidates.size} candidates "
             f"({facts['eligible']} in the pool, {anchors.size} preselected, "
-            f"{facts['excluded']} excluded{capped}, {outliers.size} trimmed as outliers{near})"
+            f"{facts['excluded']} excluded{capped}, {outliers.size} trimmed as outliers{near})",
+            remedy=Remedy("take_at_most"),
         )
     picks = _choose(pool, request, candidates, anchors, min(k, candidates.size))
     chosen = picks.indices.size
     if chosen < k and not request.at_most:
         raise RequestError(
             f"cannot choose {k} images: after {chosen} every candidate is nearer than "
-            "min_distance to one of them; lower it, or take at_most"
+            "min_distance to one of them",
+            remedy=Remedy("take_at_most"),
         )
     if odd.size:
         _warn_of_odd(odd, picks.indices, facts)
