@@ -54,6 +54,8 @@ def consumer_task(stage: Stage, space: str) -> Task:
             "PIXSIFT_SEARCH_DEVICE": "cuda" if gpu else "cpu",
             "PIXSIFT_SEARCH_MEMORY_BYTES": str((12 if gpu else 6) << 30),
             "PIXSIFT_HEALTH_FILE": "/tmp/pixsift-heartbeat",  # noqa: S108
+            # Several spaces: the topic brings every event to each queue.
+            "PIXSIFT_OWN_QUEUE": "true" if len(stage.events.spaces) > 1 else "false",
             **({"PIXSIFT_MODEL": model} if model else {}),
         },
     )  # fmt: skip

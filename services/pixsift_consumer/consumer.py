@@ -81,7 +81,9 @@ class Consumer:
         self.pipeline = self._make_pipeline(adapters, access, dependencies)
         self._inbox = self._make_inbox(adapters.queue, last_chance=False)
         self._slow_lane = self._make_inbox(adapters.dlq, last_chance=True)
-        collections = Collections(adapters.ledger, self._space.space_id, logger=logger)
+        collections = Collections(
+            adapters.ledger, self._space.space_id, logger=logger, own_queue=settings.own_queue
+        )
         max_receives = adapters.queue.max_receive_count() or 10
         self._loop = Loop(
             inbox=self._inbox,
@@ -141,7 +143,7 @@ class Consumer:
             ),
             thumbnails=thumbnails,
             embed=Embed(embedder, ledger, telemetry=telemetry),
-            commit=Commit(ledger, thumbnails, telemetry=telemetry),
+            commit=Commit(ledger, thumbnails, telemetry=telemetry, space_id=self._space.space_id),
             settler=self._settler,
             report=dependencies.report,
             limits=Limits(

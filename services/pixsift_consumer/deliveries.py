@@ -2,12 +2,18 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aws_lambda_powertools import Logger
 
 from pixsift.adapters.aws.sqs import Message
-from pixsift.errors import BucketDownError, DependencyDownError, DeviceLostError
+from pixsift.core.events import ObjectEvent
+from pixsift.errors import (
+    BucketDownError,
+    DependencyDownError,
+    DeviceLostError,
+    OtherSpaceError,
+)
 from pixsift.judging.arrivals import Delivery
 from pixsift.telemetry import Telemetry
 from pixsift_consumer.inbox import Inbox
@@ -20,6 +26,9 @@ class MessageDelivery(Delivery):
 
     message: Message
     inbox: Inbox
+    elsewhere: list[ObjectEvent] = field(default_factory=list)
+    """Events of the message that consumers of another embedding space want: it is not acknowledged,
+    whatever becomes of the rest."""
 
 
 def delivery_of(message: Message, inbox: Inbox) -> MessageDelivery:
@@ -38,6 +47,9 @@ class QueueSettler:
     def done(self, delivery: Delivery) -> None:
         """Acknowledge the message."""
         ours = _ours(delivery)
+        if ours.elsewhere:
+            self.return_to_others(ours)
+            return
         if ours.message.sent_at is not None:
             age = max(0.0, time.time() - ours.message.sent_at)
             self._telemetry.observe("queue_age_seconds", age)
@@ -48,6 +60,11 @@ class QueueSettler:
         ours = _ours(delivery)
         self._telemetry.count("released")
         self.return_messages([ours.message], ours.inbox, error)
+
+    def return_to_others(self, delivery: MessageDelivery) -> None:
+        """Give a message back, at no cost, that consumers of another embedding space want."""
+        self._telemetry.count("wanted_elsewhere")
+        self.return_messages([delivery.message], delivery.inbox, OtherSpaceError())
 
     def unfinished(self, deliveries: Sequence[Delivery]) -> None:
         """Give the messages back, visible at once."""
@@ -67,13 +84,18 @@ class QueueSettler:
         if not isinstance(error, DependencyDownError) or isinstance(error, DeviceLostError):
             inbox.release(messages)
             return
-        of_bucket = error.bucket if isinstance(error, BucketDownError) else None
-        suspects = [m for m in messages if of_bucket is None and m.is_suspect]
+        name = "everything"
+        if isinstance(error, BucketDownError):
+            name = error.bucket
+        elif isinstance(error, OtherSpaceError):
+            name = "another space"
+        of_all = name == "everything"
+        suspects = [m for m in messages if of_all and m.is_suspect]
         if suspects:
             inbox.release(suspects)
         if others := [message for message in messages if message not in suspects]:
-            delay = self._waiting.delay_seconds(of_bucket or "everything", len(others))
-            inbox.postpone(others, delay_seconds=delay, everything=of_bucket is None)
+            delay = self._waiting.delay_seconds(name, len(others))
+            inbox.postpone(others, delay_seconds=delay, everything=of_all)
 
 
 def _ours(delivery: Delivery) -> MessageDelivery:

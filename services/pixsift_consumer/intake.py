@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from aws_lambda_powertools import Logger
 
@@ -18,8 +20,21 @@ from pixsift_consumer.deliveries import MessageDelivery, delivery_of
 from pixsift_consumer.inbox import Inbox
 
 
+@dataclass(frozen=True, slots=True)
+class Takers:
+    """Who wants an object."""
+
+    mine: list[Collection]
+    """Judge it now."""
+    shadows: list[Collection]
+    """Are being built in this space: embed it, decide nothing."""
+    elsewhere: list[Collection]
+    """Are judged by consumers of another space, which may get this very message."""
+
+
 class Collections:
-    """The collections of one embedding space, read again every few seconds."""
+    """The collections of one embedding space, and what others want of it; read again every few
+    seconds."""
 
     def __init__(
         self,
@@ -27,26 +42,91 @@ class Collections:
         space_id: str,
         *,
         logger: Logger,
+        own_queue: bool = False,
         max_age_seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """own_queue: other spaces have queues of their own, with the same messages."""
         self._ledger = ledger
         self._space_id = space_id
+        self._own_queue = own_queue
         self._logger = logger
         self._told: set[tuple[str, str]] = set()
+        self._served: dict[str, Any] = {}
         self._max_age = max_age_seconds
         self._clock = clock
         self._read_at = float("-inf")
         self._known: list[Collection] = []
+        self._moving: dict[int, bool] = {}
 
     def current(self, *, max_age_seconds: float | None = None) -> list[Collection]:
-        """As of at most ``max_age_seconds`` ago."""
+        """Those that this consumer judges or embeds for, as of at most ``max_age_seconds`` ago."""
         limit = self._max_age if max_age_seconds is None else max_age_seconds
         if self._clock() - self._read_at > limit:
-            self._known = self._ledger.collections(self._space_id)
+            self._known = self._ledger.collections()
+            self._moving = self._ledger.spaces.moving(self._space_id)
             self._read_at = self._clock()
+            self._tell_served()
             self._tell_unknown()
-        return self._known
+        return [c for c in self._known if self._is_mine(c) or self._is_shadow(c)]
+
+    def takers(self, event: ObjectEvent) -> Takers | None:
+        """The collections that want the object; none at all: ignored; None: not ours to touch.
+
+        A removal needs no vector of the image that is gone, so this consumer makes it known in
+        collections of other spaces, too. A bucket nobody knows may belong to a collection made a
+        moment ago: it is asked for once more before the message is called foreign.
+        """
+        for max_age in (self._max_age, 1.0):
+            self.current(max_age_seconds=max_age)
+            if any(rule.bucket == event.bucket for c in self._known for rule in c.sources):
+                accepting = [c for c in self._known
+                             if c.reach(event.bucket, event.key) == "accepted"]  # fmt: skip
+                if not isinstance(event, ObjectCreated):
+                    return Takers([c for c in accepting if self._hears_of_removals(c)], [], [])
+                return Takers(
+                    [c for c in accepting if self._is_mine(c)],
+                    [c for c in accepting if self._is_shadow(c)],
+                    [c for c in accepting if self._is_elsewhere(c)],
+                )
+        return None
+
+    def _is_mine(self, collection: Collection) -> bool:
+        return collection.space_id == self._space_id
+
+    def _is_shadow(self, collection: Collection) -> bool:
+        """With a shared queue its consumers get the message once this one has returned it, or this
+        one does after the switch: nothing need be embedded ahead."""
+        return self._own_queue and self._moving.get(collection.collection_id, False)
+
+    def _is_elsewhere(self, collection: Collection) -> bool:
+        """With a queue of its own the other space has a message of its own, but for a collection
+        that has left this space: that message may have come before anybody waited for it."""
+        if self._is_mine(collection):
+            return False
+        has_left = self._moving.get(collection.collection_id) is False
+        return has_left or not self._own_queue
+
+    def _hears_of_removals(self, collection: Collection) -> bool:
+        concerned = self._is_mine(collection) or collection.collection_id in self._moving
+        return concerned or not self._own_queue
+
+    def _tell_served(self) -> None:
+        """Say at the start, and whenever it changes, what is served and what is not."""
+        served = {
+            "space_id": self._space_id,
+            "own_queue": self._own_queue,
+            "judges": [c.name for c in self._known if self._is_mine(c)],
+            "embeds_for": [c.name for c in self._known if self._is_shadow(c)],
+            "not_served": {
+                c.name: c.space_id
+                for c in self._known
+                if not self._is_mine(c) and not self._is_shadow(c)
+            },
+        }
+        if served != self._served:
+            self._served = served
+            self._logger.info("serves these collections", extra=served)
 
     def _tell_unknown(self) -> None:
         """A policy may have been written by a newer release: say so once, and go on without."""
@@ -59,18 +139,6 @@ class Collections:
                         "upgrade the consumer",
                         extra={"collection": collection.name, "check": check},
                     )
-
-    def takers(self, event: ObjectEvent) -> list[Collection] | None:
-        """The collections that judge the object; empty: ignored; None: not ours to touch.
-
-        A bucket nobody knows may belong to a collection made a moment ago: it is asked for once
-        more before the message is called foreign.
-        """
-        for max_age in (self._max_age, 1.0):
-            known = self.current(max_age_seconds=max_age)
-            if any(rule.bucket == event.bucket for c in known for rule in c.sources):
-                return [c for c in known if c.reach(event.bucket, event.key) == "accepted"]
-        return None
 
 
 class Intake:
@@ -89,14 +157,16 @@ class Intake:
     ) -> list[tuple[MessageDelivery, list[Arrival]]]:
         """One delivery per message with what is left to do; messages with nothing left are acked.
 
-        Raises what the ledger raises; then nothing was acked.
+        One that only consumers of another space want comes back with nothing to do. Raises what the
+        ledger raises; then nothing was acked.
         """
         deliveries = [(delivery := delivery_of(message, inbox), self._arrivals(delivery))
                       for message in messages]  # fmt: skip
         self._leave_out_decided([arrival for _, arrivals in deliveries for arrival in arrivals])
-        todo = [(d, [a for a in arrivals if a.collections]) for d, arrivals in deliveries]
-        inbox.ack([delivery.message for delivery, arrivals in todo if not arrivals])
-        return [(delivery, arrivals) for delivery, arrivals in todo if arrivals]
+        todo = [(d, [a for a in arrivals if a.collections or a.shadows])
+                for d, arrivals in deliveries]  # fmt: skip
+        inbox.ack([d.message for d, arrivals in todo if not arrivals and not d.elsewhere])
+        return [(d, arrivals) for d, arrivals in todo if arrivals or d.elsewhere]
 
     def give_up(self, delivery: MessageDelivery, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
         """Settle what never came to an end: as ``failed``, or, without a version, as an anomaly.
@@ -108,7 +178,7 @@ class Intake:
         if any(arrival.verdict is None for arrival in arrivals):
             self._anomaly(delivery, "gave_up")
         left = [arrival for arrival in arrivals if arrival.verdict is not None]
-        if not left:
+        if not left and not delivery.elsewhere:
             delivery.inbox.ack([delivery.message])
         return left
 
@@ -122,11 +192,24 @@ class Intake:
             takers = self._collections.takers(event)
             if takers is None:
                 self._anomaly(delivery, "foreign_bucket")
-            elif not takers:
+                continue
+            if not takers.mine and not takers.shadows and not takers.elsewhere:
                 self._telemetry.count("ignored")
-            else:
-                arrivals.append(Arrival(delivery, event, takers, _version(event)))
+            if takers.mine or takers.shadows:
+                arrivals.append(
+                    Arrival(delivery, event, takers.mine, _version(event), shadows=takers.shadows)
+                )
+            if self._lacks_decision(event, takers.elsewhere):
+                delivery.elsewhere.append(event)
         return arrivals
+
+    def _lacks_decision(self, event: ObjectEvent, collections: Sequence[Collection]) -> bool:
+        """Whether consumers of another space have not decided the object yet."""
+        version = _version(event)
+        return any(
+            version is None or not self._ledger.decided(c.collection_id, [version])
+            for c in collections
+        )
 
     def _anomaly(self, delivery: MessageDelivery, reason: str) -> None:
         self._telemetry.count("anomalies")

@@ -114,7 +114,7 @@ class Loop:
         except Exception as error:
             self._settler.return_messages(messages, inbox, error)
             raise
-        deliveries = self._without_waiting(deliveries)
+        deliveries = self._without_waiting(self._without_others(deliveries))
         again = [d for d, _ in deliveries if inbox.last_chance or d.message.receive_count > 1]
         self._telemetry.count("received_again", len(again))
         alone = []
@@ -129,6 +129,13 @@ class Loop:
         # and should not spend the receives of the same neighbors every time.
         for delivery, arrivals in sorted(alone, key=_suspicion):
             self._process_alone(delivery, arrivals, stop)
+
+    def _without_others(self, deliveries: _Deliveries) -> _Deliveries:
+        """Without what only consumers of another embedding space want: that is returned to them."""
+        for delivery, arrivals in deliveries:
+            if not arrivals:
+                self._settler.return_to_others(delivery)
+        return [item for item in deliveries if item[1]]
 
     def _without_waiting(self, deliveries: _Deliveries) -> _Deliveries:
         """Without what speaks of a bucket that is down: that is sent away to wait, untried."""
@@ -182,7 +189,9 @@ class Loop:
         the later delivery finds its outcome.
         """
         self._telemetry.count("messages_split")
-        self._inbox.queue.send(notification_of(arrival.event) for arrival in arrivals)
+        events = [arrival.event for arrival in arrivals]
+        events += [event for event in delivery.elsewhere if event not in events]
+        self._inbox.queue.send(notification_of(event) for event in events)
         delivery.inbox.ack([delivery.message])
 
     def _report(self, error: PixsiftError) -> None:
@@ -200,7 +209,9 @@ class Loop:
         """Without a collection every message would look foreign: wait for the first one."""
         if self._collections.current():
             return True
-        self._logger.info("no collection of this embedding space yet: waiting")
+        self._logger.info(
+            "there is no collection of this embedding space yet: waiting for one, or for reembed"
+        )
         stop.wait(2.0)
         return False
 

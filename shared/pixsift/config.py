@@ -219,6 +219,11 @@ class ConsumerSettings(
 ):
     """How the consumer receives, processes and returns messages."""
 
+    own_queue: bool = Field(
+        default=False,
+        description="the ingest queue is for this embedding space alone, the others have their own "
+        "(SNS fan-out); false: a message that another space wants is returned, never acknowledged",
+    )
     poll_seconds: int = Field(
         default=8,
         ge=0,

@@ -6,6 +6,7 @@
     ├── DependencyDownError    stop receiving until the dependency answers again
     │   ├── AccessDeniedError  refused: this one object, or everything? never "gone"
     │   ├── BucketDownError    one bucket does not answer: its messages wait, others go on
+    │   ├── OtherSpaceError    a consumer of another embedding space wants it: give it back
     │   ├── LoginRefusedError  end the process after two minutes: a new one gets a new password
     │   └── DeviceLostError    give everything back and end the process: only a new one can go on
     └── UserError              the caller can correct it; never raised itself, only as one of these
@@ -143,6 +144,10 @@ class BucketDownError(DependencyDownError):
     def __init__(self, bucket: str, message: str = "") -> None:
         super().__init__(message or f"bucket {bucket} does not respond")
         self.bucket = bucket
+
+
+class OtherSpaceError(DependencyDownError):
+    """A message is wanted by consumers of another embedding space: it waits for them."""
 
 
 class LoginRefusedError(DependencyDownError):

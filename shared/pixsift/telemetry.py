@@ -57,6 +57,16 @@ METRICS = {
             "share of duplicates in a commit, of kept and duplicate images",
         ),
         Metric("released", "Count", "messages returned to the queue to be retried"),
+        Metric(
+            "wanted_elsewhere",
+            "Count",
+            "messages returned to the queue because another embedding space wants them",
+        ),
+        Metric(
+            "embedded_ahead",
+            "Count",
+            "arrivals embedded for a collection that is being built in this embedding space",
+        ),
         Metric("access_denied", "Count", "objects that S3 denied access to; alarm on any"),
         Metric("dependency_down", "Count", "times receiving stopped because a dependency failed"),
         Metric("queue_age_seconds", "Seconds", "time from sending a message to its outcome"),

@@ -80,6 +80,7 @@ def running(
     embedder: Embedder | None = None,
     collections: Mapping[str, Mapping[str, object]] = MappingProxyType({"test": {}}),
     rule: SourceRule | Sequence[SourceRule] = SourceRule(RAW),  # noqa: B008  (frozen)
+    queue: str = "pixsift-ingest",
     **settings: object,
 ) -> Iterator[Harness]:
     """Run a consumer until the block ends; it must stop within thirty seconds.
@@ -109,8 +110,8 @@ def running(
             Adapters(
                 ledger=ledger,
                 objects=S3Objects(confirm_after_seconds=0.01, quick=True),
-                queue=SqsQueue("pixsift-ingest"),
-                dlq=SqsQueue("pixsift-ingest-dlq"),
+                queue=SqsQueue(queue),
+                dlq=SqsQueue(f"{queue}-dlq"),
                 decoder=decoder,
                 embedder=embedder,
             ),

@@ -225,6 +225,10 @@ def test_spaces__each_get_a_queue_and_consumers_behind_one_encrypted_topic(
     assert len(raw["NotificationConfiguration"]["TopicConfigurations"]) == 4
     services = resources(made["Compute"], "AWS::ECS::Service")
     assert {"consumer", "consumer-dino", "curator"} == {s["ServiceName"] for s in services.values()}
+    for definition in resources(made["Compute"], "AWS::ECS::TaskDefinition").values():
+        (container,) = definition["ContainerDefinitions"]
+        if container["Command"] == ["pixsift-consumer"]:
+            assert {"Name": "PIXSIFT_OWN_QUEUE", "Value": "true"} in container["Environment"]
 
 
 def test_imported_bucket__is_left_as_it_is(tmp_path: Path) -> None:

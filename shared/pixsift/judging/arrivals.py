@@ -63,6 +63,8 @@ class Arrival:
     collections: Sequence[Collection]
     version: ObjectVersion | None = None
     """None until a removal is confirmed, or where the event names no version."""
+    shadows: Sequence[Collection] = ()
+    """Collections of another space that are being built in this one: embedded, not decided."""
     number: int = 0
     """Place in the order of submission, from 0."""
     reserved: int = 0

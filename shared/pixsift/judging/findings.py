@@ -75,9 +75,21 @@ def gone(version: ObjectVersion, reason: str, sequencer: str | None) -> Judged:
 def rejected_everywhere(arrival: Arrival) -> bool:
     """Whether no collection wants the image: then no model need see it."""
     image = _image(arrival)
-    return image is not None and all(
-        _rejection(image, collection) is not None for collection in arrival.collections
+    return (
+        image is not None
+        and not arrival.shadows
+        and all(_rejection(image, collection) is not None for collection in arrival.collections)
     )
+
+
+def for_space(arrival: Arrival) -> list[Judged]:
+    """What this arrival is in the consumer's space, whatever a collection's policy says of it."""
+    if arrival.verdict is not None:
+        return [arrival.verdict]
+    image = _image(arrival)
+    if image is None or arrival.version is None:
+        return []
+    return [_embedded(arrival, arrival.version, image)]
 
 
 def for_collection(arrival: Arrival, collection: Collection) -> list[Judged]:
@@ -94,8 +106,17 @@ def _own(arrival: Arrival, collection: Collection) -> list[Judged]:
     reason = _rejection(image, collection)
     flags = _verdict(image, collection).flags
     judged = replace(
-        _base(arrival, arrival.version, "rejected" if reason else "embedded", reason or ""),
+        _embedded(arrival, arrival.version, image),
+        finding="rejected" if reason else "embedded",
+        reason=reason or "",
         detail={"flags": list(flags)} if flags else {},
+    )
+    return [judged]
+
+
+def _embedded(arrival: Arrival, version: ObjectVersion, image: _Image) -> Judged:
+    return replace(
+        _base(arrival, version, "embedded", ""),
         pixel_sha256=image.pixel_sha256,
         image_facts=image.facts,
         quality=image.quality,
@@ -105,7 +126,6 @@ def _own(arrival: Arrival, collection: Collection) -> list[Judged]:
         embedding=None if arrival.embedding is None else arrival.embedding.astype(np.float16),
         look=image.decoded.look if image.decoded else b"",
     )
-    return [judged]
 
 
 def _image(arrival: Arrival) -> _Image | None:

@@ -329,8 +329,12 @@ class Thumbnails:
 class Commit:
     """Tell the ledger, one transaction per collection."""
 
-    def __init__(self, ledger: Ledger, thumbnails: Thumbnails, *, telemetry: Telemetry) -> None:
+    def __init__(
+        self, ledger: Ledger, thumbnails: Thumbnails, *, telemetry: Telemetry, space_id: str = ""
+    ) -> None:
+        """space_id: what the embedder makes; needed where arrivals have shadows."""
         self._ledger = ledger
+        self._space_id = space_id
         self._thumbnails = thumbnails
         self._telemetry = telemetry
 
@@ -354,9 +358,26 @@ class Commit:
             self._telemetry.observe("commit_batch", len(judged))
             new.extend(decision for decision in decisions if decision.is_new)
             erased |= {decision.version for decision in decisions if decision.reason == "erased"}
+        self._embed_ahead(arrivals)
         self._drop_thumbnails([arrival for arrival in arrivals if arrival.version in erased])
         self._count(new)
         return new
+
+    def _embed_ahead(self, arrivals: Sequence[Arrival]) -> None:
+        """For collections being built in this space: what is gone is gone in the generation in use;
+        all else is kept for the switch, and decided by the consumers of the present space."""
+        shadows = {c.collection_id: c for a in arrivals for c in a.shadows}
+        for identity in sorted(shadows):
+            found = [
+                item
+                for arrival in arrivals
+                if any(c.collection_id == identity for c in arrival.shadows)
+                for item in (*findings.for_space(arrival), *arrival.others)
+            ]
+            gone = [item for item in found if item.finding == "gone"]
+            self._ledger.commit(shadows[identity], gone)
+            self._ledger.spaces.put_arrivals(shadows[identity], self._space_id, found)
+            self._telemetry.count("embedded_ahead", len(found) - len(gone))
 
     def _drop_thumbnails(self, erased: Sequence[Arrival]) -> None:
         """Of images that were erased on their way here, after the decoder had asked."""

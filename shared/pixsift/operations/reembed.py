@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from pixsift.adapters.calibration.calibrations import default_calibration
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.generations import (
+    NOTICE_SECONDS,
     Generations,
     ReportCount,
     Rule,
@@ -145,6 +146,7 @@ def reembed(
     wanted: Wanted,
     *,
     patience_seconds: float,
+    notice_seconds: float = NOTICE_SECONDS,
     take_over: bool = False,
     progress: ReportCount = lambda what, done, of: None,
     actor: str = "pixsift",
@@ -162,6 +164,7 @@ def reembed(
     run = _Run(parts, collection, target.space_id, progress)
     done = Generations(parts.database, actor=actor).reembed(
         collection, rule, target, prepare=run.make_known, patience_seconds=patience_seconds,
+        notice_seconds=notice_seconds,
         take_over=take_over, progress=progress,
     )  # fmt: skip
     return SwitchedGeneration.model_validate(done)

@@ -97,6 +97,15 @@ WHERE object_in_space.outcome = 'failed'
 SELECT EXISTS (SELECT FROM generation WHERE collection_id = %(collection_id)s
                AND state = 'building' AND space_id = %(space_id)s)
 
+-- name: moving
+-- Collections of other spaces that concern this one: those being built in it, and those that were in
+-- it and have left.
+SELECT c.collection_id, bool_or(g.state = 'building') AS is_being_built
+FROM collection c JOIN generation g USING (collection_id)
+WHERE g.space_id = %(space_id)s AND c.space_id <> %(space_id)s
+  AND g.state IN ('building', 'retired')
+GROUP BY c.collection_id
+
 -- name: note_arrivals
 -- Acknowledged without a decision: the switch waits for them.
 INSERT INTO shadow_arrival (collection_id, space_id, object_id)

@@ -133,7 +133,7 @@ def test_reembed__all_is_judged_in_the_new_space(world: World) -> None:
     assert found.seconds and found.seconds > 0 and not found.calibrated
     before = outcomes(world.url)
     world.objects.fetched.clear()
-    done = reembed(world.parts(), "c", Wanted(), patience_seconds=5)
+    done = reembed(world.parts(), "c", Wanted(), patience_seconds=5, notice_seconds=0)
     assert len(world.objects.fetched) == 6
     assert (done.kept, done.duplicate) == (6, 1)
     assert violations(world.url) == []
@@ -147,11 +147,11 @@ def test_reembed__a_run_that_died_goes_on(world: World) -> None:
     for seed in range(40):
         world.arrive(f"k{seed:02d}.png", picture(seed))
     with pytest.raises(TransientError):
-        reembed(world.parts(Failing(20)), "c", Wanted(), patience_seconds=5)
+        reembed(world.parts(Failing(20)), "c", Wanted(), patience_seconds=5, notice_seconds=0)
     left = estimate(world.parts(), "c", Wanted())
     assert 0 < left.objects < 40
     world.objects.fetched.clear()
-    done = reembed(world.parts(), "c", Wanted(), patience_seconds=5)
+    done = reembed(world.parts(), "c", Wanted(), patience_seconds=5, notice_seconds=0)
     assert len(world.objects.fetched) == left.fetches and done.kept == 40
     assert violations(world.url) == []
 
@@ -162,7 +162,7 @@ def test_reembed__what_is_gone_at_s3_is_gone_there_and_its_twin_is_not(world: Wo
     world.arrive("b.png", picture(2))
     for line in world.s3.list_object_versions(Bucket="raw", Prefix="a.png")["Versions"]:
         world.s3.delete_object(Bucket="raw", Key="a.png", VersionId=line["VersionId"])
-    reembed(world.parts(), "c", Wanted(), patience_seconds=5)
+    reembed(world.parts(), "c", Wanted(), patience_seconds=5, notice_seconds=0)
     now = {key.partition("@")[0]: value[0] for key, value in outcomes(world.url).items()}
     assert now == {"a.png": "gone", "twin.png": "kept", "b.png": "kept"}
     assert violations(world.url) == []
@@ -176,13 +176,15 @@ def test_reembed__an_erased_image_leaves_nothing_in_either_space(world: World) -
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        reembed(world.parts(), "c", Wanted(), patience_seconds=0, progress=interrupted)
+        reembed(
+            world.parts(), "c", Wanted(), patience_seconds=0, notice_seconds=0, progress=interrupted
+        )
     assert rows(world.url, "SELECT count(*) FROM object_in_space") == [(2,)]
     erasure = new_erasure(
         world.database, world.objects, derived_bucket="derived", curated_bucket="curated"
     )
     erasure.erase(erasure.find("raw", "a.png", None), reason="asked")
-    reembed(world.parts(), "c", Wanted(), patience_seconds=5)
+    reembed(world.parts(), "c", Wanted(), patience_seconds=5, notice_seconds=0)
     assert rows(world.url, "SELECT count(*) FROM object_in_space") == [(1,)]
     assert rows(world.url, "SELECT count(*) FROM embedding") == [(2,)]
     erasure.erase(erasure.find("raw", "b.png", None), reason="asked")

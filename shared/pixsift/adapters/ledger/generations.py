@@ -39,6 +39,10 @@ CAUGHT_UP_SECONDS = 0.1
 """When catching up takes no longer, the last stretch under the lock will not either."""
 _MAX_ROUNDS = 50
 _LOOK_AGAIN_SECONDS = 0.5
+CAUGHT_UP_MOVING_SECONDS = 1.0
+"""The same where what arrived in the meantime has to be fetched and embedded."""
+NOTICE_SECONDS = 6.0
+"""So long after it was begun at the latest every consumer knows of a generation being built."""
 _ANOTHER = "another generation was switched to meanwhile; run it again"
 
 SecondLook = dict[str, Any] | bool
@@ -184,6 +188,7 @@ class Generations:
         *,
         prepare: Callable[[], None],
         patience_seconds: float,
+        notice_seconds: float = NOTICE_SECONDS,
         take_over: bool = False,
         progress: ReportCount = lambda what, done, of: None,
     ) -> Switched:
@@ -191,9 +196,11 @@ class Generations:
 
         prepare: makes known in that space what ``Spaces.lacking`` names; called again and again.
         patience_seconds: how long the switch may wait for arrivals that consumers of the space have
-        acknowledged and the generation in use has not decided. A run that ends early, or is killed,
-        leaves the generation as being built: consumers go on embedding for it, and the next run
-        takes over. Raises ConflictError where another process builds, or patience ends.
+        acknowledged and the generation in use has not decided. notice_seconds: how long consumers
+        may take to hear of the generation; the switch does not come earlier. A run that ends
+        early, or is killed, leaves the generation as being built: consumers go on embedding for it,
+        and the next run takes over. Raises ConflictError where another process builds, or patience
+        ends.
         """
         started = time.monotonic()
         with self._database.connection() as connection, spaces.alone(connection, collection):
@@ -205,7 +212,9 @@ class Generations:
             other = _one(connection, "building", collection.collection_id)
             mine = other is not None and other["space_id"] == target.space_id != at.space_id
             generation = build.begin(connection, take_over=take_over or mine)
+            noticed_at = time.monotonic() + notice_seconds
             prepare()
+            time.sleep(max(0.0, noticed_at - time.monotonic()))
             now = position(connection, collection.collection_id)
             prepare()  # what was judged up to ``now`` is known after it
             held, seq = build.build(connection, generation, (now.generation, now.seq), again=True)
@@ -371,7 +380,7 @@ class _Build:
                 raise TransientError(_ANOTHER) from None
             except _NotReadyError as wait:
                 if not wait.undecided:
-                    continue  # judged a moment ago: the next round makes it known
+                    continue  # an image whose version was erased, say: the next round knows more
                 now = time.monotonic()
                 patient_until = patient_until or now + self._patience
                 self._wait(wait.undecided, patient_until - now)
@@ -387,7 +396,9 @@ class _Build:
             self._prepare()
             target.write(self.successor.apply(in_use.changes(seq, now.seq)))
             seq = now.seq
-            if time.monotonic() - started < CAUGHT_UP_SECONDS:
+            if time.monotonic() - started < (
+                CAUGHT_UP_MOVING_SECONDS if self._moves else CAUGHT_UP_SECONDS
+            ):
                 break
         return seq
 
@@ -399,19 +410,25 @@ class _Build:
         seq: int,
         reason: str,
     ) -> tuple[float, int]:
-        """The last stretch and the switch, under the lock."""
-        with (
-            connection.transaction(),
-            history.turn(
-                connection, self.collection, generation=self.at.generation,
-                actor=self._actor, reason=reason,
-            ) as turn,
-        ):  # fmt: skip
+        """The last stretch and the switch, under the lock.
+
+        To another space: what was judged since the last round must be embedded first. Decisions
+        wait for it, or there would always be something more; whoever stores what it has embedded
+        does not (``history.share``).
+        """
+        with connection.transaction():
             held_since = time.monotonic()
             if self._moves:
-                self._check_ready(connection, seq)
-            target.write(self.successor.apply(in_use.changes(seq, turn.seq - 1)))
-            turn.switch_to(target.generation)
+                history.share(connection, self.collection)
+                self._prepare()
+            with history.turn(
+                connection, self.collection, generation=self.at.generation,
+                actor=self._actor, reason=reason,
+            ) as turn:  # fmt: skip
+                if self._moves:
+                    self._check_ready(connection, seq)
+                target.write(self.successor.apply(in_use.changes(seq, turn.seq - 1)))
+                turn.switch_to(target.generation)
         return time.monotonic() - held_since, turn.seq
 
     def _check_ready(self, connection: Connection, seq: int) -> None:

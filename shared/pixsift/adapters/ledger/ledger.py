@@ -14,6 +14,7 @@ import numpy as np
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.decision_plan import read_salt, version_columns
 from pixsift.adapters.ledger.decisions import DecisionProtocol
+from pixsift.adapters.ledger.spaces import Spaces
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.resident import ResidentSearch
 from pixsift.core.collection import Collection
@@ -51,6 +52,7 @@ class Ledger(Collections):
         """search: defaults to the exact resident search. actor: who the turns say made them; an
         entry point that writes names itself."""
         super().__init__(database, actor=actor)
+        self.spaces = Spaces(database)
         self.search = search or ResidentSearch(database, pause=pause)
         self._protocol = DecisionProtocol(database, self.search, actor=actor, pause=pause)
 

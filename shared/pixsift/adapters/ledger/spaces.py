@@ -119,6 +119,12 @@ class Spaces:
             self._hold(connection, collection)
             _put(connection, collection, space_id, found)
 
+    def moving(self, space_id: str) -> dict[int, bool]:
+        """Collections of other spaces that are being built in this one (True), or have left it
+        (False)."""
+        with self._database.connection() as connection:
+            return dict(connection.execute(_SQL["moving"], {"space_id": space_id}).fetchall())
+
     def put_arrivals(self, collection: Collection, space_id: str, judged: Sequence[Judged]) -> None:
         """What a consumer of the space found of arrivals that it is about to acknowledge.
 

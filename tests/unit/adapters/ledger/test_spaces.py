@@ -89,7 +89,7 @@ def reembed(
     collection = Ledger(database).collection("c")
     return Generations(database, actor="someone").reembed(
         collection, Rule(epsilon, None), Target(NEW.space_id, NEW.dimension, {"epsilon": epsilon}),
-        prepare=prepare, patience_seconds=patience,
+        prepare=prepare, patience_seconds=patience, notice_seconds=0,
     )  # fmt: skip
 
 
