@@ -20,6 +20,8 @@ from pixsift.adapters.postgres.database import Database
 from pixsift.api import ROLES, TokenAsk
 from pixsift.core.sources import SourceRule
 from pixsift.operations.access import create_token
+from pixsift.operations.embedder import ModelChoice
+from pixsift.operations.find import Finder, QueryEmbedder
 from pixsift.telemetry import make_logger
 from pixsift_server.app import make_app
 from pixsift_server.parts import AccessRules, Limits, Parts
@@ -103,6 +105,8 @@ def parts_over(database: Database, **rules: Any) -> Parts:
         derived_bucket="derived",
         curated_bucket="curated",
         access=AccessRules(**{**options, **rules}),
+        finder=Finder(database),
+        embedder=QueryEmbedder(ModelChoice("stub")),
         limits=Limits(body_bytes=1_000_000, requests_per_second=1e6, burst=10**6),
     )
 

@@ -2,20 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from pixsift.answers import Neighbor, Neighbors
+from pixsift.api import Example, SearchAnswer, SearchAsk
 from pixsift.errors import RequestError
-from pixsift.messages import Where
+from pixsift.messages import Range, Where2
+from pixsift.operations.find import find_by_files
 from pixsift.operations.images import uris_and_thumbnails
-from pixsift.operations.retrieve import retrieve
 from pixsift.pages.gallery import gallery
 from pixsift.pages.pictures import Picture
 from pixsift_cli import wiring
 from pixsift_cli.choosing.options import attribute_conditions
-from pixsift_cli.common import JsonOption, check_writable, emit, short_uris, write_text
+from pixsift_cli.common import (
+    JsonOption,
+    check_writable,
+    emit,
+    s3_uri,
+    short_uris,
+    write_text,
+)
 
 _SAME = 1e-4
 """Cosine distance: below it, the stored half floats of a picture and its own query differ."""
@@ -32,10 +41,35 @@ def search(
         list[Path] | None, typer.Option(help="An image file; may be repeated.")
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="A folder of image files.")] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(help="s3://bucket/key of an image in the ledger; may be repeated."),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="s3://bucket/prefix: the kept images below it.")
+    ] = None,
+    unlike: Annotated[
+        list[str] | None,
+        typer.Option(help="s3://bucket/key of a counterexample; may be repeated."),
+    ] = None,
+    way: Annotated[
+        str,
+        typer.Option(
+            help="nearest: to any image; modes: to each group of images that look alike, in turn; "
+            "mean: to their mean; auto: modes from three images on."
+        ),
+    ] = "auto",
+    own: Annotated[bool, typer.Option("--own", help="Also find the query's own images.")] = False,
+    max_distance: Annotated[
+        float | None, typer.Option(min=0, max=2, help="Only images within this cosine distance.")
+    ] = None,
+    expanded: Annotated[
+        bool, typer.Option("--expanded", help="Also list the duplicates of each image found.")
+    ] = False,
     collection: Annotated[
         str | None, typer.Option(help="Collection; default: 'default', or the only one.")
     ] = None,
-    k: Annotated[int, typer.Option("--k", "-k", help="Number of images.", min=1)] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", help="Number of images.", min=1, max=10_000)] = 10,
     where: Annotated[
         list[str] | None, typer.Option(help="attribute=value; may be repeated.")
     ] = None,
@@ -43,13 +77,17 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find the kept images nearest to your images (exact search by cosine distance)."""
-    files = _files(image, folder)
+    files = _files(image, folder, others=bool(like or prefix))
+    ask = _asked({
+        "collection": collection, "examples": _examples(like), "folder": prefix,
+        "counterexamples": _examples(unlike), "way": way, "k": k, "own": own,
+        "where": Where2(attributes=attribute_conditions(where), flagged="include"),
+        "distance": None if max_distance is None else Range(max=max_distance),
+        "duplicates": "expanded" if expanded else "folded",
+    })  # fmt: skip
     check_writable(html)
     with wiring.database() as database:
-        found = retrieve(
-            database, files, collection=collection, model=wiring.model(), k=k,
-            where=Where(attributes=attribute_conditions(where)),
-        )  # fmt: skip
+        found = _neighbors(find_by_files(database, files, ask, model=wiring.model()))
         if html is not None:
             shown = uris_and_thumbnails(
                 database, wiring.objects(), wiring.derived_bucket(),
@@ -86,7 +124,32 @@ def _draw(path: Path, found: Neighbors, shown: Mapping[int, tuple[str, bytes | N
     ))  # fmt: skip
 
 
-def _files(images: Sequence[Path] | None, folder: Path | None) -> list[Path]:
+def _asked(values: dict[str, Any]) -> SearchAsk:
+    try:
+        return SearchAsk(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RequestError(f"{where}: {first['msg']}") from error
+
+
+def _examples(uris: Sequence[str] | None) -> list[Example]:
+    return [Example(uri=uri) for uri in uris or [] if s3_uri(uri)]
+
+
+def _neighbors(found: SearchAnswer) -> Neighbors:
+    return Neighbors(
+        collection=found.collection,
+        neighbors=[
+            Neighbor(object_id=hit.object_id, uri=hit.uri, distance=hit.distance,
+                     nearest_to=hit.nearest_to, mode=hit.mode)
+            for hit in found.hits
+        ],
+        failures=found.failures,
+    )  # fmt: skip
+
+
+def _files(images: Sequence[Path] | None, folder: Path | None, *, others: bool) -> list[Path]:
     files = list(images or [])
     if folder is not None:
         if not folder.is_dir():
@@ -95,8 +158,9 @@ def _files(images: Sequence[Path] | None, folder: Path | None) -> list[Path]:
     for path in files:
         if not path.is_file():
             raise RequestError(f"--image {path}: the file does not exist")
-    if not files:
+    if not files and not others:
         raise RequestError(
-            "nothing to search for: give --image FILE or --folder DIR with files in it"
+            "nothing to search for: give --image FILE or --folder DIR with files in it, "
+            "--like s3://... or --prefix s3://..."
         )
     return files

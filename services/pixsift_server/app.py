@@ -14,9 +14,9 @@ from pixsift_server.access import authorize, limiter
 from pixsift_server.middleware import Admission, SecurityHeaders
 from pixsift_server.openapi import described
 from pixsift_server.parts import Parts
-from pixsift_server.routes import collections, images, operations, root
+from pixsift_server.routes import collections, finding, images, operations, root
 
-_ROUTERS = (root.router, collections.router, images.router, operations.router)
+_ROUTERS = (root.router, collections.router, images.router, finding.router, operations.router)
 
 
 def make_app(parts: Parts, logger: Logger) -> FastAPI:

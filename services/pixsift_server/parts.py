@@ -10,6 +10,7 @@ from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.postgres.database import Database
 from pixsift.api import Role
 from pixsift.errors import DependencyDownError
+from pixsift.operations.find import Finder, QueryEmbedder
 from pixsift.operations.status import Queues
 
 QueueName = Literal["ingest", "ingest_dlq", "snapshot_requests"]
@@ -49,6 +50,8 @@ class Parts:
     derived_bucket: str
     curated_bucket: str
     access: AccessRules
+    finder: Finder
+    embedder: QueryEmbedder
     limits: Limits = field(default_factory=Limits)
 
     def queue(self, name: QueueName) -> SqsQueue:

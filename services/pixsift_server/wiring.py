@@ -10,6 +10,8 @@ from pixsift.adapters.ledger.login import ledger_login
 from pixsift.adapters.postgres.database import Database, Login
 from pixsift.config import ServerSettings
 from pixsift.errors import PixsiftError, SettingError
+from pixsift.operations.embedder import ModelChoice
+from pixsift.operations.find import Finder, QueryEmbedder
 from pixsift_server.parts import AccessRules, Limits, Parts
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -28,12 +30,15 @@ def login_of(settings: ServerSettings) -> Login:
 def opened_parts(settings: ServerSettings) -> Iterator[Parts]:
     """Everything that the endpoints work with; closed at the end."""
     access = access_rules(settings)
-    with Database(
-        login_of(settings),
-        max_connections=settings.server_threads,
-        connect_seconds=settings.database_connect_seconds,
-        session={"statement_timeout": "20s"},
-    ) as database:
+    with (
+        Database(
+            login_of(settings),
+            max_connections=settings.server_threads,
+            connect_seconds=settings.database_connect_seconds,
+            session={"statement_timeout": "20s"},
+        ) as database,
+        QueryEmbedder(ModelChoice.of(settings)) as embedder,
+    ):
         yield Parts(
             database=database,
             objects=S3Objects(connections=settings.server_threads),
@@ -45,6 +50,8 @@ def opened_parts(settings: ServerSettings) -> Iterator[Parts]:
             derived_bucket=settings.derived_bucket,
             curated_bucket=settings.curated_bucket,
             access=access,
+            finder=Finder(database, memory_bytes=settings.search_memory_bytes),
+            embedder=embedder,
             limits=Limits(
                 body_bytes=settings.max_body_bytes,
                 requests_per_second=settings.requests_per_second,

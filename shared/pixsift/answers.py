@@ -85,7 +85,9 @@ class Neighbor(_Answer):
     distance: float
     """Cosine distance to the nearest of the query's images."""
     nearest_to: str
-    """That image's file."""
+    """That image's file, or its URI."""
+    mode: int = 0
+    """Which group of query images found it; 0 where they were not grouped."""
 
 
 class Neighbors(_Answer):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from pixsift.answers import CollectionSettings, GenerationRule, QueueDepth, Story
-from pixsift.messages import Range, why_not_storable
+from pixsift.messages import Range, Where2, why_not_storable
 
 Role = Literal["viewer", "reviewer", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "reviewer", "operator")
@@ -34,15 +34,13 @@ class Ask(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _is_storable(cls, raw: Any) -> Any:
-        obstacle = why_not_storable(raw) if isinstance(raw, dict) and _is_json(raw) else None
+        try:
+            obstacle = why_not_storable(raw)
+        except TypeError:  # made by Python code, of models and dates, each checked by itself
+            obstacle = None
         if obstacle is not None:
             raise ValueError(f"the body {obstacle}")
         return raw
-
-
-def _is_json(raw: dict[str, Any]) -> bool:
-    """Whether this came as JSON; Python callers pass dates and models, checked by their types."""
-    return all(isinstance(v, str | int | float | bool | list | dict | None) for v in raw.values())
 
 
 class ProblemRemedy(_Answer):
@@ -134,6 +132,8 @@ class ImageRow(_Answer):
     distance: float | None
     representative: str | None
     representative_object_id: int | None
+    flags: list[str]
+    """Quality checks that fired when it was decided."""
     duplicates: int
     """Images that it stands for now."""
     captured_at: datetime | None
@@ -162,6 +162,8 @@ class ImageQuery(Ask):
 
     outcome: OutcomeName | None = None
     reason: Annotated[str, StringConstraints(max_length=100)] | None = None
+    flag: Annotated[str, StringConstraints(max_length=100)] | None = None
+    """Only images that this quality check flagged."""
     prefix: Text | None = None
     attributes: dict[Text, list[Text]] = Field(default_factory=dict)
     captured_after: datetime | None = None
@@ -338,3 +340,109 @@ class SessionAsk(Ask):
     """A token to begin a browser's session with."""
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Example(Ask):
+    """One image to search by: by exactly one of the three."""
+
+    object_id: ObjectId | None = None
+    uri: Annotated[str, StringConstraints(max_length=2048)] | None = None
+    """``s3://bucket/key`` of an image that the ledger knows; nothing is ever fetched by it."""
+    upload: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    """Name of a file that comes with the request."""
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "Example":
+        if sum(v is not None for v in (self.object_id, self.uri, self.upload)) != 1:
+            raise ValueError("name one of object_id, uri, upload")
+        return self
+
+
+class SearchAsk(Ask):
+    """Find the kept images that are like some examples."""
+
+    collection: Annotated[str, StringConstraints(max_length=63)] | None = None
+    """None: ``default``, or the only one."""
+    examples: Annotated[list[Example], Field(max_length=1000)] = Field(default_factory=list)
+    folder: Annotated[str, StringConstraints(max_length=2048)] | None = None
+    """``s3://bucket/prefix``: the newest 1,000 kept images below it are examples too."""
+    counterexamples: Annotated[list[Example], Field(max_length=100)] = Field(default_factory=list)
+    way: Literal["auto", "nearest", "modes", "mean"] = "auto"
+    """nearest: near any example; modes: near each group of examples that look alike, in turn; mean:
+    near their mean. auto: modes from three examples on."""
+    where: Where2 = Field(default_factory=lambda: Where2(flagged="include"))
+    """As in snapshot requests; ``flagged`` is ``include`` unless it is given."""
+    k: Annotated[int, Field(ge=1, le=10_000)] = 20
+    distance: Range | None = None
+    """Bounds on the cosine distance to the nearest example."""
+    duplicates: Literal["folded", "expanded"] = "folded"
+    """expanded: each hit is followed by the duplicates that it stands for; k counts them."""
+    own: bool = False
+    """Whether the examples themselves, and images with the very same pixels, may be found."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flagged_is_included(cls, raw: Any) -> Any:
+        where = raw.get("where") if isinstance(raw, dict) else None
+        if isinstance(where, dict) and where.get("flagged") is None:
+            return {**raw, "where": {**where, "flagged": "include"}}
+        return raw
+
+    exact: bool = False
+    """Never through an approximate index, however long it takes."""
+
+
+class SearchPlan(_Answer):
+    """How a search was carried out."""
+
+    how: Literal["resident", "scan", "index"]
+    is_exact: bool
+    kept: int
+    """Vectors in the collection."""
+    matching: int | None
+    """Images that pass the filter; None: there is no filter."""
+    milliseconds: float
+
+
+class SearchMode(_Answer):
+    """One group of examples, and how many hits it found."""
+
+    mode: int
+    examples: list[str]
+    hits: int
+
+
+class Hit(_Answer):
+    """One image that was found."""
+
+    rank: int
+    object_id: int
+    uri: str
+    distance: float
+    """Cosine distance to the nearest example."""
+    nearest_to: str
+    """That example."""
+    mode: int
+    """Which group of examples found it, by its place in ``modes``."""
+    is_itself: bool
+    """The very same pixels as an example."""
+    duplicate_of: int | None
+    """Of an unfolded duplicate: the hit that stands for it."""
+    duplicates: int
+    attributes: dict[str, Any]
+    captured_at: datetime | None
+    thumbnail: str | None
+
+
+class SearchAnswer(_Answer):
+    """What was found, the best first; fewer than k only where the collection holds fewer."""
+
+    collection: str
+    at_seq: int
+    generation: int
+    way: Literal["nearest", "modes", "mean"]
+    plan: SearchPlan
+    modes: list[SearchMode]
+    hits: list[Hit]
+    failures: dict[str, str]
+    """Example -> why it was left out."""

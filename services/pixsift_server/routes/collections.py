@@ -66,6 +66,7 @@ def images(
     *,
     outcome: OutcomeName | None = None,
     reason: Annotated[str | None, Query(max_length=100, examples=["black"])] = None,
+    flag: Annotated[str | None, Query(max_length=100, examples=["blurred"])] = None,
     prefix: Prefix = None,
     attribute: AttributeConditions = None,
     captured_after: datetime | None = None,
@@ -82,7 +83,7 @@ def images(
     """
     distance = _range(min_distance, max_distance)
     query = ImageQuery(
-        outcome=outcome, reason=reason, prefix=prefix, attributes=conditions(attribute),
+        outcome=outcome, reason=reason, flag=flag, prefix=prefix, attributes=conditions(attribute),
         captured_after=captured_after, captured_before=captured_before, distance=distance,
         at_seq=at_seq, limit=limit, cursor=cursor,
     )  # fmt: skip

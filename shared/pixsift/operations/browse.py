@@ -67,7 +67,8 @@ def page(database: Database, collection: str, query: ImageQuery) -> ImagePage:
     distance = query.distance
     rows = browse.page(point, {
         **last,
-        "outcome": query.outcome, "reason": query.reason, "prefix": query.prefix or None,
+        "outcome": query.outcome, "reason": query.reason, "flag": query.flag,
+        "prefix": query.prefix or None,
         "after": _utc(query.captured_after), "before": _utc(query.captured_before),
         "min_distance": distance and distance.min, "max_distance": distance and distance.max,
         "attributes": query.attributes,
@@ -324,7 +325,8 @@ def _image_row(row: Mapping[str, Any]) -> ImageRow:
     return ImageRow(
         object_id=row["object_id"], uri=_uri(row), outcome=row["outcome"], reason=row["reason"],
         why=in_words(row["reason"]), distance=row["distance"], representative=representative,
-        representative_object_id=row["representative_object_id"], duplicates=row["duplicates"],
+        representative_object_id=row["representative_object_id"], flags=row["flags"],
+        duplicates=row["duplicates"],
         captured_at=row["captured_at"], is_s3_time=row["is_s3_time"],
         decided_at=row["decided_at"], seq=row["valid_from_seq"], thumbnail=_thumbnail(row),
     )  # fmt: skip

@@ -85,11 +85,19 @@ def load(choice: ModelChoice) -> Embedder:
 def load_for(choice: ModelChoice, collection: Collection) -> Embedder:
     """The embedder, which must make vectors that compare with the collection's."""
     embedder = load(choice)
+    check_space(embedder, collection, choice.name)
+    return embedder
+
+
+def check_space(embedder: Embedder, collection: Collection, name: str) -> None:
+    """Raises SettingError where the embedder's vectors do not compare with the collection's.
+
+    name: what the settings call the model.
+    """
     if embedder.space.space_id != collection.space_id:
         raise SettingError(
             f"collection {collection.name!r} uses another embedding space "
-            f"({collection.space_id}) than {choice.name} makes ({embedder.space.space_id})",
+            f"({collection.space_id}) than {name} makes ({embedder.space.space_id})",
             code="other_space",
             remedy=Remedy("use_its_model", {"collection": collection.name}),
         )
-    return embedder

@@ -1,6 +1,5 @@
-"""The kept images nearest to some others: embed files, search the pool, name what was found."""
+"""What a search by files needs: which collection is meant, and vectors of files."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,39 +8,13 @@ from numpy.typing import NDArray
 
 from pixsift.adapters.decode.pool import DecoderPool
 from pixsift.adapters.ledger.collections import Collections
-from pixsift.adapters.ledger.pool import load_pool, object_uris
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import Neighbor, Neighbors
-from pixsift.core.choosing.similar import most_similar
 from pixsift.core.collection import Collection
 from pixsift.core.images import DecodedImage, DecodeFailure
 from pixsift.errors import Remedy, RequestError
-from pixsift.messages import Where
-from pixsift.operations.embedder import ModelChoice, load_for
 from pixsift.ports import Embedder
 
 _DECODE_AT_ONCE = 32
-
-
-def retrieve(
-    database: Database,
-    files: Sequence[Path],
-    *,
-    collection: str | None,
-    model: ModelChoice,
-    k: int,
-    where: Where | None = None,
-) -> Neighbors:
-    """The ``k`` kept images of a collection that are nearest to any of ``files``, exactly.
-
-    collection: see ``only_collection``. where: conditions on what may be found. Raises UserError
-    for an unknown collection, a model of another embedding space, or files none of which is an
-    image.
-    """
-    found = only_collection(database, collection)
-    queries, embedded, failures = embed_files(files, load_for(model, found))
-    neighbors = nearest(database, found, queries, [str(path) for path in embedded], k, where=where)
-    return Neighbors(collection=found.name, neighbors=neighbors, failures=failures)
 
 
 def only_collection(database: Database, name: str | None) -> Collection:
@@ -93,42 +66,6 @@ def embed_files(
         reasons = "; ".join(f"{path}: {reason}" for path, reason in list(failures.items())[:3])
         raise RequestError(f"none of {len(files)} files is an image pixsift can read: {reasons}")
     return np.concatenate(parts), embedded, failures
-
-
-def nearest(
-    database: Database,
-    collection: Collection,
-    queries: NDArray[np.float32],
-    names: Sequence[str],
-    k: int,
-    *,
-    where: Where | None = None,
-) -> list[Neighbor]:
-    """The kept images nearest to any of the queries, nearest first.
-
-    queries: (Q, D) float32; names: (Q,) what to call each in ``nearest_to``.
-    """
-    # Queries are rounded as stored embeddings are: an image's distance to itself is 0.
-    targets = queries.astype(np.float16).astype(np.float64)
-    with tempfile.TemporaryDirectory(prefix="pixsift-") as folder:
-        pool = load_pool(
-            database, collection.collection_id, collection.generation, collection.seq,
-            where or Where(), spill_dir=Path(folder),
-        )  # fmt: skip
-        best, cosines = most_similar(pool.rows, targets, targets[:0], k)
-        rows = pool.rows.take(best)
-        object_ids = [int(object_id) for object_id in pool.object_ids[best]]
-    closest = (rows @ (targets / np.linalg.norm(targets, axis=1, keepdims=True)).T).argmax(axis=1)
-    uris = object_uris(database, object_ids)
-    return [
-        Neighbor(
-            object_id=object_id,
-            uri=uris[object_id],
-            distance=max(0.0, 1.0 - float(cosine)),
-            nearest_to=names[near],
-        )
-        for object_id, cosine, near in zip(object_ids, cosines, closest, strict=True)
-    ]
 
 
 def _read(paths: Sequence[Path], failures: dict[str, str]) -> dict[Path, bytes]:

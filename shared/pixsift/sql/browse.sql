@@ -19,6 +19,7 @@ SELECT d.decision_id, d.valid_from_seq, o.object_id, o.bucket, o.key, o.version_
        r.key AS representative_key, r.version_id AS representative_version_id,
        coalesce(o.captured_at, o.stored_at) AS captured_at,
        o.captured_at IS NULL AND o.stored_at IS NOT NULL AS is_s3_time,
+       coalesce(d.detail -> 'flags', '[]') AS flags,
        (SELECT count(*) FROM decision x
         WHERE d.outcome = 'kept' AND x.representative_object_id = d.object_id
           AND x.collection_id = d.collection_id AND x.generation = d.generation
@@ -32,6 +33,7 @@ WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
        OR (d.valid_from_seq, d.decision_id) < (%(last_seq)s::bigint, %(last_id)s::bigint))
   AND (%(outcome)s::text IS NULL OR d.outcome = %(outcome)s)
   AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
+  AND (%(flag)s::text IS NULL OR d.detail -> 'flags' ? %(flag)s::text)
   AND (%(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s))
   AND (%(after)s::timestamptz IS NULL OR coalesce(o.captured_at, o.stored_at) >= %(after)s)
   AND (%(before)s::timestamptz IS NULL OR coalesce(o.captured_at, o.stored_at) < %(before)s)

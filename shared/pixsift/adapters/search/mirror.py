@@ -3,6 +3,7 @@
 Shared by the searches that need one: of all representatives, or of those newer than an index.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
@@ -25,6 +26,13 @@ _FIT_ROWS = 4096
 _DENSE_FROM = 50
 """One pair in fifty costs as much by itself as all of them in one product."""
 _PAIRS_AT_ONCE = 8192
+_BOUNDS_AT_ONCE = 1 << 25
+"""Bounds held at a time: 128 MB."""
+_STRETCH = 64
+"""Rows of which the best is looked at first: a maximum over all rows costs one pass, a partition
+ten."""
+_PROMISING = 64
+"""Rows more than 2k that are measured first."""
 
 
 Hits = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -94,6 +102,96 @@ class NumpyBlocks:
             found.append(row + start)
         return np.concatenate(asked), np.concatenate(found)
 
+    def top(
+        self, queries: NDArray[np.float32], count: int, k: int,
+        is_open: NDArray[np.bool_] | None, *, margin: float,
+    ) -> list[NDArray[np.intp]]:  # fmt: skip
+        """Per query, the rows of its k largest products, and those within ``margin`` of the last.
+
+        is_open: (count,) which rows may be found; None: all. Exact: a row whose bound lies below
+        k products that were measured cannot be among them.
+        """
+        parts = max(1, len(queries) * count // _BOUNDS_AT_ONCE)
+        found: list[NDArray[np.intp]] = []
+        for part in np.array_split(queries, min(parts, max(1, len(queries)))):
+            heads, rests = self._split(part)
+            bounds = self._bounds(heads, count)
+            if is_open is not None:
+                bounds[:, ~is_open] = -np.inf
+            found += [
+                self._top_of(bounds[i], heads[i], rests[i], k, margin) for i in range(len(part))
+            ]
+        return found
+
+    def products(self, queries: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """(M, count) the product of each query with each row."""
+        heads, rests = self._split(queries)
+        if self._head == self._dimension:
+            return self._over_blocks(count, len(queries), lambda b, n: heads @ b.heads[:, :n])
+        # The lengths of the rests are part of the bound, not of the product.
+        heads = heads[:, :-1]
+        return self._over_blocks(
+            count, len(queries), lambda b, n: heads @ b.heads[:-1, :n] + rests @ b.rests[:n].T
+        )
+
+    def _bounds(self, heads: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """(M, count) what each product is at most; the product itself where rows are whole."""
+        return self._over_blocks(count, len(heads), lambda block, n: heads @ block.heads[:, :n])
+
+    def mean(self, count: int, is_open: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """(D,) mean of the first ``count`` rows, or of those ``is_open``; zeros of none."""
+        chosen = np.ones(count, bool) if is_open is None else is_open
+        total = np.zeros(self._dimension)
+        for number, start in enumerate(range(0, count, BLOCK_ROWS)):
+            n = min(BLOCK_ROWS, count - start)
+            block, mine = self._blocks[number], chosen[start : start + n].astype(np.float64)
+            total[: self._head] += block.heads[: self._head, :n].astype(np.float64) @ mine
+            total[self._head :] += mine @ block.rests[:n].astype(np.float64)
+        return np.asarray(self._rotation @ total / max(1, int(chosen.sum())), np.float64)
+
+    def _over_blocks(
+        self, count: int, queries: int,
+        values: Callable[["_Block", int], NDArray[np.float32]],
+    ) -> NDArray[np.float32]:  # fmt: skip
+        found = np.empty((queries, count), np.float32)
+        for number, start in enumerate(range(0, count, BLOCK_ROWS)):
+            n = min(BLOCK_ROWS, count - start)
+            found[:, start : start + n] = values(self._blocks[number], n)
+        return found
+
+    def _top_of(
+        self, bounds: NDArray[np.float32], head: NDArray[np.float32], rest: NDArray[np.float32],
+        k: int, margin: float,
+    ) -> NDArray[np.intp]:  # fmt: skip
+        """The best rows of one query, by its (count,) bounds; consumes them."""
+        first = _promising(bounds, k)
+        values = self._exact(first, bounds, head, rest)
+        if len(values) < k:
+            least = -np.inf
+        else:
+            least = np.partition(values, len(values) - k)[len(values) - k] - margin
+        rows = np.flatnonzero(bounds >= max(float(least), float(np.finfo(np.float32).min)))
+        values = self._exact(rows, bounds, head, rest)
+        if len(rows) > k:
+            least = np.partition(values, len(values) - k)[len(values) - k] - margin
+            rows = rows[values >= least]
+        return rows.astype(np.intp)
+
+    def _exact(
+        self, rows: NDArray[np.intp], bounds: NDArray[np.float32], head: NDArray[np.float32],
+        rest: NDArray[np.float32],
+    ) -> NDArray[np.float32]:  # fmt: skip
+        """(R,) products of some rows with one query."""
+        found = bounds[rows].copy()
+        if not len(rest):
+            return found
+        numbers, places = np.divmod(rows, BLOCK_ROWS)
+        for number in np.unique(numbers).tolist():
+            block, mine = self._blocks[number], numbers == number
+            at = places[mine]
+            found[mine] += block.rests[at] @ rest - head[-1] * block.heads[-1, at]
+        return found
+
     def _split(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """(N, H + 1) heads with the length of the rest, and (N, D - H) rests."""
         if self._head == self._dimension:
@@ -113,6 +211,21 @@ class NumpyBlocks:
         self._rotation = np.ascontiguousarray(axes[:, ::-1], np.float32)
         self._is_fitted = True
         block.put(0, *self._split(vectors))
+
+
+def _promising(bounds: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Some k rows or more whose bounds are high: the best of the best stretches.
+
+    Any k products give a floor for the k-th best one; good ones give a high floor, cheaply.
+    """
+    wanted = min(len(bounds), 2 * k + _PROMISING)
+    if len(bounds) <= _STRETCH * wanted:
+        return np.argpartition(bounds, len(bounds) - wanted)[len(bounds) - wanted :].astype(np.intp)
+    stretches = len(bounds) // _STRETCH
+    whole = bounds[: stretches * _STRETCH].reshape(stretches, _STRETCH)
+    best = np.argpartition(whole.max(axis=1), stretches - wanted)[stretches - wanted :]
+    rows: NDArray[np.intp] = (best * _STRETCH + whole[best].argmax(axis=1)).astype(np.intp)
+    return rows
 
 
 class _Block:

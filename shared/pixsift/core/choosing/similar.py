@@ -1,8 +1,9 @@
-"""The images nearest to targets and away from counterexamples."""
+"""The images nearest to targets and away from counterexamples, as a search finds them."""
 
 import numpy as np
 
 from pixsift.core.choosing.rows import Float64s, Indices, RowSource
+from pixsift.core.retrieval import aims_of, ranked, scores
 
 
 def most_similar(
@@ -12,23 +13,9 @@ def most_similar(
 
     Score: cosine to the nearest target, less the cosine to the nearest counterexample.
     """
-    scores = np.empty(rows.count)
+    aims = aims_of(targets, np.zeros(rows.dimension), "nearest").vectors
+    found = np.empty((rows.count, len(aims)))
     for start, block in rows.blocks(4096):
-        stop = start + len(block)
-        scores[start:stop] = _scores(block.astype(np.float64), targets, counterexamples)
-    # Products of matrices round as BLAS likes; a decimal that all agree on settles the order.
-    rounded = np.round(scores, 9)
-    best = np.lexsort((np.arange(rows.count), -rounded))[:k]
-    return best.astype(np.intp), scores[best]
-
-
-def _scores(rows: Float64s, targets: Float64s, counterexamples: Float64s) -> Float64s:
-    found = _cosines(rows, targets).max(axis=1)
-    if len(counterexamples):
-        found = found - _cosines(rows, counterexamples).max(axis=1)
-    return np.asarray(found, dtype=np.float64)
-
-
-def _cosines(rows: Float64s, others: Float64s) -> Float64s:
-    scale = np.linalg.norm(rows, axis=1)[:, None] * np.linalg.norm(others, axis=1)
-    return np.asarray(rows @ others.T / np.where(scale > 0, scale, 1), dtype=np.float64)
+        found[start : start + len(block)] = scores(block.astype(np.float64), aims, counterexamples)
+    best, by = ranked(found, k, in_turn=False)
+    return best, found[best, by]

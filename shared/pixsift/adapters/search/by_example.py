@@ -1,0 +1,285 @@
+"""Candidates for a search by example: what is near each aim, by the cheapest way that is right.
+
+Three ways, and each answer says which was taken. *Resident*: every kept vector in memory, shared
+code with the consumer's mirror, exact. *Scan*: the vectors of what the filter lets through are read
+from the ledger and compared, exact; for filters that let little through, and where nothing else
+suffices. *Index*: pgvector's HNSW with iterative scans plus the exact tail, for collections beyond
+the memory budget. Where the index ends before k images passed the filter, a scan answers instead:
+an answer is short only where the collection is.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+
+from pixsift.adapters.postgres.copying import copy_vectors
+from pixsift.adapters.postgres.database import Connection, Database
+from pixsift.adapters.search.mirror import Mirror, NumpyBlocks, Slot, unit_rows
+from pixsift.adapters.search.resident import SeqPoint, read_point, refreshed
+from pixsift.sql import statements
+
+_SQL = statements("find")
+_BODY = statements("pgvector_search")
+_MARGIN: Final = 4e-6
+"""Twice what float32 products of unit rows may err by: candidates within it are kept, and the
+float64 order decides."""
+_SCAN_SHARE: Final = 0.1
+"""Of the collection: reading the vectors of so few is cheaper than going through the index."""
+_EF_SEARCH: Final = 200
+_MOST_FROM_INDEX: Final = 20_000
+Ids = NDArray[np.int64]
+How = Literal["resident", "scan", "index"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """What may be among the nearest; the exact order is made from the stored vectors."""
+
+    how: How
+    is_exact: bool
+    searched: int
+    """Kept vectors in the collection."""
+    object_ids: Ids
+    """Ascending, none twice."""
+
+
+class ByExample:
+    """Candidates from the kept vectors of a ledger's collections. Thread-safe."""
+
+    def __init__(self, database: Database, *, memory_bytes: int) -> None:
+        """memory_bytes: the most that the vectors of one collection may take here."""
+        self._database = database
+        self._memory_bytes = memory_bytes
+        self._slots: dict[int, Slot] = defaultdict(Slot)
+
+    def point(self, collection_id: int) -> SeqPoint:
+        """Where the collection is now."""
+        with self._database.connection() as connection:
+            return read_point(connection, collection_id)
+
+    def fits(self, point: SeqPoint) -> bool:
+        """Whether the collection's vectors fit the memory budget."""
+        with self._database.connection() as connection:
+            return _count(connection, point) * (point.dimension + 8) * 4 <= self._memory_bytes
+
+    def mean(self, point: SeqPoint, *, allowed: Ids | None, barred: Ids) -> NDArray[np.float64]:
+        """(D,) mean of the unit vectors that may be found; zeros where there are none."""
+        if self.fits(point):
+            with self._resident(point) as mirror:
+                return _mean(mirror, _rows_open(mirror, allowed, barred))
+        total, count = np.zeros(point.dimension), 0
+        for ids, halves in self._read(point, allowed):
+            is_open = ~np.isin(ids, barred)
+            total += unit_rows(halves[is_open]).sum(axis=0, dtype=np.float64)
+            count += int(is_open.sum())
+        return total / max(1, count)
+
+    def near(
+        self, point: SeqPoint, aims: NDArray[np.float64], k: int, *,
+        counterexamples: NDArray[np.float64], allowed: Ids | None, barred: Ids, exact: bool,
+    ) -> Candidates:  # fmt: skip
+        """At least the k best of every aim among the allowed, or all there are.
+
+        aims: (T, D); counterexamples: (C, D), C may be 0. allowed: ascending; None: everything
+        kept. barred: never in the answer.
+        """
+        if self.fits(point):
+            with self._resident(point) as mirror:
+                found = _in_memory(
+                    mirror, aims, counterexamples, k, _rows_open(mirror, allowed, barred)
+                )
+                return Candidates("resident", True, mirror.count, found)
+        with self._database.connection() as connection:
+            searched = _count(connection, point)
+        is_selective = allowed is not None and len(allowed) <= _SCAN_SHARE * searched
+        if not exact and not is_selective and not len(counterexamples):
+            indexed = self._through_index(point, aims, k, allowed=allowed, barred=barred)
+            if indexed is not None:
+                return Candidates("index", False, searched, indexed)
+        scanned = self._scanned(point, aims, counterexamples, k, allowed=allowed, barred=barred)
+        return Candidates("scan", True, searched, scanned)
+
+    @contextmanager
+    def _resident(self, point: SeqPoint) -> Iterator[Mirror]:
+        slot = self._slots[point.collection_id]
+        with slot.lock:
+            with self._database.connection() as connection:
+                head = read_point(connection, point.collection_id)
+                mirror, slot.mirror = slot.mirror, None  # whatever fails leaves no half of one
+                slot.mirror = refreshed(connection, head, mirror, floor=-1, new_blocks=NumpyBlocks)
+            yield slot.mirror
+
+    def _scanned(
+        self, point: SeqPoint, aims: NDArray[np.float64], against: NDArray[np.float64], k: int,
+        *, allowed: Ids | None, barred: Ids,
+    ) -> Ids:  # fmt: skip
+        """One pass over the vectors, with the best of every aim so far."""
+        wanted = aims.astype(np.float32).T
+        best = [_Best(k) for _ in aims]
+        for ids, halves in self._read(point, allowed):
+            is_open = ~np.isin(ids, barred)
+            units = unit_rows(halves[is_open])
+            products = units @ wanted
+            if len(against):
+                products -= (units @ against.astype(np.float32).T).max(axis=1, keepdims=True)
+            for one, column in zip(best, products.T, strict=True):
+                one.add(ids[is_open], column)
+        return np.unique(np.concatenate([one.ids for one in best]))
+
+    def _read(
+        self, point: SeqPoint, allowed: Ids | None
+    ) -> Iterator[tuple[Ids, NDArray[np.float16]]]:
+        names: dict[str, Any] = {"collection_id": point.collection_id,
+                                 "generation": point.generation}  # fmt: skip
+        with self._database.connection() as connection, connection.transaction():
+            connection.execute("SET LOCAL statement_timeout = 0")
+            if allowed is None:
+                for rows, halves in copy_vectors(
+                    connection, _SQL["every_vector"], names, bigints=1, dimension=point.dimension
+                ):
+                    yield rows[:, 0], halves
+                return
+            space = _space_of(connection, point)
+            for start in range(0, len(allowed), 16_384):
+                part = {"object_ids": allowed[start : start + 16_384].tolist(), "space_id": space}
+                for rows, halves in copy_vectors(
+                    connection, _SQL["vectors"], part, bigints=1, dimension=point.dimension
+                ):
+                    yield rows[:, 0], halves
+
+    def _through_index(
+        self, point: SeqPoint, aims: NDArray[np.float64], k: int, *,
+        allowed: Ids | None, barred: Ids,
+    ) -> Ids | None:  # fmt: skip
+        """None where there is no index, or it ended before k images of each aim were allowed."""
+        with self._database.connection() as connection, connection.transaction():
+            names = {"collection_id": point.collection_id, "generation": point.generation}
+            row = connection.execute(_BODY["body"], names).fetchone()
+            if row is None:
+                return None
+            body, built_to = row
+            # The tail: what is newer than the body is compared exactly, with everything else.
+            tail = refreshed(connection, point, None, floor=built_to, new_blocks=NumpyBlocks)
+            found = [_in_memory(tail, aims, aims[:0], k, _rows_open(tail, allowed, barred))]
+            statement = sql.SQL(_SQL["body_nearest"]).format(body=sql.Identifier(body))
+            connection.execute(
+                _SQL["iterative"],
+                {"ef_search": str(_EF_SEARCH), "most": str(4 * _MOST_FROM_INDEX)},
+            )
+            for aim in aims.astype(np.float16):
+                ids = _enough(partial(_ask_body, connection, statement, aim), k, allowed, barred)
+                if ids is None:
+                    return None
+                found.append(ids)
+        return np.unique(np.concatenate(found))
+
+
+class _Best:
+    """The k largest so far, and what lies within the margin of the smallest of them."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self.ids: Ids = np.empty(0, np.int64)
+        self._values = np.empty(0, np.float32)
+
+    def add(self, ids: Ids, values: NDArray[np.float32]) -> None:
+        """Some more."""
+        self.ids = np.concatenate([self.ids, ids])
+        self._values = np.concatenate([self._values, values])
+        stays = best_of(self._values, self._k)
+        self.ids, self._values = self.ids[stays], self._values[stays]
+
+
+def best_of(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Where the k largest values are, and those within the margin of the smallest of them."""
+    if len(values) <= k:
+        return np.arange(len(values), dtype=np.intp)
+    least = np.partition(values, len(values) - k)[len(values) - k]
+    return np.flatnonzero(values >= least - _MARGIN).astype(np.intp)
+
+
+def _in_memory(
+    mirror: Mirror, aims: NDArray[np.float64], against: NDArray[np.float64], k: int,
+    is_open: NDArray[np.bool_] | None,
+) -> Ids:  # fmt: skip
+    blocks = mirror.blocks
+    assert isinstance(blocks, NumpyBlocks)  # noqa: S101 - as made here
+    if len(against):
+        wanted = np.concatenate([aims, against]).astype(np.float32)
+        products = blocks.products(wanted, mirror.count)
+        scores = products[: len(aims)] - products[len(aims) :].max(axis=0)
+        if is_open is not None:
+            scores[:, ~is_open] = -np.inf
+        rows = [best_of(row, k) for row in scores]
+        rows = [r[np.isfinite(s[r])] for r, s in zip(rows, scores, strict=True)]
+    else:
+        rows = blocks.top(aims.astype(np.float32), mirror.count, k, is_open, margin=_MARGIN)
+    return np.unique(mirror.object_ids[np.concatenate(rows)]) if rows else np.empty(0, np.int64)
+
+
+def _rows_open(mirror: Mirror, allowed: Ids | None, barred: Ids) -> NDArray[np.bool_] | None:
+    """(count,) which rows may be found; None: all."""
+    if allowed is None and not len(barred):
+        return None
+    ids = mirror.object_ids[: mirror.count]
+    if allowed is None:
+        is_open = np.ones(mirror.count, bool)
+    elif len(allowed) * 20 < mirror.count:  # a few: look each up
+        is_open = np.zeros(mirror.count, bool)
+        is_open[[row for i in allowed.tolist() if (row := mirror.rows.get(i)) is not None]] = True
+    else:
+        is_open = np.isin(ids, allowed)
+    for object_id in barred.tolist():
+        if (row := mirror.rows.get(object_id)) is not None:
+            is_open[row] = False
+    return is_open
+
+
+def _mean(mirror: Mirror, is_open: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    blocks = mirror.blocks
+    assert isinstance(blocks, NumpyBlocks)  # noqa: S101 - as made here
+    return blocks.mean(mirror.count, is_open)
+
+
+def _ask_body(
+    connection: Connection, statement: sql.Composed, aim: NDArray[np.float16], most: int
+) -> list[tuple[int]]:
+    return connection.execute(statement, {"query": aim, "most": most}).fetchall()
+
+
+def _enough(
+    ask: Callable[[int], list[tuple[int]]], k: int, allowed: Ids | None, barred: Ids
+) -> Ids | None:
+    """Ask for more and more until k pass; None where the index ends before."""
+    most = max(2 * k + len(barred), _EF_SEARCH)
+    while most <= _MOST_FROM_INDEX:
+        ids = np.array([row[0] for row in ask(most)], np.int64)
+        passing = ids[~np.isin(ids, barred)]
+        if allowed is not None:
+            passing = passing[np.isin(passing, allowed)]
+        if len(passing) >= k:
+            return passing
+        if len(ids) < most:
+            return None
+        most *= 4
+    return None
+
+
+def _count(connection: Connection, point: SeqPoint) -> int:
+    names = {"collection_id": point.collection_id, "generation": point.generation}
+    row = connection.execute(_SQL["count_kept"], names).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _space_of(connection: Connection, point: SeqPoint) -> str:
+    row = connection.execute(
+        statements("overview")["space_of"], {"collection_id": point.collection_id}
+    ).fetchone()
+    return "" if row is None else str(row[0])

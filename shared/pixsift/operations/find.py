@@ -1,0 +1,411 @@
+"""Find images by example: the one engine behind the command, the server and the console.
+
+Candidates come from wherever the vectors are (``adapters.search.by_example``); the order is made
+from the stored vectors in float64 (``core.retrieval``), which is also what a ``similar`` snapshot
+uses, so a search on screen and the snapshot made of it hold the same images.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixsift.adapters.decode.pool import DecoderPool
+from pixsift.adapters.ledger.find_rows import FindRows, Ids
+from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.search.by_example import ByExample, Candidates
+from pixsift.adapters.search.resident import SeqPoint
+from pixsift.api import Example, Hit, SearchAnswer, SearchAsk, SearchMode, SearchPlan
+from pixsift.core.collection import Collection
+from pixsift.core.identity import ObjectVersion, S3Uri
+from pixsift.core.images import DecodedImage, DecodeFailure
+from pixsift.core.retrieval import (
+    MOST_EXAMPLES,
+    Aims,
+    Way,
+    aims_of,
+    nearest_example,
+    ranked,
+    scores,
+)
+from pixsift.errors import NotFoundError, RequestError
+from pixsift.messages import Range, Where2
+from pixsift.operations.browse import known_version, thumbnail_path
+from pixsift.operations.embedder import ModelChoice, check_space, load_for
+from pixsift.operations.explain import explain
+from pixsift.operations.retrieve import only_collection
+from pixsift.ports import Embedder
+
+MODES_FROM = 3
+"""Examples from which on ``auto`` looks for modes: two have nothing to be grouped by."""
+_SAME = 1e-4
+"""Cosine distance within which the half floats of one picture, stored and asked, may differ."""
+_FILTERS_KEPT = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """Examples with their vectors."""
+
+    vectors: NDArray[np.float64]
+    """(Q, D) as stored: rounded to half floats."""
+    names: tuple[str, ...]
+    object_ids: frozenset[int]
+    """Those that are in the ledger."""
+    pixels: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Files that came with a request: their vectors, or why there are none."""
+
+    vectors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """(D,) rounded as stored, by name."""
+    pixels: Mapping[str, bytes] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Finder:
+    """Searches the collections of one ledger; keeps vectors in memory between searches."""
+
+    database: Database
+    memory_bytes: int = 2 << 30
+    _by_example: ByExample = field(init=False)
+    _rows: FindRows = field(init=False)
+    _filters: dict[tuple[int, int, str, str], Ids] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self._by_example = ByExample(self.database, memory_bytes=self.memory_bytes)
+        self._rows = FindRows(self.database)
+
+    def find(self, ask: SearchAsk, uploads: Uploads | None = None) -> SearchAnswer:
+        """See ``SearchAsk``. uploads: the vectors of files that came with the request.
+
+        Raises NotFoundError for an unknown collection or example, RequestError where there is
+        nothing to search by, or an example has no vector in the collection's space.
+        """
+        started = time.monotonic()
+        collection = only_collection(self.database, ask.collection)
+        point = self._by_example.point(collection.collection_id)
+        given = uploads or Uploads()
+        found = self._embedded(collection, point, ask.examples, given)
+        if ask.folder is not None:
+            found = self._with_folder(collection, point, ask.folder, found)
+        if not len(found.vectors):
+            failed = "; ".join(f"{n}: {why}" for n, why in list(given.failures.items())[:3])
+            raise RequestError(
+                f"nothing to search by: no example has a vector ({failed or 'none was named'})",
+                code="no_examples",
+            )
+        against = self._embedded(collection, point, ask.counterexamples, given)
+        way = _way(ask, len(found.vectors))
+        barred = self._barred(point, found, against, own=ask.own)
+        allowed = self._allowed(point, ask.where)
+        mean = np.zeros(point.dimension)
+        if way != "nearest":
+            mean = self._by_example.mean(point, allowed=allowed, barred=barred)
+        aims = aims_of(found.vectors, mean, way)
+        hits, candidates = self._ranked(
+            collection, point, ask, found=found, aims=aims, against=against.vectors, barred=barred,
+            allowed=allowed,
+        )  # fmt: skip
+        modes = [
+            SearchMode(
+                mode=number, examples=[found.names[i] for i in members],
+                hits=sum(hit.mode == number for hit in hits),
+            )
+            for number, members in enumerate(aims.members if way != "nearest" else ())
+        ]  # fmt: skip
+        return SearchAnswer(
+            collection=collection.name, at_seq=point.seq, generation=point.generation, way=way,
+            plan=SearchPlan(
+                how=candidates.how, is_exact=candidates.is_exact, kept=candidates.searched,
+                matching=None if allowed is None else len(allowed),
+                milliseconds=round(1000 * (time.monotonic() - started), 3),
+            ),
+            modes=modes, hits=hits, failures=dict(given.failures),
+        )  # fmt: skip
+
+    def _ranked(
+        self, collection: Collection, point: SeqPoint, ask: SearchAsk, *, found: Embedded,
+        aims: Aims, against: NDArray[np.float64], barred: Ids, allowed: Ids | None,
+    ) -> tuple[list[Hit], Candidates]:  # fmt: skip
+        """Hits in order. With bounds on the distance, more and more candidates until k fit."""
+        most = ask.k
+        while True:
+            candidates = self._by_example.near(
+                point, aims.vectors, most, counterexamples=against, allowed=allowed,
+                barred=barred, exact=ask.exact,
+            )  # fmt: skip
+            ids, vectors = self._rows.vectors(
+                collection.space_id, point.dimension, candidates.object_ids
+            )
+            order, by = ranked(scores(vectors, aims.vectors, against), most, in_turn=aims.in_turn)
+            near, distances = nearest_example(vectors, found.vectors)
+            inside = [
+                (row, aim) for row, aim in zip(order.tolist(), by.tolist(), strict=True)
+                if _is_within(ask.distance, float(distances[row]))
+            ]  # fmt: skip
+            is_all = len(order) < most or most >= candidates.searched
+            if len(inside) >= ask.k or is_all or ask.distance is None:
+                break
+            most = min(4 * most, max(candidates.searched, 1))
+        chosen = inside[: ask.k]
+        told = [
+            _Found(int(ids[row]), float(distances[row]), int(near[row]), aim) for row, aim in chosen
+        ]
+        if ask.duplicates == "expanded":
+            told = self._expanded(collection, point, told, found)[: ask.k]
+        return self._told(point, told, found, way=_way(ask, len(found.vectors))), candidates
+
+    def _expanded(
+        self, collection: Collection, point: SeqPoint, told: list["_Found"], found: Embedded
+    ) -> list["_Found"]:
+        """Each hit followed by its duplicates, nearest to the examples first."""
+        rows = self._rows.duplicates_of(point, [each.object_id for each in told])
+        own = found.object_ids
+        ids = np.array(sorted(row["object_id"] for row in rows), np.int64)
+        known, vectors = self._rows.vectors(collection.space_id, point.dimension, ids)
+        near, distances = nearest_example(vectors, found.vectors)
+        place = {int(i): n for n, i in enumerate(known)}
+        behind: dict[int, list[_Found]] = {}
+        by_id = {each.object_id: each for each in told}
+        for row in rows:
+            at = place.get(row["object_id"])
+            if at is None or row["object_id"] in own or bytes(row["pixel_sha256"]) in found.pixels:
+                continue
+            hit = by_id[row["representative_object_id"]]
+            behind.setdefault(hit.object_id, []).append(
+                _Found(row["object_id"], float(distances[at]), int(near[at]), hit.mode,
+                       duplicate_of=hit.object_id)
+            )  # fmt: skip
+        unfolded: list[_Found] = []
+        for each in told:
+            others = sorted(behind.get(each.object_id, []), key=lambda f: (f.distance, f.object_id))
+            unfolded += [each, *others]
+        return unfolded
+
+    def _told(
+        self, point: SeqPoint, told: Sequence["_Found"], found: Embedded, *, way: Way
+    ) -> list[Hit]:
+        shown = self._rows.shown(point, [each.object_id for each in told])
+        hits: list[Hit] = []
+        for each in told:
+            row = shown.get(each.object_id)
+            if row is None:
+                continue
+            hits.append(
+                Hit(
+                    rank=len(hits) + 1, object_id=each.object_id,
+                    uri=ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri,
+                    distance=each.distance, nearest_to=found.names[each.near],
+                    mode=0 if way == "nearest" else each.mode,
+                    is_itself=each.distance < _SAME, duplicate_of=each.duplicate_of,
+                    duplicates=row["duplicates"], attributes=row["attributes"],
+                    captured_at=row["captured_at"],
+                    thumbnail=thumbnail_path(each.object_id) if row["has_thumbnail"] else None,
+                )
+            )  # fmt: skip
+        return hits
+
+    def _embedded(
+        self, collection: Collection, point: SeqPoint, examples: Sequence[Example],
+        uploads: Uploads,
+    ) -> Embedded:  # fmt: skip
+        """Vectors of examples, in their order; of the ledger's as stored."""
+        ids = {n: self._object_id(e) for n, e in enumerate(examples) if e.upload is None}
+        wanted = np.array(sorted(set(ids.values())), np.int64)
+        known, vectors = self._rows.vectors(collection.space_id, point.dimension, wanted)
+        place = {int(i): n for n, i in enumerate(known)}
+        rows, names = [], []
+        for number, example in enumerate(examples):
+            if example.upload is not None:
+                if example.upload in uploads.failures:
+                    continue
+                if example.upload not in uploads.vectors:
+                    raise RequestError(
+                        f"no file {example.upload!r} came with the request", code="no_upload"
+                    )
+                rows.append(uploads.vectors[example.upload])
+                names.append(example.upload)
+                continue
+            at = place.get(ids[number])
+            if at is None:
+                raise RequestError(
+                    f"image {ids[number]} has no vector in collection {collection.name!r}: it was "
+                    "rejected, failed or erased, or another model made it",
+                    code="no_vector",
+                )
+            rows.append(vectors[at])
+            names.append(example.uri or f"image {ids[number]}")
+        pixels = set(self._rows.pixels_of(collection.space_id, sorted(set(ids.values()))).values())
+        named = {example.upload for example in examples}
+        pixels |= {hash_ for name, hash_ in uploads.pixels.items() if name in named}
+        empty = np.empty((0, point.dimension))
+        return Embedded(
+            np.stack(rows) if rows else empty, tuple(names), frozenset(ids.values()),
+            frozenset(pixels),
+        )  # fmt: skip
+
+    def _with_folder(
+        self, collection: Collection, point: SeqPoint, folder: str, found: Embedded
+    ) -> Embedded:
+        uri = parsed(folder)
+        ids = np.sort(self._rows.under_prefix(point, uri.bucket, uri.key, MOST_EXAMPLES))
+        known, vectors = self._rows.vectors(collection.space_id, point.dimension, ids)
+        if not len(known):
+            raise NotFoundError(f"no kept image lies below {folder}", code="empty_folder")
+        shown = self._rows.shown(point, known.tolist())
+        names = [ObjectVersion(r["bucket"], r["key"], r["version_id"]).uri
+                 for r in (shown[int(i)] for i in known)]  # fmt: skip
+        pixels = set(self._rows.pixels_of(collection.space_id, known.tolist()).values())
+        return Embedded(
+            np.concatenate([found.vectors, vectors])[:MOST_EXAMPLES],
+            (*found.names, *names)[:MOST_EXAMPLES],
+            found.object_ids | frozenset(known.tolist()), found.pixels | frozenset(pixels),
+        )  # fmt: skip
+
+    def _object_id(self, example: Example) -> int:
+        """Raises NotFoundError for an image that the ledger does not know."""
+        if example.object_id is not None:
+            known_version(self.database, example.object_id)
+            return example.object_id
+        return explain(self.database, parsed(example.uri or ""))[0].object.object_id
+
+    def _barred(self, point: SeqPoint, found: Embedded, against: Embedded, *, own: bool) -> Ids:
+        """What may not be found: images that are gone, counterexamples, and the examples."""
+        barred = self._rows.remembered(point)
+        if own:
+            return np.union1d(barred, np.array(sorted(against.object_ids), np.int64))
+        same = self._rows.kept_with_pixels(point, sorted(found.pixels))
+        mine = np.array(sorted(found.object_ids | against.object_ids), np.int64)
+        return np.unique(np.concatenate([barred, same, mine]))
+
+    def _allowed(self, point: SeqPoint, where: Where2) -> Ids | None:
+        """Ids that pass the filter; of one point and one filter they are read once."""
+        if where == Where2(flagged="include"):
+            return None
+        key = (point.collection_id, point.generation, str(point.token), where.model_dump_json())
+        with self._lock:
+            if key in self._filters:
+                return self._filters[key]
+        found = self._rows.matching(point, where)
+        with self._lock:
+            while len(self._filters) >= _FILTERS_KEPT:
+                self._filters.pop(next(iter(self._filters)))
+            self._filters[key] = found
+        return found
+
+
+class QueryEmbedder:
+    """Vectors of images that callers send, by a model that is loaded once, when first needed.
+
+    Untrusted bytes are decoded in isolated processes, by the recipe that judges uploads.
+    """
+
+    def __init__(self, model: ModelChoice, *, workers: int = 1) -> None:
+        self._model = model
+        self._workers = workers
+        self._embedder: Embedder | None = None
+        self._decoder: DecoderPool | None = None
+        self._lock = Lock()
+
+    def uploads(self, files: Mapping[str, bytes], collection: Collection) -> Uploads:
+        """Raises SettingError where the model makes other vectors than the collection's."""
+        if not files:
+            return Uploads()
+        with self._lock:  # one model, one forward pass at a time
+            embedder, decoder = self._ready(collection)
+            decoded = dict(zip(files, decoder.decode(list(files.values())), strict=True))
+            failures = {n: d.reason for n, d in decoded.items() if isinstance(d, DecodeFailure)}
+            sound = [(n, d) for n, d in decoded.items() if isinstance(d, DecodedImage)]
+            if not sound:
+                return Uploads(failures=failures)
+            result = embedder.embed([image.model_input for _, image in sound])
+        failures |= {sound[i][0]: reason for i, reason in result.failures.items()}
+        names = [sound[int(i)][0] for i in result.kept_indices]
+        return Uploads(
+            dict(zip(names, result.embeddings.astype(np.float16).astype(np.float64), strict=True)),
+            {name: image.pixel_sha256 for name, image in sound}, failures,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Stop the decoder's processes."""
+        with self._lock:
+            if self._decoder is not None:
+                self._decoder.close()
+                self._decoder = None
+
+    def __enter__(self) -> "QueryEmbedder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ready(self, collection: Collection) -> tuple[Embedder, DecoderPool]:
+        if self._embedder is None:
+            self._embedder = load_for(self._model, collection)
+        check_space(self._embedder, collection, self._model.name)
+        if self._decoder is None:
+            self._decoder = DecoderPool(self._embedder.input_side, workers=self._workers)
+        return self._embedder, self._decoder
+
+
+def find_by_files(
+    database: Database, files: Sequence[Path], ask: SearchAsk, *, model: ModelChoice
+) -> SearchAnswer:
+    """``ask`` with files of this machine as further examples, by their paths; always exact.
+
+    Raises as ``Finder.find`` does, and SettingError for a model of another embedding space.
+    """
+    collection = only_collection(database, ask.collection)
+    blobs: dict[str, bytes] = {}
+    failures: dict[str, str] = {}
+    for path in files:
+        try:
+            blobs[str(path)] = path.read_bytes()
+        except OSError as error:
+            failures[str(path)] = f"unreadable: {error.strerror}"
+    with QueryEmbedder(model) as embedder:
+        uploads = embedder.uploads(blobs, collection)
+    uploads = replace(uploads, failures={**uploads.failures, **failures})
+    examples = [*ask.examples, *(Example(upload=str(path)) for path in files)]
+    whole = ask.model_copy(update={"examples": examples, "exact": True})
+    return Finder(database, memory_bytes=0).find(whole, uploads)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    object_id: int
+    distance: float
+    near: int
+    mode: int
+    duplicate_of: int | None = None
+
+
+def parsed(uri: str) -> S3Uri:
+    """Raises RequestError for what is not an S3 URI."""
+    try:
+        return S3Uri.parse(uri)
+    except ValueError as error:
+        raise RequestError(f"{uri!r} {error}", code="bad_uri") from error
+
+
+def _way(ask: SearchAsk, examples: int) -> Way:
+    if ask.way != "auto":
+        return ask.way
+    return "modes" if examples >= MODES_FROM else "nearest"
+
+
+def _is_within(bounds: Range | None, distance: float) -> bool:
+    if bounds is None:
+        return True
+    low = -np.inf if bounds.min is None else bounds.min
+    high = np.inf if bounds.max is None else bounds.max
+    return bool(low <= distance <= high)
