@@ -3,12 +3,16 @@
 In L1: the permissions, mounts and environment of a task are all in the template, and nothing is
 granted that ``policies`` does not list. Values of the stacks before it come as parameters of their
 outputs' names; images come by digest.
+
+A release changes the schema before it changes the services. So the jobs that speak to the database
+alone have an image of their own (``MigrateImage``), and with ``Running`` = no everything but the
+services and the schedules is there: ``pixsift deploy`` migrates in between (docs/adr/0161).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aws_cdk import CfnOutput, CfnParameter, RemovalPolicy, Stack
+from aws_cdk import CfnCondition, CfnOutput, CfnParameter, CfnResource, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ecs as ecs
@@ -57,12 +61,14 @@ class ComputeStack(Stack):
         for job in JOBS:
             self._job(job)
         CfnOutput(self, "ClusterName", value=self._cluster.ref)
+        for name, value in self._previous.items():
+            CfnOutput(self, f"{name}Known", value=value)
 
     def _read_parameters(self) -> None:
         def text(name: str, description: str, **more: Any) -> str:
             return CfnParameter(self, name, description=description, **more).value_as_string
 
-        digest = r".+@sha256:[0-9a-f]{64}"
+        digest = r"[^\s@]+@sha256:[0-9a-f]{64}"
         self._subnets = CfnParameter(
             self, "SubnetIds", type="CommaDelimitedList", description="of the network stack"
         ).value_as_list
@@ -70,18 +76,52 @@ class ComputeStack(Stack):
         secret = CfnParameter(self, "DatabaseSecretArn", description="of the database stack")
         acknowledge(self, "CloudFormation-Validate::W2509", "where the secret is, not the secret")
         self._secret = secret.value_as_string
-        self._host = text(
-            "DatabaseHost", "of the database stack; empty: the secret has it", default=""
-        )
+        given = self._stage.database.kind == "given"
+        self._host = "" if given else text("DatabaseHost", "of the database stack")
         self._gpu_image = text(
             "GpuImage", "Dockerfile.gpu-consumer, by digest", allowed_pattern=digest
         )
         self._services_image = text(
             "ServicesImage", "Dockerfile.services, by digest", allowed_pattern=digest
         )
+        self._read_release(text, rf"|{digest}")
         self._raw = text("RawBucketName", "of the events stack")
         self._curated = text("CuratedBucketName", "of the events stack")
         self._derived = text("DerivedBucketName", "of the events stack")
+
+    def _read_release(self, text: Any, digest_or_nothing: str) -> None:
+        """What ``pixsift deploy`` changes step by step; the defaults are for other tools."""
+        migrate = text(
+            "MigrateImage", "of the migrate task; empty: ServicesImage", default="",
+            allowed_pattern=digest_or_nothing,
+        )  # fmt: skip
+        own = CfnCondition(
+            self, "HasMigrateImage", expression=Fn.condition_not(Fn.condition_equals(migrate, ""))
+        )
+        self._migrate_image = Fn.condition_if(own.logical_id, migrate, self._services_image)
+        running = text(
+            "Running", "no: neither services nor schedules, until the schema is there",
+            default="yes", allowed_values=["yes", "no"],
+        )  # fmt: skip
+        self._running = CfnCondition(
+            self, "IsRunning", expression=Fn.condition_equals(running, "yes")
+        )
+        self._previous = {
+            name: text(
+                name, "what ran before; a roll-back returns to it", default="",
+                allowed_pattern=digest_or_nothing,
+            )
+            for name in ("PreviousGpuImage", "PreviousServicesImage")
+        }  # fmt: skip
+
+    def _while_running(self, resource: CfnResource) -> None:
+        """Not there with ``Running`` = no."""
+        resource.cfn_options.condition = self._running
+
+    def _service_output(self, task: Task, service: ecs.CfnService) -> None:
+        CfnOutput(
+            self, f"{task.construct_id}Service", value=service.attr_name, condition=self._running
+        )
 
     def _places(self, space: str) -> Places:
         def queue(name: str) -> str:
@@ -156,6 +196,8 @@ class ComputeStack(Stack):
     ) -> ecs.CfnTaskDefinition:
         """Read-only root, no capabilities, an init process, a health check, /tmp of its own."""
         image = self._gpu_image if task.needs_model else self._services_image
+        if task.name == "migrate":
+            image = self._migrate_image.to_string()
         property_ = ecs.CfnTaskDefinition
         definition = property_(
             self, f"{task.construct_id}Task", family=f"{self._prefix}-{task.name}",
@@ -234,7 +276,7 @@ class ComputeStack(Stack):
                  capacity: Sequence[Mapping[str, Any]]) -> ecs.CfnService:  # fmt: skip
         public = self._stage.network.egress == "public" and not self._stage.network.vpc_id
         property_ = ecs.CfnService
-        return property_(
+        service = property_(
             self, task.construct_id, cluster=self._cluster.ref, service_name=task.name,
             task_definition=definition.ref, desired_count=desired,
             capacity_provider_strategy=[
@@ -254,6 +296,9 @@ class ComputeStack(Stack):
             ),
             enable_execute_command=False, propagate_tags="SERVICE",
         )  # fmt: skip
+        self._while_running(service)
+        self._service_output(task, service)
+        return service
 
     def _gpu_capacity(self) -> str:
         """Instances that ECS starts, patches and ends; Spot where it can be had."""
@@ -325,7 +370,6 @@ class ComputeStack(Stack):
             queue=f"{self._prefix}-{stage.ingest_queue(space)}",
             per_task=scaling.backlog_per_consumer(stage.compute.images_per_second),
         )  # fmt: skip
-        CfnOutput(self, f"{task.construct_id}Service", value=service.attr_name)
 
     def _curator(self) -> None:
         task = curator_task()
@@ -338,18 +382,16 @@ class ComputeStack(Stack):
         )
         queue = f"{self._prefix}-snapshot-requests"
         self._scale(service, task, most=1, least=0, queue=queue, per_task=1)
-        CfnOutput(self, "CuratorService", value=service.attr_name)
 
     def _server(self) -> None:
         task = server_task(self._stage)
         role = self._role("Server", policies.server(self._places(self._stage.events.spaces[0])))
-        service = self._service(
+        self._service(
             task,
             self._definition(task, role),
             desired=1,
             capacity=[{"capacity_provider": "FARGATE", "weight": 1}],
         )
-        CfnOutput(self, "ServerService", value=service.attr_name)
 
     def _job(self, task: Task) -> None:
         """Run by ``pixsift deploy`` (migrate), or by its schedule."""
@@ -362,7 +404,7 @@ class ComputeStack(Stack):
         starter = self._starter(task, definition, role)
         public = self._stage.network.egress == "public" and not self._stage.network.vpc_id
         property_ = events.CfnRule
-        property_(
+        rule = property_(
             self, f"{task.construct_id}Schedule", schedule_expression=task.schedule,
             description=f"runs pixsift {task.name}",
             targets=[property_.TargetProperty(
@@ -378,6 +420,7 @@ class ComputeStack(Stack):
                 ),
             )],
         )  # fmt: skip
+        self._while_running(rule)
 
     def _starter(
         self, task: Task, definition: ecs.CfnTaskDefinition, role: iam.CfnRole
@@ -411,6 +454,7 @@ class ComputeStack(Stack):
             scalable_dimension="ecs:service:DesiredCount",
         )  # fmt: skip
         target.add_resource_dependency(service)
+        self._while_running(target)
         self._step(target, task, "Wake", 1, scaling.queries(scaling.WAKE, queue, where), minutes=1)
         if least == 0:
             self._step(target, task, "Sleep", 0, scaling.queries(scaling.IDLE, queue, where),
@@ -431,13 +475,15 @@ class ComputeStack(Stack):
                 )],
             ),
         )  # fmt: skip
-        cloudwatch.CfnAlarm(
+        self._while_running(policy)
+        alarm = cloudwatch.CfnAlarm(
             self, f"{task.construct_id}{name}Alarm", evaluation_periods=minutes, threshold=1,
             alarm_name=f"{self._prefix}-{task.name}-{name.lower()}", alarm_actions=[policy.ref],
             alarm_description=f"scales {task.name} to {count}; no cause for alarm",
             comparison_operator="GreaterThanOrEqualToThreshold", treat_missing_data="notBreaching",
             metrics=[metric_query(query) for query in queries],
         )  # fmt: skip
+        self._while_running(alarm)
 
     def _track(self, target: autoscaling.CfnScalableTarget, task: Task,
                queries: Sequence[dict[str, Any]], per_task: int) -> None:  # fmt: skip
@@ -460,7 +506,7 @@ class ComputeStack(Stack):
             for query in queries
         ]  # fmt: skip
         tracking = property_.TargetTrackingScalingPolicyConfigurationProperty
-        property_(
+        policy = property_(
             self, f"{task.construct_id}Track", policy_name=f"{self._prefix}-{task.name}-track",
             policy_type="TargetTrackingScaling", scaling_target_id=target.ref,
             target_tracking_scaling_policy_configuration=tracking(
@@ -471,6 +517,7 @@ class ComputeStack(Stack):
                 ),
             ),
         )  # fmt: skip
+        self._while_running(policy)
 
 
 def metric_query(query: Mapping[str, Any]) -> cloudwatch.CfnAlarm.MetricDataQueryProperty:

@@ -6,7 +6,14 @@ every connection, so that a rotation is nothing to them.
 
 from typing import Any
 
-from aws_cdk import CfnDeletionPolicy, CfnOutput, CfnParameter, CfnResource, Stack
+from aws_cdk import (
+    CfnDeletionPolicy,
+    CfnOutput,
+    CfnParameter,
+    CfnResource,
+    CfnWaitConditionHandle,
+    Stack,
+)
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_rds as rds
 from constructs import Construct
@@ -25,18 +32,14 @@ class DatabaseStack(Stack):
     def __init__(self, scope: Construct, id: str, stage: Stage, **options: Any) -> None:
         super().__init__(scope, id, description="pixsift: the ledger", **options)
         self._stage, self._settings = stage, stage.database
+        if self._settings.kind == "given":
+            self._given()
+            return
         vpc = CfnParameter(self, "VpcId", description="of the network stack").value_as_string
         subnets = CfnParameter(
             self, "SubnetIds", type="CommaDelimitedList", description="two, in two zones"
         ).value_as_list
-        tasks = CfnParameter(
-            self, "TaskSecurityGroupId", description="who may connect"
-        ).value_as_string
-        if self._settings.kind == "given":
-            self._let_in(tasks)
-            CfnOutput(self, "DatabaseSecretArn", value=self._settings.secret_arn)
-            CfnOutput(self, "DatabaseHost", value="")
-            return
+        tasks = self._tasks()
         group = ec2.CfnSecurityGroup(
             self, "Access", vpc_id=vpc, group_description="the ledger, from the tasks of pixsift",
             security_group_ingress=[
@@ -54,13 +57,22 @@ class DatabaseStack(Stack):
         CfnOutput(self, "DatabaseSecretArn", value=secret)
         CfnOutput(self, "DatabaseHost", value=host)
 
-    def _let_in(self, tasks: str) -> None:
+    def _tasks(self) -> str:
+        parameter = CfnParameter(self, "TaskSecurityGroupId", description="who may connect")
+        return parameter.value_as_string
+
+    def _given(self) -> None:
+        """Nothing is made, but the tasks are let into its security group where one is named."""
+        CfnOutput(self, "DatabaseSecretArn", value=self._settings.secret_arn)
         if self._settings.security_group_id:
             ec2.CfnSecurityGroupIngress(
                 self, "Access", group_id=self._settings.security_group_id, ip_protocol="tcp",
-                from_port=PORT, to_port=PORT, source_security_group_id=tasks,
+                from_port=PORT, to_port=PORT, source_security_group_id=self._tasks(),
                 description="tasks of pixsift",
             )  # fmt: skip
+        else:
+            # CloudFormation refuses a template without a resource; this one is nothing.
+            CfnWaitConditionHandle(self, "Nothing")
 
     def _instance(self, group: str) -> tuple[str, str]:
         settings = self._settings
