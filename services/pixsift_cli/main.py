@@ -40,6 +40,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cost",
         "Say what a month on AWS costs, line by line, and what a million images do.",
     ),
+    "deploy": (
+        "deploy",
+        "Deploy a stage to AWS: images, stacks, migration, services, doctor; rerun to continue.",
+    ),
     "migrate": (
         "database",
         "Apply the ledger's schema migrations.",

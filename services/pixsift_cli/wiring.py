@@ -3,6 +3,7 @@
 A command asks here for what it needs and hands it to an operation (``pixsift.operations``).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from pixsift.operations.status import Queues
 
 if TYPE_CHECKING:  # imported where they are used: every command imports this module
     from pixsift.operations.demo.run import Connections
+    from pixsift.operations.deploy import Tools
     from pixsift.operations.local.up_down import Ingredients
 
 ACTOR = "cli"
@@ -185,6 +187,17 @@ def curated_bucket() -> str:
 def derived_bucket() -> str:
     """Where thumbnails are."""
     return BucketSettings().derived_bucket
+
+
+def deploy_tools(region: str, say_line: Callable[[str], None]) -> "Tools":
+    """What speaks to AWS in ``region``; empty: where the AWS variables say."""
+    from pixsift.adapters.aws.account import Account
+    from pixsift.adapters.aws.container_images import EcrImages
+    from pixsift.adapters.aws.ecs_tasks import EcsTasks
+    from pixsift.adapters.aws.stacks import Stacks
+    from pixsift.operations.deploy import Tools
+
+    return Tools(Stacks(region), EcsTasks(region), Account(region), EcrImages(region), say_line)
 
 
 def _queue(name_or_url: str) -> SqsQueue | str:

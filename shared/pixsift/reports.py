@@ -219,6 +219,62 @@ class CostReport(_Report):
     lines: list[CostLine]
 
 
+class ReleaseImages(_Report):
+    """The two images of a release, by digest."""
+
+    gpu: str
+    services: str
+
+
+class StackChange(_Report):
+    """One line of a change set, in CloudFormation's words."""
+
+    action: str
+    logical_id: str
+    type: str
+    replacement: str
+
+
+class PlannedStack(_Report):
+    """What would happen to a stack. types: what a new one is made of, with counts."""
+
+    stack: str
+    action: str
+    changes: list[StackChange]
+    types: list[tuple[str, int]]
+
+
+class DeploymentPlan(_Report):
+    """What a deployment would change, and what a month costs, in dollars."""
+
+    account: str
+    region: str
+    notes: list[str]
+    stacks: list[PlannedStack]
+    images_per_day: float
+    month: float
+
+
+class TaskReport(_Report):
+    """How a one-off task ended, and its last lines."""
+
+    status: int | None
+    reason: str
+    lines: list[str]
+
+
+class DeploymentReport(_Report):
+    """What a deployment did. stacks: created, updated or unchanged by name."""
+
+    ok: bool
+    account: str
+    region: str
+    notes: list[str]
+    stacks: dict[str, str]
+    images: ReleaseImages
+    doctor: TaskReport | None
+
+
 class PendingMigrations(_Report):
     """Migrations that would be applied now."""
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -34,12 +35,12 @@ class Cloud:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+@contextmanager
+def running(folder: Path, **environment: str) -> Iterator[Cloud]:
+    """A MiniStack with that environment, in a folder of its own; skips where it is absent."""
     python = os.environ.get("MINISTACK_PYTHON", str(ROOT / ".venv-ministack" / "bin" / "python"))
     if not Path(python).exists():
         pytest.skip("no MiniStack: make .venv-ministack/ready")
-    folder = tmp_path_factory.mktemp("ministack")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -47,7 +48,7 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         process = subprocess.Popen(
             [python, "-m", "ministack"], cwd=folder, stdout=log, stderr=log,
             env={"PATH": os.environ["PATH"], "HOME": str(folder), "AUTH": "true",
-                 "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port)},
+                 "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), **environment},
         )  # fmt: skip
     try:
         until = time.monotonic() + 90
@@ -63,3 +64,9 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with running(tmp_path_factory.mktemp("ministack")) as cloud:
+        yield cloud

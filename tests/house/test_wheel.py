@@ -28,8 +28,8 @@ def test_wheel__holds_every_file_of_every_package(wheel: Path) -> None:
         inside = set(archive.namelist())
     due = {
         path.relative_to(ROOT / base).as_posix()
-        for base in ("shared", "services")
-        for path in (ROOT / base).rglob("*")
+        for base, part in (("shared", ""), ("services", ""), ("infra", "pixsift_infra"))
+        for path in (ROOT / base / part).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert any(name.endswith("0001_ledger.sql") for name in due)
