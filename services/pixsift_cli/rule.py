@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from pixsift.answers import RulingDone
+from pixsift.answers import RulingDone, RulingLine
 from pixsift.errors import RequestError
 from pixsift.operations import rule as operation
 from pixsift.operations.retrieve import only_collection
@@ -124,7 +124,7 @@ def best(
             why=why, who=who or _user(), prefix=prefix, dry_run=not apply, sample=sample,
             seed=seed, actor=wiring.ACTOR,
         )  # fmt: skip
-    emit(done, as_json, "\n".join(_lines(done, "--apply makes them")))
+    emit(done, as_json, _lines(done, "--apply makes them"))
 
 
 @app.command()
@@ -147,7 +147,7 @@ def undo(
             ruling_ids=[_uuid(text) for text in ruling or []],
             batch=None if batch is None else _uuid(batch), dry_run=dry_run, actor=wiring.ACTOR,
         )  # fmt: skip
-    emit(done, as_json, "\n".join(_lines(done, "nothing was taken back", "taken back")))
+    emit(done, as_json, _lines(done, "nothing was taken back", "taken back"))
 
 
 @app.command("list")
@@ -169,14 +169,15 @@ def list_(
             database, only_collection(database, collection).name,
             uri=None if image is None else s3_uri(image), in_force=not past, limit=limit,
         )  # fmt: skip
-    lines = [
-        f"{row.ruling_id}  {row.kind:<9} {row.uri}" + (f"  {row.other}" if row.other else "")
-        + f"\n  {row.who}, {row.said_at:%Y-%m-%d %H:%M}: {row.why}"
-        + (f" (batch {row.batch})" if row.batch else "")
-        + (f", taken back at seq {row.to_seq}" if row.to_seq is not None else "")
-        for row in found.rulings
-    ]  # fmt: skip
-    emit(found, as_json, "\n".join(lines) or "no rulings")
+    lines = [line for row in found.rulings for line in _ruling_lines(row)]
+    emit(found, as_json, lines or "no rulings")
+
+
+def _ruling_lines(row: RulingLine) -> Iterator[str]:
+    yield f"{row.ruling_id}  {row.kind:<9} {row.uri}" + (f"  {row.other}" if row.other else "")
+    batch = f" (batch {row.batch})" if row.batch else ""
+    ended = "" if row.to_seq is None else f", taken back at seq {row.to_seq}"
+    yield f"  {row.who}, {row.said_at:%Y-%m-%d %H:%M}: {row.why}{batch}{ended}"
 
 
 def _say(
@@ -190,7 +191,7 @@ def _say(
             other=None if other is None else s3_uri(other), why=why, who=who or _user(),
             dry_run=dry_run, actor=wiring.ACTOR,
         )  # fmt: skip
-    emit(done, as_json, "\n".join(_lines(done, "nothing was changed")))
+    emit(done, as_json, _lines(done, "nothing was changed"))
 
 
 def _lines(done: RulingDone, if_dry: str, verb: str = "made") -> Iterator[str]:

@@ -1,9 +1,10 @@
 """A rule-based state machine: the ledger on a real PostgreSQL beside the brute-force oracle.
 
 Hypothesis puts, overwrites, deletes, expires, redelivers, reorders, erases, changes epsilon, goes
-back and takes decisions back, in any order it can think of. After every step the ledger's outcomes
-are those of the oracle, which measures every pair, each duplicate names an image that the oracle
-keeps and that is near it, and the audit finds nothing.
+back, takes decisions back, makes rulings and takes them back, in any order it can think of. After
+every step the ledger's outcomes are those of the oracle, which measures every pair, each duplicate
+names an image that the oracle keeps and that is near it, and the audit finds nothing, neither in
+the decisions nor in the counters.
 """
 
 from collections.abc import Iterator
@@ -29,11 +30,14 @@ from oracle import Oracle, Picture
 from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.rejudge import Rejudge
+from pixsift.adapters.ledger.ruling_book import RulingBook, new_ruling
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import ExpiryPolicy
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
+from pixsift.core.rulings import Kind, Ruling
+from pixsift.errors import ConflictError, NotFoundError
 from pixsift.operations.audit import Auditor
 from pixsift.operations.erase import Erasure
 
@@ -201,6 +205,26 @@ class LedgerMachine(RuleBasedStateMachine):
         self.failed -= erased
         self.oracle.remove_together(erased)
 
+    @rule(name=versions, kind=st.sampled_from(["choose", "choose", "also_keep", "useless"]))
+    def rule_one(self, name: str, kind: Kind) -> None:
+        """Somebody says something of an image; what cannot hold is refused and changes nothing."""
+        self._say(kind, name, None)
+
+    @rule(name=versions, other=versions, kind=st.sampled_from(["same", "not_same"]))
+    def rule_pair(self, name: str, other: str, kind: Kind) -> None:
+        """Somebody says something of a pair."""
+        self._say(kind, name, other)
+
+    @rule(name=versions)
+    def take_rulings_back(self, name: str) -> None:
+        """Everything that was said of an image."""
+        ids = self._object_ids()
+        book = RulingBook(self.database)
+        found = book.records(self.collection, object_id=ids.get(name, 0), in_force=True)
+        if found:
+            book.take_back(self.collection, [record.ruling_id for record in found])
+            self.oracle.unrule(name, ids)
+
     @rule(names=st.lists(versions, min_size=1, max_size=3))
     def rejudge(self, names: list[str]) -> None:
         """Deciding again what is right changes nothing."""
@@ -220,7 +244,9 @@ class LedgerMachine(RuleBasedStateMachine):
         }
         assert set(told) == set(self.judged) - self.oracle.undecided
         for name, (outcome, _, of) in told.items():
-            if outcome == "duplicate":
+            if name in self.oracle.by_ruling:
+                assert of == self.oracle.children[name].split("@")[0]
+            elif outcome == "duplicate":
                 near = [k for k in self.oracle.kept if self.oracle.within(name, k)]
                 assert of in {k.split("@")[0] for k in near}
 
@@ -254,18 +280,31 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.commit(self.collection, [self.judged[name] for name in names])
         self.failed -= set(names)
         self.unread -= set(names) - self.erased
+        pictures = []
         for name in dict.fromkeys(names):
             judged = self.judged[name]
             assert judged.content_sha256 and judged.pixel_sha256
             if judged.content_sha256 in self.blocked:
                 self.oracle.gone.add(name)
             assert judged.embedding is not None
-            self.oracle.put(
+            pictures.append(
                 Picture(
                     name, judged.content_sha256, judged.pixel_sha256, judged.embedding,
                     (judged.quality or {})["sharpness"],
                 )
             )  # fmt: skip
+        self.oracle.deliver(pictures)
+
+    def _say(self, kind: Kind, name: str, other: str | None) -> None:
+        ids = self._object_ids()
+        told = Ruling(kind, ids[name], None if other is None else ids[other])
+        before = self.ledger.collection("c").seq
+        try:
+            RulingBook(self.database).say(self.collection, [new_ruling(told, who="a", why="b")])
+        except (ConflictError, NotFoundError):
+            assert self.ledger.collection("c").seq == before
+            return
+        self.oracle.rule(kind, name, other)
 
     def _decisions(self) -> dict[int, tuple[object, ...]]:
         """What holds now, by object id."""
