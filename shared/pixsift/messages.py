@@ -81,6 +81,8 @@ class Where2(Where):
     """Images that a quality check flagged; flags of how a file was written do not count."""
     flags: list[str] = Field(default_factory=list)
     """Only images with at least one of these flags, of whatever kind."""
+    labels_of_duplicates: bool = True
+    """Attributes and prefix also match an image through one of the duplicates it represents."""
 
     @model_validator(mode="before")
     @classmethod

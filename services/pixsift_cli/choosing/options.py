@@ -113,6 +113,12 @@ def selection_changes(
     flag: Annotated[
         Texts, typer.Option(help="Only images with this quality flag; may be repeated.")
     ] = None,
+    own_labels: Annotated[
+        bool,
+        typer.Option(
+            "--own-labels", help="Attributes and prefix of the kept image only, not of duplicates."
+        ),
+    ] = False,
     similar_to: Annotated[
         Texts, typer.Option(help="s3:// URI of a target for strategy 'similar'; may be repeated.")
     ] = None,
@@ -164,6 +170,7 @@ def selection_changes(
             "quality": _bounds(quality),
             "captured_after": captured_after, "captured_before": captured_before,
             "flagged": flagged, "flags": flag,
+            "labels_of_duplicates": False if own_labels else None,
         },
         "split": {**_shares(split), "group_by": group_by, "min_distance": min_distance},
     }  # fmt: skip

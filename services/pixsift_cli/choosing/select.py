@@ -187,6 +187,13 @@ def _about(facts: dict[str, Any]) -> Iterator[str]:
             f"by time: {facts['without_time']} without any time left out, "
             f"{facts['time_of_s3']} taken by S3's time of the write"
         )
+    if facts.get("by_duplicates"):
+        yield (
+            f"by duplicates: {facts['by_duplicates']} images have the attributes or prefix only "
+            "through a duplicate that they represent"
+        )
+    if facts.get("label_conflicts"):
+        yield from _conflicts(facts)
     if facts.get("flagged_out"):
         yield (
             f"flagged: {facts['flagged_out']} images with a quality flag left out "
@@ -195,6 +202,15 @@ def _about(facts: dict[str, Any]) -> Iterator[str]:
     for name in ("auto", "warning", "fewer", "cap_effect", "trim_effect"):
         if name in facts:
             yield str(facts[name])
+
+
+def _conflicts(facts: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"conflicts: {facts['label_conflicts']} images have, with their duplicates, several values "
+        "of an attribute asked for"
+    )
+    for each in facts["label_conflict_examples"][:10]:
+        yield f"  object {each['object_id']}: {each['attribute']} {', '.join(each['values'])}"
 
 
 def _coverage_table(compared: Comparison) -> Table:

@@ -37,15 +37,62 @@ SELECT r.object_id, o.quality, extract(epoch FROM coalesce(o.captured_at, o.stor
        o.erased_at IS NOT NULL,
        EXISTS (SELECT FROM embedding e
                 WHERE e.space_id = r.space_id AND e.pixel_sha256 = r.pixel_sha256),
-       d.detail -> 'flags'
+       d.detail -> 'flags', %(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s)
   FROM representative r JOIN object o USING (object_id)
   JOIN decision d ON d.collection_id = r.collection_id AND d.generation = r.generation
                  AND d.object_id = r.object_id AND d.outcome <> 'gone'
                  AND holds_at(d.valid_from_seq, d.valid_to_seq, %(at_seq)s)
  WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
    AND holds_at(r.valid_from_seq, r.valid_to_seq, %(at_seq)s)
-   AND (%(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s))
+   AND (%(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s)
+        OR r.object_id = ANY (%(through)s::bigint[]))
  ORDER BY r.object_id;
+
+-- name: pool_through_duplicates
+-- Kept images that stand for a duplicate which has all of these attributes and the prefix itself.
+-- Of several sources of an attribute the one of the highest precedence counts, as in
+-- pool_attributes; one scan of the attributes, however many duplicates there are.
+WITH told AS (
+    SELECT a.object_id, n.name,
+           (array_agg(a.attributes ->> n.name ORDER BY array_position(
+                ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source) DESC))[1] AS value
+      FROM attribute a CROSS JOIN jsonb_object_keys(%(wanted)s::jsonb) AS n (name)
+     WHERE a.collection_id = %(collection_id)s AND a.attributes ? n.name
+       AND holds_at(a.valid_from_seq, a.valid_to_seq, %(at_seq)s)
+     GROUP BY a.object_id, n.name
+), passing AS (
+    SELECT object_id FROM told
+     WHERE (%(wanted)s::jsonb -> name) ? value
+     GROUP BY object_id HAVING count(*) = %(names)s
+)
+SELECT DISTINCT d.representative_object_id
+  FROM decision d JOIN object o USING (object_id)
+ WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
+   AND d.outcome = 'duplicate' AND holds_at(d.valid_from_seq, d.valid_to_seq, %(at_seq)s)
+   AND (%(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s))
+   AND (%(names)s = 0 OR d.object_id IN (SELECT object_id FROM passing))
+ ORDER BY d.representative_object_id;
+
+-- name: pool_conflicts
+-- Groups of a kept image and its duplicates that have several values of one of these attributes.
+WITH told AS (
+    SELECT coalesce(d.representative_object_id, d.object_id) AS of, n.name,
+           (array_agg(a.attributes ->> n.name ORDER BY array_position(
+                ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source) DESC))[1] AS value
+      FROM decision d
+      JOIN attribute a ON a.collection_id = d.collection_id AND a.object_id = d.object_id
+                      AND holds_at(a.valid_from_seq, a.valid_to_seq, %(at_seq)s)
+     CROSS JOIN unnest(%(names)s::text[]) AS n (name)
+     WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
+       AND d.outcome IN ('kept', 'duplicate')
+       AND holds_at(d.valid_from_seq, d.valid_to_seq, %(at_seq)s)
+       AND a.attributes ? n.name
+     GROUP BY of, d.object_id, n.name
+)
+SELECT t.of, t.name, array_agg(DISTINCT t.value ORDER BY t.value) AS values
+  FROM told t WHERE t.value IS NOT NULL
+ GROUP BY t.of, t.name HAVING count(DISTINCT t.value) > 1
+ ORDER BY t.name, t.of;
 
 -- name: pool_attributes
 -- Rows of one object come in rising precedence: a later row overrides an earlier one.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
+from psycopg.types.json import Jsonb
 
 from pixsift.adapters.ledger.spill_rows import SpillRows
 from pixsift.adapters.postgres.copying import copy_vectors
@@ -21,8 +22,10 @@ from pixsift.core.choosing.columns import AttributeColumns, FlagColumns, MetricC
 from pixsift.core.choosing.pool import (
     Column,
     Facts,
+    LabelConflict,
     ObjectIds,
     Pool,
+    by_duplicates,
     left_out_flagged,
     matching,
     times_of,
@@ -31,7 +34,7 @@ from pixsift.core.choosing.rows import RowSource
 from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError
 from pixsift.extras import require
-from pixsift.messages import Select, Where
+from pixsift.messages import Select, Where, Where2
 from pixsift.sql import statements
 
 _SQL = statements("pool")
@@ -87,8 +90,10 @@ def load_pool(
         # a million images, and a session that is idle in a transaction is cut off sooner.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         scope = _scope(connection, collection_id, generation, at_seq)
-        facts, erased = _facts(connection, scope, where.prefix)
+        facts, erased = _facts(connection, scope, where)
         passing = matching(facts, where)
+        through = by_duplicates(facts, where, passing)
+        conflicts = _conflicts(connection, scope, where)
         times = times_of(facts, where, passing)
         flagged_out = left_out_flagged(facts, where, passing)
         chosen = facts.subset(np.flatnonzero(passing))
@@ -107,7 +112,8 @@ def load_pool(
             named=named, erased=erased, spill_dir=spill_dir,
         )  # fmt: skip
     pool = replace(
-        pool, times=times, left_out_flagged=flagged_out, flagged=pool.facts.flagged
+        pool, times=times, left_out_flagged=flagged_out, flagged=pool.facts.flagged,
+        by_duplicates=through, conflicts=conflicts,
     )  # fmt: skip
     return pool if device is None else replace(pool, rows=_on_device(pool.rows, device))
 
@@ -118,7 +124,7 @@ def count_pool(database: Database, point: PoolPoint, where: Where) -> int:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         scope = _scope(connection, point.collection_id, point.generation, point.at_seq)
-        facts, _ = _facts(connection, scope, where.prefix)
+        facts, _ = _facts(connection, scope, where)
     return int(matching(facts, where).sum())
 
 
@@ -172,13 +178,16 @@ def _scope(
     return _Scope(collection_id, generation, at_seq, space_id, dimension)
 
 
-def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) -> tuple[Facts, int]:
+def _facts(connection: psycopg.Connection, scope: _Scope, where: Where) -> tuple[Facts, int]:
+    through = _through_duplicates(connection, scope, where)
+    prefix, inside = where.prefix, array("b")
     ids, captured, s3_times = array("q"), array("d"), array("b")
     quality, flags = MetricColumns(), FlagColumns()
     erased = 0
-    for object_id, metrics, moment, is_s3_time, is_erased, has_vector, flagged in _stream(
-        connection, "pool_facts", {**scope.parameters(), "prefix": prefix}
-    ):
+    for object_id, metrics, moment, is_s3_time, is_erased, has_vector, flagged, is_in in _stream(
+        connection, "pool_facts",
+        {**scope.parameters(), "prefix": prefix, "through": through},
+    ):  # fmt: skip
         if not has_vector:
             if not is_erased:
                 raise ConflictError(
@@ -189,6 +198,7 @@ def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) ->
         quality.add(len(ids), metrics or {})
         flags.add(len(ids), flagged or ())
         ids.append(object_id)
+        inside.append(is_in)
         captured.append(np.nan if moment is None else moment)
         s3_times.append(is_s3_time)
     object_ids = np.array(ids, dtype=np.int64)
@@ -196,8 +206,36 @@ def _facts(connection: psycopg.Connection, scope: _Scope, prefix: str | None) ->
     facts = Facts(
         object_ids, attributes, quality.finish(len(ids)), np.array(captured),
         np.array(s3_times, dtype=bool), flags.finish(len(ids)),
+        None if through is None else np.isin(object_ids, np.array(through, dtype=np.int64)),
+        None if through is None else np.array(inside, dtype=bool),
     )  # fmt: skip
     return facts, erased
+
+
+def _through_duplicates(
+    connection: psycopg.Connection, scope: _Scope, where: Where
+) -> list[int] | None:
+    """Kept images that have what the filter asks for through a duplicate; None: it does not ask."""
+    if not isinstance(where, Where2) or not where.labels_of_duplicates:
+        return None
+    if not where.attributes and where.prefix is None:
+        return None
+    names = {
+        **scope.parameters(), "prefix": where.prefix, "wanted": Jsonb(where.attributes),
+        "names": len(where.attributes),
+    }  # fmt: skip
+    return [row[0] for row in connection.execute(_SQL["pool_through_duplicates"], names)]
+
+
+def _conflicts(
+    connection: psycopg.Connection, scope: _Scope, where: Where
+) -> tuple[LabelConflict, ...]:
+    """Groups with several values of an attribute that the filter names."""
+    if not isinstance(where, Where2) or not where.labels_of_duplicates or not where.attributes:
+        return ()
+    names = {**scope.parameters(), "names": list(where.attributes)}
+    rows = connection.execute(_SQL["pool_conflicts"], names).fetchall()
+    return tuple(LabelConflict(row[0], row[1], tuple(row[2])) for row in rows)
 
 
 def _attributes(

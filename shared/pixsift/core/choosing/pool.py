@@ -58,6 +58,12 @@ class Facts:
     flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     """(N,) by quality check: which images it flagged when they were decided."""
 
+    through: NDArray[np.bool_] | None = None
+    """(N,) which images have the attributes and prefix of the filter through a duplicate that they
+    represent; None: the filter does not ask."""
+    in_prefix: NDArray[np.bool_] | None = None
+    """(N,) which of them have the prefix themselves."""
+
     @property
     def flagged(self) -> NDArray[np.bool_]:
         """(N,) which images some check of the picture flagged; how a file was written is not about
@@ -77,6 +83,8 @@ class Facts:
             self.captured_at[indices],
             self.is_s3_time[indices],
             {n: mask[indices] for n, mask in self.flags.items()},
+            None if self.through is None else self.through[indices],
+            None if self.in_prefix is None else self.in_prefix[indices],
         )
 
 
@@ -88,6 +96,15 @@ class Times:
     """Left out: neither key, metadata, EXIF nor S3 has a time."""
     by_s3: int
     """Let through by S3's own time of the write."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelConflict:
+    """An image that has, with its duplicates, several values of one attribute."""
+
+    object_id: int
+    attribute: str
+    values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +122,11 @@ class Pool:
     """What a filter by time had to go by; None without such a filter."""
     left_out_flagged: int | None = None
     """Images that only their flags kept out; None: the request does not ask."""
+    by_duplicates: int | None = None
+    """Images with the attributes or prefix asked for only through a duplicate; None: the request
+    does not ask."""
+    conflicts: tuple[LabelConflict, ...] = ()
+    """Of the attributes that the filter names, in the whole collection."""
     flagged: NDArray[np.bool_] | None = None
     """(N,) which images a quality check flagged; None: nothing is known of that."""
 
@@ -131,11 +153,9 @@ def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
 
     Raises UserError for an attribute or metric that no image has, with those that exist.
     """
-    keep = np.ones(facts.object_ids.size, dtype=bool)
-    for name, wanted in where.attributes.items():
-        column = column_of(facts, name)
-        codes = [code for code, value in enumerate(column.values) if value in set(wanted)]
-        keep &= np.isin(column.codes, codes)
+    keep = _by_attributes(facts, where)
+    if facts.through is not None:
+        keep |= facts.through
     for name, bounds in where.quality.items():
         if name not in facts.quality:
             raise RequestError(
@@ -154,6 +174,31 @@ def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
     if where.captured_before is not None:
         keep &= facts.captured_at < in_utc(where.captured_before).timestamp()
     return keep
+
+
+def _by_attributes(facts: Facts, where: Where) -> NDArray[np.bool_]:
+    """(N,) which images have the attributes themselves."""
+    keep = np.ones(facts.object_ids.size, dtype=bool)
+    for name, wanted in where.attributes.items():
+        if name not in facts.attributes and facts.through is not None and facts.through.any():
+            return np.zeros_like(keep)  # only duplicates have it
+        column = column_of(facts, name)
+        codes = [code for code, value in enumerate(column.values) if value in set(wanted)]
+        keep &= np.isin(column.codes, codes)
+    return keep
+
+
+def by_duplicates(facts: Facts, where: Where, passing: NDArray[np.bool_]) -> int | None:
+    """How many images pass only through a duplicate; None where the filter asks for no such thing.
+
+    passing: (N,) what the whole filter lets through.
+    """
+    if facts.through is None:
+        return None
+    itself = _by_attributes(facts, where)
+    if facts.in_prefix is not None:
+        itself &= facts.in_prefix
+    return int((passing & ~itself).sum())
 
 
 def _by_flags(facts: Facts, where: Where2) -> NDArray[np.bool_]:

@@ -63,6 +63,9 @@ class _Picks:
     facts: dict[str, object] = field(default_factory=dict)
 
 
+_CONFLICTS_LISTED = 100
+
+
 def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> Selection:
     """Choose ``request.k`` images, or with ``at_most`` all there are when there are fewer.
 
@@ -77,6 +80,14 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
         facts |= {"without_time": pool.times.unknown, "time_of_s3": pool.times.by_s3}
     if pool.left_out_flagged is not None:
         facts["flagged_out"] = pool.left_out_flagged
+    if pool.by_duplicates is not None:
+        facts["by_duplicates"] = pool.by_duplicates
+    if pool.conflicts:
+        facts["label_conflicts"] = len(pool.conflicts)
+        facts["label_conflict_examples"] = [
+            {"object_id": c.object_id, "attribute": c.attribute, "values": list(c.values)}
+            for c in pool.conflicts[:_CONFLICTS_LISTED]
+        ]
     if isinstance(request, Select2):
         request, reason = resolved(request, int(pool.eligible.sum()))
         if reason is not None:

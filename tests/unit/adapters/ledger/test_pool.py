@@ -122,6 +122,53 @@ def test_load_pool__flags(database_url: str, tmp_path: Path) -> None:
             asked(Where2(prefix="0"))
 
 
+def test_load_pool__labels_of_duplicates(database_url: str, tmp_path: Path) -> None:
+    """F8 of the field tests: two of three defects are byte copies of pictures kept as ok."""
+    with ledger_of(database_url) as ledger:
+        collection = new_collection(ledger, key_pattern=r"(?P<label>ok|defect)/(?P<robot>r\d)/.*")
+        arrivals = [
+            image("ok/r1/a", turned(0)), image("ok/r1/b", turned(40)), image("ok/r2/c", turned(80)),
+            image("defect/r1/a", turned(0), content="ok/r1/a@v1"),
+            image("defect/r2/b", turned(41)), image("defect/r2/d", turned(120)),
+        ]  # fmt: skip
+        for arrival in arrivals:
+            ledger.commit(collection, [arrival])
+    a, b, c, d = (row[0] for row in rows(
+        database_url, "SELECT object_id FROM object WHERE key IN"
+        " ('ok/r1/a', 'ok/r1/b', 'ok/r2/c', 'defect/r2/d') ORDER BY object_id",
+    ))  # fmt: skip
+    cases = [
+        (Where2(attributes={"label": ["defect"]}), [a, b, d], 2),
+        (Where2(attributes={"label": ["defect"], "robot": ["r2"]}), [b, d], 1),
+        (Where2(attributes={"label": ["defect"]}, prefix="defect/r1/"), [a], 1),
+        (Where2(prefix="defect/"), [a, b, d], 2),
+        (Where2(attributes={"label": ["ok"]}), [a, b, c], 0),
+        (Where2(attributes={"label": ["defect"]}, labels_of_duplicates=False), [d], None),
+        (Where(attributes={"label": ["defect"]}), [d], None),
+        (Where(prefix="defect/"), [d], None),
+    ]
+    with Database(database_url) as database:
+        at = pool_point(database, "c", None)
+        for where, expected, through in cases:
+            pool = load_pool(
+                database, at.collection_id, at.generation, at.at_seq, where, spill_dir=tmp_path
+            )
+            assert pool.object_ids.tolist() == expected, where
+            assert pool.by_duplicates == through, where
+            assert count_pool(database, at, where) == len(expected)
+            asked = isinstance(where, Where2) and where.labels_of_duplicates
+            found = [(x.object_id, x.attribute, x.values) for x in pool.conflicts]
+            if asked and set(where.attributes) == {"label"}:
+                values = ("defect", "ok")
+                assert found == [(a, "label", values), (b, "label", values)]
+                assert select(pool, Select(k=1)).report["label_conflicts"] == 2
+        earlier = load_pool(
+            database, at.collection_id, at.generation, 3, Where2(attributes={"label": ["ok"]}),
+            spill_dir=tmp_path,
+        )  # fmt: skip
+        assert earlier.object_ids.tolist() == [a, b, c]
+
+
 def test_load_pool__sidecar_overrides_key(database_url: str, tmp_path: Path) -> None:
     ledger = LedgerOfRows(database_url, 4)
     ids = ledger.keep(unit_rows(2, 4), attributes=[{"label": "a", "robot": "r"}] * 2)
@@ -285,9 +332,9 @@ def test_load_pool__may_think_longer_than_a_session_may_idle(
 ) -> None:
     seen = []
 
-    def spy(connection: psycopg.Connection, scope: _Scope, prefix: str | None) -> object:
+    def spy(connection: psycopg.Connection, scope: _Scope, where: Where) -> object:
         seen.append(connection.execute("SHOW idle_in_transaction_session_timeout").fetchone())
-        return _facts(connection, scope, prefix)
+        return _facts(connection, scope, where)
 
     ledger = LedgerOfRows(database_url, 4)
     ledger.keep(unit_rows(2, 4))
