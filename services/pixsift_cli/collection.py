@@ -19,6 +19,7 @@ from pixsift.core.second_look import LookRule, read_mask
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule, compile_key_pattern
 from pixsift.errors import RequestError
 from pixsift.operations import collections as operation
+from pixsift.operations.doctor import check_versioning
 from pixsift.operations.retrieve import only_collection
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, emit_json, s3_uri, warn
@@ -138,6 +139,9 @@ def create(
             actor=wiring.ACTOR,
         )
         facts = operation.settings(database, name)
+    for check in check_versioning((rule.bucket for rule in rules), wiring.uploads):
+        if check.state != "ok":
+            warn(f"{check.name}: {check.detail}")
     told = [f"created collection {name}", *_settings_text(facts), *_what_was_before(rules)]
     emit(facts, as_json, told)
 

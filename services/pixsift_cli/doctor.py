@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import typer
 
 from pixsift.answers import DoctorFinding, DoctorReport
+from pixsift.errors import PixsiftError
+from pixsift.operations import collections
 from pixsift.operations import doctor as checks
 from pixsift.operations.doctor import Check, State
 from pixsift.remedies import in_words
@@ -44,6 +46,17 @@ def examine() -> Iterator[Check]:
     yield checks.check_loop(wiring.state_folder())
     yield from checks.check_ledger(wiring.database_login)
     yield from _aws()
+    yield from checks.check_versioning(_source_buckets(), wiring.uploads)
+
+
+def _source_buckets() -> list[str]:
+    """Of all collections; none where the ledger does not answer, which another check says."""
+    try:
+        with wiring.database() as database:
+            found = collections.list_sources(database)
+    except PixsiftError:
+        return []
+    return found
 
 
 def _aws() -> Iterator[Check]:

@@ -34,6 +34,7 @@ RemedyCode = Literal[
     "check_database",
     "choose_model",
     "create_collection",
+    "enable_versioning",
     "grant",
     "install_extra",
     "install_localstack",

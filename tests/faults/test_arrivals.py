@@ -204,3 +204,25 @@ def test_consumer__ten_thousand_duplicate_deliveries(aws: StubAws, database_url:
         assert consumer.outcomes() == before
         assert set(before.values()) == {("kept", "new")}
         assert aws.calls["GetObject"] < 200, "a duplicate delivery is not fetched again"
+
+
+def test_consumer__the_same_bytes_come_back_without_versioning(
+    aws: StubAws, consumer: Harness
+) -> None:
+    """F9 of the field tests: A, B, A under one key; then deleted, and uploaded once more."""
+    aws.raw.versioned = False
+    for seed in (1, 2, 1):
+        aws.raw.put("a.jpg", jpeg(seed))
+        consumer.wait_until_drained()
+    first, second = sorted(consumer.outcomes().values(), reverse=True)
+    assert (first, second) == (("kept", "new"), ("gone", "overwritten"))
+    aws.raw.delete("a.jpg")
+    consumer.wait_until_drained()
+    assert {outcome for outcome, _ in consumer.outcomes().values()} == {"gone"}
+    created = aws.raw.event("ObjectCreated:Put", "a.jpg", aws.raw.put("a.jpg", jpeg(1)))
+    consumer.wait_until_drained()
+    assert ("kept", "new") in consumer.outcomes().values()
+    aws.raw.delete("a.jpg")
+    aws.ingest.send(created)  # late: it is older than the deletion
+    consumer.wait_until_drained()
+    assert {outcome for outcome, _ in consumer.outcomes().values()} == {"gone"}

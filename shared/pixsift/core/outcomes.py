@@ -123,16 +123,51 @@ def lasting(detail: Mapping[str, Any] | None) -> dict[str, Any]:
 _RANK: dict[Finding, int] = {"failed": 0, "embedded": 1, "rejected": 1, "gone": 2}
 
 
-def replaces(finding: Finding, reason: str, outcome: Outcome | None, was: str | None) -> bool:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """When an object was gone, as far as that is known."""
+
+    sequencer: str | None
+    """Of the event that ended it."""
+    stored_at: datetime | None
+    """S3's time of the write that was gone."""
+
+
+def comes_back(item: Judged, ended: Ended) -> bool:
+    """Whether an object that was gone was written again.
+
+    Without versioning the same bytes under the same key are the same version to S3.
+    Judged by S3's order of events where both are known, else by S3's time of the write. A fetch
+    that was under way when the object went has neither a later event nor a later time, and stays
+    gone.
+    """
+    if item.version.is_versioned or item.finding == "gone":
+        return False
+    if item.sequencer is not None and ended.sequencer is not None:
+        width = max(len(item.sequencer), len(ended.sequencer))
+        mine, theirs = (s.upper().ljust(width, "0") for s in (item.sequencer, ended.sequencer))
+        return mine > theirs
+    times = (item.stored_at, ended.stored_at)
+    return times[0] is not None and times[1] is not None and times[0] > times[1]
+
+
+def replaces(
+    finding: Finding,
+    reason: str,
+    outcome: Outcome | None,
+    was: str | None,
+    *,
+    came_back: bool = False,
+) -> bool:
     """Whether a new finding changes an object's open outcome (None: it has none yet).
 
-    Any outcome but ``failed`` is final, with two exceptions: a deleted object is gone whatever it
-    was, and an erasure goes further than being gone.
+    Any outcome but ``failed`` is final, with three exceptions: a deleted object is gone whatever it
+    was, an erasure goes further than being gone, and what ``came_back`` is judged again.
     """
     if outcome is None:
         return True
     if outcome == "gone":
-        return finding == "gone" and reason == "erased" and was != "erased"
+        return was != "erased" and (came_back or (finding == "gone" and reason == "erased"))
     if finding == "gone":
         return True
     return outcome == "failed" and finding != "failed"

@@ -48,6 +48,7 @@ class KnownVersion:
     version_id: str
     outcomes: Mapping[str, str]
     """Collection id (as text: it comes from JSON) -> the outcome that holds now."""
+    erased: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -98,6 +99,9 @@ class Comparison:
     ) -> Iterator[BackfillObject]:
         judges = [c for c in self.collections if c.reach(version.bucket, version.key) == "accepted"]
         outcomes = row.outcomes if row else {}
+        if row is not None and not version.is_versioned and not row.erased:
+            # It lies there again: the same bytes were written once more.
+            outcomes = {i: outcome for i, outcome in outcomes.items() if outcome != "gone"}
         if not judges:
             self.found.ignored += 1
         elif all(str(c.collection_id) in outcomes for c in judges):

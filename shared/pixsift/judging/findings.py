@@ -68,8 +68,9 @@ def given_up(arrival: Arrival) -> Judged | None:
 
 
 def gone(version: ObjectVersion, reason: str, sequencer: str | None) -> Judged:
-    """A version that is no longer there."""
-    return Judged(version, "gone", reason, sequencer=sequencer)
+    """A version that is no longer there. sequencer: of the event that ended it."""
+    detail = {"sequencer": sequencer} if sequencer and not version.is_versioned else {}
+    return Judged(version, "gone", reason, detail, sequencer=None if detail else sequencer)
 
 
 def rejected_everywhere(arrival: Arrival) -> bool:

@@ -135,7 +135,7 @@ class Fetch:
             fetched.etag, len(fetched.body), fetched.metadata, fetched.modified_at
         )
         if not version.is_versioned:
-            arrival.others = self._overwritten(version)
+            arrival.others = self._overwritten(version, arrival.event.sequencer)
         if not fetched.body:
             raise PermanentError("empty")
         arrival.content_sha256 = hashlib.sha256(fetched.body).digest()
@@ -146,10 +146,10 @@ class Fetch:
         identity = version_id_of(head.version_id, head.etag) if head else None
         return ObjectVersion(event.bucket, event.key, identity) if identity else None
 
-    def _overwritten(self, current: ObjectVersion) -> list[Judged]:
+    def _overwritten(self, current: ObjectVersion, sequencer: str | None) -> list[Judged]:
         """Without versioning a write ends the writes before it."""
         return [
-            findings.gone(version, "overwritten", None)
+            findings.gone(version, "overwritten", sequencer)
             for version in self._ledger.versions_of(current.bucket, current.key)
             if version != current and not version.is_versioned
         ]

@@ -171,6 +171,12 @@ def list_collections(database: Database) -> list[CollectionLine]:
     ]  # fmt: skip
 
 
+def list_sources(database: Database) -> list[str]:
+    """The buckets that collections judge, each once."""
+    rules = (rule for c in Collections(database).collections() for rule in c.sources)
+    return sorted({rule.bucket for rule in rules})
+
+
 def _check_same_model(calibration: Calibration, space: EmbeddingSpace) -> None:
     if (calibration.weights_sha256, calibration.recipe_id) != (
         space.weights_sha256, space.recipe_id,

@@ -4,7 +4,7 @@ The caller orders the checks and words the remedies; nothing here raises, and no
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from pixsift.adapters.local.localstack import how_to_install
 from pixsift.adapters.models.load import STUB, check_model
 from pixsift.adapters.postgres.database import Login
 from pixsift.adapters.postgres.migrate import pending, server_versions
+from pixsift.core.identity import FOLDER
 from pixsift.errors import PixsiftError, Remedy
 from pixsift.operations.local.loop import read_record
 
@@ -139,6 +140,22 @@ def check_bucket(
         return name
 
     return _ask(label, variable, question)
+
+
+def check_versioning(
+    buckets: Iterable[str], connect: Callable[[], FolderUploads]
+) -> Iterator[Check]:
+    """A note for each source bucket that keeps no versions, or does not say. connect: S3."""
+    for bucket in dict.fromkeys(b for b in buckets if not b.startswith(FOLDER)):
+        label = f"versions of {bucket}"
+        try:
+            if connect().is_versioned(bucket):
+                yield Check(label, "ok", "kept")
+                continue
+            detail = "not kept: overwritten and deleted images cannot be copied or read again"
+        except PixsiftError as error:
+            detail = f"not known: {error}"
+        yield Check(label, "note", detail, Remedy("enable_versioning", {"bucket": bucket}))
 
 
 def _ask(label: str, variable: str, question: Callable[[], str]) -> Check:

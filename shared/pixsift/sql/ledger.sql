@@ -8,6 +8,9 @@ JOIN collection c ON c.collection_id = %(collection_id)s
 JOIN decision d ON d.collection_id = c.collection_id AND d.generation = c.generation
                AND d.object_id = o.object_id AND d.valid_to_seq IS NULL
 WHERE d.outcome <> 'failed'
+  -- Without versioning the same bytes under the same key are the same version: it may be back.
+  AND NOT (d.outcome = 'gone' AND d.reason <> 'erased'
+           AND (starts_with(v.version_id, 'etag:') OR starts_with(v.version_id, 'file:')))
 
 -- name: known_images
 -- Bytes that were decoded and embedded before, in this space: no decoder, no model needed.
@@ -143,8 +146,11 @@ ON CONFLICT (space_id, pixel_sha256) DO NOTHING
 
 -- name: open_decisions
 -- Under the lock: what these objects' outcomes are now.
-SELECT object_id, outcome, reason, representative_object_id, distance, valid_from_seq
-FROM decision
+SELECT d.object_id, d.outcome, d.reason, d.representative_object_id, d.distance, d.valid_from_seq,
+       d.detail ->> 'sequencer' AS ended_by,
+       CASE WHEN d.outcome = 'gone' THEN
+            (SELECT o.stored_at FROM object o WHERE o.object_id = d.object_id) END AS stored_at
+FROM decision d
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
 

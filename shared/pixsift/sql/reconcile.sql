@@ -6,7 +6,8 @@
 -- is an outcome too, and a source that was left in its bucket must not look as if it never arrived.
 SELECT o.key, o.version_id,
        coalesce(jsonb_object_agg(d.collection_id, d.outcome)
-                FILTER (WHERE d.collection_id IS NOT NULL), '{}') AS outcomes
+                FILTER (WHERE d.collection_id IS NOT NULL), '{}') AS outcomes,
+       o.erased_at IS NOT NULL AS erased
 FROM object o
 LEFT JOIN (decision d JOIN collection c
            ON c.collection_id = d.collection_id AND c.generation = d.generation)

@@ -164,6 +164,21 @@ def test_run__an_unversioned_bucket(database_url: str, s3: Any, ledger: Ledger) 
     assert (sent[0].version_id, f"etag:{sent[0].etag}") == (None, lost.version_id)
 
 
+def test_run__what_lies_there_again_without_versioning(
+    database_url: str, s3: Any, ledger: Ledger
+) -> None:
+    """A, B, A of which the last event was lost: A is sent, and B is gone."""
+    collection = new_collection(ledger, sources=[SourceRule("plain")])
+    first = put(s3, "a.jpg", "plain")
+    ledger.commit(collection, [Judged(first, "gone", "overwritten")])
+    found, sent = run(database_url, s3, Comparison([collection], "plain"))
+    assert (found.missing, [f"etag:{event.etag}" for event in sent]) == (1, [first.version_id])
+    with Database(database_url) as database, database.connection() as connection:
+        connection.execute("UPDATE object SET erased_at = now()")
+    found, sent = run(database_url, s3, Comparison([collection], "plain"))
+    assert (found.settled, sent) == (1, [])
+
+
 def test_run__many_keys_per_message_and_again_from_where_it_stopped(
     database_url: str, s3: Any, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,14 @@ class FolderUploads:
             raise _translated(exc, f"s3://{bucket}") from exc
         return ""
 
+    def is_versioned(self, bucket: str) -> bool:
+        """Whether the bucket keeps overwritten and deleted objects. Raises as ``check``."""
+        try:
+            answer = self._s3.get_bucket_versioning(Bucket=bucket)
+        except (ClientError, BotoCoreError) as exc:
+            raise _translated(exc, f"s3://{bucket}") from exc
+        return answer.get("Status") == "Enabled"
+
     def put(self, bucket: str, key: str, body: bytes | Path) -> str:
         """Write one object; returns its version id ("" in a bucket without versions)."""
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"

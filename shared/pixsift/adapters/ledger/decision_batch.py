@@ -22,7 +22,7 @@ from pixsift.adapters.ledger.history import AttributeRow, StartAgainError, Turn
 from pixsift.adapters.postgres.database import Connection, Cursor
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Fate, Image, Kept, decide_batch, may_be_near
-from pixsift.core.outcomes import Decision, Judged, Outcome, replaces
+from pixsift.core.outcomes import Decision, Ended, Judged, Outcome, comes_back, replaces
 from pixsift.core.rulings import NO_RULINGS, Ruling, Rulings
 from pixsift.core.second_look import SIGNAL_BYTES
 from pixsift.core.sources import KeyFacts, compile_key_pattern, read_key
@@ -173,7 +173,10 @@ class Batch:
         for object_id, item in zip(self._object_ids, self._plan.items, strict=True):
             row = self._before.get(object_id)
             outcome, reason = (row[0], row[1]) if row else (None, None)
-            if row is not None and not replaces(item.finding, item.reason, outcome, reason):
+            if row is not None and not replaces(
+                item.finding, item.reason, outcome, reason,
+                came_back=self._came_back(object_id, item, row),
+            ):  # fmt: skip
                 decisions[object_id] = _standing(object_id, item, row)
             else:
                 fresh.append((object_id, item))
@@ -190,6 +193,10 @@ class Batch:
                 change.representative, change.distance, self._turn.seq, is_new=True,
             )  # fmt: skip
         return [decisions[object_id] for object_id in self._object_ids]
+
+    def _came_back(self, object_id: int, item: Judged, row: tuple[Any, ...]) -> bool:
+        """A remembered one filters still: what comes back is its duplicate, as others are."""
+        return object_id not in self._live and comes_back(item, Ended(row[5], row[6]))
 
     def write(self) -> None:
         """Close what ends, add what begins."""
@@ -310,7 +317,7 @@ class _Change:
 
 def _standing(object_id: int, item: Judged, row: tuple[Any, ...]) -> Decision:
     """The decision that was there already."""
-    outcome, reason, representative, distance, seq = row
+    outcome, reason, representative, distance, seq = row[:5]
     return Decision(
         item.version, object_id, outcome, reason, representative, distance, seq, is_new=False
     )
