@@ -96,6 +96,7 @@ def _chapter(chapter: Mapping[str, Any]) -> Iterator[str]:
     for ruling in chapter["rulings"]:
         yield f"  ruling          {_ruling_text(ruling)}"
     yield from _proof(chapter)
+    yield from _near_miss(chapter["near_miss"])
     if chapter["stands_for"]["count"]:
         yield f"  represents      {chapter['stands_for']['count']} duplicates, the nearest:"
         for child in chapter["stands_for"]["nearest"]:
@@ -126,7 +127,18 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
         f"  distance        {proof['stored_distance']:.6f} stored, "
         f"{proof['recomputed_distance']:.6f} recomputed from the stored vectors: {verdict}"
     )
-    look = proof["second_look"]
+    yield from _look(proof["second_look"])
+
+
+def _near_miss(missed: Mapping[str, Any] | None) -> Iterator[str]:
+    if missed is None:
+        return
+    yield f"  nearest kept    {missed['uri']}"
+    yield f"  distance        {missed['stored_distance']:.6f}, and not the same picture:"
+    yield from _look(missed["second_look"])
+
+
+def _look(look: Mapping[str, Any] | None) -> Iterator[str]:
     if look and look["signals"]:
         listed = ", ".join(f"{name} {value:.3g}" for name, value in look["signals"].items())
         verb = "agrees" if look["agrees"] else "disagrees"

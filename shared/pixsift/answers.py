@@ -611,6 +611,17 @@ class Proof(_Answer):
     second_look: dict[str, Any] | None
 
 
+class NearMiss(_Answer):
+    """Of a kept image: the nearest kept image within epsilon, which is not the same picture."""
+
+    uri: str
+    stored_distance: float
+    recomputed_distance: float | None
+    """None where a vector is missing."""
+    second_look: dict[str, Any] | None
+    """Its score and signals, from the stored signals of both."""
+
+
 class NearChild(_Answer):
     """One of the duplicates that an object stands for."""
 
@@ -643,6 +654,8 @@ class Chapter(_Answer):
     rule: RuleOfStory
     history: list[DecisionOfStory]
     proof: Proof | None
+    near_miss: NearMiss | None
+    """None: no kept image was within epsilon when it was decided."""
     stands_for: StandsFor
     attributes: dict[str, Any]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,16 @@ class Fate:
     """``new``, ``content``, ``pixels``, ``near``, ``near_look`` or ``ruled``."""
     representative_object_id: int | None = None
     distance: float | None = None
+    near_miss: tuple[float, int] | None = None
+    """Of one kept by the rule: distance and object id of the nearest kept image within epsilon,
+    which the second look did not take for the same picture; None: none was within epsilon."""
+
+    def detail(self) -> dict[str, Any]:
+        """What is stored of the nearest kept image."""
+        if self.near_miss is None:
+            return {}
+        distance, object_id = self.near_miss
+        return {"nearest": {"object_id": object_id, "distance": distance}}
 
 
 NEW = Fate("kept", "new")
@@ -192,6 +202,8 @@ class Foreseen:
     known not to be near."""
     agreed: int
     """How many of ``open`` agreed."""
+    near_miss: tuple[float, int] | None
+    """The nearest that did not agree: distance and object id."""
 
 
 def foresee_batch(
@@ -269,6 +281,8 @@ class _Part:
         self._agreed: list[list[tuple[float, int]]] = [[] for _ in items]
         self._aside: list[list[tuple[float, int]]] = [[] for _ in items]
         """Not nearer than the best, as it turned out: not judged."""
+        self._refused: list[tuple[float, int] | None] = [None] * len(items)
+        """The nearest that the second look did not take for the same picture."""
 
     def foresee(self) -> list[Foreseen]:
         """What ``decide`` finds, with what it need not ask."""
@@ -277,7 +291,8 @@ class _Part:
             agreed = [other for _, other in sorted(self._agreed[i])]
             unjudged = sorted(self._aside[i] + [entry[:2] for entry in self._waiting[i]])
             distance = inf if fate.distance is None else fate.distance
-            found.append(Foreseen(distance, agreed + [k for _, k in unjudged], len(agreed)))
+            open_ = agreed + [k for _, k in unjudged]
+            found.append(Foreseen(distance, open_, len(agreed), self._refused[i]))
         return found
 
     def decide(self) -> list[Fate]:
@@ -330,7 +345,8 @@ class _Part:
         if (best := self._best[i]) is not None:
             return best
         self._keep(i)
-        return NEW
+        missed = self._refused[i]
+        return NEW if missed is None else replace(NEW, near_miss=missed)
 
     def _keep(self, i: int) -> None:
         item = self._items[i]
@@ -374,6 +390,9 @@ class _Part:
             [(distance, self._items[i], other) for i, (distance, other) in questions]
         )
         for (i, (distance, other)), reason in zip(questions, verdicts, strict=True):
+            found = (distance, other.object_id)
+            if reason is None:
+                self._refused[i] = min(self._refused[i] or found, found)
             if reason is not None:
                 self._agreed[i].append((distance, other.object_id))
                 self._best[i] = Fate("duplicate", reason, other.object_id, distance)

@@ -153,7 +153,7 @@ class Successor:
                 else:
                     new = replace(
                         state, outcome=fate.outcome, reason=fate.reason,
-                        detail=lasting(state.detail),
+                        detail=lasting(state.detail) | fate.detail(),
                         representative=fate.representative_object_id, distance=fate.distance,
                         represents=fate.outcome == "kept",
                     )  # fmt: skip
@@ -203,7 +203,7 @@ class Successor:
             new = replace(
                 old, outcome=fate.outcome,
                 reason=promoted(fate),
-                detail=lasting(old.detail),
+                detail=lasting(old.detail) | fate.detail(),
                 representative=fate.representative_object_id, distance=fate.distance,
                 seq=seq, represents=fate.outcome == "kept",
             )  # fmt: skip

@@ -62,6 +62,10 @@ FROM (SELECT object_id, pixel_sha256 FROM decision
         AND object_id = ANY(%(object_ids)s) AND valid_to_seq IS NULL) AS v
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
 
+-- name: version
+-- One object, as people know it.
+SELECT bucket, key, version_id FROM object WHERE object_id = %(object_id)s
+
 -- name: stands_for
 -- The duplicates an object represents now: how many, and the nearest few.
 SELECT count(*) OVER () AS total, o.bucket, o.key, o.version_id, d.reason, d.distance

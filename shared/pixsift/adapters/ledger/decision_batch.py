@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -137,11 +137,12 @@ class Batch:
         }
         buried = plan.marks.ask(self._connection)
         before = execute(_SQL["open_decisions"], names)
+        missed = (object_id for _, object_id in plan.near_miss.values())
         alive = execute(
             _SQL["alive"],
             {
                 **names,
-                "object_ids": list({*plan.candidates, *object_ids}),
+                "object_ids": list({*plan.candidates, *object_ids, *missed}),
                 "contents": [hashes[0] for hashes in identities],
                 "pixels": [hashes[1] for hashes in identities],
             },
@@ -184,7 +185,8 @@ class Batch:
         stays = self._plan.lasting
         self.changes.extend(_lost(c, stays[c]) for c in self._plan.lost & self._children)
         for object_id, item in fresh:
-            change = _change(object_id, item, fates.get(object_id), object_id in self._before)
+            fate = self._with_near_miss(item, fates.get(object_id))
+            change = _change(object_id, item, fate, object_id in self._before)
             self.changes.append(change)
             if self._rulings:
                 self._tie(object_id)
@@ -193,6 +195,15 @@ class Batch:
                 change.representative, change.distance, self._turn.seq, is_new=True,
             )  # fmt: skip
         return [decisions[object_id] for object_id in self._object_ids]
+
+    def _with_near_miss(self, item: Judged, fate: Fate | None) -> Fate | None:
+        """With the nearest that phase 1 found not to be near, where it lives and is the nearest."""
+        missed = self._plan.near_miss.get(item.pixel_sha256 or b"")
+        if fate is None or fate.reason != "new" or missed is None:
+            return fate
+        if missed[1] not in self._live or missed[1] in self._closing:
+            return fate
+        return replace(fate, near_miss=min(missed, fate.near_miss or missed))
 
     def _came_back(self, object_id: int, item: Judged, row: tuple[Any, ...]) -> bool:
         """A remembered one filters still: what comes back is its duplicate, as others are."""
@@ -329,7 +340,7 @@ def _change(object_id: int, item: Judged, fate: Fate | None, closes: bool) -> _C
         return _Change(
             object_id, fate.outcome, fate.reason, closes,
             item.content_sha256, item.pixel_sha256,
-            fate.representative_object_id, fate.distance, item, item.detail,
+            fate.representative_object_id, fate.distance, item, {**item.detail, **fate.detail()},
         )  # fmt: skip
     return _Change(
         object_id, item.finding, item.reason or item.finding, closes,
@@ -345,7 +356,7 @@ def _child_change(child: Image, fate: Fate, stays: Mapping[str, Any]) -> _Change
     reason = promoted(fate)
     return _Change(
         child.object_id, fate.outcome, reason, True, child.content_sha256, child.pixel_sha256,
-        fate.representative_object_id, fate.distance, detail=stays,
+        fate.representative_object_id, fate.distance, detail={**stays, **fate.detail()},
     )  # fmt: skip
 
 

@@ -63,6 +63,8 @@ class Plan:
     """Pixel hash -> candidates that satisfy the rule, or were not judged; nearest first."""
     settled_at: dict[bytes, float] = field(default_factory=dict)
     """Pixel hash -> the distance up to which ``near`` is complete, where it is not altogether."""
+    near_miss: dict[bytes, tuple[float, int]] = field(default_factory=dict)
+    """Pixel hash -> distance and object id of the nearest candidate that was judged not near."""
     judge: Judge = field(init=False)
     """Verdicts so far: no pair is judged again under the lock."""
     candidates: dict[int, Image] = field(default_factory=dict)
@@ -371,6 +373,8 @@ def _foresee(plan: Plan) -> None:
         count = len(ids) if is_apart else found.agreed + _SPARE
         known = needed.setdefault(item.pixel_sha256, [])
         known += [i for i in ids[:count] if i not in known]
+        if found.near_miss is not None and found.near_miss[1] in plan.candidates:
+            plan.near_miss[item.pixel_sha256] = found.near_miss
         reach = found.distance if len(ids) > count else np.inf
         complete_to[item.pixel_sha256] = max(reach, complete_to.get(item.pixel_sha256, 0.0))
     plan.near = needed

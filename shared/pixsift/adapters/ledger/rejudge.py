@@ -470,7 +470,7 @@ def _write(
     )
     turn.add(
         [
-            _state(image, fate, {"rejudged": why} | lasting(standing[i][4]))
+            _state(image, fate, {"rejudged": why} | lasting(standing[i][4]) | fate.detail())
             for i, (image, fate) in changed.items()
         ]
     )

@@ -90,6 +90,7 @@ class StoryTeller:
             "rule": rule,
             "history": mine,
             "proof": self._proof(connection, object_id, current, rule) if current else None,
+            "near_miss": self._near_miss(connection, object_id, current, rule) if current else None,
             "stands_for": {
                 "count": children[0]["total"] if children else 0,
                 "nearest": [
@@ -129,6 +130,34 @@ class StoryTeller:
             "second_look": None
             if exact or rule["second_look"] is None
             else LookRule.from_json(rule["second_look"]).explain(distance, look_a, look_b),
+        }
+
+    def _near_miss(
+        self, connection: Connection, object_id: int, current: Facts, rule: Facts
+    ) -> Facts | None:
+        """What was nearest to a kept image, measured again from the stored halves and signals."""
+        told = current["detail"].get("nearest")
+        if told is None:
+            return None
+        other = told["object_id"]
+        names = {
+            "collection_id": rule["collection_id"], "generation": rule["generation"],
+            "space_id": rule["space_id"], "object_ids": [object_id, other],
+        }  # fmt: skip
+        found = {row["object_id"]: row for row in self._rows(connection, "stored_vectors", names)}
+        (version,) = self._rows(connection, "version", {"object_id": other})
+        near: Facts = {
+            "uri": _uri(version), "stored_distance": told["distance"],
+            "recomputed_distance": None, "second_look": None,
+        }  # fmt: skip
+        if len(found) < 2 or rule["second_look"] is None:
+            return near
+        one, two = found[object_id], found[other]
+        distance = cosine_distance(one["embedding"], two["embedding"])
+        look = LookRule.from_json(rule["second_look"])
+        return near | {
+            "recomputed_distance": distance,
+            "second_look": look.explain(distance, bytes(one["look"]), bytes(two["look"])),
         }
 
     def _rows(self, connection: Connection, name: str, parameters: Facts) -> list[Facts]:
