@@ -21,6 +21,7 @@ from pixsift.errors import RequestError
 from pixsift.operations import collections as operation
 from pixsift.operations.doctor import check_versioning
 from pixsift.operations.retrieve import only_collection
+from pixsift.remedies import in_words
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, emit_json, s3_uri, warn
 from pixsift_cli.terminal import console, say
@@ -140,8 +141,8 @@ def create(
         )
         facts = operation.settings(database, name)
     for check in check_versioning((rule.bucket for rule in rules), wiring.uploads):
-        if check.state != "ok":
-            warn(f"{check.name}: {check.detail}")
+        if check.remedy is not None:
+            warn(f"{check.name}: {check.detail} ({in_words(check.remedy)})")
     told = [f"created collection {name}", *_settings_text(facts), *_what_was_before(rules)]
     emit(facts, as_json, told)
 

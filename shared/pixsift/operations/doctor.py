@@ -145,17 +145,21 @@ def check_bucket(
 def check_versioning(
     buckets: Iterable[str], connect: Callable[[], FolderUploads]
 ) -> Iterator[Check]:
-    """A note for each source bucket that keeps no versions, or does not say. connect: S3."""
+    """A note for each source bucket that keeps no versions, with the remedy, or does not say.
+
+    connect: S3.
+    """
     for bucket in dict.fromkeys(b for b in buckets if not b.startswith(FOLDER)):
         label = f"versions of {bucket}"
         try:
             if connect().is_versioned(bucket):
                 yield Check(label, "ok", "kept")
                 continue
+            remedy = Remedy("enable_versioning", {"bucket": bucket})
             detail = "not kept: overwritten and deleted images cannot be copied or read again"
+            yield Check(label, "note", detail, remedy)
         except PixsiftError as error:
-            detail = f"not known: {error}"
-        yield Check(label, "note", detail, Remedy("enable_versioning", {"bucket": bucket}))
+            yield Check(label, "note", f"not known: {error}")
 
 
 def _ask(label: str, variable: str, question: Callable[[], str]) -> Check:
