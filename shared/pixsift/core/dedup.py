@@ -109,7 +109,7 @@ class Fate:
     """``new``, ``content``, ``pixels``, ``near``, ``near_look`` or ``ruled``."""
     representative_object_id: int | None = None
     distance: float | None = None
-    near_miss: tuple[float, int] | None = None
+    near_miss: tuple[float, int] | None = field(default=None, compare=False)
     """Of one kept by the rule: distance and object id of the nearest kept image within epsilon,
     which the second look did not take for the same picture; None: none was within epsilon."""
 
