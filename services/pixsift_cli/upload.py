@@ -9,6 +9,7 @@ import typer
 from pixsift.answers import KeyOutcomes
 from pixsift.operations.images import ledger_time, wait_for_outcomes
 from pixsift.operations.upload import upload as send
+from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.progress import progress
@@ -57,9 +58,15 @@ def upload(
 
 
 def _became(found: KeyOutcomes) -> list[str]:
-    lines = [f"{count:>7} {outcome}" for outcome, count in found.outcomes.items()]
+    lines = [f"{count:>7} {_in_words(outcome)}" for outcome, count in found.outcomes.items()]
     if found.ignored:
         lines.append(f"{found.ignored:>7} ignored by every collection's rules")
     if found.undecided:
         lines.append(f"{found.undecided:>7} without an outcome yet: see pixsift status")
     return lines
+
+
+def _in_words(outcome_and_reason: str) -> str:
+    """``duplicate (content)`` as ``duplicate (same bytes)``."""
+    outcome, _, reason = outcome_and_reason.removesuffix(")").partition(" (")
+    return f"{outcome} ({in_words(reason)})"

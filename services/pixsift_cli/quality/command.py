@@ -14,6 +14,7 @@ from pixsift.errors import RequestError
 from pixsift.operations import quality as operation
 from pixsift.pages.quality import quality_page
 from pixsift.reports import CameraReport, ExposureDrift, StuckRun
+from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, check_writable, emit_json, no_nan, write_text
 from pixsift_cli.quality.report import folder_quality, to_csv
@@ -117,7 +118,11 @@ def _print(judged: list[JudgedFile], policy: QualityPolicy) -> None:
             f"{policy.checks[flag].metric} {row.metrics.get(policy.checks[flag].metric, 0):.3g}"
             for flag in row.flags
         )
-        what = row.reason if row.outcome == "refused" else ", ".join(row.flags)
+        what = (
+            in_words(row.reason)
+            if row.outcome == "refused"
+            else ", ".join(map(in_words, row.flags))
+        )
         table.add_row(cell(row.name), row.outcome, cell(what), ", ".join(values))
     out.print(table)
     if len(notable) > _MOST_ROWS:

@@ -346,7 +346,7 @@ def _typical(pool: Pool, request: Select, members: Indices, anchors: Indices, k:
         min_distance=request.min_distance,
         neighbors=None if is_exact else max(16, _PAIRS // members.size),
     )  # fmt: skip
-    reasons = [f"typical: stands for its surroundings, worth {gain:.4f}" for gain in found.gains]
+    reasons = [f"typical: represents the images around it, gain {gain:.4f}" for gain in found.gains]
     facts |= {
         "mean_distance": round(found.mean_distance, 6),
         "best_possible_mean_distance_at_least": round(2 * (1 - found.best_possible), 6),

@@ -86,7 +86,7 @@ def wait_until_ready(
     while waiting and (waited := time.monotonic() - started) < seconds:
         if waited - told >= _SECONDS_BETWEEN_LINES:
             told = waited
-            names = " and ".join(service.process.name for service in waiting)
+            names = ", ".join(service.process.name for service in waiting)
             say(f"waiting for {names}: {waited:.0f} of at most {seconds:.0f} s")
         time.sleep(0.1)
         waiting = [service for service in waiting if not service.is_ready()]
