@@ -42,6 +42,7 @@ def no_running_loop(
 ) -> None:
     """A developer's ``pixsift up`` in this checkout is none of a test's business."""
     monkeypatch.setenv("PIXSIFT_STATE_DIR", str(tmp_path_factory.getbasetemp() / "no-loop"))
+    monkeypatch.setenv("PIXSIFT_LEDGER_DIR", str(tmp_path_factory.getbasetemp() / "no-ledger"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import typer
 
 from pixsift.operations.audit import audit as run
 from pixsift.operations.audit import reindex as rebuild
+from pixsift.operations.paths import collection_name
 from pixsift.operations.retrieve import only_collection
 from pixsift.reports import AuditReport
 from pixsift.words import in_words
@@ -38,10 +39,11 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Check every invariant of the ledger; exit status 1 when one is broken (after repair)."""
-    with wiring.database() as database, status_line("auditing") as tell:
+    with wiring.database(name) as database, status_line("auditing") as tell:
+        name = collection_name(database, name) if name else None
         reports = run(
             database, collection=name, sample=sample, repair=repair,
-            curated=(wiring.objects(), wiring.curated_bucket()) if snapshots else None,
+            curated=(wiring.s3_objects(), wiring.curated_bucket()) if snapshots else None,
             progress=lambda what: tell(f"auditing {what}"), actor=wiring.ACTOR,
         )  # fmt: skip
     lines = [line for report in reports for line in _text(report)]

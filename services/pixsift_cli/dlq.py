@@ -59,7 +59,12 @@ def redrive(
 ) -> None:
     """Send the DLQ's messages to the ingest queue again."""
     with wiring.database() if failed else nullcontext() as database:
-        done = send_again(database, wiring.dead_letters(), wiring.ingest_queue(), limit=limit)
+        done = send_again(
+            database,
+            wiring.dead_letters(),
+            wiring.queue(wiring.queue_settings().ingest_queue),
+            limit=limit,
+        )
     text = f"{done.messages} messages sent back to the ingest queue"
     if failed:
         text += f"; {done.failed_objects} failed objects sent to the queue again"

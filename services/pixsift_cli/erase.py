@@ -43,7 +43,7 @@ def erase(
     wanted = s3_uri(uri)
     with wiring.database() as database:
         erasure = new_erasure(
-            database, wiring.objects(),
+            database, wiring.s3_objects(),
             derived_bucket=wiring.derived_bucket(), curated_bucket=wiring.curated_bucket(),
             actor=wiring.ACTOR,
         )  # fmt: skip

@@ -7,9 +7,10 @@ import typer
 
 from pixsift.core.change import STILL_CELLS
 from pixsift.operations.explain import explain as tell
+from pixsift.operations.paths import object_named
 from pixsift.words import in_words, words_and_code
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, emit, s3_uri
+from pixsift_cli.common import JsonOption, emit
 
 _SHOWN = ("sharpness", "brightness", "contrast", "entropy_bits")
 """Metrics that say most; what a check found is in the outcome or the flags."""
@@ -21,12 +22,17 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    uri: Annotated[str, typer.Argument(help="s3://bucket/key, or with ?versionId=...")],
+    uri: Annotated[
+        str,
+        typer.Argument(
+            help="s3://bucket/key, or with ?versionId=...; or a file of a curated folder."
+        ),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Show what happened to an object, and why: facts, decisions, representative, snapshots."""
-    with wiring.database() as database:
-        stories = tell(database, s3_uri(uri))
+    with wiring.database(uri) as database:
+        stories = tell(database, object_named(database, uri))
     lines = [line for story in stories for line in ("", *_lines(story.model_dump()))][1:]
     emit(stories, as_json, lines)
 

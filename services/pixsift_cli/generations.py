@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from rich.progress import Progress
 
 from pixsift.answers import TakenBack
 from pixsift.operations import redecide as operation
+from pixsift.operations.paths import collection_with, object_named
 from pixsift.operations.redecide import Wanted, warning
 from pixsift.operations.retrieve import only_collection
 from pixsift.operations.take_back import take_back
@@ -16,7 +18,7 @@ from pixsift.reports import RuleComparison, SwitchedGeneration
 from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.collection import Masks, boxes
-from pixsift_cli.common import JsonOption, emit, s3_uri, warn
+from pixsift_cli.common import JsonOption, emit, warn
 from pixsift_cli.terminal import console
 
 Name = Annotated[
@@ -44,6 +46,10 @@ TakeOver = Annotated[
 ]
 
 
+_QUEUE = "sent to the queue again"
+_NEXT_RUN = "judged again by the next run"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(whatif)
@@ -59,7 +65,7 @@ def whatif(
 ) -> None:  # fmt: skip
     """Show what another rule would change, without changing or embedding anything."""
     wanted = Wanted(epsilon, preset, change_limit, boxes(mask), not no_second_look)
-    with wiring.database() as database:
+    with wiring.database(name) as database:
         name = only_collection(database, name).name
         warn(warning(database, name, wanted))
         told = operation.what_if(database, name, wanted, examples=examples)
@@ -73,7 +79,7 @@ def redecide(
 ) -> None:  # fmt: skip
     """Decide all images again with another rule, and switch to the result."""
     wanted = Wanted(epsilon, preset, change_limit, boxes(mask), not no_second_look)
-    with wiring.database() as database, _progress() as report:
+    with wiring.database(name) as database, _progress() as report:
         name = only_collection(database, name).name
         warn(warning(database, name, wanted))
         done = operation.redecide(
@@ -85,7 +91,7 @@ def redecide(
 def undo(
     name: Name = None,
     uri: Annotated[
-        str | None, typer.Argument(help="s3://bucket/key: undo only this object's decision.")
+        str | None, typer.Argument(help="s3://bucket/key, or a file: undo only this decision.")
     ] = None,
     *, take_over: TakeOver = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -94,17 +100,20 @@ def undo(
     One object: kept and duplicate are decided again from the stored vectors; rejected, failed and
     gone are sent through the queue once more.
     """
-    if uri is None and name is not None and name.startswith("s3://"):
+    if uri is None and name is not None and (name.startswith("s3://") or Path(name).is_file()):
         name, uri = None, name
     if uri is not None:
-        with wiring.database() as database:
-            name = only_collection(database, name).name
+        with wiring.database(name, uri) as database:
+            wanted = object_named(database, uri)
+            name = name or collection_with(database, wanted)
             taken_back = take_back(
-                database, wiring.ingest_queue(), name, s3_uri(uri), actor=wiring.ACTOR
-            )
-        emit(taken_back, as_json, _taken_back_text(taken_back))
+                database, wiring.ingest_queue(), only_collection(database, name).name, wanted,
+                actor=wiring.ACTOR,
+            )  # fmt: skip
+            again = _NEXT_RUN if wiring.uses_folders() else _QUEUE
+        emit(taken_back, as_json, _taken_back_text(taken_back, again))
         return
-    with wiring.database() as database, _progress() as report:
+    with wiring.database(name) as database, _progress() as report:
         done = operation.undo(
             database,
             only_collection(database, name).name,
@@ -115,8 +124,8 @@ def undo(
     emit(done, as_json, switched_text(done))
 
 
-def _taken_back_text(done: TakenBack) -> list[str]:
-    lines = [f"undone and sent to the queue again: {uri}" for uri in done.sent_again]
+def _taken_back_text(done: TakenBack, again: str) -> list[str]:
+    lines = [f"undone, {again}: {uri}" for uri in done.sent_again]
     lines += [
         f"object {c.object_id}: {c.was} -> {c.outcome} ({in_words(c.reason)})"
         for c in done.decided_again

@@ -37,15 +37,15 @@ def images(
 ) -> None:
     """List images by what became of them, the newest decision first."""
     check_writable(html)
-    with wiring.database() as database:
+    with wiring.database(collection) as database:
         found = operation.images(
             database, collection=collection, outcome=outcome, reason=reason, prefix=prefix,
             limit=limit,
         )  # fmt: skip
+        keys = [row.thumbnail_key for row in found.images if row.thumbnail_key and html]
+        shown = operation.thumbnails(wiring.objects(), wiring.derived_bucket(), keys)
     uris = short_uris([row.uri for row in found.images])
     if html is not None:
-        keys = [row.thumbnail_key for row in found.images if row.thumbnail_key]
-        shown = operation.thumbnails(wiring.objects(), wiring.derived_bucket(), keys)
         pictures = [
             Picture.inline(shown.get(row.thumbnail_key or ""), f"{row.outcome}: {_why(row)}",
                            uri, *_of(row))

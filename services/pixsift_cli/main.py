@@ -6,7 +6,8 @@ for a mistake, 3 for a dependency that does not answer, 1 for a check that found
 
 import sys
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,6 +17,10 @@ from pixsift.remedies import one_line
 from pixsift_cli.terminal import say
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "curate": (
+        "curate",
+        "Judge a folder of images, choose the best, write a report; originals stay as they are.",
+    ),
     "demo": (
         "demo.command",
         "Run pixsift on three simulated robots, take a snapshot, and verify the ledger.",
@@ -173,9 +178,47 @@ def _root() -> None:
     use_running_loop()
 
 
+_OF_FOLDERS = frozenset({
+    "audit", "explain", "images", "redecide", "rule", "search", "select", "status", "undo",
+    "whatif",
+})  # fmt: skip
+"""Commands that also work on the embedded ledger of folders: they have ``--ledger``."""
+
+
 def load(name: str) -> Any:
     """The command of that name, from its module."""
-    return load_module(COMMANDS[name][0])[name]
+    command = load_module(COMMANDS[name][0])[name]
+    if name in _OF_FOLDERS:
+        for each in getattr(command, "commands", {"": command}).values():
+            each.params.append(_ledger_option())
+    return command
+
+
+def _ledger_option() -> Any:
+    own = typer.Typer(rich_markup_mode=None)
+    own.command()(_with_ledger)
+    command = typer.main.get_command(own)
+    return next(each for each in command.params if each.name == "ledger")
+
+
+def _use_ledger(folder: Path | None) -> None:
+    from pixsift_cli.wiring import use_folder_ledger
+
+    if folder is not None:
+        use_folder_ledger(folder)
+
+
+def _with_ledger(
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the ledger that pixsift curate wrote.",
+            callback=_use_ledger,
+            expose_value=False,
+        ),
+    ] = None,
+) -> None:
+    """Only its option is used."""
 
 
 def load_module(module: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def reconcile(
     age = datetime.now(UTC) - timedelta(minutes=older_than)
     with wiring.database() as database, _shown() as progress:
         results = run(
-            database, wiring.objects(), _sender(dry_run),
+            database, wiring.s3_objects(), _sender(dry_run),
             collection=collection, older_than=age, progress=progress,
         )  # fmt: skip
     by_source = results.root
@@ -87,7 +87,7 @@ def backfill(
 
         try:
             found = fill(
-                database, wiring.objects(), _sender(dry_run), wanted,
+                database, wiring.s3_objects(), _sender(dry_run), wanted,
                 collection=collection, after=after, progress=progress,
             )  # fmt: skip
         except KeyboardInterrupt:

@@ -71,7 +71,7 @@ def reembed(
         wiring.decoder(embedder.input_side, workers=decode_workers) as decoder,
     ):
         name = only_collection(database, name).name
-        objects = wiring.objects(connections=fetch_threads + 4)
+        objects = wiring.s3_objects(connections=fetch_threads + 4)
         parts = Parts(database, objects, decoder, embedder, fetch_threads)
         found = operation.estimate(parts, name, wanted)
         if dry_run:
@@ -138,8 +138,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     if not there.is_terminal:
         yield _Lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn(), TextColumn("{task.fields[rate]}"))  # fmt: skip
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn(), TextColumn("{task.fields[rate]}", markup=False))  # fmt: skip
     with Progress(*columns, console=there, transient=True) as bar:
         task = bar.add_task("embedding", total=None, rate="")
         started = time.monotonic()

@@ -10,20 +10,22 @@ import typer
 from pixsift.answers import RulingDone, RulingLine
 from pixsift.errors import RequestError
 from pixsift.operations import rule as operation
+from pixsift.operations.paths import collection_with, object_named
 from pixsift.operations.retrieve import only_collection
 from pixsift.words import in_words
 from pixsift_cli import wiring
-from pixsift_cli.common import JsonOption, emit, s3_uri
+from pixsift_cli.common import JsonOption, emit
 
 app = typer.Typer(
     no_args_is_help=True, help="Overrule decisions: keep, same, not the same, useless."
 )
 
 Images = Annotated[
-    list[str], typer.Argument(help="s3://bucket/key, or with ?versionId=...; several are a batch.")
+    list[str],
+    typer.Argument(help="s3://bucket/key (with ?versionId=...), or a file; several are a batch."),
 ]
-Image = Annotated[str, typer.Argument(help="s3://bucket/key, or with ?versionId=...")]
-Other = Annotated[str, typer.Argument(help="The other image: s3://bucket/key.")]
+Image = Annotated[str, typer.Argument(help="s3://bucket/key (with ?versionId=...), or a file.")]
+Other = Annotated[str, typer.Argument(help="The other image: s3://bucket/key, or a file.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for those who read it later.")]
 Who = Annotated[
     str | None, typer.Option("--who", help="Who says it; default: the user of this machine.")
@@ -118,7 +120,7 @@ def best(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Choose the best image of every group by a stated rule: all of them, or none."""
-    with wiring.database() as database:
+    with wiring.database(collection) as database:
         done = operation.rule_best(
             database, only_collection(database, collection).name, by,
             why=why, who=who or _user(), prefix=prefix, dry_run=not apply, sample=sample,
@@ -141,7 +143,7 @@ def undo(
     """Take rulings back, or a whole batch; what they touched is decided again."""
     if bool(ruling) == (batch is not None):
         raise RequestError("name rulings by their ids, or a batch with --batch")
-    with wiring.database() as database:
+    with wiring.database(collection) as database:
         done = operation.undo_rulings(
             database, only_collection(database, collection).name,
             ruling_ids=[_uuid(text) for text in ruling or []],
@@ -164,10 +166,11 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List rulings, the oldest first: who said what of which image, and why."""
-    with wiring.database() as database:
+    with wiring.database(collection, image) as database:
+        uri = None if image is None else object_named(database, image)
+        name = collection or (collection_with(database, uri) if uri else None)
         found = operation.list_rulings(
-            database, only_collection(database, collection).name,
-            uri=None if image is None else s3_uri(image), in_force=not past, limit=limit,
+            database, only_collection(database, name).name, uri=uri, in_force=not past, limit=limit,
         )  # fmt: skip
     lines = [line for row in found.rulings for line in _ruling_lines(row)]
     emit(found, as_json, lines or "no rulings")
@@ -184,12 +187,13 @@ def _say(
     kind: str, images: list[str], other: str | None, *, why: str, who: str | None,
     collection: str | None, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    with wiring.database() as database:
+    with wiring.database(collection, *images, other) as database:
+        uris = [object_named(database, image) for image in images]
+        name = collection or (collection_with(database, uris[0]) if uris else None)
         done = operation.rule(
-            database, only_collection(database, collection).name, kind,
-            [s3_uri(image) for image in images],
-            other=None if other is None else s3_uri(other), why=why, who=who or _user(),
-            dry_run=dry_run, actor=wiring.ACTOR,
+            database, only_collection(database, name).name, kind, uris,
+            other=None if other is None else object_named(database, other),
+            why=why, who=who or _user(), dry_run=dry_run, actor=wiring.ACTOR,
         )  # fmt: skip
     emit(done, as_json, _lines(done, "nothing was changed"))
 

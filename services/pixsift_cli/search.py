@@ -13,6 +13,7 @@ from pixsift.errors import RequestError
 from pixsift.messages import Range, Where2
 from pixsift.operations.find import find_by_files
 from pixsift.operations.images import uris_and_thumbnails
+from pixsift.operations.paths import collection_name
 from pixsift.pages.gallery import gallery
 from pixsift.pages.pictures import Picture
 from pixsift_cli import wiring
@@ -78,15 +79,16 @@ def search(
 ) -> None:
     """Find the kept images nearest to your images (exact search by cosine distance)."""
     files = _files(image, folder, others=bool(like or prefix))
-    ask = _asked({
-        "collection": collection, "examples": _examples(like), "folder": prefix,
-        "counterexamples": _examples(unlike), "way": way, "k": k, "own": own,
-        "where": Where2(attributes=attribute_conditions(where), flagged="include"),
-        "distance": None if max_distance is None else Range(max=max_distance),
-        "duplicates": "expanded" if expanded else "folded",
-    })  # fmt: skip
     check_writable(html)
-    with wiring.database() as database:
+    with wiring.database(collection) as database:
+        name = None if collection is None else collection_name(database, collection)
+        ask = _asked({
+            "collection": name, "examples": _examples(like), "folder": prefix,
+            "counterexamples": _examples(unlike), "way": way, "k": k, "own": own,
+            "where": Where2(attributes=attribute_conditions(where), flagged="include"),
+            "distance": None if max_distance is None else Range(max=max_distance),
+            "duplicates": "expanded" if expanded else "folded",
+        })  # fmt: skip
         found = _neighbors(find_by_files(database, files, ask, model=wiring.model()))
         if html is not None:
             shown = uris_and_thumbnails(

@@ -33,8 +33,8 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show outcomes per collection, the backlog, the DLQ and anomalies."""
-    queues = wiring.queues()
     with wiring.database() as database:
+        queues = wiring.queues()
 
         def look() -> StatusReport:
             return report(database, queues)

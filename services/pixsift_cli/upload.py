@@ -8,6 +8,7 @@ import typer
 
 from pixsift.answers import KeyOutcomes
 from pixsift.operations.images import ledger_time, wait_for_outcomes
+from pixsift.operations.paths import last_choice
 from pixsift.operations.upload import upload as send
 from pixsift.words import in_words
 from pixsift_cli import wiring
@@ -28,6 +29,9 @@ def upload(
     location: Annotated[str, typer.Argument(metavar="S3URI", help="s3://bucket/prefix")],
     *,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Concurrent uploads.")] = 8,
+    selected: Annotated[
+        bool, typer.Option("--selected", help="Only what pixsift curate chose last from DIR.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the outcomes and print them.")
     ] = False,
@@ -35,12 +39,13 @@ def upload(
     as_json: JsonOption = False,
 ) -> None:
     """Upload a folder; after an interruption, run it again to continue."""
+    only = _chosen(folder) if selected else None
     if wait:
         with wiring.database() as database:
             since = ledger_time(database)
     done = send(
         wiring.uploads(threads=threads), folder, location, threads=threads,
-        own_buckets=(wiring.derived_bucket(), wiring.curated_bucket()),
+        own_buckets=(wiring.derived_bucket(), wiring.curated_bucket()), only=only,
         progress=partial(progress, "uploading"),
     )  # fmt: skip
     lines = [f"{done.uploaded} uploaded, {done.skipped} already there, {len(done.failed)} failed"]
@@ -55,6 +60,11 @@ def upload(
     emit(done, as_json, [*lines, _NEXT if wait else _WAIT])
     if done.failed or (done.became is not None and done.became.undecided):
         raise typer.Exit(1)
+
+
+def _chosen(folder: Path) -> set[str]:
+    with wiring.database(str(folder.resolve())) as database:
+        return last_choice(database, folder.resolve())
 
 
 def _became(found: KeyOutcomes) -> list[str]:

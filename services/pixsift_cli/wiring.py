@@ -3,7 +3,9 @@
 A command asks here for what it needs and hands it to an operation (``pixsift.operations``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.uploads import FolderUploads
 from pixsift.adapters.decode.pool import DecoderPool
 from pixsift.adapters.ledger.login import ledger_login
+from pixsift.adapters.local.folder_ledger import FolderLedger, default_ledger_folder
+from pixsift.adapters.local.folder_objects import FolderObjects
 from pixsift.adapters.postgres.database import Database, Login
 from pixsift.config import (
     BucketSettings,
@@ -21,12 +25,16 @@ from pixsift.config import (
     QueueSettings,
     ServerSettings,
 )
-from pixsift.errors import PixsiftError
+from pixsift.core.files import folder_bucket
+from pixsift.errors import NotFoundError, PixsiftError, Remedy
 from pixsift.operations.embedder import ModelChoice
 from pixsift.operations.local.loop import find_venv
 from pixsift.operations.local.loop import use_running_loop as find_running_loop
+from pixsift.operations.paths import is_path
 from pixsift.operations.reconcile import Send
 from pixsift.operations.status import Queues
+from pixsift.operations.take_back import Ingest, NextRun
+from pixsift.ports import ObjectStore
 
 if TYPE_CHECKING:  # imported where they are used: every command imports this module
     from pixsift.operations.demo.run import Connections
@@ -108,19 +116,77 @@ def use_running_loop() -> None:
         return  # up, down and doctor report it
 
 
-def database() -> Database:
-    """The ledger's database; a context manager."""
-    return Database(
-        database_login(),
-        max_connections=4,
-        connect_seconds=DatabaseSettings().database_connect_seconds,
-        session={"statement_timeout": "10min"},
-    )
+@contextmanager
+def database(*named: str | None) -> Iterator[Database]:
+    """The ledger's database: that of the settings, or the one of folders.
+
+    named: what the user named objects and collections by. A path among them means the ledger of
+    folders, and so does a machine on which no other ledger is set. Raises SettingError where there
+    is none.
+    """
+    session = {"statement_timeout": "10min"}
+    if not _means_folders(named):
+        seconds = DatabaseSettings().database_connect_seconds
+        with Database(
+            database_login(), max_connections=4, connect_seconds=seconds, session=session
+        ) as found:
+            yield found
+        return
+    store = folder_ledger(None)
+    if not store.exists():
+        raise NotFoundError(f"no folder was curated yet in the ledger {store.root}",
+                            code="no_folder", remedy=Remedy("curate_first"))  # fmt: skip
+    with store, Database(store.url, max_connections=4, session=session) as found:
+        _folders.opened = store
+        try:
+            yield found
+        finally:
+            _folders.opened = None
+
+
+@dataclass(slots=True)
+class _Folders:
+    """Which ledger of folders the user named, and which one this command uses now."""
+
+    named: Path | None = None
+    opened: FolderLedger | None = None
+
+
+_folders = _Folders()
+
+
+def use_folder_ledger(folder: Path) -> None:
+    """Make the commands of this process use the ledger of folders in ``folder``."""
+    _folders.named = folder
+
+
+def forget_folder_ledger() -> None:
+    """Undo ``use_folder_ledger``, for another command in this process."""
+    _folders.named = None
+
+
+def _means_folders(named: Iterable[str | None]) -> bool:
+    if _folders.named is not None or any(is_path(text) for text in named if text):
+        return True
+    found = DatabaseSettings()
+    is_set = found.database_url.get_secret_value() or found.database_secret
+    return not is_set and folder_ledger(None).exists()
+
+
+def uses_folders() -> bool:
+    """Whether the database that is open now is the ledger of folders."""
+    return _folders.opened is not None
 
 
 def database_at(url: str) -> Database:
     """The database of a loop that this process started itself."""
     return Database(url)
+
+
+def folder_ledger(folder: Path | None) -> FolderLedger:
+    """The embedded ledger of folders: as named, as set, or in the user's data folder."""
+    named = folder or _folders.named or LocalSettings().ledger_dir
+    return FolderLedger(Path(named) if named else default_ledger_folder())
 
 
 def model(name: str | None = None) -> ModelChoice:
@@ -138,8 +204,10 @@ def queue(name: str) -> SqsQueue:
     return SqsQueue(name)
 
 
-def ingest_queue() -> SqsQueue:
-    """The queue that S3 notifies."""
+def ingest_queue() -> Ingest:
+    """The queue that S3 notifies; of a folder there is none: the next run finds what is open."""
+    if _folders.opened is not None:
+        return NextRun()
     return SqsQueue(QueueSettings().ingest_queue)
 
 
@@ -159,7 +227,9 @@ def snapshot_queue() -> SqsQueue:
 
 
 def queues() -> Queues:
-    """Every queue, or why the settings lead to none."""
+    """Every queue, or why the settings lead to none. A folder has none."""
+    if _folders.opened is not None:
+        return {}
     found = QueueSettings()
     names = {
         "ingest": found.ingest_queue,
@@ -169,7 +239,12 @@ def queues() -> Queues:
     return {name: _queue(name_or_url) for name, name_or_url in names.items()}
 
 
-def objects(*, connections: int | None = None) -> S3Objects:
+def objects() -> ObjectStore:
+    """Where the objects and thumbnails of the open ledger are."""
+    return s3_objects() if _folders.opened is None else FolderObjects()
+
+
+def s3_objects(*, connections: int | None = None) -> S3Objects:
     """S3. connections: as many as threads use it at once."""
     return S3Objects() if connections is None else S3Objects(connections=connections)
 
@@ -186,6 +261,8 @@ def curated_bucket() -> str:
 
 def derived_bucket() -> str:
     """Where thumbnails are."""
+    if _folders.opened is not None:
+        return folder_bucket(str(_folders.opened.derived))
     return BucketSettings().derived_bucket
 
 

@@ -144,6 +144,11 @@ class LocalSettings(_Settings):
         default=".pixsift",
         description="folder for the processes, logs and results of the local loop; do not share it",
     )
+    ledger_dir: str = Field(
+        default="",
+        description="folder of the embedded ledger of pixsift curate; empty: pixsift in the user's "
+        "data folder",
+    )
     localstack_venv: str = Field(
         default=".venv-localstack",
         description="virtual environment with the packages of localstack/requirements.txt",

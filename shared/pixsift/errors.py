@@ -34,6 +34,7 @@ RemedyCode = Literal[
     "check_database",
     "choose_model",
     "create_collection",
+    "curate_first",
     "enable_versioning",
     "grant",
     "install_extra",

@@ -17,6 +17,7 @@ WORDS: Final[dict[RemedyCode, str]] = {
     "check_database": "check PIXSIFT_DATABASE_URL and the server",
     "choose_model": "unset PIXSIFT_MODEL, or name a real model",
     "create_collection": "pixsift collection create NAME --source {source}",
+    "curate_first": "pixsift curate DIR",
     "enable_versioning": "aws s3api put-bucket-versioning --bucket {bucket} "
     "--versioning-configuration Status=Enabled",
     "grant": "grant that right to the role of PIXSIFT_DATABASE_URL",

@@ -304,3 +304,38 @@ class StrategyComparison(_Report):
 
 class CalibrationFile(RootModel[dict[str, Any]]):
     """A calibration, as ``Calibration.to_json`` writes it."""
+
+
+class OutcomeOfFiles(_Report):
+    """How many files of a folder became the same for the same reason."""
+
+    outcome: str
+    reason: str
+    images: int
+
+
+class FolderReport(_Report):
+    """What became of a folder of pictures, and where the output is."""
+
+    folder: str
+    collection: str
+    ledger: str
+    seconds: float
+    stopped: bool
+    """Asked to stop before the end: run again to go on."""
+    files: int
+    judged: int
+    """In this run."""
+    unchanged: int
+    ignored: int
+    removed: int
+    undecided: int
+    unreadable_folders: list[str]
+    outcomes: list[OutcomeOfFiles]
+    flags: dict[str, int]
+    snapshot_id: str | None
+    chosen: int
+    changed: list[str]
+    """Chosen files that changed meanwhile and were left out."""
+    out: str | None
+    report: str | None

@@ -17,12 +17,12 @@ REASON_WORDS: Final[Mapping[str, str]] = {
     "near_look": "near-duplicate, confirmed by the second look",
     "ruled": "by a ruling",
     # gone
-    "deleted": "deleted in S3",
+    "deleted": "deleted at its source",
     "expired": "removed by a lifecycle rule",
     "erased": "erased on request",
-    "not_found": "no longer in S3",
+    "not_found": "no longer at its source",
     # failed
-    "access_denied": "S3 denied access",
+    "access_denied": "access denied",
     "ended_the_process": "every attempt ended the process",
     "gave_up": "every attempt failed",
     "internal_error": "internal error",

@@ -228,6 +228,32 @@ def test_folder__the_same_size_and_time_with_other_bytes_is_another_version(fold
     assert exactly(store.fetch(listed_as), listed_as) != first
 
 
+def test_folder__a_file_that_changes_while_it_is_read_is_tried_again_later(folder: Path) -> None:
+    store, bucket = FolderObjects(), folder_bucket(str(folder))
+    (line,) = store.iter_versions(bucket)
+
+    def grow(size: int) -> None:
+        """Asked for room between the look at the file and its bytes."""
+        with (folder / "a.jpg").open("ab") as file:
+            file.write(b"more")
+
+    listed_as = ObjectVersion(bucket, "a.jpg", line.version.version_id)
+    with pytest.raises(TransientError, match="changed while it was read"):
+        store.fetch(listed_as, reserve=grow)
+    with pytest.raises(ObjectGoneError, match="overwritten"):
+        store.fetch(listed_as)
+
+
+def test_folder__a_folder_that_vanishes_is_down_and_loses_no_file(folder: Path) -> None:
+    store, bucket = FolderObjects(), folder_bucket(str(folder))
+    store.check_bucket(bucket)
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(DependencyDownError, match="is it mounted"):
+        store.check_bucket(bucket)
+    with pytest.raises(DependencyDownError):
+        list(store.iter_versions(bucket))
+
+
 def test_folder__a_file_system_that_hangs_ends_each_call_and_then_all(folder: Path) -> None:
     """A pipe without a writer, opened so that it waits, stands in for a share that is gone."""
     os.mkfifo(folder / "pipe")

@@ -172,8 +172,16 @@ def selection_changes(
             "flagged": flagged, "flags": flag,
             "labels_of_duplicates": False if own_labels else None,
         },
-        "split": {**_shares(split), "group_by": group_by, "min_distance": min_distance},
+        "split": {**shares(split), "group_by": group_by, "min_distance": min_distance},
     }  # fmt: skip
+
+
+def named_in(changes: Changes) -> list[str]:
+    """What the options name collections and objects by."""
+    select = changes["select"]
+    uris = [*(select["similar_to"] or []), *(select["dissimilar_to"] or []),
+            *(select["exclude"] or [])]  # fmt: skip
+    return [text for text in [changes["collection"], *uris] if text]
 
 
 def attribute_conditions(where: Texts) -> dict[str, list[str]]:
@@ -223,7 +231,8 @@ def _bounds(given: Texts) -> dict[str, dict[str, float | None]]:
     return found
 
 
-def _shares(split: str | None) -> dict[str, float]:
+def shares(split: str | None) -> dict[str, float]:
+    """``0.8,0.1,0.1`` as fields of a request. Raises RequestError for anything else."""
     if split is None:
         return {}
     try:

@@ -15,13 +15,14 @@ from pixsift.errors import RequestError
 from pixsift.messages import SnapshotRequest
 from pixsift.operations import choose as operation
 from pixsift.operations.images import uris_and_thumbnails
+from pixsift.operations.paths import without_paths
 from pixsift.operations.retrieve import only_collection
 from pixsift.pages.comparison import comparison_page
 from pixsift.pages.pictures import Picture
 from pixsift.pages.selection import selection_page, ways
 from pixsift_cli import wiring
 from pixsift_cli.choosing.contest_text import contest_text
-from pixsift_cli.choosing.options import Changes, with_selection_options
+from pixsift_cli.choosing.options import Changes, named_in, with_selection_options
 from pixsift_cli.choosing.snapshot import build_request
 from pixsift_cli.common import JsonOption, emit, short_uris
 from pixsift_cli.terminal import cell, drawn
@@ -78,10 +79,13 @@ def choose(
             "or make a snapshot of it with pixsift snapshot request"
         )
     changes["name"] = "dry-run"
-    with wiring.database() as database:
-        request = build_request(file, changes, lambda: only_collection(database, None).name)
+    with wiring.database(*named_in(changes)) as database:
+        request = build_request(
+            file, changes, lambda: only_collection(database, None).name,
+            settle=lambda raw: without_paths(database, raw),
+        )  # fmt: skip
     with (
-        wiring.database() as database,
+        wiring.database(*named_in(changes)) as database,
         operation.choose(database, request, report_by=report_by) as choice,
     ):
         if picture is not None:
@@ -122,8 +126,11 @@ def _compare(
     changes["name"] = "compare"
     if file is None and changes["select"]["k"] is None:
         changes["select"]["k"] = 1  # sizes are compared, not one k
-    with wiring.database() as database:
-        request = build_request(file, changes, lambda: only_collection(database, None).name)
+    with wiring.database(*named_in(changes)) as database:
+        request = build_request(
+            file, changes, lambda: only_collection(database, None).name,
+            settle=lambda raw: without_paths(database, raw),
+        )  # fmt: skip
         found = operation.compare_strategies(
             database, wiring.objects(), wiring.derived_bucket(), request,
             label=label, group=group, ks=ks,

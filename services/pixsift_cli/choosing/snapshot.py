@@ -134,7 +134,7 @@ def download(
     The bytes of a reference snapshot come from the source buckets, the exact versions listed.
     """
     with wiring.database() as database:
-        done = fetch(database, wiring.objects(connections=THREADS), snapshot, folder)
+        done = fetch(database, wiring.s3_objects(connections=THREADS), snapshot, folder)
     lines = [f"{done.files} files in {folder}, {done.fetched} of them fetched now"]
     emit(done, as_json, lines + [f"missing {path}" for path in done.missing])
     if done.missing:
@@ -158,7 +158,7 @@ def clean(
     """Remove what failed snapshots left in the curated bucket."""
     with wiring.database() as database:
         done = operation.clean(
-            database, wiring.objects(), wiring.curated_bucket(),
+            database, wiring.s3_objects(), wiring.curated_bucket(),
             older_than_days=older_than_days, apply=apply,
         )  # fmt: skip
     verb = "removed" if apply else "would remove"
@@ -167,11 +167,16 @@ def clean(
 
 
 def build_request(
-    file: Path | None, changes: dict[str, Any], default: Callable[[], str] | None = None
+    file: Path | None,
+    changes: dict[str, Any],
+    default: Callable[[], str] | None = None,
+    *,
+    settle: Callable[[dict[str, Any]], None] = lambda raw: None,
 ) -> SnapshotRequest:
     """A request from a file and options; an option that was not given changes nothing.
 
-    default: finds the collection that is meant when none is named.
+    default: finds the collection that is meant when none is named. settle: puts names that the
+    ledger knows in the place of paths.
     Without a file it is of the newest version; a file that names none is of the first.
 
     Raises UserError that names the field and the remedy.
@@ -189,6 +194,7 @@ def build_request(
     merged.setdefault("select", {})
     if "collection" not in merged and default is not None:
         merged["collection"] = default()
+    settle(merged)
     if file is None:
         merged["schema"] = "pixsift.snapshot-request/2"
     obstacle = why_not_storable(merged)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.pool import (
     PoolPoint,
     count_pool,
@@ -31,6 +30,7 @@ from pixsift.core.choosing.splits import assign
 from pixsift.errors import RequestError, UserError
 from pixsift.messages import Select2, SnapshotRequest, SnapshotRequest2
 from pixsift.operations.images import uris_and_thumbnails
+from pixsift.ports import ObjectStore
 from pixsift.reports import StrategyComparison
 
 _SHOWN = 12
@@ -132,7 +132,7 @@ class Compared:
 
 def compare_strategies(
     database: Database,
-    objects: S3Objects,
+    objects: ObjectStore,
     derived_bucket: str,
     request: SnapshotRequest,
     *,

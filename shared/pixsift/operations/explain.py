@@ -4,7 +4,8 @@ from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.story import StoryTeller
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers import Story
-from pixsift.core.identity import S3Uri
+from pixsift.core.files import folder_of
+from pixsift.core.identity import FOLDER, S3Uri
 from pixsift.core.sources import reach, why_ignored
 from pixsift.errors import NotFoundError, Remedy
 
@@ -21,8 +22,14 @@ def explain(database: Database, uri: S3Uri) -> list[Story]:
         similar = teller.similar_keys(uri.bucket, uri.key)
         hint = f"; known keys like it: {', '.join(similar)}" if similar else ""
         _check_judged(database, uri)
+        if uri.bucket.startswith(FOLDER):
+            raise NotFoundError(
+                f"the ledger knows no image {uri.key} of {folder_of(uri.bucket)}{hint}: it is new, "
+                "or not an image",
+                code="unknown_object", remedy=Remedy("curate_first"),
+            )  # fmt: skip
         raise NotFoundError(
-            f"the ledger knows no object s3://{uri.bucket}/{uri.key}: it has not arrived{hint}",
+            f"the ledger knows no object {uri.location}: it has not arrived{hint}",
             code="unknown_object",
         )
     return [Story(**story) for story in stories]
@@ -30,7 +37,7 @@ def explain(database: Database, uri: S3Uri) -> list[Story]:
 
 def _check_judged(database: Database, uri: S3Uri) -> None:
     """Raises NotFoundError where no collection judges the object, and names the rule."""
-    name = f"s3://{uri.bucket}/{uri.key}"
+    name = uri.location
     ignoring = []
     for collection in Collections(database).collections():
         verdict = reach(collection.sources, uri.bucket, uri.key)

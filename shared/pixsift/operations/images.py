@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.ledger.pool import object_uris
@@ -16,6 +15,7 @@ from pixsift.core.outcomes import OUTCOMES
 from pixsift.core.sources import reach
 from pixsift.errors import PixsiftError, RequestError
 from pixsift.operations.retrieve import only_collection
+from pixsift.ports import ObjectStore
 
 _POLL_SECONDS = 0.5
 _THREADS = 8
@@ -48,7 +48,7 @@ def images(
     return ImageList(collection=found.name, images=[ImageLine(**row) for row in rows])
 
 
-def thumbnails(objects: S3Objects, bucket: str, keys: Iterable[str]) -> dict[str, bytes]:
+def thumbnails(objects: ObjectStore, bucket: str, keys: Iterable[str]) -> dict[str, bytes]:
     """The WebP of each thumbnail key; one that cannot be read is left out."""
 
     def fetch(key: str) -> tuple[str, bytes | None]:
@@ -67,7 +67,7 @@ def thumbnail_keys(database: Database, object_ids: Sequence[int]) -> dict[int, s
 
 
 def uris_and_thumbnails(
-    database: Database, objects: S3Objects, derived_bucket: str, object_ids: Sequence[int]
+    database: Database, objects: ObjectStore, derived_bucket: str, object_ids: Sequence[int]
 ) -> dict[int, tuple[str, bytes | None]]:
     """URI and WebP thumbnail by object; None where there is no thumbnail."""
     keys = thumbnail_keys(database, object_ids)

@@ -89,6 +89,8 @@ class FolderParts:
     """Where thumbnails go."""
     logger: Logger
     telemetry: Telemetry
+    in_flight: int = 128
+    """Files inside the pipeline at any time."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -129,7 +131,10 @@ class _FolderHealth:
 
 
 class FolderRun:
-    """One walk through a folder. ``run`` may be called once."""
+    """One walk through a folder. ``run`` may be called once.
+
+    It is the ``Settler`` of its own deliveries.
+    """
 
     def __init__(
         self, parts: FolderParts, collection: Collection, bucket: str, *, report: Report
@@ -153,6 +158,8 @@ class FolderRun:
         pipeline = self._pipeline()
         try:
             self._tally.total = sum(1 for _ in self._parts.objects.iter_versions(self._bucket))
+            if not self._tally.total:
+                return self._tally  # not mounted, rather than emptied: nothing is forgotten
             self._feed(pipeline, self._events(), stop)
             while self._again and not self._must_end(stop, pipeline):
                 again, self._again = self._again, []
@@ -311,7 +318,7 @@ class FolderRun:
             settler=self,
             report=self._stop_for,
             limits=Limits(
-                max_in_flight=128,
+                max_in_flight=parts.in_flight,
                 fetch_threads=4,
                 embed_batch=parts.embedder.batch_size,
                 in_order=True,

@@ -12,19 +12,20 @@ from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
 from pixsift.core.images import DecodedImage, DecodeFailure
 from pixsift.errors import Remedy, RequestError
+from pixsift.operations.paths import collection_name
 from pixsift.ports import Embedder
 
 _DECODE_AT_ONCE = 32
 
 
 def only_collection(database: Database, name: str | None) -> Collection:
-    """The collection of that name; without one, ``default``, or the only one there is.
+    """The collection of that name or folder; without one, ``default``, or the only one there is.
 
     Raises NotFoundError for an unknown name, RequestError where there is none to take.
     """
     ledger = Collections(database)
     if name is not None:
-        return ledger.collection(name)
+        return ledger.collection(collection_name(database, name))
     every = ledger.collections()
     default = [found for found in every if found.name == "default"]
     if default:

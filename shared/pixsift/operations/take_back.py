@@ -5,9 +5,10 @@ through the ingest queue once more. The queue must answer before anything is tak
 duplicates of a remembered object are decided again before anything can fail.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Protocol
 
-from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.postgres.database import Database
@@ -17,8 +18,32 @@ from pixsift.errors import NotFoundError
 from pixsift.operations.reconcile import backfill_bodies
 
 
+class Ingest(Protocol):
+    """What leads to another judgement: the ingest queue, or, of a folder, its next run."""
+
+    def depth(self) -> tuple[int, int]:
+        """Raise DependencyDownError or TransientError unless it answers."""
+        ...
+
+    def send(self, bodies: Iterable[str]) -> int:
+        """Have these objects judged again."""
+        ...
+
+
+class NextRun:
+    """The next run over a folder judges whatever has no outcome."""
+
+    def depth(self) -> tuple[int, int]:
+        """Always there."""
+        return 0, 0
+
+    def send(self, bodies: Iterable[str]) -> int:
+        """Nothing to send."""
+        return 0
+
+
 def take_back(
-    database: Database, queue: SqsQueue, collection: str, uri: S3Uri, *, actor: str = "pixsift"
+    database: Database, queue: Ingest, collection: str, uri: S3Uri, *, actor: str = "pixsift"
 ) -> TakenBack:
     """Take back what ``collection`` decided about the object (every version, or the one named).
 
@@ -29,7 +54,7 @@ def take_back(
     found = rejudge.find(uri.bucket, uri.key, uri.version_id)
     if not found:
         raise NotFoundError(
-            f"the ledger knows no object s3://{uri.bucket}/{uri.key} that is not erased",
+            f"the ledger knows no object {uri.location} that is not erased",
             code="unknown_object",
         )
     ids = [known.object_id for known in found]

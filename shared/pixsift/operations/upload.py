@@ -28,12 +28,13 @@ def upload(
     *,
     threads: int,
     own_buckets: Collection[str] = (),
+    only: Collection[str] | None = None,
     progress: CountProgress = lambda total: nullcontext(lambda count: None),
 ) -> Uploaded:
     """Send what the bucket lacks; one bad file stops no other, a silent S3 stops all.
 
-    own_buckets: those that pixsift writes to, where nothing is judged. progress: of the number of
-    files. Raises RequestError for
+    own_buckets: those that pixsift writes to, where nothing is judged. only: paths below the
+    folder; None: every file. progress: of the number of files. Raises RequestError for
     such a bucket, an empty folder or a location that is none.
     """
     target = S3Location.parse(location)
@@ -42,7 +43,7 @@ def upload(
             f"s3://{target.bucket} is a bucket that pixsift writes to: choose a source bucket",
             remedy=Remedy("name_source"),
         )
-    files = list(files_below(folder))
+    files = [each for each in files_below(folder) if only is None or each[1] in only]
     if not files:
         raise RequestError(f"{folder} has no files: name the folder with the images")
     present = uploads.listing(target)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from urllib.parse import quote
 
 from pixsift.text import escape
 
@@ -64,3 +65,9 @@ def _part(title: str, content: str) -> str:
 @cache
 def _style() -> str:
     return files("pixsift.pages").joinpath("style.css").read_text("utf-8")
+
+
+def links(to: Sequence[tuple[str, str]]) -> str:
+    """Relative URLs with their texts, in one line; "" when there are none."""
+    made = " · ".join(f'<a href="{escape(quote(url))}">{escape(text)}</a>' for url, text in to)
+    return f"<p>{made}</p>" if made else ""

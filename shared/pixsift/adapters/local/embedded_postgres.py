@@ -156,7 +156,7 @@ class EmbeddedPostgres:
     def _own(self, path: Path) -> None:
         if os.geteuid() == 0:
             account = pwd.getpwnam("nobody")
-            os.chown(path, account.pw_uid, account.pw_gid)
+            os.chown(path, account.pw_uid, -1)
 
 
 def can_hold_socket(root: Path) -> bool:

@@ -137,6 +137,11 @@ class FolderLedger:
                 remedy=Remedy("name_ledger"),
             )
 
+        # Access to the socket makes a superuser of the database: for this account alone. Root's
+        # server is another account, which becomes the owner; root comes in by the group.
+        self._postgres.root.mkdir(exist_ok=True)
+        self._postgres.root.chmod(0o770 if os.geteuid() == 0 else 0o700)
+
     def _unusable(self, error: OSError) -> SettingError:
         return SettingError(
             f"the ledger's folder {self.root} cannot be used: {error.strerror}",

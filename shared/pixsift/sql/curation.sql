@@ -1,0 +1,42 @@
+-- What became of the files of a folder, for its manifest and its report: in pages, by key, so that
+-- memory does not grow with the folder.
+
+-- name: images_by_key
+-- A file has one version at a time: all others are gone.
+SELECT o.object_id, o.bucket, o.key, o.version_id, o.thumbnail_key, o.size_bytes, o.image_facts,
+       o.captured_at, encode(o.content_sha256, 'hex') AS content_sha256,
+       d.outcome, d.reason, d.distance, d.detail ->> 'message' AS message,
+       coalesce(d.detail -> 'flags', '[]') AS flags, r.key AS representative
+FROM decision d
+JOIN collection c USING (collection_id, generation)
+JOIN object o ON o.object_id = d.object_id
+LEFT JOIN object r ON r.object_id = d.representative_object_id
+WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL AND d.outcome <> 'gone'
+  AND (%(outcome)s::text IS NULL OR d.outcome = %(outcome)s)
+  AND (NOT %(flagged)s OR jsonb_array_length(coalesce(d.detail -> 'flags', '[]')) > 0)
+  AND (NOT %(with_duplicates)s OR EXISTS (
+        SELECT FROM decision x
+        WHERE x.representative_object_id = d.object_id AND x.collection_id = d.collection_id
+          AND x.generation = d.generation AND x.valid_to_seq IS NULL AND x.outcome = 'duplicate'))
+  AND o.key > %(after)s
+ORDER BY o.key LIMIT %(limit)s
+
+-- name: duplicates_of
+-- The nearest first.
+SELECT d.representative_object_id, o.object_id, o.key, o.thumbnail_key, d.reason, d.distance
+FROM decision d
+JOIN collection c USING (collection_id, generation)
+JOIN object o ON o.object_id = d.object_id
+WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL AND d.outcome = 'duplicate'
+  AND d.representative_object_id = ANY (%(object_ids)s)
+ORDER BY d.representative_object_id, d.distance NULLS FIRST, o.key
+
+-- name: images_of
+-- Keys and thumbnails of some objects.
+SELECT object_id, bucket, key, version_id, thumbnail_key FROM object WHERE object_id = ANY (%(object_ids)s)
+
+-- name: last_choice
+-- Of the request that came last: the same wish at the same point is answered by an older snapshot.
+SELECT q.snapshot_id FROM snapshot_request q JOIN collection c USING (collection_id)
+WHERE c.name = %(collection)s AND q.snapshot_id IS NOT NULL
+ORDER BY q.received_at DESC LIMIT 1
