@@ -70,7 +70,7 @@ def _facts(version: Mapping[str, Any]) -> Iterator[str]:
         yield f"  captured        {version['captured_at']:%Y-%m-%d %H:%M:%S %Z}"
     elif version["stored_at"]:
         yield (
-            f"  captured        unknown; S3 stored it {version['stored_at']:%Y-%m-%d %H:%M:%S %Z}, "
+            f"  captured        unknown; stored at {version['stored_at']:%Y-%m-%d %H:%M:%S %Z}, "
             "and this time is used instead"
         )
     if version["quality"]:

@@ -74,7 +74,12 @@ def run(
     **wishes: Any,
 ) -> Curated:  # fmt: skip
     wishes.setdefault("where", {"flagged": "include"})  # small squares of color are odd pictures
-    made = {"model": ModelChoice("stub"), "logger": curation.quiet_logger()} | (tools or {})
+    made: dict[str, Any] = {
+        "model": ModelChoice("stub"),
+        "logger": curation.quiet_logger(),
+        "workers": 1,
+    }
+    made |= tools or {}
     return curation.run(
         photos, FolderLedger(ledger), Wishes(**wishes), Tools(**made), stop or threading.Event()
     )

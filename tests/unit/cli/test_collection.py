@@ -319,7 +319,7 @@ def test_explain__tells_the_decoders_message_and_whose_time_it_is(
         ledger.commit(ledger.collection("yard"), [broken])
     _, out, _ = run("explain", "s3://raw/site-a/x.jpg")
     assert r"premature end\x1b of data segment" in out
-    assert "S3 stored it 2026-11-22 08:00:00 UTC" in out
+    assert "stored at 2026-11-22 08:00:00 UTC" in out
 
 
 def test_status__a_growing_share_of_refusals_is_told(
