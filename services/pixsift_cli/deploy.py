@@ -73,8 +73,13 @@ def deploy(
     given = _given(gpu_image, services_image)
     arguments = _arguments(build_arg or [])
     settings = stages.read(stage)
+    tools = wiring.deploy_tools(settings.region, _say)
+    if rollback:
+        known = stages.named(settings)
+        where = steps.find_ground(known, tools)
+        _show(steps.roll_back(known, tools, examine=doctor), where, as_json)
+        return
     wanted = stages.deployment(settings)
-    tools = wiring.deploy_tools(wanted.region, _say)
     ground = steps.preflight(wanted, tools, given)
     for note in ground.notes:
         _say(f"note: {note}")
@@ -82,9 +87,6 @@ def deploy(
         found = steps.plan(wanted, given, tools)
         price = estimate(images_per_day, prices=stages.prices(settings))
         _show_plan(found, price, images_per_day, ground, as_json)
-        return
-    if rollback:
-        _show(steps.roll_back(wanted, tools, examine=doctor), ground, as_json)
         return
     images = given or _build(settings, wanted, tools, engine, arguments)
     if image_only:

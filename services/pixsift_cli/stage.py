@@ -64,6 +64,13 @@ def deployment(stage: "Stage") -> Deployment:
     return described(stage, templates)
 
 
+def named(stage: "Stage") -> Deployment:
+    """The stage with the names of its stacks only: a roll-back needs no templates, and no Node."""
+    from pixsift_infra.synth import stack_names
+
+    return described(stage, dict.fromkeys(stack_names(stage), "{}"))
+
+
 def described(stage: "Stage", templates: Mapping[str, str]) -> Deployment:
     """The stage with templates that were synthesized already."""
     events, network, compute = stage.events, stage.network, stage.compute

@@ -78,18 +78,25 @@ class Deployed:
     notes: tuple[str, ...] = field(default=())
 
 
-def preflight(deployment: Deployment, tools: Tools, images: Images | None = None) -> Ground:
-    """Look before anything is changed. images: those that were built elsewhere.
-
-    Raises SettingError with the setting and the remedy for the first thing that is not as it must
-    be.
-    """
+def find_ground(deployment: Deployment, tools: Tools) -> Ground:
+    """Where the credentials lead to. Raises SettingError for another account than the stage's."""
     account, region = tools.account.identity()
     if deployment.account and deployment.account != account:
         raise SettingError(
             f"the credentials are of account {account}, and account = {deployment.account!r}: use "
             "others (AWS_PROFILE), or correct the stage"
         )
+    return Ground(account, region, ())
+
+
+def preflight(deployment: Deployment, tools: Tools, images: Images | None = None) -> Ground:
+    """Look before anything is changed. images: those that were built elsewhere.
+
+    Raises SettingError with the setting and the remedy for the first thing that is not as it must
+    be.
+    """
+    ground = find_ground(deployment, tools)
+    account, region = ground.account, ground.region
     for name in deployment.templates:
         found = tools.stacks.find(name)
         if found is not None:
