@@ -80,13 +80,10 @@ def reconcile(places: Places) -> list[Statement]:
 
 
 def audit(places: Places) -> list[Statement]:
-    """Compares the ledger with the queues and with what snapshots list."""
-    look = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl")
+    """Looks for every image that a snapshot lists; the rest is between it and the ledger."""
     return [
-        _allow("ListRaw", ("s3:ListBucket", "s3:ListBucketVersions"), places.raw),
         _allow("ReadSnapshots", ("s3:GetObject",), f"{places.curated}/*"),
         _allow("ListSnapshots", ("s3:ListBucket",), places.curated),
-        _allow("Look", look, places.ingest, places.ingest_dlq),
         *_secret(places),
     ]
 
@@ -106,6 +103,8 @@ def server(places: Places) -> list[Statement]:
         _allow("List", ("s3:ListBucket",), places.derived, places.curated),
         _allow("Look", ("sqs:GetQueueAttributes", "sqs:GetQueueUrl"), places.ingest,
                places.ingest_dlq),
+        # To show what a dead letter says, it is received and given back.
+        _allow("Peek", ("sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"), places.ingest_dlq),
         _allow("Ask", ("sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes"),
                places.requests),
         *_common(places),

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 STAGES = Path(__file__).resolve().parents[1] / "stages"
 NAME = r"^[a-z0-9][a-z0-9-]{0,15}$"
+HOST_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 COLLECTION = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME)]
 
@@ -171,12 +172,23 @@ class Compute(_Part):
         description="per embedding space; the lock of one collection feeds no more than 4",
     )  # fmt: skip
     min_consumers: int = Field(default=0, ge=0, le=4, description="0: a cold start takes minutes")
-    server: bool = Field(default=False, description="run pixsift-server, port 8000")
+    server: bool = Field(
+        default=False, description="run pixsift-server, port 8470; make a token for it first"
+    )
+    server_names: tuple[Annotated[str, Field(pattern=HOST_NAME)], ...] = Field(
+        default=(), description="host names that callers use; it answers under no other"
+    )
     models: dict[Name, str] = Field(
         default_factory=dict,
         description="PIXSIFT_MODEL by embedding space, where it is not the image's own",
     )
     log_days: Literal[7, 14, 30, 60, 90, 180, 365] = Field(default=30, description="kept logs")
+
+    @model_validator(mode="after")
+    def _named_server(self) -> "Compute":
+        if self.server and not self.server_names:
+            raise ValueError("server without server_names: name the host that callers use")
+        return self
 
 
 class Observability(_Part):

@@ -11,7 +11,7 @@ HEALTH: Mapping[str, Any] = {
     "interval": 30, "timeout": 10, "start_period": 300, "retries": 3,
 }  # fmt: skip
 """ECS looks at no image's HEALTHCHECK; a test compares the two."""
-SERVER_PORT = 8000
+SERVER_PORT = 8470
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,22 @@ def curator_task() -> Task:
 
 
 def server_task(stage: Stage) -> Task:
-    """HTTP on port 8000; searching by an image needs the model, on a CPU."""
-    check = "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=5)"
+    """HTTP; it answers to the names of the stage, and to the health check by 127.0.0.1.
+
+    Searching by an image needs the model, on a CPU.
+    """
+    url = f"http://127.0.0.1:{SERVER_PORT}/v1/health"
+    check = f"import urllib.request as u; u.urlopen('{url}', timeout=5)"
     return Task(
         name="server", command=("pixsift-server",), cpu=1024, memory_mb=4096, role="server",
         needs_model=True, ports=(SERVER_PORT,),
         ingest=stage.ingest_queue(stage.events.spaces[0]),
         health={**HEALTH, "command": ["CMD", "python", "-c", check]},
-        environment={"PIXSIFT_DEVICE": "cpu"},
+        environment={
+            "PIXSIFT_DEVICE": "cpu", "PIXSIFT_SERVER_PORT": str(SERVER_PORT),
+            "PIXSIFT_SERVER_HOST": "0.0.0.0",  # noqa: S104 - the task's own address
+            "PIXSIFT_SERVER_NAMES": ",".join((*stage.compute.server_names, "127.0.0.1")),
+        },
     )  # fmt: skip
 
 
@@ -92,8 +100,8 @@ JOBS = (
     Task(name="reconcile", command=("pixsift", "reconcile"), cpu=512, memory_mb=1024,
          role="reconcile", ingest="ingest", schedule="rate(1 hour)"),
     Task(name="audit-sample", command=("pixsift", "audit", "--sample", "1000"), cpu=1024,
-         memory_mb=4096, role="audit", ingest="ingest", schedule="rate(1 hour)"),
-    Task(name="audit", command=("pixsift", "audit"), cpu=2048, memory_mb=8192, role="audit",
-         ingest="ingest", schedule="cron(0 3 * * ? *)"),
+         memory_mb=4096, role="migrate", ingest="ingest", schedule="rate(1 hour)"),
+    Task(name="audit", command=("pixsift", "audit", "--snapshots"), cpu=2048, memory_mb=8192,
+         role="audit", ingest="ingest", schedule="cron(0 3 * * ? *)"),
 )  # fmt: skip
 """Tasks that run and end. The first is run by every deployment."""

@@ -25,6 +25,8 @@ from pixsift_infra.stage import STAGES, Stage, StageError, read_stage
         ("[[events.schedules]]\nexpression = 'rate(1 day)'\ncollection = 'A b'", "collection"),
         ("[database]\nkind = 'given'", "secret_arn belong together"),
         ("[compute]\nmax_consumers = 9", r"compute\.max_consumers"),
+        ("[compute]\nserver = true", "server without server_names"),
+        ("[compute]\nserver_names = ['a b']", r"compute\.server_names\.0"),
         ("prefix = 'a-prefix-that-is-far-too-long'", "prefix"),
         ("name", "cannot be read"),
     ],
