@@ -29,9 +29,9 @@ LOCKED := --no-deps --require-hashes
 	.venv-localstack/bin/pip install --quiet --disable-pip-version-check $(LOCKED) -r requirements/localstack.lock
 	touch $@
 
-.venv-ministack/ready: requirements/ministack.txt
+.venv-ministack/ready: requirements/ministack.lock
 	$(PYTHON) -m venv .venv-ministack
-	.venv-ministack/bin/pip install --quiet --disable-pip-version-check -r requirements/ministack.txt
+	.venv-ministack/bin/pip install --quiet --disable-pip-version-check $(LOCKED) -r requirements/ministack.lock
 	touch $@
 
 demo: .venv/ready .venv-localstack/ready  ## robots upload, pixsift curates, a snapshot appears (IMAGES=dir for your photos)

@@ -15,6 +15,7 @@ def main() -> None:
     lock("demo", *pyproject, "--extra", "cpu", "--extra", "local", "--extra", "server")
     lock("test", *pyproject, "--extra", "dev")
     lock("localstack", "localstack/requirements.txt")
+    lock("ministack", "requirements/ministack.txt")
 
 
 def lock(name: str, *sources: str) -> None:
