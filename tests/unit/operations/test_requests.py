@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixsift.messages import SnapshotRequest
+from pixsift.messages import SnapshotRequest, parse_snapshot_request
 from pixsift.operations.requests import InvalidRequest, parse_request
 from pixsift.operations.resolve import spec_hash
 from snapshot_world import request
@@ -86,3 +86,13 @@ def test_docs__the_example_is_a_valid_request() -> None:
     assert match is not None
     body = eval(match.group(1), {"uuid": uuid})  # noqa: S307 - our own page
     assert parsed(body).select.k == 5000
+
+
+def test_spec_hash__of_version_1_never_changes() -> None:
+    """What is new (flags, labels of duplicates) exists in version 2 only."""
+    asked = parse_snapshot_request({
+        "request_id": "a", "collection": "c", "name": "n",
+        "where": {"attributes": {"robot": ["r1"]}, "prefix": "x/"},
+        "select": {"strategy": "k_center", "k": 5},
+    })  # fmt: skip
+    assert spec_hash(asked) == "622458f946df9f4971e55cca33878388cc5856b820540cb6cfe8f74cc4c8694e"
