@@ -162,18 +162,23 @@ def test_docs__files_and_functions_named_in_the_flow_exist() -> None:
             assert any(re.search(rf"\b{Path(name).name}\b", c) for c in code.values()), name
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda page: page.name,
+)
 def test_docs__files_and_functions_named_on_any_page_exist(page: Path) -> None:
     """Dotted names that begin with a package or a class of ours, and Python files."""
     code = {path: path.read_text("utf-8") for path in sources()}
     classes = set(re.findall(r"^class (\w+)", "\n".join(code.values()), re.M))
+    packages = {"core", "adapters", "operations"}
     files = [path for folder in ("shared", "services", "infra", "tests")
              for path in (ROOT / folder).rglob("*.py")]  # fmt: skip
     for name in re.findall(r"`([A-Za-z_]\w*(?:[./]\w+)+)(?:\(\))?`", page.read_text("utf-8")):
         bare = name.removeprefix("pixsift.")
         if name.endswith(".py"):
             assert any(path.match(name) for path in files), name
-        elif name != bare or re.split("[./]", name)[0] in {"core", "adapters", *classes}:
+        elif name != bare or re.split("[./]", name)[0] in {*packages, *classes}:
             assert is_defined(bare, code), name
 
 
