@@ -42,6 +42,7 @@ def consumer(places: Places) -> list[Statement]:
         # It sends, too: a message of many objects becomes one message per object, and one that an
         # outage cut short is replaced by a delayed copy, in either queue (docs/adr/0022).
         _allow("Ingest", (*_RECEIVE, "sqs:SendMessage"), places.ingest),
+        *_journal(places),
         _allow("DeadLetters", (*_RECEIVE, "sqs:SendMessage"), places.ingest_dlq),
         *_common(places),
     ]
@@ -57,7 +58,7 @@ def curator(places: Places) -> list[Statement]:
             f"{places.raw}/*",
         ),
         _allow("ListRaw", ("s3:ListBucket",), places.raw),
-        _allow("FindCurated", ("s3:ListBucket",), places.curated),
+        _allow("FindCurated", ("s3:ListBucket", "s3:ListBucketVersions"), places.curated),
         _allow(
             "WriteSnapshots",
             ("s3:PutObject", "s3:PutObjectTagging", "s3:GetObject", "s3:AbortMultipartUpload"),
@@ -100,7 +101,7 @@ def server(places: Places) -> list[Statement]:
         _allow("ListRaw", ("s3:ListBucket",), places.raw),
         _allow("ReadThumbnails", ("s3:GetObject",), f"{places.derived}/*"),
         _allow("ReadSnapshots", ("s3:GetObject",), f"{places.curated}/*"),
-        _allow("List", ("s3:ListBucket",), places.derived, places.curated),
+        _allow("List", ("s3:ListBucket", "s3:ListBucketVersions"), places.derived, places.curated),
         _allow("Look", ("sqs:GetQueueAttributes", "sqs:GetQueueUrl"), places.ingest,
                places.ingest_dlq),
         # To show what a dead letter says, it is received and given back.
@@ -115,6 +116,14 @@ ROLES: Mapping[str, Any] = {
     "consumer": consumer, "curator": curator, "reconcile": reconcile, "audit": audit,
     "migrate": migrate, "server": server,
 }  # fmt: skip
+
+
+def _journal(places: Places) -> list[Statement]:
+    """Read what a restored ledger must do again (docs/adr/0190)."""
+    return [
+        _allow("FindJournal", ("s3:ListBucket", "s3:ListBucketVersions"), places.curated),
+        _allow("ReadJournal", ("s3:GetObject",), f"{places.curated}/.pixsift/obligations/*"),
+    ]
 
 
 def _common(places: Places) -> list[Statement]:

@@ -46,6 +46,7 @@ def examine() -> Iterator[Check]:
     yield checks.check_loop(wiring.state_folder())
     yield from checks.check_ledger(wiring.database_login)
     yield from _aws()
+    yield checks.check_journal(wiring.journal(), wiring.database)
     yield from checks.check_versioning(_source_buckets(), wiring.uploads)
 
 

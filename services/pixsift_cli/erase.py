@@ -45,7 +45,7 @@ def erase(
         erasure = new_erasure(
             database, wiring.s3_objects(),
             derived_bucket=wiring.derived_bucket(), curated_bucket=wiring.curated_bucket(),
-            actor=wiring.ACTOR,
+            journal_bucket=wiring.journal_bucket(), actor=wiring.ACTOR,
         )  # fmt: skip
         found = erasure.wanted(wanted, copies=not only_this)
         if not yes:
@@ -71,5 +71,6 @@ def _text(done: ErasureReport, source: bool) -> list[str]:
         lines.append(f"{done.kept_vectors} vectors kept: other objects have the same pixels")
     if not source:
         lines.append("the source versions are still in their bucket: add --source to delete them")
+    lines += [f"journaled as {key}" for key in done.journal]
     lines.append("VACUUM removes the dead rows from disk (docs/operations.md)")
     return lines

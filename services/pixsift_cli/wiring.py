@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pixsift.adapters.aws.journal import Journal
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.uploads import FolderUploads
@@ -257,6 +258,16 @@ def uploads(*, threads: int = 8) -> FolderUploads:
 def curated_bucket() -> str:
     """Where snapshots are published."""
     return BucketSettings().curated_bucket
+
+
+def journal_bucket() -> str:
+    """Where the journal of erasures is."""
+    return BucketSettings().journal
+
+
+def journal() -> Journal:
+    """The journal of erasures."""
+    return Journal(s3_objects(), journal_bucket())
 
 
 def derived_bucket() -> str:

@@ -15,6 +15,7 @@ from pixsift.errors import PixsiftError
 from pixsift.health import Heartbeat
 from pixsift.judging.pipeline import Limits, Pipeline
 from pixsift.judging.stages import Commit, Decode, Decoder, Embed, Fetch, Thumbnails
+from pixsift.operations.obligations import Obligations
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry
 from pixsift.threads import start_guarded
@@ -46,6 +47,8 @@ class Adapters:
     dlq: SqsQueue
     decoder: Decoder
     embedder: Embedder
+    obligations: Obligations | None = None
+    """What a restored ledger must meet; None: tests without a journal."""
 
 
 class Consumer:
@@ -65,6 +68,7 @@ class Consumer:
         self._logger = logger
         self._telemetry = telemetry
         self._space = adapters.embedder.space
+        self._obligations = adapters.obligations
         self._heartbeat = Heartbeat(settings.health_file)
         self._access = access = SourceAccess(adapters.objects, logger=logger, telemetry=telemetry)
         self._dependencies = dependencies = Dependencies(
@@ -179,6 +183,7 @@ class Consumer:
                 self._flush_acks(everything=self.pipeline.in_flight == 0)
                 if turn % _METRICS_EVERY == 0:
                     self._observe()
+                    self._meet_obligations()
             self._flush_acks(everything=True)
 
         def probe() -> None:  # a bucket that hangs holds this thread, and no other
@@ -209,6 +214,15 @@ class Consumer:
                    for inbox in (self._inbox, self._slow_lane))  # fmt: skip
         if sent:
             self._faults.passed("acked")
+
+    def _meet_obligations(self) -> None:
+        """An idle consumer notices a restored ledger, too: others may serve from it."""
+        try:
+            if self._obligations is not None:
+                self._obligations.ensure()
+        except PixsiftError as error:
+            # Before the next decision it is tried again, and there an outage counts as one.
+            self._logger.warning("the journal is not met", extra={"error": str(error)})
 
     def _observe(self) -> None:
         self._telemetry.observe("in_flight", self.pipeline.in_flight)

@@ -32,6 +32,7 @@ from pixsift.errors import (
     UserError,
 )
 from pixsift.operations.embedder import ModelChoice, load
+from pixsift.operations.obligations import obligations_of
 from pixsift.ports import Embedder
 from pixsift.remedies import one_line
 from pixsift.telemetry import Telemetry, make_logger
@@ -106,9 +107,14 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
             workers=settings.decode_workers,
             limits=_decode_limits(settings),
         )
+        objects = S3Objects(connections=settings.fetch_threads + 8, quick=True)
+        obligations = obligations_of(database, objects, settings.journal)
         adapters = Adapters(
-            ledger=Ledger(database, search=search, actor="consumer", pause=points.passed),
-            objects=S3Objects(connections=settings.fetch_threads + 8, quick=True),
+            ledger=Ledger(
+                database, search=search, actor="consumer", pause=points.passed, duties=obligations
+            ),
+            objects=objects,
+            obligations=obligations,
             queue=SqsQueue(settings.ingest_queue, longest_poll_seconds=settings.poll_seconds),
             dlq=SqsQueue(settings.ingest_dlq, longest_poll_seconds=0),
             decoder=stack.enter_context(decoder),
@@ -116,6 +122,8 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
         )
         _verify(settings, adapters)
         check_migrated(login)
+        if repeated := obligations.catch_up():
+            logger.warning("obligations of the journal met", extra={"entries": repeated})
         adapters.ledger.ensure_space(embedder.space)
         telemetry = Telemetry("pixsift-consumer", stage=settings.stage)
         Consumer(adapters, settings, faults=points, logger=logger, telemetry=telemetry).run(stop)

@@ -24,6 +24,7 @@ from pixsift.config import CuratorSettings
 from pixsift.errors import LoginRefusedError, PixsiftError, UserError
 from pixsift.health import Heartbeat
 from pixsift.operations.export import Exporter, ExportSettings
+from pixsift.operations.obligations import obligations_of
 from pixsift.operations.resolve import resolve
 from pixsift.operations.serve_request import renew_lease
 from pixsift.remedies import one_line
@@ -120,6 +121,8 @@ def serve(settings: CuratorSettings) -> None:
         objects.check_bucket(settings.curated_bucket)
         snapshots.unfinished()
         check_migrated(login)
+        obligations = obligations_of(database, objects, settings.journal)
+        obligations.catch_up()
         logger.info("curator ready", queue=queue.name, bucket=settings.curated_bucket)
         with VisibilityHeartbeat(
             queue,
@@ -135,6 +138,7 @@ def serve(settings: CuratorSettings) -> None:
                 poll_seconds=settings.request_poll_seconds,
                 visibility_timeout_seconds=settings.visibility_timeout_seconds,
                 logger=logger,
+                before_each=obligations.ensure,
                 after_each=telemetry.flush,
                 health=Heartbeat(settings.health_file),
                 longest_seconds=settings.request_deadline_seconds,

@@ -14,6 +14,7 @@ from pixsift.adapters.postgres.migrate import check_migrated
 from pixsift.config import ServerSettings
 from pixsift.errors import LoginRefusedError, PixsiftError, SettingError, UserError
 from pixsift.operations.access import list_tokens
+from pixsift.operations.obligations import obligations_of
 from pixsift.remedies import one_line
 from pixsift.telemetry import make_logger
 from pixsift_server.app import bare_app, make_app
@@ -53,6 +54,7 @@ def serve(settings: ServerSettings) -> None:
     logger = make_logger("pixsift-server", settings.log_level)
     with opened_parts(settings) as parts:
         check_migrated(login_of(settings))
+        obligations_of(parts.database, parts.objects, settings.journal).catch_up()
         _check_someone_can_enter(parts, settings)
         server = uvicorn.Server(
             uvicorn.Config(

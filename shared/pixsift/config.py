@@ -86,6 +86,16 @@ class BucketSettings(_Settings):
     curated_bucket: str = Field(
         default="pixsift-curated", description="bucket for published snapshots"
     )
+    journal_bucket: str = Field(
+        default="",
+        description="bucket of the journal of erasures, under .pixsift/obligations/; a restored "
+        "ledger repeats them from there. Empty: the curated bucket",
+    )
+
+    @property
+    def journal(self) -> str:
+        """The bucket of the journal."""
+        return self.journal_bucket or self.curated_bucket
 
 
 class ModelSettings(_Settings):

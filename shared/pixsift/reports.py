@@ -137,6 +137,8 @@ class ErasureReport(_Report):
     source_versions: int
     kept_vectors: int
     """Vectors left because another object, which is not erased, has the same pixels."""
+    journal: list[str]
+    """Entries of the journal that oblige a restored ledger to the same."""
 
 
 class ImportedAttributes(_Report):

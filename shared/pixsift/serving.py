@@ -35,6 +35,7 @@ def run(
     poll_seconds: int,
     visibility_timeout_seconds: int,
     logger: Logger,
+    before_each: Callable[[], None] = lambda: None,
     after_each: Callable[[], None] = lambda: None,
     pause_seconds: float = _DOWN_PAUSE_SECONDS,
     health: Heartbeat | None = None,
@@ -42,9 +43,10 @@ def run(
 ) -> None:
     """Serve until ``stop`` is set. A dependency that is down stops receiving, not the process.
 
-    Nor does a bug: a request that meets one must not stop those behind it. longest_seconds: until
-    when the health check takes one request to be work. Raises LoginRefusedError, which only a new
-    process can help.
+    Nor does a bug: a request that meets one must not stop those behind it. before_each: called
+    before a request is served or resumed; what it raises sends the message back. longest_seconds:
+    until when the health check takes one request to be work. Raises LoginRefusedError, which only
+    a new process can help.
     """
     health = health or Heartbeat("")
     while not stop.is_set():
@@ -57,8 +59,12 @@ def run(
             )
             with health.busy(longest_seconds):
                 for message in messages:
-                    serve(queue, handler, heartbeat, message, stop=stop, logger=logger)
+                    serve(
+                        queue, handler, heartbeat, message,
+                        stop=stop, logger=logger, before=before_each,
+                    )  # fmt: skip
                 if not messages and not stop.is_set():
+                    before_each()
                     handler.resume(stop)
         except LoginRefusedError as error:
             health.refuse(str(error))
@@ -82,6 +88,7 @@ def serve(
     *,
     stop: threading.Event,
     logger: Logger,
+    before: Callable[[], None] = lambda: None,
 ) -> None:
     """One message: kept hidden while it is worked on, then acknowledged or given back.
 
@@ -89,6 +96,7 @@ def serve(
     """
     heartbeat.watch([message])
     try:
+        before()
         reaction = handler.serve(RequestMessage(queue.name, message.message_id, message.body), stop)
     except (TransientError, DependencyDownError):
         _release_later(queue, heartbeat, message)

@@ -24,7 +24,7 @@ from faults.stub_http import HttpServer, Request, Response
 from faults.stub_s3 import StubBucket, StubS3, refusal
 from faults.stub_sqs import StubQueue, StubSqs
 
-RAW, DERIVED = "pixsift-raw", "pixsift-derived"
+RAW, DERIVED, CURATED = "pixsift-raw", "pixsift-derived", "pixsift-curated"
 INGEST, DLQ = "pixsift-ingest", "pixsift-ingest-dlq"
 
 
@@ -83,6 +83,7 @@ class StubAws:
         )
         self.raw: StubBucket = self.s3.create(RAW, versioned=versioned, notify=self.ingest.send)
         self.derived: StubBucket = self.s3.create(DERIVED, versioned=False)
+        self.curated: StubBucket = self.s3.create(CURATED)
 
     def __enter__(self) -> "StubAws":
         self._server.__enter__()

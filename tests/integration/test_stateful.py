@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 
 from ledger_world import digest, new_collection, outcomes
 from oracle import Oracle, Picture
+from pixsift.adapters.aws.journal import Journal
 from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.rejudge import Rejudge
@@ -52,6 +53,9 @@ class NoObjects:
 
     def head(self, bucket: str, key: str) -> None:
         return None
+
+    def put(self, bucket: str, key: str, body: bytes, **_: object) -> bool:
+        return True
 
 
 class NoSnapshots:
@@ -193,6 +197,7 @@ class LedgerMachine(RuleBasedStateMachine):
         eraser = Erasure(
             self.database, self.ledger, NoObjects(), NoSnapshots(),  # type: ignore[arg-type]
             derived_bucket="derived",
+            journal=Journal(NoObjects(), "journal"),  # type: ignore[arg-type]
         )  # fmt: skip
         found = eraser.find(version.bucket, version.key, version.version_id)
         eraser.erase(found, reason="test")

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pixsift.adapters.aws.journal import Journal
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.aws.uploads import FolderUploads
 from pixsift.adapters.decode.pool import DecoderPool
 from pixsift.adapters.local.localstack import how_to_install
 from pixsift.adapters.models.load import STUB, check_model
-from pixsift.adapters.postgres.database import Login
+from pixsift.adapters.postgres.database import Database, Login
 from pixsift.adapters.postgres.migrate import pending, server_versions
 from pixsift.core.identity import FOLDER
 from pixsift.errors import PixsiftError, Remedy
 from pixsift.operations.local.loop import read_record
+from pixsift.operations.obligations import Obligations
 
 State = Literal["ok", "wrong", "note"]
 """A note is worth knowing, and stops nothing."""
@@ -118,6 +120,26 @@ def check_ledger(find_login: Callable[[], Login]) -> Iterator[Check]:
         yield Check("schema", "wrong", f"{len(waiting)} migrations wait", Remedy("migrate"))
     else:
         yield Check("schema", "ok", "up to date")
+
+
+def check_journal(journal: Journal, open_database: Callable[[], Database]) -> Check:
+    """The journal of erasures, and whether the ledger has met all of it."""
+    try:
+        there = f"{journal.place}: {sum(1 for _ in journal.entries())} entries"
+    except PixsiftError as error:
+        remedy = Remedy("check_aws", {"variable": "PIXSIFT_JOURNAL_BUCKET"})
+        return Check("journal", "wrong", str(error), error.remedy or remedy)
+    try:
+        with open_database() as database:
+            waiting = len(Obligations(database, journal).waiting())
+    except PixsiftError:
+        return Check("journal", "note", f"{there}; the ledger does not respond")
+    if waiting:
+        return Check(
+            "journal", "note", f"{there}, {waiting} not met by this ledger: a consumer or curator "
+            "meets them when it starts, and before it decides",
+        )  # fmt: skip
+    return Check("journal", "ok", f"{there}, all met")
 
 
 def check_queue(label: str, name: str, variable: str, connect: Callable[[str], SqsQueue]) -> Check:

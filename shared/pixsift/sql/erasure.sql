@@ -6,6 +6,18 @@ SELECT object_id FROM object
 WHERE bucket = %(bucket)s AND key = %(key)s
   AND (%(version_id)s::text IS NULL OR version_id = %(version_id)s)
 
+-- name: named_versions
+-- The objects of exact versions.
+SELECT o.object_id
+FROM unnest(%(bucket)s::text[], %(key)s::text[], %(version_id)s::text[])
+         AS v (bucket, key, version_id)
+JOIN object o ON (o.bucket, o.key, o.version_id) = (v.bucket, v.key, v.version_id)
+
+-- name: adopt_salt
+-- Only while no mark rests on the ledger's own.
+UPDATE tombstone_salt SET salt = %(salt)s
+WHERE salt <> %(salt)s AND NOT EXISTS (SELECT FROM tombstone)
+
 -- name: with_the_same_image
 -- The objects, and every other one with the bytes or the pixels of one of them: erasing an image
 -- while a copy of it stays under another key would erase nothing.

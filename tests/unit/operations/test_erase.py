@@ -14,6 +14,7 @@ from moto import mock_aws
 from numpy.typing import NDArray
 
 from ledger_world import DIMENSION, finding, image, new_collection, outcomes, rows, turned
+from pixsift.adapters.aws.journal import Journal
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
@@ -48,7 +49,10 @@ def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]
 def erasure(world: World) -> Erasure:
     objects = S3Objects(client=world.s3, confirm_after_seconds=0)
     redactor = Redactor(world.snapshots, objects, "curated")
-    return Erasure(world.database, world.ledger, objects, redactor, derived_bucket="derived")
+    return Erasure(
+        world.database, world.ledger, objects, redactor,
+        derived_bucket="derived", journal=Journal(objects, "curated"),
+    )  # fmt: skip
 
 
 def keep_secret(world: World, key: str = "secret.jpg") -> ObjectVersion:
@@ -250,7 +254,7 @@ def test_erase__waits_for_a_decision_that_needs_the_vector(world: World) -> None
         eraser = Erasure(
             hurried, Ledger(hurried), S3Objects(client=world.s3),
             Meanwhile(),  # type: ignore[arg-type]
-            derived_bucket="derived",
+            derived_bucket="derived", journal=Journal(S3Objects(client=world.s3), "curated"),
         )  # fmt: skip
         found = eraser.find("raw", "a", None)
         with pytest.raises(DependencyDownError, match="55P03"):

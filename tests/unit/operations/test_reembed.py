@@ -181,7 +181,11 @@ def test_reembed__an_erased_image_leaves_nothing_in_either_space(world: World) -
         )
     assert rows(world.url, "SELECT count(*) FROM object_in_space") == [(2,)]
     erasure = new_erasure(
-        world.database, world.objects, derived_bucket="derived", curated_bucket="curated"
+        world.database,
+        world.objects,
+        derived_bucket="derived",
+        curated_bucket="curated",
+        journal_bucket="curated",
     )
     erasure.erase(erasure.find("raw", "a.png", None), reason="asked")
     reembed(world.parts(), "c", Wanted(), patience_seconds=5, notice_seconds=0)

@@ -27,6 +27,12 @@ from functools import partial
 from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.decision_batch import Batch, store_facts
 from pixsift.adapters.ledger.decision_plan import Plan, Planner
+from pixsift.adapters.ledger.duties import (
+    AnotherLedgerError,
+    Duties,
+    answered,
+    ask_which_ledger,
+)
 from pixsift.adapters.ledger.history import StartAgainError
 from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.postgres.database import Database, sync
@@ -49,9 +55,12 @@ class DecisionProtocol:
         *,
         actor: str,
         pause: Callable[[str], None] | None = None,
+        duties: Duties | None = None,
     ) -> None:
         """actor: who the turns say made them. pause: called with ``planned``, ``lock_held``,
-        ``inserted`` and ``committed``; tests wait there, or die."""
+        ``inserted`` and ``committed``; tests wait there, or die. duties: met before anything is
+        decided in a ledger."""
+        self._duties = duties
         self._database = database
         self._actor = actor
         self._planner = Planner(database, search)
@@ -71,6 +80,10 @@ class DecisionProtocol:
                 self._pause("planned")
                 decisions, tied = self._settle(collection, plan, reason)
             except StartAgainError:
+                continue
+            except AnotherLedgerError:
+                assert self._duties is not None  # noqa: S101 - nobody else raises it
+                self._duties.catch_up()
                 continue
             self._pause("committed")
             if tied:
@@ -94,11 +107,14 @@ class DecisionProtocol:
             connection.transaction(),
         ):
             synced = partial(sync, connection, pipeline)
+            ledger = ask_which_ledger(connection)
             facts = store_facts(connection, collection, plan)
             with history.turn(
                 connection, collection, generation=plan.generation,
                 points=plan.points, actor=self._actor, reason=reason, sync=synced,
             ) as turn:  # fmt: skip
+                if self._duties is not None and not self._duties.are_met_by(answered(ledger)):
+                    raise AnotherLedgerError
                 self._pause("lock_held")
                 batch = Batch(turn, collection, plan, sync=synced)
                 batch.read(facts.object_ids())

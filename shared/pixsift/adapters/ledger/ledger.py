@@ -14,6 +14,7 @@ import numpy as np
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.decision_plan import read_salt, version_columns
 from pixsift.adapters.ledger.decisions import DecisionProtocol
+from pixsift.adapters.ledger.duties import Duties
 from pixsift.adapters.ledger.spaces import Spaces
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.resident import ResidentSearch
@@ -48,13 +49,17 @@ class Ledger(Collections):
         search: NeighborSearch | None = None,
         actor: str = "pixsift",
         pause: Pause | None = None,
+        duties: Duties | None = None,
     ) -> None:
         """search: defaults to the exact resident search. actor: who the turns say made them; an
-        entry point that writes names itself."""
+        entry point that writes names itself. duties: what a restored ledger must meet before
+        anything is decided in it."""
         super().__init__(database, actor=actor)
         self.spaces = Spaces(database)
         self.search = search or ResidentSearch(database, pause=pause)
-        self._protocol = DecisionProtocol(database, self.search, actor=actor, pause=pause)
+        self._protocol = DecisionProtocol(
+            database, self.search, actor=actor, pause=pause, duties=duties
+        )
 
     def decided(self, collection_id: int, versions: Sequence[ObjectVersion]) -> set[ObjectVersion]:
         """Those that need no more work: their outcome is there and is not ``failed``."""
