@@ -36,6 +36,7 @@ from pixsift.core.collection import Collection
 from pixsift.core.dedup import Image, NearRule
 from pixsift.core.rulings import Ruling, Rulings
 from pixsift.errors import TransientError
+from pixsift.operations.redact import SHARDS
 from pixsift.reports import AuditReport, Reindexed
 from pixsift.sql import statements
 
@@ -164,6 +165,29 @@ class Auditor:
                 wrong = "is missing from" if there is None else "was redacted, but lies in"
                 yield Violation("INV7", f"{key} {wrong} snapshot {snapshot_id}", (object_id,))
 
+    def check_unpublished(
+        self, collection: Collection, objects: S3Objects, curated_bucket: str
+    ) -> Iterator[Violation]:
+        """INV9 in the bucket: what an exporter wrote of an erased image, also of older releases."""
+        with self._database.connection() as connection:
+            names = {"collection_id": collection.collection_id}
+            rows = connection.execute(_SQL["unpublished_redactions"], names).fetchall()
+        for snapshot_id, name, key, object_id in rows:
+            prefix = snapshot_prefix(name, snapshot_id)
+            left = [prefix + key] if objects.head(curated_bucket, prefix + key) else []
+            left += [
+                listed.key
+                for listed in objects.iter_versions(curated_bucket, prefix + SHARDS)
+                if not listed.version.is_delete_marker
+            ]
+            for place in left:
+                yield Violation(
+                    "INV9",
+                    f"s3://{curated_bucket}/{place} may hold an erased image of unpublished "
+                    f"snapshot {snapshot_id}: erase the image again",
+                    (object_id,),
+                )
+
     def _check_claims(
         self, connection: Connection, names: dict[str, Any], kept: dict[int, Image], *,
         rule: NearRule, ruled: "_Ruled", report: Audit,
@@ -273,6 +297,7 @@ def audit(
             report = auditor.repair(found, report)
         if curated is not None:
             report.findings += auditor.check_snapshots(found, *curated)
+            report.findings += auditor.check_unpublished(found, *curated)
         reports.append(report.answer())
     return reports
 

@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from pixsift.core.identity import ObjectVersion, location
 from pixsift.core.manifest import ManifestRow, build_duplicates, build_manifest, build_metadata
 from pixsift.core.webdataset import plan_shards, tar_stream
 from pixsift.errors import ObjectGoneError, PermanentError, PixsiftError, TransientError
+from pixsift.operations.redact import drop_unpublished
 from pixsift.ports import Copier, CopyResult
 
 _FLUSH_ITEMS, _FLUSH_SECONDS = 200, 2.0
@@ -94,7 +95,7 @@ class Exporter:
             )
         self._at_point("claimed")
         try:
-            with self._keep_lease(snapshot_id, fence):
+            with self._keep_lease(snapshot_id, fence), self._redacted_dropped(snapshot_id):
                 return self._export(self._snapshots.get(snapshot_id), fence, stop)
         except PermanentError as error:
             self._logger.error("snapshot failed", snapshot_id=snapshot_id, reason=str(error))
@@ -104,7 +105,6 @@ class Exporter:
             self._snapshots.give_back(snapshot_id, fence)
             return "stopped"
         except LeaseLostError:
-            self._drop_redacted(snapshot_id)
             raise
         except PixsiftError:
             self._snapshots.give_back(
@@ -127,14 +127,20 @@ class Exporter:
         self._publish(snapshot, fence, rows)
         return "published"
 
-    def _drop_redacted(self, snapshot_id: str) -> None:
-        """An image erased while it was being copied may have arrived after its deletion."""
-        prefix = self._snapshots.get(snapshot_id).prefix
-        for row in self._snapshots.redactions(snapshot_id):
-            key = prefix + row["destination_key"]
-            for version in self._objects.list_versions(self._settings.bucket, key):
-                identity = None if version.version_id == "null" else version.version_id
-                self._objects.delete(self._settings.bucket, key, version_id=identity)
+    @contextmanager
+    def _redacted_dropped(self, snapshot_id: str) -> Iterator[None]:
+        """Whatever ends the block: an image that was erased while this exporter was writing may
+        have arrived after its deletion. What cannot be deleted now, ``audit`` finds."""
+        try:
+            yield
+        except PixsiftError:
+            with suppress(PixsiftError):
+                snapshot = self._snapshots.get(snapshot_id)
+                if snapshot.state != "published" and self._snapshots.redactions(snapshot_id):
+                    drop_unpublished(
+                        self._snapshots, self._objects, self._settings.bucket, snapshot
+                    )
+            raise
 
     # -- the images -------------------------------------------------------------------------
 

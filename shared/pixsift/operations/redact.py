@@ -7,13 +7,16 @@ An unpublished snapshot fails, since its list can never be whole.
 
 import io
 import tarfile
+from typing import Any
 
 from pixsift.adapters.aws.s3 import S3Objects
-from pixsift.adapters.ledger.snapshots import Snapshots
-from pixsift.core.descriptor import build_redactions
-from pixsift.core.identity import ObjectVersion, version_id_of
+from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots
+from pixsift.core.descriptor import SNAPSHOT_FILE, build_redactions
+from pixsift.core.identity import ListedVersion, ObjectVersion, version_id_of
 
 REDACTIONS_FILE = "redactions.json"
+SHARDS = "webdataset/"
+"""Below a snapshot's prefix."""
 
 
 class Redactor:
@@ -28,13 +31,14 @@ class Redactor:
         """Remove the object's copies; returns the snapshots that held it. May be repeated."""
         held = self._snapshots.holding(object_id)
         for row in held:
+            # Noted first: an exporter at work loses its right to publish before anything goes, and
+            # what is published then stays published.
+            self._snapshots.redact(row["snapshot_id"], object_id)
             snapshot = self._snapshots.get(row["snapshot_id"])
-            # Noted first: an exporter at work loses its right to publish before anything goes.
-            self._snapshots.redact(snapshot.snapshot_id, object_id)
-            self._delete_every_version(snapshot.prefix + row["destination_key"])
-            for file in self._snapshots.files(snapshot.snapshot_id):
-                if file.path.endswith(".tar"):
-                    self._rewrite(snapshot.prefix + file.path, row["rank"])
+            if snapshot.state == "published":
+                self._take_out(snapshot, row)
+            else:
+                drop_unpublished(self._snapshots, self._objects, self._bucket, snapshot)
             content = build_redactions(self._snapshots.redactions(snapshot.snapshot_id))
             self._objects.put(
                 self._bucket, snapshot.prefix + REDACTIONS_FILE, content,
@@ -42,10 +46,17 @@ class Redactor:
             )  # fmt: skip
         return [str(row["snapshot_id"]) for row in held]
 
-    def _delete_every_version(self, key: str) -> None:
-        for version in self._objects.list_versions(self._bucket, key):
-            identity = None if version.version_id == "null" else version.version_id
-            self._objects.delete(self._bucket, key, version_id=identity)
+    def _take_out(self, snapshot: Snapshot, row: dict[str, Any]) -> None:
+        """The image and its sample. The bucket says which shards there are, not the ledger: one
+        may have been written by an exporter that died before it could note it."""
+        delete_every_version(self._objects, self._bucket, snapshot.prefix + row["destination_key"])
+        shards = {
+            listed.key
+            for listed in self._objects.iter_versions(self._bucket, snapshot.prefix + SHARDS)
+            if listed.key.endswith(".tar")
+        }
+        for key in sorted(shards):
+            self._rewrite(key, row["rank"])
 
     def _rewrite(self, key: str, rank: int) -> None:
         head = self._objects.head(self._bucket, key)
@@ -55,8 +66,35 @@ class Redactor:
         shard = self._objects.get(ObjectVersion(self._bucket, key, identity))
         without = shard_without(shard, rank)
         if without is not None:
-            self._delete_every_version(key)
+            delete_every_version(self._objects, self._bucket, key)
             self._objects.put(self._bucket, key, without, content_type="application/x-tar")
+
+
+def drop_unpublished(
+    snapshots: Snapshots, objects: S3Objects, bucket: str, snapshot: Snapshot
+) -> None:
+    """Delete what an unpublished snapshot holds of erased images.
+
+    Its shards go as a whole, since nobody will read them, and so does its descriptor, if an
+    exporter wrote that before the erasure: nothing of it may look like a snapshot. Called by the
+    erasure, and again by an exporter that finds its right to publish gone.
+    """
+    for row in snapshots.redactions(snapshot.snapshot_id):
+        delete_every_version(objects, bucket, snapshot.prefix + row["destination_key"])
+    for listed in list(objects.iter_versions(bucket, snapshot.prefix + SHARDS)):
+        _delete_version(objects, bucket, listed.key, listed.version)
+    delete_every_version(objects, bucket, snapshot.prefix + SNAPSHOT_FILE)
+
+
+def delete_every_version(objects: S3Objects, bucket: str, key: str) -> None:
+    """Markers included."""
+    for version in objects.list_versions(bucket, key):
+        _delete_version(objects, bucket, key, version)
+
+
+def _delete_version(objects: S3Objects, bucket: str, key: str, version: ListedVersion) -> None:
+    identity = None if version.version_id == "null" else version.version_id
+    objects.delete(bucket, key, version_id=identity)
 
 
 def shard_without(shard: bytes, rank: int) -> bytes | None:

@@ -8,7 +8,8 @@ SELECT v.place, o.object_id
     ON o.key = v.key AND (v.version_id IS NULL OR o.version_id = v.version_id)
    AND o.bucket = ANY (CASE WHEN v.bucket IS NOT NULL THEN ARRAY[v.bucket]
                             ELSE %(source_buckets)s::text[] END)
- WHERE EXISTS (SELECT FROM decision d
+ WHERE o.erased_at IS NULL
+   AND EXISTS (SELECT FROM decision d
                 WHERE d.object_id = o.object_id AND d.collection_id = %(collection_id)s)
  ORDER BY v.place, o.object_id;
 

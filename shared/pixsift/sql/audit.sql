@@ -102,6 +102,14 @@ SELECT o.object_id, 'has the bytes of an erased image'
 FROM object o JOIN tombstone t
      ON t.content_hash = sha256((SELECT salt FROM tombstone_salt) || o.content_sha256)
 
+-- name: unpublished_redactions
+-- INV9: snapshots that failed as one of their images was erased; nothing of it may lie in S3.
+SELECT s.snapshot_id, s.name, i.destination_key, i.object_id
+FROM snapshot s JOIN snapshot_item i USING (snapshot_id)
+WHERE s.collection_id = %(collection_id)s AND s.state <> 'published'
+  AND i.copy_state = 'redacted'
+ORDER BY s.snapshot_id, i.rank
+
 -- name: vectors_of_nobody
 -- INV9: a vector is stored in the transaction that decides about its object.
 SELECT count(*) FROM embedding e

@@ -68,11 +68,14 @@ WHERE a.collection_id = %(collection_id)s AND a.object_id = v.object_id AND a.so
   AND a.valid_to_seq IS NULL AND a.attributes <> v.attributes
 
 -- name: insert_attributes
--- After close_attributes: what is still open is equal and stays.
+-- After close_attributes: what is still open is equal and stays. Under the lock: an object that was
+-- erased since its attributes were read gets none.
 INSERT INTO attribute (collection_id, object_id, source, attributes, valid_from_seq)
 SELECT %(collection_id)s, v.object_id, v.source, v.attributes, %(seq)s
 FROM unnest(%(object_ids)b::bigint[], %(sources)b::text[], %(attributes)b::jsonb[])
          AS v (object_id, source, attributes)
+WHERE NOT EXISTS (SELECT FROM object o
+                  WHERE o.object_id = v.object_id AND o.erased_at IS NOT NULL)
 ON CONFLICT (collection_id, object_id, source) WHERE valid_to_seq IS NULL DO NOTHING
 
 -- name: retire_current
@@ -159,6 +162,12 @@ WHERE object_id = ANY (%(object_ids)b::bigint[])
 -- An erasure: why a ruling was made may describe the image.
 UPDATE ruling SET why = '' WHERE why <> ''
   AND (object_id = ANY (%(object_ids)b::bigint[]) OR other_object_id = ANY (%(object_ids)b::bigint[]))
+
+-- name: erased_in_generation
+-- Rows that a build copied from before an erasure; under the lock of the switch.
+SELECT DISTINCT d.object_id FROM decision d JOIN object o USING (object_id)
+WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
+  AND o.erased_at IS NOT NULL AND (d.pixel_sha256 IS NOT NULL OR d.detail <> '{}')
 
 -- name: drop_attributes
 -- An erasure: robot, camera, place and time tell about the image too.

@@ -428,6 +428,7 @@ class _Build:
                 if self._moves:
                     self._check_ready(connection, seq)
                 target.write(self.successor.apply(in_use.changes(seq, turn.seq - 1)))
+                history.forget_erased(connection, self.collection.collection_id, target.generation)
                 turn.switch_to(target.generation)
         return time.monotonic() - held_since, turn.seq
 

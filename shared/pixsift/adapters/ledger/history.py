@@ -330,6 +330,14 @@ def forget(connection: Connection, object_ids: Sequence[int]) -> None:
         connection.execute(_SQL[statement], names)
 
 
+def forget_erased(connection: Connection, collection_id: int, generation: int) -> None:
+    """Blank what a build copied of objects that were erased meanwhile, under the lock."""
+    names = {"collection_id": collection_id, "generation": generation}
+    erased = [row[0] for row in connection.execute(_SQL["erased_in_generation"], names).fetchall()]
+    if erased:
+        forget(connection, erased)
+
+
 def recount(connection: Connection, collection: Collection) -> None:
     """Count the outcomes of the generation in use anew, where an audit found a counter wrong.
 
