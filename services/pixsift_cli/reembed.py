@@ -67,7 +67,7 @@ def reembed(
     check_recipe(embedder.space, recipe)
     wanted = Wanted(preset, epsilon)
     with (
-        wiring.deciding_database() as database,
+        wiring.database() as database,
         wiring.decoder(embedder.input_side, workers=decode_workers) as decoder,
     ):
         name = only_collection(database, name).name

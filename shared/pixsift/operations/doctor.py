@@ -5,6 +5,7 @@ The caller orders the checks and words the remedies; nothing here raises, and no
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -122,7 +123,9 @@ def check_ledger(find_login: Callable[[], Login]) -> Iterator[Check]:
         yield Check("schema", "ok", "up to date")
 
 
-def check_journal(journal: Journal, open_database: Callable[[], Database]) -> Check:
+def check_journal(
+    journal: Journal, open_database: Callable[[], AbstractContextManager[Database]]
+) -> Check:
     """The journal of erasures, and whether the ledger has met all of it."""
     try:
         there = f"{journal.place}: {sum(1 for _ in journal.entries())} entries"
