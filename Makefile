@@ -34,10 +34,13 @@ LOCKED := --no-deps --require-hashes
 	.venv-ministack/bin/pip install --quiet --disable-pip-version-check $(LOCKED) -r requirements/ministack.lock
 	touch $@
 
-demo: .venv/ready .venv-localstack/ready  ## robots upload, pixsift curates, a snapshot appears (IMAGES=dir for your photos)
+console: .venv/ready  ## build the web console (left out where npm's registry does not answer)
+	@$(BIN)/python services/pixsift_server/console/build.py
+
+demo: .venv/ready .venv-localstack/ready console  ## robots upload, pixsift curates, a snapshot appears (IMAGES=dir for your photos)
 	$(BIN)/pixsift demo $(if $(IMAGES),--images "$(IMAGES)")
 
-test: .venv/ready-for-tests .venv-localstack/ready  ## run the tests (about 15 minutes on 2 cores)
+test: .venv/ready-for-tests .venv-localstack/ready console  ## run the tests (about 15 minutes on 2 cores)
 	$(BIN)/pytest -m "not full and not long" -n 2 --dist loadfile
 
 test-full: .venv/ready-for-tests .venv-localstack/ready .venv-ministack/ready  ## the long fault, race and fuzz counts as well
@@ -82,7 +85,7 @@ lock:  ## write requirements/*.lock anew, after a change of pyproject.toml or co
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv-lock/bin/python requirements/lock.py
 
-up: .venv/ready .venv-localstack/ready  ## start the local loop and leave it running
+up: .venv/ready .venv-localstack/ready console  ## start the local loop and leave it running
 	$(BIN)/pixsift up
 
 down: .venv/ready  ## stop what `make up` started
@@ -91,4 +94,4 @@ down: .venv/ready  ## stop what `make up` started
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.PHONY: demo test test-full test-kills check format bench bench-million device-pack device-bench synth templates lock up down help
+.PHONY: console demo test test-full test-kills check format bench bench-million device-pack device-bench synth templates lock up down help

@@ -31,6 +31,7 @@ ACCESS: Final[Mapping[tuple[str, str], Role | None]] = {
     ("GET", "/v1/openapi.json"): None,
     ("POST", "/v1/session"): None,
     ("DELETE", "/v1/session"): None,
+    ("GET", "/v1/words"): None,
     ("GET", "/v1/me"): "viewer",
     ("GET", "/v1/status"): "viewer",
     ("GET", "/v1/queues"): "viewer",
@@ -104,7 +105,8 @@ def authorize(request: Request) -> Me:
     parts = parts_of(request)
     needed = needed_role(request)
     _check_origin(request)
-    me = identify(request, parts)
+    # An open endpoint asks nobody: with a session that has ended, a person must get in again.
+    me = None if needed is None else identify(request, parts)
     who = me.actor if me is not None else _peer(request)
     if not request.app.state.limiter.admit(who, time.monotonic()):
         raise ProblemError(429, "too_many_requests", "too many requests: slow down",

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -13,15 +14,20 @@ from pixsift_server import problems
 from pixsift_server.access import authorize, limiter
 from pixsift_server.middleware import Admission, SecurityHeaders
 from pixsift_server.openapi import described
+from pixsift_server.page import STATIC, serve_console
 from pixsift_server.parts import Parts
 from pixsift_server.routes import collections, finding, images, operations, root
 
 _ROUTERS = (root.router, collections.router, images.router, finding.router, operations.router)
 
 
-def make_app(parts: Parts, logger: Logger) -> FastAPI:
-    """The application. Nothing is opened and nothing is asked until a request comes."""
+def make_app(parts: Parts, logger: Logger, *, console: Path = STATIC) -> FastAPI:
+    """The application. Nothing is opened and nothing is asked until a request comes.
+
+    console: the folder with the built console.
+    """
     app = bare_app()
+    serve_console(app, console)
     app.state.parts = parts
     app.state.limiter = limiter(parts.limits)
     app.router.lifespan_context = _lifespan(parts)

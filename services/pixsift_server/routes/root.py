@@ -8,6 +8,7 @@ from pixsift import __version__
 from pixsift.api import Health, Me, SessionAsk
 from pixsift.operations.access import caller_of
 from pixsift.operations.status import ledger_answers
+from pixsift.words import REASON_WORDS
 from pixsift_server.access import COOKIE, Caller
 from pixsift_server.parts import Of
 from pixsift_server.problems import ProblemError
@@ -35,6 +36,12 @@ def ready(parts: Of, response: Response) -> Health:
         response.status_code = 503  # why is for the log: anyone may ask this
         return Health(status="unavailable", checks={"ledger": "does not respond"})
     return Health(status="ok", checks={"ledger": "ok"})
+
+
+@router.get("/v1/words", summary="Reason codes in words")
+def words() -> dict[str, str]:
+    """Lists carry a reason's code; this is how people say it."""
+    return dict(REASON_WORDS)
 
 
 @router.get("/v1/me", summary="Who the server takes you for")

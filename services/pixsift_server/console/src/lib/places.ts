@@ -1,0 +1,20 @@
+// The places of the console, in the order of the rail. Keys and rail are made of this list.
+import type { IconName } from "../parts/Icon.svelte";
+
+export interface Place {
+  name: string;
+  path: string;
+  icon: IconName;
+  /** After `g`. */
+  key: string;
+  /** First parts of addresses that belong to it. */
+  owns: string[];
+}
+
+export const PLACES: Place[] = [
+  { name: "Live", path: "/", icon: "live", key: "l", owns: [""] },
+  { name: "Browse", path: "/browse", icon: "browse", key: "b", owns: ["browse", "image"] },
+  { name: "Duplicates", path: "/duplicates", icon: "duplicates", key: "d", owns: ["duplicates"] },
+  { name: "Snapshots", path: "/snapshots", icon: "snapshots", key: "s", owns: ["snapshots"] },
+  { name: "Operations", path: "/operations", icon: "operations", key: "o", owns: ["operations"] },
+];
