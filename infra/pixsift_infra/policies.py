@@ -1,7 +1,8 @@
 """What each process may do, one list of statements per role; nothing here needs CDK.
 
-Every statement is needed: the suite takes them away one by one, with the real processes running
-against an emulator that enforces them (``tests/cloud``), and each loss is noticed.
+The consumer's are proved: the suite takes parts of them away, with the real process running against
+an emulator that enforces them (``tests/cloud``), and each loss is noticed. The others are read from
+what the processes call.
 """
 
 from collections.abc import Mapping
