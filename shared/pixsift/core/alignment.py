@@ -46,18 +46,19 @@ def align(fixed: Floats, moving: Floats) -> Floats:
     failed = np.zeros(pairs, bool)
     moving_on = np.arange(pairs)
     for _ in range(STEPS):
-        found, steps = _step(
-            target[moving_on], source[moving_on], jacobian[moving_on], inverse[moving_on],
-            warps[moving_on],
-        )  # fmt: skip
+        found, steps = _step(target, source, jacobian, inverse, warps[moving_on])
         failed[moving_on[~found]] = True
-        moving_on, steps = moving_on[found], steps[found]
         change = np.broadcast_to(np.eye(3), (len(moving_on), 3, 3)).copy()
-        change[:, :2] += steps.reshape(-1, 2, 3)
+        change[found, :2] += steps[found].reshape(-1, 2, 3)
         warps[moving_on] = warps[moving_on] @ np.linalg.inv(change)
-        moving_on = moving_on[np.abs(steps).max(axis=1) >= _SETTLED]
-        if not len(moving_on):
+        go_on = found & (np.abs(steps).max(axis=1) >= _SETTLED)
+        if not go_on.any():
             break
+        if not go_on.all():  # the arrays of those that go on are copied only where some end
+            target, source, jacobian, inverse = (
+                each[go_on] for each in (target, source, jacobian, inverse)
+            )
+            moving_on = moving_on[go_on]
     result: Floats = warps[:, :2]
     moved = np.abs(result - identity)
     failed |= (moved[..., :2].max(axis=(1, 2)) > MAX_TURN) | (moved[..., 2].max(axis=1) > MAX_SHIFT)
@@ -80,11 +81,19 @@ def _step(
     gain = (a * b).sum(axis=1) / ((b * b).sum(axis=1) + 1e-6)
     error = gain[:, None] * b - a
     size = np.abs(error)
-    limit = 1 + 1.5 * np.median(size, axis=1)[:, None]
+    limit = 1 + 1.5 * median(size)[:, None]
     weighted = error * np.minimum(1, limit / np.maximum(size, 1e-6))
     slope = jacobian @ weighted[:, :, None]
     steps = (inverse @ slope)[..., 0] / np.maximum(share, 1e-6)[:, None]
     return (share >= 0.5) & (gain > 0), steps
+
+
+def median(values: Floats) -> Floats:
+    """``numpy.median`` over the last axis, without its checks; (P, N) with N even -> (P,)."""
+    half = values.shape[1] // 2
+    parted = np.partition(values, (half - 1, half), axis=1)
+    middle: Floats = (parted[:, half - 1] + parted[:, half]) / 2
+    return middle
 
 
 def warped(warps: Floats, side: int, border: float = 0.0) -> tuple[Floats, Floats, Floats]:
@@ -108,9 +117,9 @@ def sample(images: Floats, x: Floats, y: Floats) -> Floats:
     right_share, bottom_share = x - left, y - top
     index = top * side + left + (np.arange(pairs) * side * side)[:, None, None]
     flat = images.reshape(-1)
-    upper_left, lower_left = flat[index], flat[index + side]
-    upper = upper_left + (flat[index + 1] - upper_left) * right_share
-    lower = lower_left + (flat[index + side + 1] - lower_left) * right_share
+    upper_left, lower_left = flat.take(index), flat[side:].take(index)
+    upper = upper_left + (flat[1:].take(index) - upper_left) * right_share
+    lower = lower_left + (flat[side + 1 :].take(index) - lower_left) * right_share
     values: Floats = upper + (lower - upper) * bottom_share
     return values
 

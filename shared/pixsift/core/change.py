@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pixsift.core.alignment import median
 from pixsift.core.change_signals import SIDE, Signals
 
 Floats = NDArray[np.float32]
@@ -288,11 +289,21 @@ def _at(signals: Signals, maps: Maps) -> tuple[Floats, Bools, Bools]:
     across, down = x - left, y - top
     index = top * SIDE + left + (np.arange(len(maps), dtype=np.int32) * SIDE * SIDE)[:, None, None]
     flat, clipped = signals.luminance.reshape(-1), signals.clipped.reshape(-1)
-    one, two = flat[index], flat[index + SIDE]
-    upper = one + (flat[index + 1] - one) * across
-    lower = two + (flat[index + SIDE + 1] - two) * across
-    near = clipped[index] | clipped[index + 1] | clipped[index + SIDE] | clipped[index + SIDE + 1]
+    one, two = flat.take(index), flat[SIDE:].take(index)
+    upper = one + (flat[1:].take(index) - one) * across
+    lower = two + (flat[SIDE + 1 :].take(index) - two) * across
+    near = _any_of_four(clipped).take(index) if clipped.any() else np.zeros(index.shape, bool)
     return upper + (lower - upper) * down, near, inside
+
+
+def _any_of_four(clipped: Bools) -> Bools:
+    """(N,) rows of cells behind one another -> whether a cell, or one right of it, below it or
+    both, is clipped; asked for only where all four are in the same picture."""
+    near = clipped.copy()
+    near[:-1] |= clipped[1:]
+    near[:-SIDE] |= clipped[SIDE:]
+    near[: -SIDE - 1] |= clipped[SIDE + 1 :]
+    return near
 
 
 def _spread(values: Floats, inside: Bools) -> Floats:
@@ -325,7 +336,7 @@ def _tone_curve(source: Floats, target: Floats, fit: Bools, inside: Bools) -> tu
         right = weighted @ y[:, :, None] + (ridge @ prior)[None, :, None]
         solution = np.linalg.solve(left, right)[..., 0]
         error = np.abs((solution[:, None, :] @ basis)[:, 0] - y)
-        scale = 1 + 1.5 * np.median(error, axis=1)[:, None]
+        scale = 1 + 1.5 * median(error)[:, None]
         weights = w * np.minimum(1, scale / np.maximum(error, 1e-6))
     predicted = (solution[:, None, :] @ _basis(source.reshape(pairs, -1)))[:, 0]
     count = np.maximum(w.sum(axis=1), 1)

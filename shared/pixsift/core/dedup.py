@@ -35,7 +35,15 @@ _CHUNK = 512
 """Items compared with each other at once: their products take a megabyte."""
 _TAIL_BLOCK = 4096
 _AHEAD = 64
-"""Items whose next pairs are judged together."""
+"""Items that may have a pair judged before it is their turn."""
+_MOST = 16
+"""Pairs judged together at most: what the second look compares at once."""
+_COMPANY = 8
+"""Up to here pairs of later items join that may turn out not to be needed: one pair alone costs as
+much as five in company."""
+_FIRST, _WIDER = 2, 4
+"""Candidates of an item asked at once: its nearest two mostly settle it; where they did not, most
+of the others will be needed, so each time four times as many."""
 
 
 class Look(Protocol):
@@ -156,6 +164,10 @@ class Judge:
         self.rule = rule
         self._known: dict[tuple[bytes, bytes], str | None] = {}
 
+    def knows(self, a: Image, b: Image) -> bool:
+        """Whether the pair has a verdict already."""
+        return _key(a, b) in self._known
+
     def verdicts(self, pairs: Sequence[tuple[float, Image, Image]]) -> list[str | None]:
         """``near``, ``near_look`` or None for each (distance, image, image)."""
         keys = [_key(a, b) for _, a, b in pairs]
@@ -247,9 +259,10 @@ class _Part:
     """Some items, decided in order; their pairs are judged many at a time, nearest first.
 
     An item waits with those that it may be near, nearest first. It is settled when nobody who waits
-    could be nearer than the nearest who agreed. Whenever the item at hand is not settled, the next
-    pair of *every* later item that is not settled is judged with it: their verdicts are needed
-    unless an item between them is kept and nearer, and a verdict costs a third in company.
+    could be nearer than the nearest who agreed. Which pairs are judged together changes no fate,
+    only the cost: a verdict costs a fifth in company, and one that is not needed costs as well. So
+    the item at hand brings its next few pairs, later items bring theirs that are needed in any
+    case, and where there is little company some that may not be.
     """
 
     def __init__(
@@ -335,12 +348,14 @@ class _Part:
             self._kept.named[item.object_id] = there or replace(item, object_id=of)
 
     def _by_rule(self, i: int) -> Fate:
+        few = _FIRST
         while (asked := self._next(i)) is not None:
-            later = range(i + 1, min(i + _AHEAD, len(self._items)))
             questions = [(i, asked)]
-            for k in later:
-                if self._exact(self._items[k]) is None and (ahead := self._next(k)) is not None:
-                    questions.append((k, ahead))
+            # What is known costs nothing: under the lock nothing is asked that need not be.
+            if not self._judge.knows(self._items[i], asked[1]):
+                questions += [(i, more) for more in self._next_few(i, few - 1)]
+                few = min(few * _WIDER, _MOST)
+                self._add_later(i, questions)
             self._ask(questions)
         if (best := self._best[i]) is not None:
             return best
@@ -385,6 +400,32 @@ class _Part:
             self._aside[i].append((distance, other.object_id))
         return None
 
+    def _next_few(self, i: int, most: int) -> list[tuple[float, Image]]:
+        found: list[tuple[float, Image]] = []
+        while len(found) < most and (asked := self._next(i)) is not None:
+            found.append(asked)
+        return found
+
+    def _add_later(self, i: int, questions: list[tuple[int, tuple[float, Image]]]) -> None:
+        """Pairs of later items, for company: first those that are needed in any case."""
+        later = range(i + 1, min(i + _AHEAD, len(self._items)))
+        for surely, most in ((True, _MOST), (False, _COMPANY)):
+            for k in later:
+                if len(questions) >= most:
+                    break
+                if self._exact(self._items[k]) is not None:
+                    continue
+                if surely and not self._is_surely_needed(i, k):
+                    continue
+                if (ahead := self._next(k)) is not None:
+                    questions.append((k, ahead))
+
+    def _is_surely_needed(self, i: int, k: int) -> bool:
+        """Whether the nearest waiting pair of item ``k`` will be asked for, whatever becomes of the
+        items from ``i`` on before it: none of them is nearer. It decides about cost only."""
+        queue = self._waiting[k]
+        return bool(queue) and bool(np.min(self._among[i:k, k]) > queue[0][0])
+
     def _ask(self, questions: Sequence[tuple[int, tuple[float, Image]]]) -> None:
         verdicts = self._judge.verdicts(
             [(distance, self._items[i], other) for i, (distance, other) in questions]
@@ -393,8 +434,10 @@ class _Part:
             found = (distance, other.object_id)
             if reason is None:
                 self._refused[i] = min(self._refused[i] or found, found)
-            if reason is not None:
-                self._agreed[i].append((distance, other.object_id))
+                continue
+            self._agreed[i].append(found)
+            best = self._best[i]
+            if best is None or _closer(distance, other.object_id, best):
                 self._best[i] = Fate("duplicate", reason, other.object_id, distance)
 
 
