@@ -13,9 +13,9 @@ class ConsoleHook(BuildHookInterface):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the console, except for an editable install: ``make console`` is for that."""
-        if version == "editable":
-            return
         path = Path(self.root) / "services" / "pixsift_server" / "console" / "build.py"
+        if version == "editable" or not path.exists():  # an image's layer of dependencies has none
+            return
         spec = spec_from_file_location("pixsift_console_build", path)
         if spec is None or spec.loader is None:
             raise RuntimeError(f"{path} cannot be loaded")
