@@ -21,9 +21,11 @@ from pixsift.api import ROLES, TokenAsk
 from pixsift.core.sources import SourceRule
 from pixsift.operations.access import create_token
 from pixsift.operations.embedder import ModelChoice
+from pixsift.operations.events import Watcher
 from pixsift.operations.find import Finder, QueryEmbedder
 from pixsift.telemetry import make_logger
 from pixsift_server.app import make_app
+from pixsift_server.jobs import Jobs
 from pixsift_server.parts import AccessRules, Limits, Parts
 
 HOST = "localhost"
@@ -98,10 +100,13 @@ def aws() -> None:
 def parts_over(database: Database, **rules: Any) -> Parts:
     """Parts of a server whose callers need a token."""
     options: dict[str, Any] = {"needs_identity": True, "host_names": frozenset({HOST})}
+    queues = {name: SqsQueue(queue) for name, queue in QUEUES.items()}
     return Parts(
         database=database,
         objects=S3Objects(),
-        queues={name: SqsQueue(queue) for name, queue in QUEUES.items()},
+        queues=queues,
+        watcher=Watcher(database, queues),
+        jobs=Jobs(make_logger("test", "ERROR")),
         derived_bucket="derived",
         curated_bucket="curated",
         access=AccessRules(**{**options, **rules}),

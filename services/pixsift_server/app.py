@@ -16,9 +16,21 @@ from pixsift_server.middleware import Admission, SecurityHeaders
 from pixsift_server.openapi import described
 from pixsift_server.page import STATIC, serve_console
 from pixsift_server.parts import Parts
-from pixsift_server.routes import collections, finding, images, operations, root
+from pixsift_server.routes import (
+    changes,
+    collections,
+    events,
+    finding,
+    images,
+    operations,
+    root,
+    snapshots,
+)
 
-_ROUTERS = (root.router, collections.router, images.router, finding.router, operations.router)
+_ROUTERS = (
+    root.router, collections.router, images.router, finding.router, operations.router,
+    snapshots.router, changes.router, changes.jobs_router, events.router,
+)  # fmt: skip
 
 
 def make_app(parts: Parts, logger: Logger, *, console: Path = STATIC) -> FastAPI:

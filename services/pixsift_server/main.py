@@ -22,7 +22,7 @@ from pixsift_server.parts import Parts
 from pixsift_server.wiring import login_of, opened_parts
 
 _STOP_SECONDS = 10
-"""What open requests get to finish; streams are ended at once."""
+"""What open requests get to finish, streams included."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def serve(settings: ServerSettings) -> None:
     """Wire, verify, serve until SIGTERM or SIGINT."""
     logger = make_logger("pixsift-server", settings.log_level)
-    with opened_parts(settings) as parts:
+    with opened_parts(settings, logger) as parts:
         check_migrated(login_of(settings))
         obligations_of(parts.database, parts.objects, settings.journal).catch_up()
         _check_someone_can_enter(parts, settings)

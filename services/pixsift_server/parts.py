@@ -10,8 +10,10 @@ from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.postgres.database import Database
 from pixsift.api import Role
 from pixsift.errors import DependencyDownError
+from pixsift.operations.events import Watcher
 from pixsift.operations.find import Finder, QueryEmbedder
 from pixsift.operations.status import Queues
+from pixsift_server.jobs import Jobs
 
 QueueName = Literal["ingest", "ingest_dlq", "snapshot_requests"]
 
@@ -52,6 +54,8 @@ class Parts:
     access: AccessRules
     finder: Finder
     embedder: QueryEmbedder
+    watcher: Watcher
+    jobs: Jobs
     limits: Limits = field(default_factory=Limits)
 
     def queue(self, name: QueueName) -> SqsQueue:

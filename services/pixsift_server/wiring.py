@@ -1,8 +1,10 @@
 """Wiring of the server: settings become adapters and rules, once."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from ipaddress import ip_address, ip_network
+
+from aws_lambda_powertools import Logger
 
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
@@ -11,7 +13,9 @@ from pixsift.adapters.postgres.database import Database, Login
 from pixsift.config import ServerSettings
 from pixsift.errors import PixsiftError, SettingError
 from pixsift.operations.embedder import ModelChoice
+from pixsift.operations.events import Watcher
 from pixsift.operations.find import Finder, QueryEmbedder
+from pixsift_server.jobs import Jobs
 from pixsift_server.parts import AccessRules, Limits, Parts
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -27,7 +31,7 @@ def login_of(settings: ServerSettings) -> Login:
 
 
 @contextmanager
-def opened_parts(settings: ServerSettings) -> Iterator[Parts]:
+def opened_parts(settings: ServerSettings, logger: Logger) -> Iterator[Parts]:
     """Everything that the endpoints work with; closed at the end."""
     access = access_rules(settings)
     with (
@@ -38,15 +42,19 @@ def opened_parts(settings: ServerSettings) -> Iterator[Parts]:
             session={"statement_timeout": "20s"},
         ) as database,
         QueryEmbedder(ModelChoice.of(settings)) as embedder,
+        closing(Jobs(logger)) as jobs,
     ):
+        queues = {
+            "ingest": _queue(settings.ingest_queue),
+            "ingest_dlq": _queue(settings.ingest_dlq),
+            "snapshot_requests": _queue(settings.snapshot_queue),
+        }
         yield Parts(
             database=database,
             objects=S3Objects(connections=settings.server_threads),
-            queues={
-                "ingest": _queue(settings.ingest_queue),
-                "ingest_dlq": _queue(settings.ingest_dlq),
-                "snapshot_requests": _queue(settings.snapshot_queue),
-            },
+            queues=queues,
+            watcher=Watcher(database, queues),
+            jobs=jobs,
             derived_bucket=settings.derived_bucket,
             curated_bucket=settings.curated_bucket,
             access=access,

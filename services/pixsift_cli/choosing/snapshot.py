@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from pixsift.answers import SnapshotDetails, SnapshotFacts
 from pixsift.errors import PermanentError, RequestError
 from pixsift.messages import SnapshotRequest, parse_snapshot_request, why_not_storable
+from pixsift.operations import snapshot_checks
 from pixsift.operations import snapshots as operation
 from pixsift.operations.download import THREADS
 from pixsift.operations.download import download as fetch
@@ -119,6 +120,45 @@ def show(
         lines.append(f"        and {len(found.items) - limit} more: see --limit, --html or --json")
     lines += [f"page: {html}"] if html is not None else []
     emit(found, as_json, lines)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="Id, request id or name of a snapshot.")],
+    after: Annotated[str, typer.Argument(help="Of the one to compare it with.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two snapshots: what was added, removed, and moved to another split."""
+    with wiring.database() as database:
+        found = snapshot_checks.diff(database, before, after)
+    lines = [f"{found.kept} in both, {len(found.added)} added, {len(found.removed)} removed, "
+             f"{len(found.moved)} in another split"]  # fmt: skip
+    lines += [f"+ {each.uri}  {each.split}" for each in found.added]
+    lines += [
+        f"- {each.uri}  {each.split}"
+        + (f"  represented by {each.represented_by}" if each.represented_by else "")
+        for each in found.removed
+    ]
+    lines += [f"~ {each.uri}  {each.was} -> {each.split}" for each in found.moved]
+    emit(found, as_json, lines)
+
+
+@app.command()
+def verify(
+    snapshot: Annotated[str, typer.Argument(help="Its id, request id or name.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check that every file of a snapshot lies in S3; exit status 1 when one does not."""
+    with wiring.database() as database:
+        found = snapshot_checks.verify(
+            database, wiring.objects(), wiring.curated_bucket(), snapshot
+        )
+    whole = "everything is there" if found.is_whole else f"{len(found.problems)} are wrong"
+    lines = [f"{found.snapshot_id}: {found.checked} files checked, {whole}"]
+    lines += [f"{each.what.replace('_', ' ')}: {each.path}" for each in found.problems]
+    emit(found, as_json, lines)
+    if not found.is_whole:
+        raise typer.Exit(1)
 
 
 @app.command()

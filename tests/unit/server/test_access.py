@@ -18,7 +18,7 @@ from pixsift_server.wiring import access_rules
 from server_world import World, client_of, parts_over
 
 IDS = {"{collection}": "c", "{object_id}": "1", "{snapshot}": "none", "{token_id}": "none",
-       "{attribute}": "robot"}  # fmt: skip
+       "{attribute}": "robot", "{other}": "none", "{job_id}": "none"}  # fmt: skip
 
 
 def endpoints(router: Any = None) -> Iterator[tuple[str, str]]:
@@ -36,13 +36,14 @@ def test_access__the_table_names_every_endpoint_and_no_other() -> None:
     assert set(endpoints()) == set(ACCESS)
 
 
-@pytest.mark.parametrize(("method", "path"), sorted(ACCESS))
+@pytest.mark.parametrize(("method", "path"), sorted(set(ACCESS) - {("GET", "/v1/events")}))
 def test_access__each_role_may_do_what_the_table_says_and_no_more(
     world: World, method: str, path: str
 ) -> None:
     needed = ACCESS[method, path]
     for name, value in IDS.items():
         path = path.replace(name, value)
+    """The stream has no end: see tests/integration/test_server_process.py."""
     for role in ("nobody", *ROLES):
         answer = world.client.request(method, path, headers=world.as_(role))
         is_problem = answer.headers.get("content-type") == "application/problem+json"

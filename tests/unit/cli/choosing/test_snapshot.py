@@ -85,6 +85,33 @@ def test_snapshot__request_list_show_download(world: World, run: Run, tmp_path: 
     assert "published" in run("show", "set")[1]
 
 
+def test_snapshot__diff_and_verify(world: World, run: Run) -> None:
+    for name, k, split in (("one", "3", "1,0,0"), ("two", "5", "0,0,1")):
+        run("request", "--collection", "c", "--name", name, "--k", k, "--split", split,
+            "--request-id", name)  # fmt: skip
+        serve_queue(world)
+    found = json.loads(run("diff", "one", "two", "--json")[1])
+    assert (found["kept"], len(found["added"]), found["removed"]) == (3, 2, [])
+    assert {(each["was"], each["split"]) for each in found["moved"]} == {("train", "test")}
+    back = json.loads(run("diff", "two", "one", "--json")[1])
+    assert [each["represented_by"] for each in back["removed"]] == [None, None]
+
+    status, out, _ = run("verify", "two", "--json")
+    whole = json.loads(out)
+    assert (status, whole["is_whole"], whole["checked"] > 5) == (0, True, True)
+    s3 = boto3.client("s3")
+    listed = s3.list_objects_v2(Bucket="curated")["Contents"]
+    lost, short = [o["Key"] for o in listed if o["Key"].startswith("two/") and "/data/" in o["Key"]
+                   and o["Key"].endswith(".jpg")][:2]  # fmt: skip
+    s3.delete_object(Bucket="curated", Key=lost)
+    s3.put_object(Bucket="curated", Key=short, Body=b"short")
+    status, out, _ = run("verify", "two", "--json")
+    problems = {each["path"]: each["what"] for each in json.loads(out)["problems"]}
+    assert status == 1
+    assert sorted(problems.values()) == ["missing", "wrong_size"]
+    assert all(lost.endswith(path) or short.endswith(path) for path in problems)
+
+
 def test_snapshot__request_waits_and_tells_the_end(world: World, run: Run) -> None:
     world.serve(request())  # the answer is there already: the same request id finds it
     wait = ("request", "--collection", "c", "--name", "set", "--k", "3", "--wait")

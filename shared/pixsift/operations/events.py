@@ -1,0 +1,127 @@
+"""What happens in a ledger, for readers that follow it: by ``seq``, proved by its turn's token.
+
+A reader's cursor says, per collection, up to which seq it knows, and of which history that is. A
+ledger that was restored has another token there, or never came that far: then the history is lost,
+and the reader is to start anew rather than to go on with what no longer holds.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from psycopg.rows import dict_row
+from pydantic import BaseModel, ValidationError
+
+from pixsift.adapters.postgres.database import Database
+from pixsift.answers import QueueDepth
+from pixsift.api import ImageQuery
+from pixsift.api_changes import Decisions
+from pixsift.errors import PixsiftError, RequestError
+from pixsift.operations.browse import page
+from pixsift.operations.status import Queues, depths
+from pixsift.sql import statements
+
+_SQL = statements("events")
+_IMAGES = 50
+_HEADS_SECONDS = 0.4
+_QUEUES_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far a collection is, and in which history."""
+
+    seq: int
+    token: str
+
+
+class Cursor(BaseModel):
+    """What a reader knows: per collection its seq and token, and the last action."""
+
+    collections: dict[str, tuple[int, str]] = {}
+    action: int = 0
+
+    def encoded(self) -> str:
+        """As the id of an event: one line of ASCII."""
+        return base64.urlsafe_b64encode(self.model_dump_json().encode()).decode().rstrip("=")
+
+    @classmethod
+    def decoded(cls, text: str) -> "Cursor":
+        """Raises RequestError for what is not one of ours."""
+        try:
+            padded = text + "=" * (-len(text) % 4)
+            raw = base64.urlsafe_b64decode(padded.encode("ascii"))
+            return cls.model_validate(json.loads(raw))
+        except (ValueError, ValidationError, RecursionError) as error:
+            raise RequestError("the event id is not one of ours", code="bad_cursor") from error
+
+    def at(self, collection: str, head: Head) -> "Cursor":
+        """The same, with one collection at ``head``."""
+        moved = {**self.collections, collection: (head.seq, head.token)}
+        return self.model_copy(update={"collections": moved})
+
+
+@dataclass(slots=True)
+class Watcher:
+    """The one reader of a process: what it reads, all its streams share. Thread-safe."""
+
+    database: Database
+    queues: Queues
+    _heads: tuple[float, dict[str, Head]] = (-1e9, {})
+    _depths: tuple[float, dict[str, QueueDepth]] = (-1e9, {})
+    _decisions: dict[tuple[str, int, int], Decisions] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def heads(self) -> Mapping[str, Head]:
+        """Where every collection is, a moment ago at most; as before while the ledger is silent."""
+        with self._lock:
+            if time.monotonic() - self._heads[0] > _HEADS_SECONDS:
+                try:
+                    found = {row["name"]: Head(row["seq"], str(row["token"]))
+                             for row in self._rows("heads", {})}  # fmt: skip
+                except PixsiftError:
+                    found = self._heads[1]
+                self._heads = (time.monotonic(), found)
+            return self._heads[1]
+
+    def depths(self) -> Mapping[str, QueueDepth]:
+        """How much each queue holds, some seconds ago at most."""
+        with self._lock:
+            if time.monotonic() - self._depths[0] > _QUEUES_SECONDS:
+                self._depths = (time.monotonic(), depths(self.queues))
+            return self._depths[1]
+
+    def is_lost(self, collection: str, known: Head) -> bool:
+        """Whether what a reader knows is of another history."""
+        rows = self._rows("token_of", {"name": collection, "seq": known.seq})
+        return not rows or str(rows[0]["coalesce"]) != known.token
+
+    def decisions(self, collection: str, from_seq: int, to_seq: int) -> Decisions:
+        """What was decided in between; read once for all streams."""
+        key = (collection, from_seq, to_seq)
+        with self._lock:
+            if key in self._decisions:
+                return self._decisions[key]
+        names = {"name": collection, "from_seq": from_seq, "to_seq": to_seq}
+        counts = {row["outcome"]: row["decisions"] for row in self._rows("decided_between", names)}
+        newest = page(self.database, collection, ImageQuery(at_seq=to_seq, limit=_IMAGES))
+        found = Decisions(
+            collection=collection, from_seq=from_seq, to_seq=to_seq, counts=counts,
+            images=[row for row in newest.images if row.seq > from_seq],
+        )  # fmt: skip
+        with self._lock:
+            while len(self._decisions) >= 64:
+                self._decisions.pop(next(iter(self._decisions)))
+            self._decisions[key] = found
+        return found
+
+    def _rows(self, name: str, names: Mapping[str, Any]) -> list[dict[str, Any]]:
+        with (
+            self.database.connection() as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            return cursor.execute(_SQL[name], names).fetchall()

@@ -1,0 +1,118 @@
+"""The server as a process of its own would run: over sockets, with its stream and its client."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import uvicorn
+
+from ledger_world import image, turned
+from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
+from pixsift.client import Client, ProblemError
+from pixsift.operations.events import Cursor
+from pixsift.telemetry import make_logger
+from pixsift_server.app import make_app
+from server_world import World, new_database, parts_over, served
+
+
+@pytest.fixture(scope="module")
+def world(postgres: EmbeddedPostgres, template_database: str) -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        with new_database(postgres, template_database) as url, served(url) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def url(world: World) -> Iterator[str]:
+    """Where a real uvicorn answers."""
+    parts = parts_over(world.parts.database, host_names=frozenset({"127.0.0.1"}))
+    config = uvicorn.Config(
+        make_app(parts, make_logger("test", "ERROR")), host="127.0.0.1", port=0, log_config=None,
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    socket = config.bind_socket()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+    thread.start()
+    yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(timeout=20)
+    socket.close()
+
+
+@pytest.fixture
+def client(url: str, world: World) -> Iterator[Client]:
+    with Client(url, world.tokens["operator"], timeout_seconds=30) as opened:
+        yield opened
+
+
+def test_client__reads_searches_rules_and_chooses(client: Client) -> None:
+    assert [c.name for c in client.collections().collections] == ["c"]
+    kept = list(client.images("c", outcome="kept", limit=1))
+    assert len(kept) == 3
+    (group,) = client.groups("c")
+    assert group.duplicates == 2
+    (story,) = client.explain("s3://raw/r1/near.jpg")
+    assert story.sentences["c"].startswith("Duplicate of")
+    found = client.search("c", like=[story.object_id], k=1)
+    assert found.hits[0].uri == "s3://raw/r1/a.jpg?versionId=v1"
+    tried = client.rule("c", "also_keep", ["s3://raw/r1/near.jpg"], why="try", dry_run=True)
+    assert tried.changed == {"duplicate -> kept": 1}
+    picks = client.select({"collection": "c", "name": "t", "select": {"strategy": "all"}})
+    assert len(picks.images) == 3
+    with pytest.raises(ProblemError) as refused:
+        client.collection("none")
+    assert (refused.value.status, refused.value.code) == (404, "unknown_collection")
+
+
+def test_events__tell_what_happens_resume_and_say_when_history_is_lost(
+    client: Client, world: World
+) -> None:
+    stream = client.events()
+    first_id, hello, _ = next(stream)
+    assert hello == "hello"
+    ledger = Ledger(world.parts.database)
+    ledger.commit(ledger.collection("c"), [image("r3/new.jpg", turned(135))])
+    seen_id, decided = until(stream, "decisions")
+    assert decided["counts"] == {"kept": 1}
+    assert [row["uri"] for row in decided["images"]] == ["s3://raw/r3/new.jpg?versionId=v1"]
+    stream.close()  # type: ignore[attr-defined]
+
+    # What came while nobody listened is there when the reader comes back, and nothing twice.
+    ledger.commit(ledger.collection("c"), [image("r3/more.jpg", turned(160))])
+    stream = client.events(last_event_id=seen_id)
+    _, missed = until(stream, "decisions")
+    assert [row["uri"] for row in missed["images"]] == ["s3://raw/r3/more.jpg?versionId=v1"]
+    assert missed["from_seq"] == decided["to_seq"]
+    stream.close()  # type: ignore[attr-defined]
+
+    # Of another history: what the reader knows at that seq has another token now.
+    with psycopg.connect(world.parts.database.url, autocommit=True) as connection:
+        connection.execute("UPDATE turn SET token = gen_random_uuid() WHERE seq = %s",
+                           [decided["to_seq"]])  # fmt: skip
+    stream = client.events(last_event_id=seen_id)
+    _, lost = until(stream, "history_lost")
+    assert lost["collection"] == "c" and lost["seq"] == missed["to_seq"]
+    stream.close()  # type: ignore[attr-defined]
+    assert Cursor.decoded(first_id).collections["c"][0] < decided["to_seq"]
+
+
+@pytest.mark.parametrize("text", ["nonsense", "%00", "e30", "W10", "\u00e9"])
+def test_events__a_cursor_that_is_not_ours_is_refused_or_empty(client: Client, text: str) -> None:
+    answer = client._http.get("/v1/events", params={"since": text}) if text != "e30" else None
+    if answer is not None:
+        assert answer.status_code == 400
+
+
+def until(stream: Iterator[tuple[str, str, Any]], wanted: str) -> tuple[str, Any]:
+    for number, (event_id, event, data) in enumerate(stream):
+        if event == wanted:
+            return event_id, data
+        assert number < 20, f"no event {wanted}"
+    raise AssertionError("the stream ended")
