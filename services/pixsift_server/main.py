@@ -54,8 +54,8 @@ def serve(settings: ServerSettings) -> None:
     logger = make_logger("pixsift-server", settings.log_level)
     with opened_parts(settings, logger) as parts:
         check_migrated(login_of(settings))
-        obligations_of(parts.database, parts.objects, settings.journal).catch_up()
         _check_someone_can_enter(parts, settings)
+        obligations_of(parts.database, parts.objects, settings.journal).catch_up()
         server = uvicorn.Server(
             uvicorn.Config(
                 make_app(parts, logger), host=settings.server_host, port=settings.server_port,
