@@ -133,20 +133,61 @@ class Oracle:
             self.said[name] = kind
         self.again({name} if other is None else {name, other})
 
-    def unrule(self, name: str, ids: dict[str, int]) -> None:
-        """Everything that was said of the image is taken back. ids: the order of arrival."""
+    def unrule(self, name: str) -> None:
+        """Everything that was said of the image is taken back."""
         touched = {name} | {n for pair in self.apart if name in pair for n in pair}
         touched |= {self.same[name]} if name in self.same else set()
         touched |= {n for n, of in self.same.items() if of == name}
-        self.said.pop(name, None)
+        was = self.said.pop(name, None)
         self.same = {n: of for n, of in self.same.items() if name not in (n, of)}
         self.apart = {pair for pair in self.apart if name not in pair}
-        self.again(touched, ended=ids)
+        if was == "choose":
+            self.as_arrived(touched)
+        else:
+            self.again(touched, ended=True)
 
-    def again(self, names: set[str], *, ended: dict[str, int] | None = None) -> None:
+    def as_arrived(self, names: set[str]) -> None:
+        """Decide these again in the order of arrival, each beside those that arrived before it:
+        who was kept only since then gives way, and is decided again as well."""
+        asked, ending = set(names), set[str]()
+        kept, children, by_ruling = list(self.kept), dict(self.children), set(self.by_ruling)
+        while True:
+            subjects = self._subjects(asked)
+            more = self._with_followers(asked) | (self._with_followers(subjects) - subjects)
+            if not more <= asked:
+                asked |= more
+                continue
+            stay = [n for n in kept if n not in subjects and n not in ending]
+            self.kept = []
+            for name in subjects:
+                self._leave(name)
+            order = self._in_order(
+                sorted({*subjects, *stay}, key=lambda n: list(self.pictures).index(n))
+            )
+            for name in order:
+                if name in subjects:
+                    self._decide(name)
+                else:
+                    self.kept.append(name)
+            late = [
+                n for n in order
+                if n in stay and any(
+                    other in subjects and self.within(n, other) and not self.allow_both(n, other)
+                    for other in self.kept[: self.kept.index(n)]
+                )
+            ]  # fmt: skip
+            if not late:
+                self.kept = stay + [n for n in self.kept if n in subjects]
+                return
+            self.children, self.by_ruling = dict(children), set(by_ruling)
+            if remembered := [n for n in late if n in asked]:
+                ending.add(remembered[0])
+            asked |= set(late)
+
+    def again(self, names: set[str], *, ended: bool = False) -> None:
         """Decide these again, with all that rulings tie to them and all that they represent.
 
-        ended: rulings about ``names`` were taken back; these are the places in which all arrived.
+        ended: rulings about ``names`` were taken back.
         """
         asked, taken_back = set(names), set(names)
         while True:
@@ -172,9 +213,9 @@ class Oracle:
         }
         kept_first = [n for n in self.kept if n in subjects]
         order = kept_first + self._best_first([n for n in subjects if n not in kept_first])
-        if ended is not None:
+        if ended:
             stays = [n for n in order if n in asked and n not in taken_back]
-            order = stays + sorted(subjects - set(stays), key=lambda n: ended[n])
+            order = stays + [n for n in self.pictures if n in subjects - set(stays)]
         self.kept = [n for n in self.kept if n not in subjects and n not in displaced]
         for name in subjects:
             self._leave(name)

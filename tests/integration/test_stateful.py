@@ -228,7 +228,7 @@ class LedgerMachine(RuleBasedStateMachine):
         found = book.records(self.collection, object_id=ids.get(name, 0), in_force=True)
         if found:
             book.take_back(self.collection, [record.ruling_id for record in found])
-            self.oracle.unrule(name, ids)
+            self.oracle.unrule(name)
 
     @rule(names=st.lists(versions, min_size=1, max_size=3))
     def rejudge(self, names: list[str]) -> None:

@@ -40,6 +40,25 @@ FROM decision
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
 
+-- name: arrived
+-- The objects in the order of arrival, as in states_at of generations.sql. Ids do not tell it: those
+-- of one batch are given in the order of the keys, and a version may be known before it is judged.
+-- Within a batch the first row of any generation tells: a later one may have been made while a
+-- ruling changed the order.
+SELECT a.object_id
+FROM (SELECT object_id,
+             coalesce(min(valid_from_seq) FILTER (WHERE outcome IN ('kept', 'duplicate')
+                                                     OR reason = 'ruled'),
+                      min(valid_from_seq)) AS seq
+      FROM decision
+      WHERE collection_id = %(collection_id)s AND generation = %(generation)s
+        AND object_id = ANY (%(object_ids)s)
+      GROUP BY object_id) AS a
+JOIN decision d ON d.object_id = a.object_id AND d.collection_id = %(collection_id)s
+               AND d.valid_from_seq = a.seq
+GROUP BY a.object_id, a.seq
+ORDER BY a.seq, min(d.decision_id)
+
 -- name: versions_under_key
 -- The objects of a key, or of one version of it, that the ledger knows.
 SELECT object_id, bucket, key, version_id, etag, size_bytes FROM object

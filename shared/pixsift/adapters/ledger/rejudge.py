@@ -5,7 +5,7 @@ first, up to a watermark; then, under the collection's lock, prove the candidate
 what is newer, decide and write. Objects whose verdict stays as it was get no new row.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,8 +18,9 @@ from pixsift.adapters.ledger.decision_plan import image_of, images, near_rule
 from pixsift.adapters.ledger.history import NewRuling, StartAgainError, Turn
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.resident import ResidentSearch
+from pixsift.core.arrival_order import decide_as_arrived, first, takes_place
 from pixsift.core.collection import Collection, HistoryPoint
-from pixsift.core.dedup import Fate, Image, Kept, NearRule, cosine_distance, decide_batch
+from pixsift.core.dedup import Fate, Image, Kept, NearRule, decide_batch
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import lasting
 from pixsift.core.rulings import REASON, Ruling, Rulings
@@ -75,6 +76,12 @@ class Change:
     def __bool__(self) -> bool:
         return bool(self.say or self.take_back)
 
+    @property
+    def frees(self) -> bool:
+        """Whether a chosen image is chosen no longer: who was kept or not because of it is decided
+        as they arrived."""
+        return any(ruling.kind == "choose" for ruling in self.take_back.values())
+
     def touches(self) -> set[int]:
         """The objects that it is about."""
         rulings = [*(new.ruling for new in self.say), *self.take_back.values()]
@@ -116,6 +123,8 @@ class _Plan:
     """In force about the subjects and those near the chosen, with the change."""
     said: frozenset[Ruling]
     """The same before the change: what must still hold under the lock."""
+    as_arrived: bool = False
+    """Each subject is compared only with kept images that arrived before it."""
 
 
 class Rejudge:
@@ -246,9 +255,9 @@ class Rejudge:
                     # says so.
                     generation if found.generation == generation else -1,
                     rule, found.watermark, (point, HistoryPoint(found.watermark, found.token)),
-                    asked, subjects, near, change.after(said), frozenset(said),
+                    asked, subjects, near, change.after(said), frozenset(said), change.frees,
                 )  # fmt: skip
-                displaced = _displaced(plan, kept)
+                displaced = _displaced(plan, kept, connection, names)
                 if displaced <= asked:
                     return plan
                 asked, subjects = self._subjects(connection, names, asked | displaced, change)
@@ -259,7 +268,8 @@ class Rejudge:
         """The objects with their followers, and the images of both and of what they represent.
 
         In the order of the decision but for what rulings say: kept ones first, and where a ruling
-        is taken back, its images in the order of arrival among the others.
+        is taken back, its images in the order of arrival among the others; where that was
+        ``choose``, all of them.
         """
         ended = {i for ruling in change.take_back.values() for i in ruling.touches()}
         while True:
@@ -275,8 +285,9 @@ class Rejudge:
             if object_ids == asked:
                 break
         if ended:
-            stays = [i for i in subjects if i not in ended and i in asked]
-            rest = sorted(subjects.keys() - set(stays))
+            stays = [i for i in subjects if i not in ended and i in asked and not change.frees]
+            places = _places(connection, names, subjects)
+            rest = sorted(subjects.keys() - set(stays), key=lambda i: places[i])
             subjects = {i: subjects[i] for i in [*stays, *rest]}
         return asked, subjects
 
@@ -336,7 +347,7 @@ class Rejudge:
         if images(rows).keys() != plan.subjects.keys():
             raise StartAgainError
         kept = self._kept(connection, names, plan.subjects, plan.near, plan.watermark)
-        displaced = _displaced(plan, kept)
+        displaced = _displaced(plan, kept, connection, names)
         if not displaced <= plan.asked:
             raise StartAgainError
         # Remembered ones that a chosen image displaces: their memory ends, nothing is decided.
@@ -350,7 +361,13 @@ class Rejudge:
         who.named.update(
             read_represented(connection, names, targets - plan.subjects.keys(), set(ending))
         )
-        fates = decide_batch(subjects, who, plan.rule, plan.near, rulings=plan.rulings)
+        if plan.as_arrived:
+            places = _places(connection, names, _ids(subjects) | _ids(who.tail))
+            fates, _ = decide_as_arrived(
+                subjects, who, plan.rule, plan.rulings, places=places, near=plan.near
+            )
+        else:
+            fates = decide_batch(subjects, who, plan.rule, plan.near, rulings=plan.rulings)
         return {
             image.object_id: (image, fate)
             for image, fate in zip(subjects, fates, strict=True)
@@ -411,27 +428,51 @@ def read_represented(
     return {row[5]: image_of(row) for row in rows if row[0] not in ending}
 
 
-def _displaced(plan: _Plan, kept: Kept) -> set[int]:
-    """Kept ones that a chosen subject takes the place of: near by the rule, or equal, and with no
-    ruling that keeps them."""
+def _displaced(
+    plan: _Plan, kept: Kept, connection: Connection, names: Mapping[str, Any]
+) -> set[int]:
+    """Kept ones whose place a chosen subject takes, or one that arrived earlier."""
+    if plan.as_arrived:
+        places = _places(connection, names, plan.subjects.keys() | _ids(kept.tail))
+        return _late(plan, kept, places)
     living = {image.object_id: image for image in kept.tail}
     # Newer than the search, or equal to a subject: near to nobody that it found.
     others = living.keys() - {i for ids in plan.near.values() for i in ids}
-    found: set[int] = set()
-    for image in plan.subjects.values():
-        if plan.rulings.kind(image.object_id) != "choose":
-            continue
-        for i in others | (living.keys() & set(plan.near[image.object_id])):
-            other = living[i]
-            if not plan.rulings.allow_both(image.object_id, i) and (
-                image.content_sha256 == other.content_sha256
-                or image.pixel_sha256 == other.pixel_sha256
-                or plan.rule.verdict(
-                    cosine_distance(image.embedding, other.embedding), image.look, other.look
-                )
-            ):
-                found.add(i)
-    return found
+    return {
+        i
+        for image in plan.subjects.values()
+        if plan.rulings.kind(image.object_id) == "choose"
+        for i in others | (living.keys() & set(plan.near[image.object_id]))
+        if takes_place(image, living[i], plan.rule, plan.rulings)
+    }
+
+
+def _late(plan: _Plan, kept: Kept, places: Mapping[int, int]) -> set[int]:
+    """Kept ones that arrived later than a subject that takes their place again."""
+    subjects = list(plan.subjects.values())
+    ending: list[int] = []
+    while True:
+        who = _without(kept, ending)
+        _, late = decide_as_arrived(
+            subjects, who, plan.rule, plan.rulings, places=places, near=plan.near
+        )
+        # Remembered ones are no subjects: they end, one after the other, and others see it.
+        remembered = late & plan.asked
+        if not remembered:
+            return late | set(ending)
+        ending.append(first(remembered, places))
+
+
+def _places(
+    connection: Connection, names: Mapping[str, Any], object_ids: Iterable[int]
+) -> dict[int, int]:
+    """By object its place in the order of arrival."""
+    rows = connection.execute(_SQL["arrived"], {**names, "object_ids": list(object_ids)})
+    return {row[0]: place for place, row in enumerate(rows.fetchall())}
+
+
+def _ids(found: Iterable[Image]) -> set[int]:
+    return {image.object_id for image in found}
 
 
 def _without(kept: Kept, ending: Sequence[int]) -> Kept:

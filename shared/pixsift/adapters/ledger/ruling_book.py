@@ -95,7 +95,8 @@ class RulingBook:
     ) -> list[Rejudged]:
         """End rulings, all of them or none; those that ended before are passed over.
 
-        Their images are decided again in the order of their arrival.
+        Their images are decided again in the order of their arrival; where an image was chosen,
+        with those that were kept since and arrived later than one that is kept again.
         """
         self._check_size(len(ruling_ids))
         with self._database.connection() as connection:
