@@ -189,6 +189,12 @@ class ComputeStack(Stack):
                 role, f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:s3:::<{bucket}>/*]",
                 "all objects of that bucket are what the process is for",
             )  # fmt: skip
+        acknowledge(
+            role,
+            "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:s3:::<CuratedBucketName>"
+            "/.pixsift/obligations/*]",
+            "one small object per obligation, under one prefix (docs/adr/0190)",
+        )
         return role
 
     def _definition(

@@ -50,7 +50,7 @@ class _File:
     headers: dict[str, str]
 
 
-class Console:
+class ConsoleFiles:
     """Answers every address that no endpoint has. ASGI."""
 
     def __init__(self, folder: Path, otherwise: object) -> None:
@@ -81,7 +81,7 @@ class Console:
 
 def serve_console(app: FastAPI, folder: Path = STATIC) -> None:
     """Let ``app`` answer what no endpoint has with the console."""
-    app.router.default = Console(folder, app.router.default)
+    app.router.default = ConsoleFiles(folder, app.router.default)
 
 
 def _read(folder: Path) -> dict[str, _File]:

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-THE_DOOR = {"services/pixsift_cli/terminal.py", "shared/pixsift/text.py"}
+THE_DOOR = {
+    "services/pixsift_cli/terminal.py",
+    "shared/pixsift/text.py",
+    "services/pixsift_server/console/build.py",  # runs before the package is there
+}
 WAYS_AROUND = {
     "print": "terminal.say",
     "typer.echo": "terminal.say",

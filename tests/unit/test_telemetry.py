@@ -57,7 +57,11 @@ def test_logger__one_json_object_per_line(capsys: pytest.CaptureFixture[str]) ->
 
 def test_metrics__each_is_recorded_somewhere() -> None:
     """A name that nobody records is a dashboard that stays empty."""
-    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "services").rglob("*.py"))
+    code = "\n".join(
+        path.read_text("utf-8")
+        for folder in ("services", "shared")
+        for path in (ROOT / folder).rglob("*.py")
+    )
     recorded = set(re.findall(r"\.(?:count|observe|timed)\(\s*\"(\w+)\"", code))
     outcomes = {name for name in METRICS if name.startswith("outcome_")}
     assert set(METRICS) - recorded == outcomes, "by their f-string in stages.Commit"

@@ -128,7 +128,7 @@ def diff(
     after: Annotated[str, typer.Argument(help="Of the one to compare it with.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two snapshots: what was added, removed, and moved to another split."""
+    """Compare two snapshots: what was added, removed, moved."""
     with wiring.database() as database:
         found = snapshot_checks.diff(database, before, after)
     lines = [f"{found.kept} in both, {len(found.added)} added, {len(found.removed)} removed, "
@@ -148,7 +148,10 @@ def verify(
     snapshot: Annotated[str, typer.Argument(help="Its id, request id or name.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Check that every file of a snapshot lies in S3; exit status 1 when one does not."""
+    """Check that every file of a snapshot lies in S3.
+
+    Exit status 1 when one does not.
+    """
     with wiring.database() as database:
         found = snapshot_checks.verify(
             database, wiring.objects(), wiring.curated_bucket(), snapshot

@@ -252,7 +252,7 @@ def _row(record: dict[str, Any]) -> ManifestRow:
         source=_source(record),
         attributes=_group(record, _ATTRIBUTE) | json.loads(record.get(_OTHERS) or "{}"),
         quality=_group(record, _QUALITY),
-        rulings=json.loads(record.get(_RULINGS) or "[]"),
+        rulings=tuple(json.loads(record.get(_RULINGS) or "[]")),
         **plain,
     )
 

@@ -331,9 +331,9 @@ def test_remove__its_duplicates_are_decided_before_the_lock(
 ) -> None:
     under_the_lock: list[int] = []
 
-    def spy(items: list[Image], *arguments: Any) -> list[Fate]:
+    def spy(items: list[Image], *arguments: Any, **more: Any) -> list[Fate]:
         under_the_lock.extend(item.object_id for item in items)
-        return decide_batch(items, *arguments)
+        return decide_batch(items, *arguments, **more)
 
     with ledger_of(database_url) as ledger:
         collection = new_collection(ledger)
