@@ -40,7 +40,7 @@ console: .venv/ready  ## build the web console (left out where npm's registry do
 demo: .venv/ready .venv-localstack/ready console  ## robots upload, pixsift curates, a snapshot appears (IMAGES=dir for your photos)
 	$(BIN)/pixsift demo $(if $(IMAGES),--images "$(IMAGES)")
 
-test: .venv/ready-for-tests .venv-localstack/ready console  ## run the tests (about 15 minutes on 2 cores)
+test: .venv/ready-for-tests .venv-localstack/ready console  ## run the tests (about 25 minutes on 2 cores)
 	$(BIN)/pytest -m "not full and not long" -n 2 --dist loadfile
 
 test-full: .venv/ready-for-tests .venv-localstack/ready .venv-ministack/ready  ## the long fault, race and fuzz counts as well
