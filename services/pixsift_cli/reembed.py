@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pixsift.errors import RequestError
 from pixsift.operations import reembed as operation
 from pixsift.operations.embedder import load
-from pixsift.operations.reembed import Estimate, Parts, Wanted, check_recipe
+from pixsift.operations.reembed import Parts, Wanted, check_recipe
 from pixsift.operations.retrieve import only_collection
 from pixsift.reports import ReembedEstimate
 from pixsift_cli import wiring
@@ -75,7 +75,7 @@ def reembed(
         parts = Parts(database, objects, decoder, embedder, fetch_threads)
         found = operation.estimate(parts, name, wanted)
         if dry_run:
-            emit(ReembedEstimate.model_validate(found), as_json, estimate_text(found))
+            emit(found, as_json, estimate_text(found))
             return
         say(estimate_text(found), err=True)
         if not yes and not confirm("Start?"):
@@ -88,7 +88,7 @@ def reembed(
     emit(done, as_json, switched_text(done))
 
 
-def estimate_text(found: Estimate) -> list[str]:
+def estimate_text(found: ReembedEstimate) -> list[str]:
     """What a run takes, for people."""
     rule = found.preset or "a rule of its own"
     lines = [

@@ -96,8 +96,9 @@ class ReembedEstimate(_Report):
     """GET requests: one for all objects with the same bytes."""
     bytes: int
     request_dollars: float
+    """For the requests; what leaves a region is not counted."""
     seconds: float | None
-    """To fetch and embed; None: there is nothing to."""
+    """To fetch and embed, measured on ``measured_on`` of the images; None: there are none."""
     measured_on: int
     forgotten: int
     """Expired images whose memory ends, since their bytes are gone."""

@@ -40,7 +40,7 @@ from pixsift.errors import (
 )
 from pixsift.operations.redecide import check_epsilon, preset_rule, with_mask
 from pixsift.ports import Embedder, EmbeddingSpace, ObjectStore
-from pixsift.reports import SwitchedGeneration
+from pixsift.reports import ReembedEstimate, SwitchedGeneration
 
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 """As of a consumer: what it judged was not larger."""
@@ -78,32 +78,6 @@ class Wanted:
     epsilon: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a run takes, before it starts. Nothing was changed."""
-
-    collection: str
-    space_id: str
-    to_space_id: str
-    model: str
-    recipe_id: str
-    epsilon: float
-    preset: str | None
-    calibrated: bool
-    objects: int
-    """Judged objects that have no vector there yet."""
-    fetches: int
-    """GET requests: one for all objects with the same bytes."""
-    bytes: int
-    request_dollars: float
-    """For the requests; what leaves a region is not counted."""
-    seconds: float | None
-    """To fetch and embed, measured on ``measured_on`` of the images; None: there are none."""
-    measured_on: int
-    forgotten: int
-    """Expired images whose memory ends, since their bytes are gone."""
-
-
 def check_recipe(space: EmbeddingSpace, recipe: str | None) -> None:
     """Raise SettingError unless this release makes pixels by ``recipe``: ``px2`` or ``px2-224``."""
     if recipe is not None and space.recipe_id not in (recipe, f"{recipe}-{_side(space)}"):
@@ -114,7 +88,7 @@ def check_recipe(space: EmbeddingSpace, recipe: str | None) -> None:
         )
 
 
-def estimate(parts: Parts, name: str, wanted: Wanted) -> Estimate:
+def estimate(parts: Parts, name: str, wanted: Wanted) -> ReembedEstimate:
     """What ``reembed`` would do and take now.
 
     Looks at up to sixteen of the images, to measure. Raises ConflictError where the collection is
@@ -131,12 +105,14 @@ def estimate(parts: Parts, name: str, wanted: Wanted) -> Estimate:
                 look(part)
     took = time.monotonic() - started
     space = parts.embedder.space
-    return Estimate(
-        collection.name, collection.space_id, target.space_id, space.model, space.recipe_id,
-        rule.epsilon, presets.preset_of(rule.epsilon, rule.second_look),
-        target.calibration is not None, work.objects, work.fetches, work.bytes,
-        work.fetches / 1000 * PRICES["s3_get_per_thousand"],
-        took / len(sample) * work.fetches if sample else None, len(sample), work.remembered,
+    return ReembedEstimate(
+        collection=collection.name, space_id=collection.space_id, to_space_id=target.space_id,
+        model=space.model, recipe_id=space.recipe_id, epsilon=rule.epsilon,
+        preset=presets.preset_of(rule.epsilon, rule.second_look),
+        calibrated=target.calibration is not None, objects=work.objects, fetches=work.fetches,
+        bytes=work.bytes, request_dollars=work.fetches / 1000 * PRICES["s3_get_per_thousand"],
+        seconds=took / len(sample) * work.fetches if sample else None, measured_on=len(sample),
+        forgotten=work.remembered,
     )  # fmt: skip
 
 
