@@ -92,7 +92,6 @@ def test_demo__ctrl_c_stops_everything_that_was_started(state: Path) -> None:
     # More frames than it can upload before the signal comes, however busy the machine is.
     process = pixsift(state, "demo", "--frames", "60", PIXSIFT_MODEL="stub")
     record = _once_running(state / "demo", processes=4)
-    time.sleep(1)  # not in a finalizer, where Python drops the interrupt
     process.send_signal(signal.SIGINT)
     _, errors = finished(process)
 

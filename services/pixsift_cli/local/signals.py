@@ -1,6 +1,9 @@
 """Signals to a command that starts processes: it ends in order."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,20 +18,32 @@ from pixsift_cli.terminal import say
 def stopped_by_signals() -> Iterator[None]:
     """A terminal that closes, or a polite kill, ends the command as Ctrl-C does.
 
-    Whoever starts something inside stops it again on KeyboardInterrupt.
+    Whoever starts something inside stops it again on KeyboardInterrupt. One that comes while Python
+    runs a finalizer is dropped there, so it is sent again.
     """
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
+    unraisable = sys.unraisablehook
+
+    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            # From a thread: sent from here, it would be dropped in here.
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            unraisable(dropped)
+
     # Ignored is a choice, of nohup's for one.
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     known: dict[int, Any] = {number: signal.signal(number, interrupt) for number in numbers}
+    sys.unraisablehook = send_again
     try:
         yield
     except KeyboardInterrupt:
         say("pixsift: interrupted; everything that was started is stopped", err=True)
         raise typer.Exit(130) from None
     finally:
+        sys.unraisablehook = unraisable
         for number, handler in known.items():
             signal.signal(number, handler)
