@@ -40,11 +40,13 @@ console: .venv/ready  ## build the web console (left out where npm's registry do
 demo: .venv/ready .venv-localstack/ready console  ## robots upload, pixsift curates, a snapshot appears (IMAGES=dir for your photos)
 	$(BIN)/pixsift demo $(if $(IMAGES),--images "$(IMAGES)")
 
-test: .venv/ready-for-tests .venv-localstack/ready console  ## run the tests (about 25 minutes on 2 cores)
-	$(BIN)/pytest -m "not full and not long" -n 2 --dist loadfile
+# Three workers for two cores: many tests wait for processes. In the order of the folders, as the
+# longest files come first that way.
+test: .venv/ready-for-tests .venv-localstack/ready .venv-ministack/ready console  ## run the tests
+	$(BIN)/pytest -m "not full and not long" -n 3 --dist loadfile --no-loadscope-reorder
 
-test-full: .venv/ready-for-tests .venv-localstack/ready .venv-ministack/ready  ## the long fault, race and fuzz counts as well
-	$(BIN)/pytest -m "not long"
+test-full: .venv/ready-for-tests .venv-localstack/ready .venv-ministack/ready console  ## the long fault, race and fuzz counts as well
+	PIXSIFT_TEST_THOROUGH=1 $(BIN)/pytest -m "not long"
 
 test-kills: .venv/ready-for-tests  ## kill real consumers five hundred times
 	$(BIN)/pytest -m long

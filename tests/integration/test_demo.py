@@ -121,7 +121,7 @@ def test_up__curates_what_is_uploaded_by_hand_until_down(state: Path, tmp_path: 
             lambda: sum(count.objects for count in outcome_counts(database, "default")) == 3,
             seconds=90, what="three outcomes",
         )  # fmt: skip
-    examined = json.loads(finished(pixsift(state, "doctor", "--json"))[0])
+    examined = json.loads(finished(pixsift(state, "doctor", "--json", PIXSIFT_MODEL="stub"))[0])
     assert examined["ok"], examined
     with urlopen(f"{environment['PIXSIFT_SERVER_URL']}/v1/status") as answer:  # noqa: S310
         counted = json.load(answer)["collections"][0]["outcomes"]
@@ -132,7 +132,7 @@ def test_up__curates_what_is_uploaded_by_hand_until_down(state: Path, tmp_path: 
         "localstack", "postgresql", "pixsift-consumer", "pixsift-curator", "pixsift-server",
     }  # fmt: skip
     assert read_record(state) is None
-    examined = json.loads(finished(pixsift(state, "doctor", "--json"))[0])
+    examined = json.loads(finished(pixsift(state, "doctor", "--json", PIXSIFT_MODEL="stub"))[0])
     assert not examined["ok"]
 
     # The next `up` goes on with the very same object versions, and nothing is judged again.

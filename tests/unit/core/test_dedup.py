@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counts import examples
 from pixsift.core.dedup import (
     Image,
     Judge,
@@ -42,7 +43,7 @@ angles = st.floats(0, 6.28, allow_nan=False)
 looks = st.sampled_from([b"", b"\x00", b"\x01"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(quick=100, thorough=300), deadline=None)
 @given(
     stored=st.lists(st.tuples(angles, looks), max_size=30),
     arriving=st.lists(st.tuples(angles, looks, st.integers(0, 5)), max_size=30),

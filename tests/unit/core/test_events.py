@@ -1,4 +1,4 @@
-"""The parser against real bodies, forged ones and ten thousand made-up ones."""
+"""The parser against real bodies, forged ones and many made-up ones."""
 
 import json
 import random
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from counts import examples
 from pixsift.core.events import (
     ObjectCreated,
     ObjectEvent,
@@ -180,7 +181,7 @@ KEYS = st.text(
 ).filter(lambda key: len(key.encode()) <= 1024)
 
 
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=examples(quick=1_000, thorough=10_000), deadline=None)
 @given(KEYS)
 @example("a+b c%20d%2Be\n\u202e.jpg")
 @example("ü" * 512)
@@ -191,7 +192,7 @@ def test_keys__survive_every_encoding_once(key: str) -> None:
         assert record.key == key
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=examples(quick=200, thorough=1_000), deadline=None)
 @given(
     KEYS,
     st.sampled_from([
@@ -230,7 +231,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=examples(quick=200, thorough=1_000), deadline=None)
 @given(JSON | st.text(max_size=80))
 def test_parse_notification__never_raises(document: Any) -> None:
     check_never_raises(document)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counts import examples
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import (
     MAX_COLUMNS,
@@ -56,7 +57,7 @@ _DUPLICATES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(quick=25, thorough=60))
 @given(st.lists(_ROWS, max_size=6))
 def test_parse_manifest__gives_back_what_was_built(rows: list[ManifestRow]) -> None:
     content = build_manifest(rows)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from counts import examples
 from pixsift.core.choosing.kcenter import CENTERS_PER_PASS, k_center_greedy
 from pixsift.core.choosing.rows import ArrayRows, Float64s, Indices
 from textbook import textbook
@@ -53,7 +54,7 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
             "batch": draw(st.sampled_from([1, 2, 7, 64, 4096]))}  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(quick=100, thorough=600), deadline=None)
 @given(problems())
 def test_k_center_greedy__centers_outside_count_like_those_inside(problem: dict[str, Any]) -> None:
     rows, anchors = problem["rows"], problem["preselected"]
@@ -70,7 +71,7 @@ def test_k_center_greedy__centers_outside_count_like_those_inside(problem: dict[
     assert outside.start_radius == inside.start_radius
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(quick=250, thorough=1_500), deadline=None)
 @given(problems())
 def test_k_center_greedy__equals_the_textbook(problem: dict[str, Any]) -> None:
     rows, k, anchors = problem["rows"], problem["k"], problem["preselected"]
@@ -90,7 +91,7 @@ def test_k_center_greedy__equals_the_textbook_at_length(problem: dict[str, Any])
     test_k_center_greedy__equals_the_textbook.hypothesis.inner_test(problem)  # type: ignore[attr-defined]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(quick=40, thorough=100), deadline=None)
 @given(problems(), st.data())
 def test_k_center_greedy__prefixes_and_growth(problem: dict[str, Any], data: st.DataObject) -> None:
     rows, k, anchors, start = (problem[name] for name in ("rows", "k", "preselected", "start"))
@@ -103,7 +104,7 @@ def test_k_center_greedy__prefixes_and_growth(problem: dict[str, Any], data: st.
         assert grown.centers.tolist() == whole.centers.tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(quick=40, thorough=100), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 200))
 def test_k_center_greedy__order_of_rows_does_not_matter(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from counts import examples
 from pixsift.core.choosing.splits import _deal, assign
 from pixsift.core.dedup import cosine_distance
 from pixsift.errors import UserError
@@ -95,7 +96,7 @@ def test_assign__refuses_an_unknown_attribute_even_of_one_split() -> None:
         assign(make_pool(unit_rows(3, 4)), np.arange(3), Split(group_by=["site"]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(quick=50, thorough=150), deadline=None)
 @given(
     st.lists(st.integers(1, 40), min_size=2, max_size=6),
     st.sampled_from([(0.5, 0.5, 0.0), (0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.1, 0.0, 0.9)]),
