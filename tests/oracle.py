@@ -48,6 +48,8 @@ class Oracle:
     apart: set[frozenset[str]] = field(default_factory=set)
     by_ruling: set[str] = field(default_factory=set)
     """Duplicates of the one that a ruling names."""
+    gave_no_place: set[str] = field(default_factory=set)
+    """They were duplicates by the rule when something was said of them, in this generation."""
 
     def put(self, picture: Picture) -> None:
         """A new object version arrives; one that is known changes nothing."""
@@ -120,11 +122,16 @@ class Oracle:
         arrive when they come back."""
         for name in (self.gone | self.undecided) - set(self.kept):
             self.pictures.pop(name, None)
+        self.gave_no_place = set()
 
     # -- rulings ----------------------------------------------------------------------------
 
     def rule(self, kind: str, name: str, other: str | None = None) -> None:
         """Someone says it; what it touches is decided again."""
+        if kind != "not_same":
+            self.gave_no_place.discard(name)
+            if name in self.children and name not in self.by_ruling and name not in self.gone:
+                self.gave_no_place.add(name)
         if kind == "same" and other is not None:
             self.same[name] = other
         elif kind == "not_same" and other is not None:
@@ -139,9 +146,12 @@ class Oracle:
         touched |= {self.same[name]} if name in self.same else set()
         touched |= {n for n, of in self.same.items() if of == name}
         was = self.said.pop(name, None)
+        ended = {n for n, of in self.same.items() if name in (n, of)}
+        if was == "useless":
+            ended.add(name)
         self.same = {n: of for n, of in self.same.items() if name not in (n, of)}
         self.apart = {pair for pair in self.apart if name not in pair}
-        if was == "choose":
+        if was == "choose" or ended - self.gave_no_place:
             self.as_arrived(touched)
         else:
             self.again(touched, ended=True)

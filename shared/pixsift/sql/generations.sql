@@ -44,50 +44,61 @@ ORDER BY g.switched_at_seq DESC NULLS LAST, g.generation DESC LIMIT 1
 
 -- name: states_at
 -- Every object's outcome in a generation at a point, in the order of arrival: the first row that
--- judged the object (one that failed at first arrives when it is judged). A remembered one (expired,
--- its memory keeps filtering) is gone, but still represents.
+-- judged the object (one that failed at first arrives when it is judged). Within a batch the first
+-- row of any generation tells: a later one may have been made while a ruling changed the order. As in
+-- arrived of rejudge.sql. A remembered one (expired, its memory keeps filtering) is gone, but still
+-- represents.
 SELECT d.object_id, d.outcome, d.reason, d.detail, d.representative_object_id AS representative,
        d.distance, coalesce(d.pixel_sha256, r.pixel_sha256) AS pixel_sha256, first.seq AS seq,
        r.object_id IS NOT NULL AS represents
 FROM decision d
 JOIN (SELECT object_id,
-             coalesce(min(valid_from_seq) FILTER (WHERE outcome IN ('kept', 'duplicate')),
-                      min(valid_from_seq)) AS seq,
-             coalesce(min(decision_id) FILTER (WHERE outcome IN ('kept', 'duplicate')),
-                      min(decision_id)) AS id
+             coalesce(min(valid_from_seq) FILTER (WHERE outcome IN ('kept', 'duplicate')
+                                                     OR reason = 'ruled'),
+                      min(valid_from_seq)) AS seq
       FROM decision
       WHERE collection_id = %(collection_id)s AND generation = %(generation)s
         AND valid_from_seq <= %(at_seq)s
       GROUP BY object_id) AS first USING (object_id)
+JOIN (SELECT object_id, valid_from_seq AS seq, min(decision_id) AS id
+      FROM decision
+      WHERE collection_id = %(collection_id)s
+      GROUP BY object_id, valid_from_seq) AS tie USING (object_id, seq)
 LEFT JOIN representative r ON r.collection_id = d.collection_id AND r.generation = d.generation
      AND r.object_id = d.object_id AND holds_at(r.valid_from_seq, r.valid_to_seq, %(at_seq)s)
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND holds_at(d.valid_from_seq, d.valid_to_seq, %(at_seq)s)
-ORDER BY first.seq, first.id
+ORDER BY first.seq, tie.id
 
 -- name: changes_between
 -- What became of the objects that were decided, or whose decision was taken back (no outcome),
--- after one point and up to another, oldest first.
-SELECT d.object_id, d.outcome, d.reason, d.detail, d.representative_object_id AS representative,
-       d.distance, coalesce(d.pixel_sha256, r.pixel_sha256) AS pixel_sha256,
-       d.valid_from_seq AS seq, r.object_id IS NOT NULL AS represents
-FROM decision d
-LEFT JOIN representative r ON r.collection_id = d.collection_id AND r.generation = d.generation
-     AND r.object_id = d.object_id AND holds_at(r.valid_from_seq, r.valid_to_seq, %(to_seq)s)
-WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
-  AND d.valid_from_seq > %(from_seq)s
-  AND holds_at(d.valid_from_seq, d.valid_to_seq, %(to_seq)s)
-UNION ALL
-SELECT d.object_id, NULL, '', '{}', NULL, NULL, NULL, max(d.valid_to_seq), false
-FROM decision d
-WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
-  AND d.valid_to_seq > %(from_seq)s AND d.valid_to_seq <= %(to_seq)s
-  AND NOT EXISTS (SELECT FROM decision o
-                  WHERE o.collection_id = d.collection_id AND o.generation = d.generation
-                    AND o.object_id = d.object_id
-                    AND holds_at(o.valid_from_seq, o.valid_to_seq, %(to_seq)s))
-GROUP BY d.object_id
-ORDER BY seq, object_id
+-- after one point and up to another, oldest first; those of one batch as they arrived.
+SELECT object_id, outcome, reason, detail, representative, distance, pixel_sha256, seq, represents
+FROM (
+    SELECT d.object_id, d.outcome, d.reason, d.detail,
+           d.representative_object_id AS representative, d.distance,
+           coalesce(d.pixel_sha256, r.pixel_sha256) AS pixel_sha256, d.valid_from_seq AS seq,
+           r.object_id IS NOT NULL AS represents, d.decision_id
+    FROM decision d
+    LEFT JOIN representative r ON r.collection_id = d.collection_id
+         AND r.generation = d.generation AND r.object_id = d.object_id
+         AND holds_at(r.valid_from_seq, r.valid_to_seq, %(to_seq)s)
+    WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
+      AND d.valid_from_seq > %(from_seq)s
+      AND holds_at(d.valid_from_seq, d.valid_to_seq, %(to_seq)s)
+    UNION ALL
+    SELECT d.object_id, NULL, '', '{}', NULL, NULL, NULL, max(d.valid_to_seq), false,
+           max(d.decision_id)
+    FROM decision d
+    WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
+      AND d.valid_to_seq > %(from_seq)s AND d.valid_to_seq <= %(to_seq)s
+      AND NOT EXISTS (SELECT FROM decision o
+                      WHERE o.collection_id = d.collection_id AND o.generation = d.generation
+                        AND o.object_id = d.object_id
+                        AND holds_at(o.valid_from_seq, o.valid_to_seq, %(to_seq)s))
+    GROUP BY d.object_id
+) AS changes
+ORDER BY seq, decision_id
 
 -- name: images
 -- What a decision needs to know of each object, in the order in which children of a removed image

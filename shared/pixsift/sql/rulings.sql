@@ -16,11 +16,14 @@ WHERE collection_id = %(collection_id)s AND holds_at(valid_from_seq, valid_to_se
 ORDER BY valid_from_seq, said_at, ruling_id
 
 -- name: rulings_changed
--- Objects about which something was said or taken back after a point.
-SELECT DISTINCT v.object_id
+-- Objects about which something was said or taken back after a point; whether something that may
+-- have put another image in the place of one was taken back.
+SELECT v.object_id,
+       bool_or(r.kind IN ('choose', 'same', 'useless') AND r.valid_to_seq IS NOT NULL)
 FROM ruling r CROSS JOIN LATERAL (VALUES (r.object_id), (r.other_object_id)) AS v (object_id)
 WHERE r.collection_id = %(collection_id)s AND v.object_id IS NOT NULL
   AND (r.valid_from_seq > %(seq)s OR r.valid_to_seq > %(seq)s)
+GROUP BY v.object_id
 
 -- name: versions_apart
 -- Which of these versions are ruled not to be the same as another.
@@ -113,11 +116,16 @@ ORDER BY r.valid_from_seq, r.said_at, r.ruling_id
 LIMIT %(limit)s
 
 -- name: open_rulings
--- Those of these ids that are in force, with their objects.
-SELECT ruling_id, kind, object_id, other_object_id AS other
-FROM ruling
-WHERE collection_id = %(collection_id)s AND ruling_id = ANY (%(ruling_ids)b::uuid[])
-  AND valid_to_seq IS NULL
+-- Those of these ids that are in force, with their objects, and whether the first one was a
+-- duplicate by the rule when it was said, in the generation in use.
+SELECT r.ruling_id, r.kind, r.object_id, r.other_object_id AS other,
+       EXISTS (SELECT FROM decision d
+               WHERE d.collection_id = r.collection_id AND d.generation = c.generation
+                 AND d.object_id = r.object_id AND d.outcome = 'duplicate' AND d.reason <> 'ruled'
+                 AND holds_at(d.valid_from_seq, d.valid_to_seq, r.valid_from_seq - 1))
+FROM ruling r JOIN collection c USING (collection_id)
+WHERE r.collection_id = %(collection_id)s AND r.ruling_id = ANY (%(ruling_ids)b::uuid[])
+  AND r.valid_to_seq IS NULL
 
 -- name: know_object
 -- A ruling that is brought back may be about a version that a restored ledger has not heard of yet.

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import boto3
 import numpy as np
@@ -23,12 +24,13 @@ from pixsift.adapters.models.stub_embedder import StubEmbedder
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.calibration import Calibration
 from pixsift.core.collection import Collection
-from pixsift.core.identity import ObjectVersion
+from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.core.images import DecodedImage
 from pixsift.core.outcomes import Judged
 from pixsift.core.second_look import LookRule
 from pixsift.core.sources import SourceRule
 from pixsift.errors import ConflictError, SettingError, TransientError
+from pixsift.operations.audit import Auditor
 from pixsift.operations.erase import new_erasure
 from pixsift.operations.redecide import undo
 from pixsift.operations.reembed import (
@@ -39,6 +41,7 @@ from pixsift.operations.reembed import (
     reembed,
     rule_in,
 )
+from pixsift.operations.rule import rule, undo_rulings
 from pixsift.ports import EmbeddingResult, FetchedObject
 
 OLD, NEW = StubEmbedder(dimension=64), StubEmbedder(dimension=32, seed=8)
@@ -195,6 +198,41 @@ def test_reembed__an_erased_image_leaves_nothing_in_either_space(world: World) -
     assert rows(world.url, "SELECT count(*) FROM object_in_space") == [(0,)]
     assert rows(world.url, "SELECT count(*) FROM embedding") == [(0,)]
     assert violations(world.url) == []
+
+
+def test_reembed__rulings_hold_in_the_new_space_and_in_the_old_one_again(world: World) -> None:
+    """Said before, said since, and taken back since: obeyed on both sides of the move."""
+    for seed in range(5):
+        world.arrive(f"k{seed}.png", picture(seed))
+    said = {
+        "same": rule(world.database, "c", "same", [key(1)], other=key(0), **SAID),
+        "useless": rule(world.database, "c", "useless", [key(2)], **SAID),
+    }
+
+    def now() -> dict[str, str]:
+        assert Auditor(world.database).audit(Ledger(world.database).collection("c")).findings == []
+        return {k[:2]: value[0] for k, value in outcomes(world.url).items()}
+
+    before = now()
+    assert before == {
+        "k0": "kept", "k1": "duplicate", "k2": "rejected", "k3": "kept", "k4": "kept",
+    }  # fmt: skip
+    reembed(world.parts(), "c", Wanted(), patience_seconds=5, notice_seconds=0)
+    assert now() == before
+    undo_rulings(world.database, "c", ruling_ids=[UUID(said["useless"].ruling_ids[0])])
+    rule(world.database, "c", "same", [key(4)], other=key(3), **SAID)
+    since = {**before, "k2": "kept", "k4": "duplicate"}
+    assert now() == since
+    undo(world.database, "c", take_over=False, progress=lambda what, done, of: None)
+    assert now() == since and violations(world.url) == []
+    assert Ledger(world.database).collection("c").space_id == OLD.space.space_id
+
+
+def key(number: int) -> S3Uri:
+    return S3Uri("raw", f"k{number}.png")
+
+
+SAID: dict[str, Any] = {"why": "seen", "who": "ann"}
 
 
 def test_reembed__to_its_own_space_is_a_conflict(world: World) -> None:

@@ -6,9 +6,10 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from ledger_world import EPSILON, image, new_collection, outcomes, rows, turned
+from ledger_world import EPSILON, image, new_collection, outcomes, rows, space, turned
 from made_images import scene
 from oracle import Oracle, Picture
+from pixsift.adapters.ledger.generation_rows import GenerationRows
 from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
@@ -201,3 +202,109 @@ def test_undo__with_the_second_look_of_real_pictures(database_url: str) -> None:
         assert rows(database.url, "SELECT count(*) FROM ruling WHERE valid_to_seq IS NULL") == [
             (0,)
         ]
+
+
+@pytest.mark.parametrize("kind", ["useless", "same"])
+def test_undo__a_representative_comes_back_to_its_place(kind: str, group: Group) -> None:
+    """Its duplicates were kept or handed on meanwhile, and others arrived."""
+    group.arrive(*angles(a=0, b=12, c=-12, far=90))
+    before = group.places()
+    other = S3Uri("raw", "far") if kind == "same" else None
+    done = rule(group.database, "c", kind, [S3Uri("raw", "a")], other=other, why="seen", who="ann")
+    assert group.places()["b"] == ("kept", None)
+    group.undo(UUID(done.ruling_ids[0]))
+    assert group.places() == before
+    done = rule(group.database, "c", kind, [S3Uri("raw", "a")], other=other, why="seen", who="ann")
+    group.arrive(*angles(late=-14, later=28))
+    group.undo(UUID(done.ruling_ids[0]))
+    assert group.places() == group.by_brute_force()
+
+
+@pytest.mark.parametrize("kind", ["useless", "same"])
+def test_undo__a_duplicate_takes_no_place_from_who_was_promoted(kind: str, group: Group) -> None:
+    """b represents since a went away, as the sharpest; the earlier c is a duplicate again."""
+    group.arrive(*angles(a=0, c=8))
+    group.arrive(image("b", turned(10), quality={"sharpness": 0.9}), *angles(far=90))
+    group.ledger.remove(group.collection, [group.arrived[0].version])
+    before = group.places()
+    assert before["c"] == ("duplicate", "b")
+    other = S3Uri("raw", "far") if kind == "same" else None
+    done = rule(group.database, "c", kind, [S3Uri("raw", "c")], other=other, why="seen", who="ann")
+    group.undo(UUID(done.ruling_ids[0]))
+    assert group.places() == before
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("kind", ["choose", "useless", "same"])
+def test_undo__of_a_generation_after_a_ruling_was_taken_back(
+    kind: str, together: bool, group: Group
+) -> None:
+    """The generation returned to was decided under the ruling, and has not heard of its end."""
+    arrivals = angles(a=0, b=12, c=-12, d=-50, far=120)
+    for batch in [arrivals] if together else [[arrival] for arrival in arrivals]:
+        group.arrive(*batch)
+    about, other = ("b", None) if kind == "choose" else ("a", "far" if kind == "same" else None)
+    done = rule(
+        group.database, "c", kind, [S3Uri("raw", about)], why="seen", who="ann",
+        other=None if other is None else S3Uri("raw", other),
+    )  # fmt: skip
+    generations = Generations(group.database)
+    generations.redecide(group.collection, epsilon=0.2)
+    group.undo(UUID(done.ruling_ids[0]))
+    assert group.places() == group.by_brute_force(0.2)
+    generations.undo(group.collection)
+    assert group.places() == group.by_brute_force()
+    assert {row[1] for row in group.now().values()} <= {"new", "near", "promoted"}
+
+
+@pytest.mark.parametrize("kind", ["choose", "useless", "also_keep", "not_same"])
+def test_undo__of_a_generation_obeys_what_was_said_since(kind: str, group: Group) -> None:
+    group.arrive(*angles(a=0, b=12, c=-12))
+    generations = Generations(group.database)
+    generations.redecide(group.collection, epsilon=0.2)
+    rule(
+        group.database, "c", kind, [S3Uri("raw", "b")], why="seen", who="ann",
+        other=S3Uri("raw", "a") if kind == "not_same" else None,
+    )  # fmt: skip
+    generations.undo(group.collection)
+    now = group.places()
+    assert now["b"] == ("rejected", None) if kind == "useless" else ("kept", None)
+    assert now["a"] == (("duplicate", "b") if kind == "choose" else ("kept", None))
+
+
+def test_redecide__after_an_undone_choice_is_still_in_the_order_of_arrival(group: Group) -> None:
+    """The rows that a choice put first in their batch do not tell who arrived first."""
+    group.arrive(*angles(z=0, b=12, y=-12, a=5))
+    before, said = group.places(), group.choose("b")
+    generations = Generations(group.database)
+    generations.redecide(group.collection, epsilon=EPSILON)
+    group.undo(said)
+    assert group.places() == before
+    for _ in range(2):
+        generations.redecide(group.collection, epsilon=EPSILON)
+        assert group.places() == before
+
+
+def test_redecide__what_was_useless_on_arrival_has_its_place_when_it_is_no_longer(
+    group: Group,
+) -> None:
+    group.arrive(*angles(a=0))
+    said = rule(group.database, "c", "useless", [S3Uri("raw", "a")], why="seen", who="ann")
+    group.arrive(*angles(b=12))
+    generations = Generations(group.database)
+    generations.redecide(group.collection, epsilon=EPSILON)
+    assert group.places()["b"] == ("kept", None)
+    group.undo(UUID(said.ruling_ids[0]))
+    assert group.places() == group.by_brute_force()
+    generations.redecide(group.collection, epsilon=EPSILON)
+    assert group.places() == group.by_brute_force()
+
+
+def test_changes__of_one_batch_come_as_they_arrived(group: Group) -> None:
+    """A build that catches up decides them in this order; ids are given in that of the keys."""
+    group.arrive(*angles(z=0, m=40, a=80))
+    with group.database.connection() as connection:
+        found = GenerationRows(connection, group.collection.collection_id, 1, space().space_id)
+        ids = [state.object_id for state in found.changes(0, 1)]
+    told = dict(rows(group.database.url, "SELECT object_id, key FROM object"))
+    assert [told[i] for i in ids] == ["z", "m", "a"]

@@ -266,12 +266,16 @@ class Generations:
     def _obey(self, connection: Connection, collection: Collection, *, since: int) -> None:
         """Decide again what rulings said or taken back since then touch: the generation that was
         built, or returned to, has not heard of them. In a turn of its own, right after the switch.
+
+        Where one was taken back, as if it had never been said: in the order of arrival.
         """
         names = {"collection_id": collection.collection_id, "seq": since}
-        touched = [i for (i,) in connection.execute(_RULINGS["rulings_changed"], names).fetchall()]
-        if touched:
+        rows = connection.execute(_RULINGS["rulings_changed"], names).fetchall()
+        if rows:
             now = Collections(self._database).collection(collection.name)
-            Rejudge(self._database, actor=self._actor).again(now, touched, why="ruling")
+            Rejudge(self._database, actor=self._actor).again(
+                now, [row[0] for row in rows], why="ruling", as_arrived=any(row[1] for row in rows)
+            )
 
     def _know_all(self, collection: Collection, at: Position, target: Target) -> None:
         """Raise ConflictError unless the target's space knows what was judged since it was left."""

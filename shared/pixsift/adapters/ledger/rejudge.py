@@ -72,15 +72,12 @@ class Change:
 
     say: tuple[NewRuling, ...] = ()
     take_back: Mapping[UUID, Ruling] = field(default_factory=dict)
+    frees: bool = False
+    """Whether a ruling taken back had put another image in the place of one: who was kept or not
+    because of it is decided as they arrived."""
 
     def __bool__(self) -> bool:
         return bool(self.say or self.take_back)
-
-    @property
-    def frees(self) -> bool:
-        """Whether a chosen image is chosen no longer: who was kept or not because of it is decided
-        as they arrived."""
-        return any(ruling.kind == "choose" for ruling in self.take_back.values())
 
     def touches(self) -> set[int]:
         """The objects that it is about."""
@@ -106,6 +103,12 @@ class _Order:
     why: str
     check: Callable[[Connection], None] = lambda connection: None
     dry_run: bool = False
+    as_arrived: bool = False
+
+    @property
+    def is_as_arrived(self) -> bool:
+        """Whether it is decided in the order of arrival."""
+        return self.as_arrived or self.change.frees
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,15 +156,22 @@ class Rejudge:
             return cursor.execute(_SQL["versions_under_key"], names).fetchall()
 
     def again(
-        self, collection: Collection, object_ids: Sequence[int], *, why: str
+        self,
+        collection: Collection,
+        object_ids: Sequence[int],
+        *,
+        why: str,
+        as_arrived: bool = False,
     ) -> list[Rejudged]:
         """Decide the kept and duplicate ones of ``object_ids`` again, and what they represent.
 
-        why: the turn's reason, and part of every new decision's detail.
+        why: the turn's reason, and part of every new decision's detail. as_arrived: in the order of
+        arrival, each only next to those that arrived before it; otherwise what is kept stays.
         Returns those whose outcome changed. Raises TransientError when the collection changes
         faster than this can be planned.
         """
-        return self._run(collection, _Order(frozenset(object_ids), NO_CHANGE, why))
+        order = _Order(frozenset(object_ids), NO_CHANGE, why, as_arrived=as_arrived)
+        return self._run(collection, order)
 
     def obey(
         self,
@@ -208,7 +218,7 @@ class Rejudge:
 
     def _run(self, collection: Collection, order: _Order) -> list[Rejudged]:
         for _ in range(_ATTEMPTS):
-            plan = self._plan(collection, order.object_ids, order.change)
+            plan = self._plan(collection, order)
             if not plan.subjects and not order.change:
                 return []
             self._pause()
@@ -220,7 +230,8 @@ class Rejudge:
                 return done.changed
         raise TransientError(f"collection {collection.name!r} changes too fast to be repaired now")
 
-    def _plan(self, collection: Collection, object_ids: Set[int], change: Change) -> _Plan:
+    def _plan(self, collection: Collection, order: _Order) -> _Plan:
+        change = order.change
         names: dict[str, Any] = {"collection_id": collection.collection_id}
         with self._database.connection() as connection:
             row = connection.execute(_SQL["rule_in_use"], names).fetchone()
@@ -230,7 +241,7 @@ class Rejudge:
             point = HistoryPoint(seq, token)
             rule = near_rule(epsilon, second_look)
             names |= {"generation": generation, "space_id": collection.space_id}
-            asked, subjects = self._subjects(connection, names, object_ids, change)
+            asked, subjects = self._subjects(connection, names, order.object_ids, change)
         if not subjects:
             with self._database.connection() as connection:
                 said = self._said(connection, names, {}, {}, change)
@@ -255,7 +266,8 @@ class Rejudge:
                     # says so.
                     generation if found.generation == generation else -1,
                     rule, found.watermark, (point, HistoryPoint(found.watermark, found.token)),
-                    asked, subjects, near, change.after(said), frozenset(said), change.frees,
+                    asked, subjects, near, change.after(said), frozenset(said),
+                    order.is_as_arrived,
                 )  # fmt: skip
                 displaced = _displaced(plan, kept, connection, names)
                 if displaced <= asked:
@@ -268,8 +280,7 @@ class Rejudge:
         """The objects with their followers, and the images of both and of what they represent.
 
         In the order of the decision but for what rulings say: kept ones first, and where a ruling
-        is taken back, its images in the order of arrival among the others; where that was
-        ``choose``, all of them.
+        is taken back, its images in the order of arrival among the others.
         """
         ended = {i for ruling in change.take_back.values() for i in ruling.touches()}
         while True:
@@ -285,7 +296,7 @@ class Rejudge:
             if object_ids == asked:
                 break
         if ended:
-            stays = [i for i in subjects if i not in ended and i in asked and not change.frees]
+            stays = [i for i in subjects if i not in ended and i in asked]
             places = _places(connection, names, subjects)
             rest = sorted(subjects.keys() - set(stays), key=lambda i: places[i])
             subjects = {i: subjects[i] for i in [*stays, *rest]}

@@ -95,18 +95,23 @@ class RulingBook:
     ) -> list[Rejudged]:
         """End rulings, all of them or none; those that ended before are passed over.
 
-        Their images are decided again in the order of their arrival; where an image was chosen,
-        with those that were kept since and arrived later than one that is kept again.
+        Their images are decided again in the order of their arrival; where a ruling had put another
+        image in the place of one, with those that were kept since and arrived later than one that
+        is kept again.
         """
         self._check_size(len(ruling_ids))
         with self._database.connection() as connection:
             names = {"collection_id": collection.collection_id, "ruling_ids": list(ruling_ids)}
             rows = connection.execute(_SQL["open_rulings"], names).fetchall()
-        ended = {row[0]: Ruling(row[1], row[2], row[3]) for row in rows}
-        if not ended:
+        if not rows:
             return []
+        ended = {row[0]: Ruling(row[1], row[2], row[3]) for row in rows}
+        # One that was a duplicate when it was said gave no place away, unless it was chosen.
+        frees = any(
+            row[1] == "choose" or (row[1] in ("same", "useless") and not row[4]) for row in rows
+        )
         return self._rejudge.obey(
-            collection, Change(take_back=ended), why="ruling_undone", dry_run=dry_run
+            collection, Change(take_back=ended, frees=frees), why="ruling_undone", dry_run=dry_run
         )
 
     def records(

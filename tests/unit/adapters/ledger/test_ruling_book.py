@@ -7,16 +7,14 @@ import psycopg
 import pytest
 
 from ledger_world import image, new_collection, outcomes, rows, turned
-from pixsift.adapters.ledger import rejudge as rejudge_module
 from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.adapters.ledger.rejudge import Rejudged
+from pixsift.adapters.ledger.rejudge import Change, Rejudged
 from pixsift.adapters.ledger.ruling_book import RulingBook, new_ruling, with_batch
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
-from pixsift.core.dedup import decide_batch
 from pixsift.core.outcomes import Judged
-from pixsift.core.rulings import Kind, Ruling, Rulings
+from pixsift.core.rulings import NO_RULINGS, Kind, Ruling, Rulings
 from pixsift.errors import ConflictError, RequestError
 from pixsift.operations.audit import Auditor
 
@@ -135,7 +133,7 @@ def test_useless__rejected_and_others_take_over(world: World) -> None:
     world.ledger.commit(world.collection, [world.judged["a"]])  # delivered again
     assert world.what_is("a") == ("rejected", "ruled", None)
     world.undo()
-    assert world.what_is("a") == ("duplicate", "near", "b")
+    assert world.now() == {"a": ("kept", "promoted", None), "b": ("duplicate", "near", "a")}
 
 
 def test_rulings__survive_redecide_undo_and_another_epsilon(world: World) -> None:
@@ -257,21 +255,45 @@ def test_batch__all_or_nothing_and_taken_back_as_one(world: World) -> None:
         world.book.say(world.collection, [said[0]] * 5001)
 
 
-@pytest.mark.parametrize(
-    ("kind", "key", "other"),
-    [("also_keep", "b", None), ("same", "x", "a"), ("useless", "a", None)],
-)
+IGNORED: list[tuple[Kind, str, str | None]] = [
+    ("choose", "b", None), ("also_keep", "b", None), ("same", "x", "a"), ("not_same", "b", "a"),
+    ("useless", "a", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", IGNORED)
 def test_mutation__a_ruling_ignored_is_what_the_audit_finds(
-    kind: Kind, key: str, other: str | None, world: World, monkeypatch: pytest.MonkeyPatch
+    said: tuple[Kind, str, str | None], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Written, and not obeyed."""
     world.put(a=0, b=10, x=90)
-    monkeypatch.setattr(
-        rejudge_module, "decide_batch",
-        lambda *args, rulings, **named: decide_batch(*args, rulings=Rulings(), **named),
-    )  # fmt: skip
-    world.rule(kind, key, other)
+    monkeypatch.setattr(Change, "after", lambda self, in_force: NO_RULINGS)
+    assert world.rule(*said) == []
     monkeypatch.undo()
     auditor = Auditor(world.database)
     report = auditor.audit(world.collection)
-    assert {found.invariant for found in report.findings} == {"INV11"}
+    assert {found.invariant for found in report.findings} == {
+        "INV3" if said[0] == "not_same" else "INV11"
+    }
     assert auditor.repair(world.collection, report).findings == []
+    assert world.book.records(world.collection, in_force=True)
+
+
+@pytest.mark.parametrize("said", IGNORED)
+def test_mutation__an_audit_that_skips_rulings_is_wrong_about_each(
+    said: tuple[Kind, str, str | None], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is silent where one is ignored, or reports what one allows: both are seen here."""
+    world.put(a=0, b=10, x=90)
+    monkeypatch.setattr(Change, "after", lambda self, in_force: NO_RULINGS)
+    world.rule(*said)
+    monkeypatch.setattr(Rulings, "of", lambda said: NO_RULINGS)
+    auditor = Auditor(world.database)
+    assert auditor.audit(world.collection).findings == []
+    monkeypatch.undo()
+    auditor.repair(world.collection, auditor.audit(world.collection))
+    assert auditor.audit(world.collection).findings == []
+    monkeypatch.setattr(Rulings, "of", lambda said: NO_RULINGS)
+    reported = {found.invariant for found in auditor.audit(world.collection).findings}
+    wrongly = {"also_keep": {"INV2"}, "not_same": {"INV2"}, "same": {"INV3"}}
+    assert reported == wrongly.get(said[0], set())
