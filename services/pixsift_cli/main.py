@@ -77,6 +77,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "rule",
         "Overrule decisions: keep, same, not the same, useless.",
     ),
+    "protect": (
+        "protect",
+        "Keep selections away from evaluation sets: snapshots, prefixes, folders.",
+    ),
     "search": (
         "search",
         "Find the kept images nearest to your images (exact search by cosine distance).",
@@ -179,8 +183,8 @@ def _root() -> None:
 
 
 _OF_FOLDERS = frozenset({
-    "audit", "explain", "images", "redecide", "rule", "search", "select", "status", "undo",
-    "whatif",
+    "audit", "explain", "images", "protect", "redecide", "rule", "search", "select", "status",
+    "undo", "whatif",
 })  # fmt: skip
 """Commands that also work on the embedded ledger of folders: they have ``--ledger``."""
 

@@ -172,6 +172,28 @@ class RulingList(_Answer):
     rulings: list[RulingLine]
 
 
+class ProtectedLine(_Answer):
+    """An evaluation set that selections keep away from."""
+
+    protected_id: str
+    kind: Literal["snapshot", "prefix", "folder"]
+    source: str
+    distance: float
+    """Cosine distance within which nothing is chosen."""
+    pictures: int
+    """Different pictures in it now."""
+    who: str
+    why: str
+    declared_at: datetime
+
+
+class ProtectedList(_Answer):
+    """The evaluation sets in force of a collection, the oldest first."""
+
+    collection: str
+    sets: list[ProtectedLine]
+
+
 class QueueDepth(_Answer):
     """About how many messages a queue holds; None and an error where it does not answer."""
 

@@ -49,6 +49,7 @@ RemedyCode = Literal[
     "name_output",
     "name_photos",
     "name_source",
+    "protect_again",
     "read_decoder_message",
     "redecide",
     "reembed",

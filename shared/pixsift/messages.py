@@ -256,6 +256,8 @@ class Select2(Select):
     balance: Balance | None = None
     exact: bool | None = None
     """Of ``typical``: exact at any size, or pruned; None: exact up to 10,000 images."""
+    protected: Literal["exclude", "include"] = "exclude"
+    """Images within the distance of an evaluation set that the collection protects."""
 
     @classmethod
     def strategies(cls) -> tuple[str, ...]:
@@ -361,6 +363,13 @@ class SnapshotRequest2(SnapshotRequest):
     )
     where: Where2 = Field(default_factory=Where2)
     select: Select2
+
+    def spec(self) -> dict[str, Any]:
+        """Without what says nothing: a collection that protects nothing keeps its hashes."""
+        told = super().spec()
+        if self.select.protected == "exclude":
+            del told["select"]["protected"]
+        return told
 
 
 def parse_snapshot_request(raw: dict[str, Any]) -> SnapshotRequest:

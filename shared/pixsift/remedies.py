@@ -33,6 +33,8 @@ WORDS: Final[dict[RemedyCode, str]] = {
     "name_output": "name an empty folder elsewhere with --out",
     "name_photos": "name a folder with some by --images",
     "name_source": "name a source of a collection; pixsift collection list names them",
+    "protect_again": "bring them into this space (pixsift reembed), or declare the set anew: "
+    "pixsift protect remove, pixsift protect add",
     "read_decoder_message": "read the decoder's own message above; docs/decoding.md",
     "redecide": "pixsift redecide {collection} --preset {preset} decides them again",
     "reembed": "set PIXSIFT_MODEL to the model of that space and run pixsift reembed {collection}",

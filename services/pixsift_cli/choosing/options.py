@@ -129,6 +129,10 @@ def selection_changes(
     trim_outliers: Annotated[
         float | None, typer.Option(help="Share of the most isolated images to exclude.")
     ] = None,
+    protected: Annotated[
+        str | None,
+        typer.Option(help="Images near an evaluation set: exclude (default) or include."),
+    ] = None,
     max_pool: Annotated[
         int | None, typer.Option(help="Choose from at most this many images, drawn at random.")
     ] = None,
@@ -158,7 +162,7 @@ def selection_changes(
             "k": k, "at_most": at_most or None, "strategy": strategy, "seed": seed,
             "clusters": clusters, "cluster_share": cluster_share, "similar_to": similar_to,
             "dissimilar_to": dissimilar_to, "exclude": exclude, "trim_outliers": trim_outliers,
-            "max_pool": max_pool, "preselected_snapshot": preselected,
+            "protected": protected, "max_pool": max_pool, "preselected_snapshot": preselected,
             "purpose": purpose, "min_distance": apart, "prefer": _preferences(prefer),
             "emphasize": {"attribute": emphasize}, "novelty": novelty,
             "balance": {"by": balance}, "exact": exact,

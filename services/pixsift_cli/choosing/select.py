@@ -206,6 +206,11 @@ def _about(facts: dict[str, Any]) -> Iterator[str]:
             f"flagged: {facts['flagged_out']} images with a quality flag left out "
             "(--flagged include takes them in)"
         )
+    if facts.get("protected_out") is not None:
+        yield (
+            f"protected: {facts['protected_out']} images near an evaluation set left out "
+            "(--protected include takes them in)"
+        )
     for name in ("auto", "warning", "fewer", "cap_effect", "trim_effect"):
         if name in facts:
             yield str(facts[name])

@@ -17,6 +17,7 @@ from pixsift.adapters.ledger.pool import (
     load_pool,
     object_uris,
     pool_point,
+    pool_protection,
 )
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
@@ -27,6 +28,7 @@ from pixsift.core.choosing.coverage import Comparison, compare
 from pixsift.core.choosing.pool import Pool
 from pixsift.core.choosing.sampling import Selection, select
 from pixsift.core.choosing.splits import assign
+from pixsift.core.protection import NO_PROTECTION, Protection
 from pixsift.errors import RequestError, UserError
 from pixsift.messages import Select2, SnapshotRequest, SnapshotRequest2
 from pixsift.operations.images import uris_and_thumbnails
@@ -58,22 +60,27 @@ def choose(
     *,
     report_by: str | None = None,
     spill_dir: Path | None = None,
+    protection: Protection | None = None,
 ) -> Iterator[Choice]:
     """The images that ``request`` chooses at ``point``.
 
     point: where the request was pinned; None: what the request says, or now. report_by: attribute
     to compare by; None: that of the quota, or clusters. spill_dir: folder for the embeddings of
-    the pool while it is chosen from; None: the system's temporary folder.
+    the pool while it is chosen from; None: the system's temporary folder. protection: evaluation
+    sets as they were read; None: those in force now, as far as the request asks.
     Raises UserError for what cannot be done, with the numbers that make it so.
     """
     point = point or pool_point(database, request.collection, request.at_seq)
     preselected = _preselected(database, request)
     quota = request.select.quota
     seed = request.select.seed
+    if protection is None:
+        protection = protection_for(database, request, point)
     with tempfile.TemporaryDirectory(prefix="pixsift-", dir=spill_dir) as folder:
         pool = load_pool(
             database, point.collection_id, point.generation, point.at_seq, request.where,
             spill_dir=Path(folder), request=request.select, preselected=preselected,
+            protection=protection or None,
         )  # fmt: skip
         selection = select(pool, request.select, preselected=preselected)
         earlier = _earlier_splits(database, request, pool, preselected)
@@ -94,6 +101,17 @@ def with_strategy(
         return request, None
     found, reason = resolved(asked, count_pool(database, point, request.where))
     return request.model_copy(update={"select": found}), reason
+
+
+def protection_for(database: Database, request: SnapshotRequest, point: PoolPoint) -> Protection:
+    """The evaluation sets that a request keeps away from: all in force now, from version 2 on.
+
+    Raises ConflictError where pictures of them have no vector in the pool's embedding space.
+    """
+    asked = request.select
+    if not isinstance(asked, Select2) or asked.protected == "include":
+        return NO_PROTECTION
+    return pool_protection(database, point)
 
 
 def preview(database: Database, request: SnapshotRequest, choice: Choice) -> SelectionPreview:
@@ -153,6 +171,7 @@ def compare_strategies(
         pool = load_pool(
             database, point.collection_id, point.generation, point.at_seq, request.where,
             spill_dir=Path(folder),
+            protection=protection_for(database, request, point) or None,
         )  # fmt: skip
         found = contest(pool, asked, label=label, group=group, ks=ks)
         rows = [r for e in found.entries for r in (*e.first[:_SHOWN], *e.left_out[: 2 * _SHOWN])]

@@ -120,7 +120,13 @@ class Forgetting:
             connection.execute(_SQL["lock_objects"], names)
             history.lock_all(connection)
             history.forget(connection, names["object_ids"])
-            for name in ("drop_from_spaces", "drop_arrivals", "blank_items", "blank_objects"):
+            for name in (
+                "drop_from_spaces",
+                "drop_arrivals",
+                "drop_protected",
+                "blank_items",
+                "blank_objects",
+            ):
                 connection.execute(_SQL[name], names)
             for row in _rows(connection, "body_tables", {}):
                 connection.execute(

@@ -16,9 +16,10 @@ from pixsift.adapters.ledger.snapshots import NewItem, Snapshots, TakenRequest, 
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.choosing.sampling import Selection
 from pixsift.core.copyplan import destination_keys
+from pixsift.core.protection import NO_PROTECTION, Protection
 from pixsift.errors import NotFoundError, RequestError
 from pixsift.messages import SnapshotRequest
-from pixsift.operations.choose import choose, with_strategy
+from pixsift.operations.choose import choose, protection_for, with_strategy
 
 
 def resolve(
@@ -31,7 +32,8 @@ def resolve(
     snapshots = Snapshots(database)
     point = _pinned(taken)
     request, reason = with_strategy(database, request, point)
-    digest = spec_hash(request)
+    protection = protection_for(database, request, point)
+    digest = spec_hash(request, protection)
     same = snapshots.same(
         collection_id=point.collection_id, at_seq=point.at_seq, spec_hash=digest
     )  # fmt: skip
@@ -39,11 +41,17 @@ def resolve(
         snapshots.link(request_id=taken.request_id, snapshot_id=same)
         return same
     snapshot_id = _snapshot_id(taken, digest)
-    with choose(database, request, point, spill_dir=spill_dir) as choice:
+    with choose(database, request, point, spill_dir=spill_dir, protection=protection) as choice:
         selection, splits = choice.selection, choice.splits
         report = {**selection.report, "coverage": choice.comparison.to_json()}
         if reason is not None:
             report["auto"] = reason
+        if protection:
+            report["protected"] = [
+                {"id": str(each.protected_id), "source": each.source, "distance": each.distance,
+                 "pictures": len(each.pixels)}
+                for each in protection.sets
+            ]  # fmt: skip
     prefix = snapshot_prefix(request.name, snapshot_id)
     return snapshots.store(
         taken,
@@ -56,9 +64,16 @@ def resolve(
     )
 
 
-def spec_hash(request: SnapshotRequest) -> str:
-    """Hex digest of everything that decides the list and its form."""
-    return hashlib.sha256(json.dumps(request.spec(), sort_keys=True).encode()).hexdigest()
+def spec_hash(request: SnapshotRequest, protection: Protection = NO_PROTECTION) -> str:
+    """Hex digest of everything that decides the list and its form.
+
+    protection: the evaluation sets that it keeps away from. None in force: as if there were no such
+    thing.
+    """
+    told = request.spec()
+    if protection:
+        told["protected"] = protection.digest()
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _items(

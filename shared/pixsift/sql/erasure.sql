@@ -95,6 +95,10 @@ DELETE FROM embedding e WHERE e.pixel_sha256 = ANY (%(pixels)s)
   AND NOT EXISTS (SELECT FROM object_in_space s WHERE s.pixel_sha256 = e.pixel_sha256)
 RETURNING e.pixel_sha256
 
+-- name: drop_protected
+-- Vectors of evaluation files that show the very same picture.
+DELETE FROM protected_image WHERE pixel_sha256 = ANY (%(pixels)s)
+
 -- name: still_used
 -- Pixels that another object has as well: their thumbnail stays too.
 SELECT DISTINCT d.pixel_sha256 FROM decision d

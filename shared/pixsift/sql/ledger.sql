@@ -52,7 +52,10 @@ WHERE key_hash = ANY (%(version_marks)b::bytea[])
 -- later. Read after the search it would hide what was committed in between.
 SELECT c.seq,
        coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token,
-       c.generation, g.epsilon, g.second_look, c.space_id
+       c.generation, g.epsilon, g.second_look, c.space_id,
+       ARRAY(SELECT p.protected_id FROM protected_set p
+             WHERE p.collection_id = c.collection_id AND p.withdrawn_at IS NULL
+             ORDER BY p.declared_at, p.protected_id) AS protected
 FROM collection c JOIN generation g USING (collection_id, generation)
 LEFT JOIN turn t USING (collection_id, seq)
 WHERE c.collection_id = %(collection_id)s

@@ -3,13 +3,16 @@
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
 from pixsift.adapters.ledger.history import StartAgainError, check_space
+from pixsift.adapters.ledger.protected_sets import ArrivalGuard
 from pixsift.adapters.postgres.database import Connection, Cursor, Database
+from pixsift.core.choosing.rows import ArrayRows
 from pixsift.core.collection import Collection, HistoryPoint
 from pixsift.core.dedup import (
     Fate,
@@ -23,6 +26,7 @@ from pixsift.core.dedup import (
 )
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged, lasting
+from pixsift.core.protection import NEAR_PROTECTED, within
 from pixsift.core.second_look import LookRule
 from pixsift.core.tombstone import content_mark, version_mark
 from pixsift.errors import TransientError
@@ -65,6 +69,8 @@ class Plan:
     """Pixel hash -> the distance up to which ``near`` is complete, where it is not altogether."""
     near_miss: dict[bytes, tuple[float, int]] = field(default_factory=dict)
     """Pixel hash -> distance and object id of the nearest candidate that was judged not near."""
+    protected: tuple[UUID, ...] = ()
+    """Evaluation sets in force: arrivals near them are flagged."""
     judge: Judge = field(init=False)
     """Verdicts so far: no pair is judged again under the lock."""
     candidates: dict[int, Image] = field(default_factory=dict)
@@ -101,6 +107,7 @@ class Planner:
     def __init__(self, database: Database, search: NeighborSearch) -> None:
         self._database = database
         self._search = search
+        self._guard = ArrivalGuard(database)
         self._images: defaultdict[str, _Images] = defaultdict(_Images)
         """By space: the same pixels have another vector in another one."""
 
@@ -108,6 +115,8 @@ class Planner:
         """Everything that can be found out about ``items`` without the lock."""
         with self._database.connection() as connection:
             plan = self._read(connection, collection, items)
+        if plan.protected:
+            plan.items = self._flagged(collection, plan)
         self._find_candidates(collection, plan)
         if plan.children:
             self._settle_children(collection, plan)
@@ -130,15 +139,37 @@ class Planner:
         row = read.fetchone()
         if row is None:
             raise TransientError(f"collection {collection.name} is gone")
-        seq, token, generation, epsilon, second_look, space_id = row
+        seq, token, generation, epsilon, second_look, space_id, protected = row
         check_space(collection, space_id)
         items = _bury(items, marks.erased(buried))
         rule, marks = near_rule(epsilon, second_look), Marks(marks.salt, items)
         plan = Plan(items, generation, rule, marks, (HistoryPoint(seq, token),))
+        plan.protected = tuple(protected)
         plan.apart = {ObjectVersion(*row) for row in apart.fetchall()}
         _choose_vectors(plan, stored)
         _find_children(connection, collection, plan)
         return plan
+
+    def _flagged(self, collection: Collection, plan: Plan) -> list[Judged]:
+        """The items; those near a picture of an evaluation set, and not in one, get its flag."""
+        protection = self._guard.protection(collection, plan.protected)
+        if not plan.vectors or not any(len(each.pixels) for each in protection.sets):
+            return plan.items
+        rows = ArrayRows(np.stack([vector for vector, _ in plan.vectors.values()]))
+        near = {
+            pixels for pixels, is_near in zip(
+                plan.vectors, within(rows, protection).tolist(), strict=True
+            ) if is_near
+        }  # fmt: skip
+        return [
+            replace(item, detail={
+                **item.detail, "flags": [*item.detail.get("flags", ()), NEAR_PROTECTED],
+            })
+            if item.finding == "embedded" and item.pixel_sha256 in near
+            and not protection.of_key(item.version.bucket, item.version.key)
+            else item
+            for item in plan.items
+        ]  # fmt: skip
 
     def _find_candidates(self, collection: Collection, plan: Plan) -> None:
         """Search, then keep what satisfies the rule by the exact distance on stored values."""

@@ -15,6 +15,7 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
 
+from pixsift.adapters.ledger.protected_sets import read_protection
 from pixsift.adapters.ledger.spill_rows import SpillRows
 from pixsift.adapters.postgres.copying import copy_vectors
 from pixsift.adapters.postgres.database import Database
@@ -32,6 +33,7 @@ from pixsift.core.choosing.pool import (
 )
 from pixsift.core.choosing.rows import RowSource
 from pixsift.core.identity import ObjectVersion, S3Uri
+from pixsift.core.protection import Protection, within
 from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError
 from pixsift.extras import require
 from pixsift.messages import Select, Where, Where2
@@ -75,12 +77,14 @@ def load_pool(
     request: Select | None = None,
     preselected: Sequence[int] = (),
     device: str | None = None,
+    protection: Protection | None = None,
 ) -> Pool:
     """The images kept at ``at_seq`` that pass ``where``, with their embeddings.
 
     request: resolves the URIs it mentions, and brings in the vectors of what
     it compares with; preselected: object ids whose vectors are needed too. Those are not eligible.
     device: a torch device (``cuda``, ``auto``) to hold the rows on; None streams from the file.
+    protection: evaluation sets to keep away from: what lies near them is not eligible.
     Raises UserError for an unknown collection, generation, point, attribute or URI, an empty
     result, mixed spaces or missing vectors.
     """
@@ -111,11 +115,40 @@ def load_pool(
             connection, scope, chosen, [*preselected, *compared],
             named=named, erased=erased, spill_dir=spill_dir,
         )  # fmt: skip
+    if protection is not None:
+        pool = _away_from(pool, protection)
     pool = replace(
         pool, times=times, left_out_flagged=flagged_out, flagged=pool.facts.flagged,
         by_duplicates=through, conflicts=conflicts,
     )  # fmt: skip
     return pool if device is None else replace(pool, rows=_on_device(pool.rows, device))
+
+
+def pool_protection(database: Database, point: PoolPoint) -> Protection:
+    """The evaluation sets that are in force now, whatever the point, with their pictures.
+
+    Raises ConflictError where pictures of them have no vector in the pool's embedding space.
+    """
+    with database.connection() as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        scope = _scope(connection, point.collection_id, point.generation, point.at_seq)
+        return read_protection(
+            connection, scope.collection_id, scope.space_id,
+            pool=(scope.generation, scope.at_seq),
+        )  # fmt: skip
+
+
+def _away_from(pool: Pool, protection: Protection) -> Pool:
+    near = within(pool.rows, protection)
+    for each in protection.sets:
+        near |= np.isin(pool.object_ids, list(each.stand_for))
+    left_out = int((near & pool.eligible).sum())
+    if left_out and not (pool.eligible & ~near).any():
+        raise RequestError(
+            f"no candidates left: all {left_out} images that match the filter lie within the "
+            "distance of an evaluation set, or represent an image of one"
+        )
+    return replace(pool, eligible=pool.eligible & ~near, left_out_protected=left_out)
 
 
 def count_pool(database: Database, point: PoolPoint, where: Where) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.core.choosing.rows import Float32s, Float64s, Indices, RowSource
+from pixsift.core.protection import NEAR_PROTECTED
 from pixsift.core.quality import DEFAULT_CHECKS, FILE_CHECKS
 from pixsift.errors import RequestError
 from pixsift.messages import Where, Where2, in_utc
@@ -67,10 +68,10 @@ class Facts:
     @property
     def flagged(self) -> NDArray[np.bool_]:
         """(N,) which images some check of the picture flagged; how a file was written is not about
-        the picture: it would exclude whole cameras."""
+        the picture: it would exclude whole cameras. Nor is what lies near it."""
         found = np.zeros(self.object_ids.size, dtype=bool)
         for name, mask in self.flags.items():
-            if name not in FILE_CHECKS:
+            if name not in FILE_CHECKS and name != NEAR_PROTECTED:
                 found |= mask
         return found
 
@@ -122,6 +123,8 @@ class Pool:
     """What a filter by time had to go by; None without such a filter."""
     left_out_flagged: int | None = None
     """Images that only their flags kept out; None: the request does not ask."""
+    left_out_protected: int | None = None
+    """Images near an evaluation set; None: there is none, or the request does not ask."""
     by_duplicates: int | None = None
     """Images with the attributes or prefix asked for only through a duplicate; None: the request
     does not ask."""
@@ -205,7 +208,7 @@ def _by_flags(facts: Facts, where: Where2) -> NDArray[np.bool_]:
     keep = np.ones(facts.object_ids.size, dtype=bool)
     if where.flagged != "include":
         keep = facts.flagged if where.flagged == "only" else ~facts.flagged
-    if unknown := set(where.flags) - DEFAULT_CHECKS.keys() - facts.flags.keys():
+    if unknown := set(where.flags) - {*DEFAULT_CHECKS, NEAR_PROTECTED} - facts.flags.keys():
         raise RequestError(
             f"unknown flag {min(unknown)!r}: flags are names of quality checks, "
             f"{_listed(DEFAULT_CHECKS)}"

@@ -75,19 +75,7 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
     """
     check(pool)
     anchors = _anchors(pool, preselected)
-    facts: dict[str, object] = {"eligible": int(pool.eligible.sum()), "erased": pool.erased}
-    if pool.times is not None:
-        facts |= {"without_time": pool.times.unknown, "time_of_s3": pool.times.by_s3}
-    if pool.left_out_flagged is not None:
-        facts["flagged_out"] = pool.left_out_flagged
-    if pool.by_duplicates is not None:
-        facts["by_duplicates"] = pool.by_duplicates
-    if pool.conflicts:
-        facts["label_conflicts"] = len(pool.conflicts)
-        facts["label_conflict_examples"] = [
-            {"object_id": c.object_id, "attribute": c.attribute, "values": list(c.values)}
-            for c in pool.conflicts[:_CONFLICTS_LISTED]
-        ]
+    facts = _facts(pool)
     if isinstance(request, Select2):
         request, reason = resolved(request, int(pool.eligible.sum()))
         if reason is not None:
@@ -144,6 +132,26 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
             **picks.facts,
         },
     )  # fmt: skip
+
+
+def _facts(pool: Pool) -> dict[str, object]:
+    """What the filter met."""
+    facts: dict[str, object] = {"eligible": int(pool.eligible.sum()), "erased": pool.erased}
+    if pool.times is not None:
+        facts |= {"without_time": pool.times.unknown, "time_of_s3": pool.times.by_s3}
+    if pool.left_out_flagged is not None:
+        facts["flagged_out"] = pool.left_out_flagged
+    if pool.left_out_protected is not None:
+        facts["protected_out"] = pool.left_out_protected
+    if pool.by_duplicates is not None:
+        facts["by_duplicates"] = pool.by_duplicates
+    if pool.conflicts:
+        facts["label_conflicts"] = len(pool.conflicts)
+        facts["label_conflict_examples"] = [
+            {"object_id": c.object_id, "attribute": c.attribute, "values": list(c.values)}
+            for c in pool.conflicts[:_CONFLICTS_LISTED]
+        ]
+    return facts
 
 
 def check(pool: Pool) -> None:
