@@ -5,6 +5,7 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from pkgutil import resolve_name
@@ -228,15 +229,22 @@ def test_remedies__the_check_sees_messages_but_no_docstrings_and_no_arguments() 
         'raise E(f"{x} is wrong: run pixsift audit --{x}")\nrun(["--locale", "C"])\n'
         'url = Field(description="what pixsift up left running")\n'
     )
-    assert list(messages_in(code)) == [" is wrong: run pixsift audit --"]
+    assert messages_in(code) == [" is wrong: run pixsift audit --"]
 
 
-def messages_in(code: str) -> Iterator[str]:
+@cache
+def nodes_of(code: str) -> list[ast.AST]:
+    """Every node of the syntax tree; kept, since several checks walk all files."""
+    return list(ast.walk(ast.parse(code)))
+
+
+@cache
+def messages_in(code: str) -> list[str]:
     """Every piece of text with a space in it that is no docstring and describes no setting."""
-    tree = ast.parse(code)
+    nodes = nodes_of(code)
     skipped = {
         id(part)
-        for node in ast.walk(tree)
+        for node in nodes
         for whole in [
             node.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             else node.value if isinstance(node, ast.keyword) and node.arg == "description"
@@ -245,11 +253,8 @@ def messages_in(code: str) -> Iterator[str]:
         if whole is not None
         for part in ast.walk(whole)
     }  # fmt: skip
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
-            continue
-        if " " in node.value and id(node) not in skipped:
-            yield node.value
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in skipped]
+    return [n.value for n in texts if isinstance(n.value, str) and " " in n.value]
 
 
 STILTED = re.compile(
@@ -299,7 +304,7 @@ def test_english__the_list_spares_plain_sentences(text: str, is_stilted: bool) -
 
 def first_lines(code: str) -> Iterator[str]:
     """The first line of every docstring, of constants and fields too; settings' descriptions."""
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes_of(code):
         text = node.value if isinstance(node, ast.Expr) else None
         if isinstance(node, ast.keyword) and node.arg == "description":
             text = node.value
