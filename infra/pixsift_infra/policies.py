@@ -1,8 +1,8 @@
 """What each process may do, one list of statements per role; nothing here needs CDK.
 
-The consumer's are proved: the suite takes parts of them away, with the real process running against
-an emulator that enforces them (``tests/cloud``), and each loss is noticed. The others are read from
-what the processes call.
+The consumer's are proved, but for the journal and the event bus: the suite takes parts of them
+away, with the real process running against an emulator that enforces them (``tests/cloud``), and
+each loss is noticed. The others are read from what the processes call.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,8 @@ class Places:
 
 
 def consumer(places: Places) -> list[Statement]:
-    """Reads raw objects, writes thumbnails, works on its own queue and that one's DLQ."""
+    """Reads raw objects, writes thumbnails, works on its own queue and that one's DLQ, and tells
+    of what watches matched."""
     return [
         _allow("ReadRaw", ("s3:GetObject", "s3:GetObjectVersion"), f"{places.raw}/*"),
         # Without it a missing key is refused (403) instead of missing, and nothing is ever gone.
@@ -45,6 +46,7 @@ def consumer(places: Places) -> list[Statement]:
         _allow("Ingest", (*_RECEIVE, "sqs:SendMessage"), places.ingest),
         *_journal(places),
         _allow("DeadLetters", (*_RECEIVE, "sqs:SendMessage"), places.ingest_dlq),
+        _allow("Tell", ("events:PutEvents",), places.event_bus),  # hits of watches
         *_common(places),
     ]
 

@@ -85,6 +85,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "search",
         "Find the kept images nearest to your images (exact search by cosine distance).",
     ),
+    "watch": (
+        "watch",
+        "Watch for images like some of yours as they arrive.",
+    ),
     "whatif": (
         "generations",
         "Show what another rule would change, without changing or embedding anything.",
@@ -184,7 +188,7 @@ def _root() -> None:
 
 _OF_FOLDERS = frozenset({
     "audit", "explain", "images", "protect", "redecide", "rule", "search", "select", "status",
-    "undo", "whatif",
+    "undo", "watch", "whatif",
 })  # fmt: skip
 """Commands that also work on the embedded ledger of folders: they have ``--ledger``."""
 

@@ -1,7 +1,7 @@
 """The consumer as a whole: its parts put together, and what it does outside its loop."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from pixsift.telemetry import Telemetry
 from pixsift.threads import start_guarded
 from pixsift.worker import CLOSING_SECONDS
 from pixsift_consumer.deliveries import QueueSettler
-from pixsift_consumer.dependencies import Dependencies, SourceAccess
+from pixsift_consumer.dependencies import LONGEST_PAUSE_SECONDS, Dependencies, SourceAccess
 from pixsift_consumer.faults import FaultPoints
 from pixsift_consumer.inbox import Inbox
 from pixsift_consumer.intake import Collections, Intake
@@ -33,6 +33,7 @@ _STUCK_SECONDS = 90.0
 SLOW_LANE_RECEIVES = 10
 """A message's receive count goes on in the DLQ (SQS API reference, ApproximateReceiveCount), and
 people who look at it there, here or in the console, spend some: more than a few are allowed."""
+_ANNOUNCE_SECONDS = 1.0
 _METRICS_EVERY = 50
 """Turns of the housekeeping between two EMF documents: ten seconds."""
 
@@ -49,6 +50,8 @@ class Adapters:
     embedder: Embedder
     obligations: Obligations | None = None
     """What a restored ledger must meet; None: tests without a journal."""
+    announce: Callable[[], int] | None = None
+    """Sends the hits of watches that are due, and returns how many; None: no bus is there."""
 
 
 class Consumer:
@@ -69,6 +72,7 @@ class Consumer:
         self._telemetry = telemetry
         self._space = adapters.embedder.space
         self._obligations = adapters.obligations
+        self._announce = adapters.announce
         self._heartbeat = Heartbeat(settings.health_file)
         self._access = access = SourceAccess(adapters.objects, logger=logger, telemetry=telemetry)
         self._dependencies = dependencies = Dependencies(
@@ -190,13 +194,22 @@ class Consumer:
             while not done.wait(_HOUSEKEEPING_SECONDS):
                 self._access.probe_due()
 
+        def announce() -> None:  # a bus that hangs holds this thread, and no other
+            pause = _ANNOUNCE_SECONDS
+            while not done.wait(pause):
+                went_well = self._announce_hits()
+                pause = _ANNOUNCE_SECONDS if went_well else min(2 * pause, LONGEST_PAUSE_SECONDS)
+            self._announce_hits()
+
         thread = start_guarded(keep_house, name="housekeeping", logger=self._logger)
         start_guarded(probe, name="probes", logger=self._logger)
+        teller = start_guarded(announce, name="announcements", logger=self._logger)
         try:
             yield
         finally:
             done.set()
             thread.join(CLOSING_SECONDS)  # what is not acknowledged finds its outcome next time
+            teller.join(CLOSING_SECONDS)  # what is still due is announced by the next process
             self._telemetry.flush()
 
     def _alive(self) -> None:
@@ -223,6 +236,18 @@ class Consumer:
         except PixsiftError as error:
             # Before the next decision it is tried again, and there an outage counts as one.
             self._logger.warning("the journal is not met", extra={"error": str(error)})
+
+    def _announce_hits(self) -> bool:
+        """Whether that went well; what did not go out stays due."""
+        try:
+            sent = 0 if self._announce is None else self._announce()
+            self._telemetry.count("watch_hits_announced", sent)
+        except PixsiftError as error:
+            self._telemetry.count("events_not_sent")
+            self._logger.warning("hits of watches are not announced yet",
+                                 extra={"error": str(error)})  # fmt: skip
+            return False
+        return True
 
     def _observe(self) -> None:
         self._telemetry.observe("in_flight", self.pipeline.in_flight)

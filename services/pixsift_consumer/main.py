@@ -5,10 +5,12 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 from aws_lambda_powertools import Logger
 
+from pixsift.adapters.aws.event_bus import EventBus
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.decode.pool import (
@@ -31,6 +33,7 @@ from pixsift.errors import (
     SettingError,
     UserError,
 )
+from pixsift.operations.announce import announce_hits
 from pixsift.operations.embedder import ModelChoice, load
 from pixsift.operations.obligations import obligations_of
 from pixsift.ports import Embedder
@@ -119,6 +122,7 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
             dlq=SqsQueue(settings.ingest_dlq, longest_poll_seconds=0),
             decoder=stack.enter_context(decoder),
             embedder=embedder,
+            announce=partial(announce_hits, database, EventBus(settings.event_bus).announce_all),
         )
         _verify(settings, adapters)
         check_migrated(login)

@@ -25,11 +25,12 @@ from pixsift_server.routes import (
     operations,
     root,
     snapshots,
+    watches,
 )
 
 _ROUTERS = (
     root.router, collections.router, images.router, finding.router, operations.router,
-    snapshots.router, changes.router, changes.jobs_router, events.router,
+    snapshots.router, watches.router, changes.router, changes.jobs_router, events.router,
 )  # fmt: skip
 
 

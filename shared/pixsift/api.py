@@ -358,8 +358,8 @@ class Example(Ask):
         return self
 
 
-class SearchAsk(Ask):
-    """Find the kept images that are like some examples."""
+class ByExamples(Ask):
+    """Images that are like some examples."""
 
     collection: Annotated[str, StringConstraints(max_length=63)] | None = None
     """None: ``default``, or the only one."""
@@ -372,13 +372,6 @@ class SearchAsk(Ask):
     near their mean. auto: modes from three examples on."""
     where: Where2 = Field(default_factory=lambda: Where2(flagged="include"))
     """As in snapshot requests; ``flagged`` is ``include`` unless it is given."""
-    k: Annotated[int, Field(ge=1, le=10_000)] = 20
-    distance: Range | None = None
-    """Bounds on the cosine distance to the nearest example."""
-    duplicates: Literal["folded", "expanded"] = "folded"
-    """expanded: each hit is followed by the duplicates that it stands for; k counts them."""
-    own: bool = False
-    """Whether the examples themselves, and images with the very same pixels, may be found."""
 
     @model_validator(mode="before")
     @classmethod
@@ -388,6 +381,17 @@ class SearchAsk(Ask):
             return {**raw, "where": {**where, "flagged": "include"}}
         return raw
 
+
+class SearchAsk(ByExamples):
+    """Find the kept images that are like some examples."""
+
+    k: Annotated[int, Field(ge=1, le=10_000)] = 20
+    distance: Range | None = None
+    """Bounds on the cosine distance to the nearest example."""
+    duplicates: Literal["folded", "expanded"] = "folded"
+    """expanded: each hit is followed by the duplicates that it stands for; k counts them."""
+    own: bool = False
+    """Whether the examples themselves, and images with the very same pixels, may be found."""
     exact: bool = False
     """Never through an approximate index, however long it takes."""
 

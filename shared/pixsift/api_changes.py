@@ -10,7 +10,9 @@ from pixsift.api import Ask, ImageRow, Problem, Text
 from pixsift.api import _Answer as Answer
 
 Why = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
-JobKind = Literal["what_if", "redecide", "undo_generation", "selection", "audit", "verify"]
+JobKind = Literal[
+    "what_if", "redecide", "undo_generation", "selection", "audit", "verify", "watch_past"
+]
 JobState = Literal["running", "done", "failed", "cancelled"]
 
 

@@ -188,7 +188,18 @@ class TelemetrySettings(_Settings):
     )
 
 
-class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, TelemetrySettings):
+class EventSettings(_Settings):
+    """Where events go out."""
+
+    event_bus: str = Field(
+        default="default",
+        description="EventBridge bus for events about finished snapshots and hits of watches",
+    )
+
+
+class CuratorSettings(
+    DatabaseSettings, QueueSettings, BucketSettings, TelemetrySettings, EventSettings
+):
     """How the curator selects and exports."""
 
     request_poll_seconds: int = Field(
@@ -219,9 +230,6 @@ class CuratorSettings(DatabaseSettings, QueueSettings, BucketSettings, Telemetry
         description="folder for a pool's embeddings during a selection, 2 bytes per dimension "
         "and image; empty: the system's temporary folder",
     )
-    event_bus: str = Field(
-        default="default", description="EventBridge bus for events about finished snapshots"
-    )
 
 
 class ConsumerSettings(
@@ -231,6 +239,7 @@ class ConsumerSettings(
     ModelSettings,
     SearchSettings,
     TelemetrySettings,
+    EventSettings,
 ):
     """How the consumer receives, processes and returns messages."""
 

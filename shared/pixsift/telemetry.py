@@ -89,6 +89,7 @@ METRICS = {
         Metric("resolve_seconds", "Seconds", "time to select the images of one request"),
         Metric("export_seconds", "Seconds", "time for one attempt to copy and publish a snapshot"),
         Metric("events_not_sent", "Count", "events that EventBridge did not accept"),
+        Metric("watch_hits_announced", "Count", "hits of watches that were sent to the event bus"),
     )
 }
 

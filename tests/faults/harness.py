@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from unittest.mock import patch
 
@@ -20,6 +21,7 @@ from pixsift.config import ConsumerSettings
 from pixsift.core.images import DecodeResult
 from pixsift.core.sources import SourceRule
 from pixsift.errors import PixsiftError
+from pixsift.operations.announce import Send, announce_hits
 from pixsift.ports import Embedder
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift_consumer.consumer import Adapters, Consumer
@@ -81,11 +83,12 @@ def running(
     collections: Mapping[str, Mapping[str, object]] = MappingProxyType({"test": {}}),
     rule: SourceRule | Sequence[SourceRule] = SourceRule(RAW),  # noqa: B008  (frozen)
     queue: str = "pixsift-ingest",
+    send: Send | None = None,
     **settings: object,
 ) -> Iterator[Harness]:
     """Run a consumer until the block ends; it must stop within thirty seconds.
 
-    collections: name -> quality policy.
+    collections: name -> quality policy. send: takes what is announced of watches.
     """
     embedder = embedder or load_embedder("stub")
     decoder = decoder or PlainDecoder()
@@ -114,6 +117,7 @@ def running(
                 dlq=SqsQueue(f"{queue}-dlq"),
                 decoder=decoder,
                 embedder=embedder,
+                announce=None if send is None else partial(announce_hits, database, send),
             ),
             ConsumerSettings.model_validate(options | settings),
             faults=FaultPoints(),

@@ -103,6 +103,32 @@ def test_events__tell_what_happens_resume_and_say_when_history_is_lost(
     assert Cursor.decoded(first_id).collections["c"][0] < decided["to_seq"]
 
 
+def test_watches__begin_match_on_arrival_and_tell_in_the_stream(
+    client: Client, world: World
+) -> None:
+    begun = client.watch("like b", like=["s3://raw/r2/b.jpg"], max_distance=0.2, collection="c")
+    assert [w.watch_id for w in client.watches("c")] == [begun.watch_id]
+    stream = client.events()
+    next(stream)
+    ledger = Ledger(world.parts.database)
+    ledger.commit(ledger.collection("c"), [image("r5/like-b.jpg", turned(112))])
+    seen_id, told = until(stream, "watch_hits")
+    assert told["counts"] == [{"watch_id": begun.watch_id, "watch": "like b", "hits": 1}]
+    assert [hit["uri"] for hit in told["hits"]] == ["s3://raw/r5/like-b.jpg?versionId=v1"]
+    stream.close()  # type: ignore[attr-defined]
+    # A break right behind it: the decisions of the same turns come, and the hits once more.
+    stream = client.events(last_event_id=seen_id)
+    _, again = until(stream, "watch_hits")
+    assert again["to_seq"] == told["to_seq"]
+    assert until(stream, "decisions")[1]["to_seq"] == told["to_seq"]
+    stream.close()  # type: ignore[attr-defined]
+    assert client.run_watch(begun.watch_id).added == 1
+    assert len(list(client.watch_hits(begun.watch_id))) == 2
+    tried = client.try_watch(like=["s3://raw/r2/b.jpg"], max_distance=2, collection="c")
+    assert tried.matching == tried.compared
+    assert client.end_watch(begun.watch_id).state == "ended"
+
+
 @pytest.mark.parametrize("text", ["nonsense", "%00", "e30", "W10", "\u00e9"])
 def test_events__a_cursor_that_is_not_ours_is_refused_or_empty(client: Client, text: str) -> None:
     answer = client._http.get("/v1/events", params={"since": text}) if text != "e30" else None

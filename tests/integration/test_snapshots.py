@@ -193,9 +193,17 @@ def test_event_bus__tells_rules_that_listen(
         world.events = EventBus()
         world.serve(request())
         (message,) = SqsQueue(name).receive(1, wait_seconds=10)
+        EventBus().announce_all("WatchMatched", [{"id": f"1/{n}"} for n in range(10)])
+        matched: set[str | None] = set()
+        for _ in range(10):
+            found = SqsQueue(name).receive(10, wait_seconds=5)
+            matched |= {json.loads(each.body)["detail"].get("id") for each in found}
+            if len(matched) == 10:
+                break
     finally:
         bus.remove_targets(Rule=name, Ids=["q"])
         bus.delete_rule(Name=name)
     event = json.loads(message.body)
     assert event["detail-type"] == "SnapshotPublished"
     assert event["detail"]["snapshot_id"] == world.snapshot_id()
+    assert matched - {None} == {f"1/{n}" for n in range(10)}

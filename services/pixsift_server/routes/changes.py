@@ -32,7 +32,7 @@ from pixsift.api_changes import (
 from pixsift.errors import RequestError
 from pixsift.messages import SnapshotRequest2, why_not_storable
 from pixsift.operations import access, audit, choose, redecide, redrive, rule, snapshots, take_back
-from pixsift.operations.find import parsed
+from pixsift.operations.examples import parsed
 from pixsift.reports import AuditReport, RuleComparison, SwitchedGeneration
 from pixsift_server.access import Caller
 from pixsift_server.jobs import ReportProgress

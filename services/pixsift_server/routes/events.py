@@ -46,9 +46,9 @@ async def events(
         str | None, Query(max_length=8192, description="As Last-Event-ID, for a first request.")
     ] = None,
 ) -> StreamingResponse:
-    """Events `hello`, `decisions`, `queues`, `jobs`, `actions`, `history_lost`.
+    """Events `hello`, `decisions`, `watch_hits`, `queues`, `jobs`, `actions`, `history_lost`.
 
-    Their data are the schemas Decisions, QueueDepths, JobList, ActionPage, HistoryLost.
+    Their data are the schemas Decisions, WatchHits, QueueDepths, JobList, ActionPage, HistoryLost.
     """
     given = last_event_id or since
     start = None if not given else Cursor.decoded(given)
@@ -101,6 +101,7 @@ def _news(parts: Parts, cursor: Cursor) -> tuple[Cursor, list[str]]:
     """What the cursor does not know yet, as messages, and the cursor that knows it."""
     messages: list[str] = []
     for name, head in parts.watcher.heads().items():
+        known_cursor = cursor
         seq, token = cursor.collections.get(name, (0, ""))
         known = Head(seq, token)
         if name in cursor.collections and known == head:
@@ -114,7 +115,11 @@ def _news(parts: Parts, cursor: Cursor) -> tuple[Cursor, list[str]]:
             if head.seq <= seq:  # what we know of the collection is a moment old
                 continue
         found = parts.watcher.decisions(name, seq, head.seq)
+        matched = parts.watcher.watch_hits(name, seq, head.seq)
         cursor = cursor.at(name, head)
+        if matched.counts:
+            # With an id that knows neither: after a break between the two, both come again.
+            messages.append(_message("watch_hits", matched, known_cursor))
         messages.append(_message("decisions", found, cursor))
     fresh = [
         each for each in access.actions(

@@ -3,16 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, File, Form, Query, UploadFile
-from pydantic import ValidationError
 
-from pixsift.api import Example, SearchAnswer, SearchAsk
-from pixsift.errors import RequestError
-from pixsift.operations.retrieve import only_collection
+from pixsift.api import SearchAnswer, SearchAsk
 from pixsift_server.parts import Of
 from pixsift_server.routes.parameters import ObjectId
+from pixsift_server.routes.uploads import asked, blobs_of, uploads_of
 
 router = APIRouter(prefix="/v1", tags=["search"])
-_MOST_FILES = 64
 _EXAMPLE = {
     "examples": [{"uri": "s3://raw/robot-1/cam/0001.jpg"}],
     "counterexamples": [{"object_id": 42}],
@@ -44,20 +41,8 @@ def search_uploads(
 
     Files are decoded in isolated processes; one that is not an image is named in `failures`.
     """
-    if len(files) > _MOST_FILES:
-        raise RequestError(f"{len(files)} files: {_MOST_FILES} at most", code="too_many_files")
-    try:
-        asked = SearchAsk.model_validate_json(ask)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RequestError(f"ask: {where}: {first['msg']}", code="bad_search") from error
-    blobs = {file.filename or f"file {n}": file.file.read() for n, file in enumerate(files, 1)}
-    collection = only_collection(parts.database, asked.collection)
-    uploads = parts.embedder.uploads(blobs, collection)
-    named = {e.upload for e in (*asked.examples, *asked.counterexamples)}
-    more = [Example(upload=name) for name in blobs if name not in named]
-    whole = asked.model_copy(update={"examples": [*asked.examples, *more]})
+    blobs = blobs_of(files)
+    whole, uploads = uploads_of(parts, asked(SearchAsk, ask), blobs)
     return parts.finder.find(whole, uploads)
 
 

@@ -31,6 +31,7 @@ from pixsift.api import (
     Versions,
 )
 from pixsift.api_changes import Job, SnapshotDiff, SnapshotVerified
+from pixsift.api_watches import Watch, WatchHit, WatchHitPage, WatchList, WatchPast, WatchTrial
 
 Answer = TypeVar("Answer", bound=BaseModel)
 _POLL_SECONDS = 0.5
@@ -134,6 +135,57 @@ class Client:
         answer = self._http.post("/v1/search/upload", files=sent, data={"ask": json.dumps(ask)})
         return SearchAnswer.model_validate(_checked(answer))
 
+    def watch(
+        self, name: str, *, max_distance: float, collection: str | None = None,
+        like: Sequence[str | int] = (), unlike: Sequence[str | int] = (),
+        files: Sequence[str | Path] = (), **conditions: Any,
+    ) -> Watch:  # fmt: skip
+        """Watch for images like some examples, from now on.
+
+        like, unlike, files: as for ``search``. conditions: further fields of
+        ``pixsift.api_watches.WatchAsk``.
+        """
+        ask = _watch_ask(name, max_distance, like, unlike, collection=collection, **conditions)
+        if not files:
+            return self._post(Watch, "/v1/watches", ask)
+        sent = [("files", (str(path), Path(path).read_bytes())) for path in files]
+        answer = self._http.post("/v1/watches/upload", files=sent, data={"ask": json.dumps(ask)})
+        return Watch.model_validate(_checked(answer))
+
+    def try_watch(
+        self, *, max_distance: float, collection: str | None = None,
+        like: Sequence[str | int] = (), unlike: Sequence[str | int] = (), **conditions: Any,
+    ) -> WatchTrial:  # fmt: skip
+        """What a watch would match among the images kept now; stores nothing."""
+        ask = _watch_ask("try", max_distance, like, unlike, collection=collection, **conditions)
+        return self._post(WatchTrial, "/v1/watches/try", ask)
+
+    def watches(self, collection: str | None = None, *, ended: bool = False) -> list[Watch]:
+        """Open watches, the newest first; ended: the others as well."""
+        parameters = {"ended": str(ended).lower()}
+        if collection is not None:
+            parameters["collection"] = collection
+        return self._get(WatchList, "/v1/watches", parameters).watches
+
+    def watch_hits(self, watch_id: int) -> Iterator[WatchHit]:
+        """Every image that a watch matched, the newest first."""
+        parameters: dict[str, str] = {}
+        while True:
+            found = self._get(WatchHitPage, f"/v1/watches/{watch_id}/hits", parameters).hits
+            yield from found
+            if not found:
+                return
+            parameters = {"before": str(found[-1].hit_id)}
+
+    def run_watch(self, watch_id: int) -> WatchPast:
+        """Run a watch over what is in its collection now."""
+        job = self.wait(self._post(Job, f"/v1/watches/{watch_id}/past", {}))
+        return WatchPast.model_validate(job.result)
+
+    def end_watch(self, watch_id: int) -> Watch:
+        """End a watch; its hits stay."""
+        return Watch.model_validate(_checked(self._http.delete(f"/v1/watches/{watch_id}")))
+
     def rule(
         self, collection: str, kind: str, images: Sequence[str], *, why: str,
         other: str | None = None, dry_run: bool = False,
@@ -232,6 +284,17 @@ def frame(rows: Iterator[BaseModel] | Sequence[BaseModel]) -> Any:
 
 def _example(each: str | int) -> dict[str, str | int]:
     return {"object_id": each} if isinstance(each, int) else {"uri": each}
+
+
+def _watch_ask(
+    name: str, max_distance: float, like: Sequence[str | int], unlike: Sequence[str | int],
+    **conditions: Any,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "name": name, "max_distance": max_distance,
+        "examples": [_example(each) for each in like],
+        "counterexamples": [_example(each) for each in unlike], **conditions,
+    }  # fmt: skip
 
 
 def _request(given: Mapping[str, Any]) -> dict[str, Any]:

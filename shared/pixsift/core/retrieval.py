@@ -47,12 +47,12 @@ def aims_of(examples: Float64s, mean: Float64s, way: Way) -> Aims:
     units = unit(examples)
     if way == "nearest" or len(units) == 1:
         return Aims(units, tuple(np.array([i], np.intp) for i in range(len(units))), False)
-    centered = _centered(units, mean)
-    groups = [np.arange(len(units), dtype=np.intp)] if way == "mean" else grouped(centered)
+    rest = centered(units, mean)
+    groups = [np.arange(len(units), dtype=np.intp)] if way == "mean" else grouped(rest)
     # A share of the whole folder in each mode: what its images have in common is worth something
     # in every mode (measured in docs/finding.md).
-    shared = SHARED * centered.sum(axis=0)
-    vectors = np.stack([unit((centered[group].sum(axis=0) + shared)[None])[0] for group in groups])
+    shared = SHARED * rest.sum(axis=0)
+    vectors = np.stack([unit((rest[group].sum(axis=0) + shared)[None])[0] for group in groups])
     return Aims(vectors, tuple(groups), True)
 
 
@@ -152,7 +152,7 @@ def unit(rows: Float64s) -> Float64s:
     return np.asarray(rows / np.where(norms > 0, norms, 1.0), np.float64)
 
 
-def _centered(units: Float64s, mean: Float64s) -> Float64s:
+def centered(units: Float64s, mean: Float64s) -> Float64s:
     """Without what the collection shares. Where nothing is left of a row, it stays as it is."""
     rest = units - mean
     is_lost = np.linalg.norm(rest, axis=1) < 1e-6

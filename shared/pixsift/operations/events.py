@@ -20,9 +20,11 @@ from pixsift.adapters.postgres.database import Database
 from pixsift.answers import QueueDepth
 from pixsift.api import ImageQuery
 from pixsift.api_changes import Decisions
+from pixsift.api_watches import WatchHits
 from pixsift.errors import PixsiftError, RequestError
 from pixsift.operations.browse import page
 from pixsift.operations.status import Queues, depths
+from pixsift.operations.watch import hits_between
 from pixsift.sql import statements
 
 _SQL = statements("events")
@@ -74,6 +76,7 @@ class Watcher:
     _heads: tuple[float, dict[str, Head]] = (-1e9, {})
     _depths: tuple[float, dict[str, QueueDepth]] = (-1e9, {})
     _decisions: dict[tuple[str, int, int], Decisions] = field(default_factory=dict)
+    _hits: dict[tuple[str, int, int], WatchHits] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def heads(self) -> Mapping[str, Head]:
@@ -117,6 +120,19 @@ class Watcher:
             while len(self._decisions) >= 64:
                 self._decisions.pop(next(iter(self._decisions)))
             self._decisions[key] = found
+        return found
+
+    def watch_hits(self, collection: str, from_seq: int, to_seq: int) -> WatchHits:
+        """What watches matched in between; read once for all streams."""
+        key = (collection, from_seq, to_seq)
+        with self._lock:
+            if key in self._hits:
+                return self._hits[key]
+        found = hits_between(self.database, collection, from_seq, to_seq)
+        with self._lock:
+            while len(self._hits) >= 64:
+                self._hits.pop(next(iter(self._hits)))
+            self._hits[key] = found
         return found
 
     def _rows(self, name: str, names: Mapping[str, Any]) -> list[dict[str, Any]]:

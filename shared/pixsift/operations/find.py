@@ -21,10 +21,9 @@ from pixsift.adapters.search.by_example import ByExample, Candidates
 from pixsift.adapters.search.resident import SeqPoint
 from pixsift.api import Example, Hit, SearchAnswer, SearchAsk, SearchMode, SearchPlan
 from pixsift.core.collection import Collection
-from pixsift.core.identity import ObjectVersion, S3Uri
+from pixsift.core.identity import ObjectVersion
 from pixsift.core.images import DecodedImage, DecodeFailure
 from pixsift.core.retrieval import (
-    MOST_EXAMPLES,
     Aims,
     Way,
     aims_of,
@@ -32,41 +31,16 @@ from pixsift.core.retrieval import (
     ranked,
     scores,
 )
-from pixsift.errors import NotFoundError, RequestError
 from pixsift.messages import Range, Where2
-from pixsift.operations.browse import known_version, thumbnail_path
+from pixsift.operations.browse import thumbnail_path
 from pixsift.operations.embedder import ModelChoice, check_space, load_for
-from pixsift.operations.explain import explain
+from pixsift.operations.examples import Embedded, Examples, Uploads, way_of
 from pixsift.operations.retrieve import only_collection
 from pixsift.ports import Embedder
 
-MODES_FROM = 3
-"""Examples from which on ``auto`` looks for modes: two have nothing to be grouped by."""
 _SAME = 1e-4
 """Cosine distance within which the half floats of one picture, stored and asked, may differ."""
 _FILTERS_KEPT = 32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
-    """Examples with their vectors."""
-
-    vectors: NDArray[np.float64]
-    """(Q, D) as stored: rounded to half floats."""
-    names: tuple[str, ...]
-    object_ids: frozenset[int]
-    """Those that are in the ledger."""
-    pixels: frozenset[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Uploads:
-    """Files that came with a request: their vectors, or why there are none."""
-
-    vectors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """(D,) rounded as stored, by name."""
-    pixels: Mapping[str, bytes] = field(default_factory=dict)
-    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -77,12 +51,14 @@ class Finder:
     memory_bytes: int = 2 << 30
     _by_example: ByExample = field(init=False)
     _rows: FindRows = field(init=False)
+    _examples: Examples = field(init=False)
     _filters: dict[tuple[int, int, str, str], Ids] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         self._by_example = ByExample(self.database, memory_bytes=self.memory_bytes)
         self._rows = FindRows(self.database)
+        self._examples = Examples(self.database)
 
     def find(self, ask: SearchAsk, uploads: Uploads | None = None) -> SearchAnswer:
         """See ``SearchAsk``. uploads: the vectors of files that came with the request.
@@ -94,17 +70,9 @@ class Finder:
         collection = only_collection(self.database, ask.collection)
         point = self._by_example.point(collection.collection_id)
         given = uploads or Uploads()
-        found = self._embedded(collection, point, ask.examples, given)
-        if ask.folder is not None:
-            found = self._with_folder(collection, point, ask.folder, found)
-        if not len(found.vectors):
-            failed = "; ".join(f"{n}: {why}" for n, why in list(given.failures.items())[:3])
-            raise RequestError(
-                f"nothing to search by: no example has a vector ({failed or 'none was named'})",
-                code="no_examples",
-            )
-        against = self._embedded(collection, point, ask.counterexamples, given)
-        way = _way(ask, len(found.vectors))
+        found = self._examples.of(collection, point, ask, given)
+        against = self._examples.embedded(collection, point, ask.counterexamples, given)
+        way = way_of(ask, len(found.vectors))
         barred = self._barred(point, found, against, own=ask.own)
         allowed = self._allowed(point, ask.where)
         mean = np.zeros(point.dimension)
@@ -162,7 +130,7 @@ class Finder:
         ]
         if ask.duplicates == "expanded":
             told = self._expanded(collection, point, told, found)[: ask.k]
-        return self._told(point, told, found, way=_way(ask, len(found.vectors))), candidates
+        return self._told(point, told, found, way=way_of(ask, len(found.vectors))), candidates
 
     def _expanded(
         self, collection: Collection, point: SeqPoint, told: list["_Found"], found: Embedded
@@ -213,70 +181,6 @@ class Finder:
                 )
             )  # fmt: skip
         return hits
-
-    def _embedded(
-        self, collection: Collection, point: SeqPoint, examples: Sequence[Example],
-        uploads: Uploads,
-    ) -> Embedded:  # fmt: skip
-        """Vectors of examples, in their order; of the ledger's as stored."""
-        ids = {n: self._object_id(e) for n, e in enumerate(examples) if e.upload is None}
-        wanted = np.array(sorted(set(ids.values())), np.int64)
-        known, vectors = self._rows.vectors(collection.space_id, point.dimension, wanted)
-        place = {int(i): n for n, i in enumerate(known)}
-        rows, names = [], []
-        for number, example in enumerate(examples):
-            if example.upload is not None:
-                if example.upload in uploads.failures:
-                    continue
-                if example.upload not in uploads.vectors:
-                    raise RequestError(
-                        f"no file {example.upload!r} came with the request", code="no_upload"
-                    )
-                rows.append(uploads.vectors[example.upload])
-                names.append(example.upload)
-                continue
-            at = place.get(ids[number])
-            if at is None:
-                raise RequestError(
-                    f"image {ids[number]} has no vector in collection {collection.name!r}: it was "
-                    "rejected, failed or erased, or another model made it",
-                    code="no_vector",
-                )
-            rows.append(vectors[at])
-            names.append(example.uri or f"image {ids[number]}")
-        pixels = set(self._rows.pixels_of(collection.space_id, sorted(set(ids.values()))).values())
-        named = {example.upload for example in examples}
-        pixels |= {hash_ for name, hash_ in uploads.pixels.items() if name in named}
-        empty = np.empty((0, point.dimension))
-        return Embedded(
-            np.stack(rows) if rows else empty, tuple(names), frozenset(ids.values()),
-            frozenset(pixels),
-        )  # fmt: skip
-
-    def _with_folder(
-        self, collection: Collection, point: SeqPoint, folder: str, found: Embedded
-    ) -> Embedded:
-        uri = parsed(folder)
-        ids = np.sort(self._rows.under_prefix(point, uri.bucket, uri.key, MOST_EXAMPLES))
-        known, vectors = self._rows.vectors(collection.space_id, point.dimension, ids)
-        if not len(known):
-            raise NotFoundError(f"no kept image lies below {folder}", code="empty_folder")
-        shown = self._rows.shown(point, known.tolist())
-        names = [ObjectVersion(r["bucket"], r["key"], r["version_id"]).uri
-                 for r in (shown[int(i)] for i in known)]  # fmt: skip
-        pixels = set(self._rows.pixels_of(collection.space_id, known.tolist()).values())
-        return Embedded(
-            np.concatenate([found.vectors, vectors])[:MOST_EXAMPLES],
-            (*found.names, *names)[:MOST_EXAMPLES],
-            found.object_ids | frozenset(known.tolist()), found.pixels | frozenset(pixels),
-        )  # fmt: skip
-
-    def _object_id(self, example: Example) -> int:
-        """Raises NotFoundError for an image that the ledger does not know."""
-        if example.object_id is not None:
-            known_version(self.database, example.object_id)
-            return example.object_id
-        return explain(self.database, parsed(example.uri or ""))[0].object.object_id
 
     def _barred(self, point: SeqPoint, found: Embedded, against: Embedded, *, own: bool) -> Ids:
         """What may not be found: images that are gone, counterexamples, and the examples."""
@@ -365,6 +269,16 @@ def find_by_files(
     Raises as ``Finder.find`` does, and SettingError for a model of another embedding space.
     """
     collection = only_collection(database, ask.collection)
+    uploads = uploads_of_files(files, collection, model=model)
+    examples = [*ask.examples, *(Example(upload=str(path)) for path in files)]
+    whole = ask.model_copy(update={"examples": examples, "exact": True})
+    return Finder(database, memory_bytes=0).find(whole, uploads)
+
+
+def uploads_of_files(
+    files: Sequence[Path], collection: Collection, *, model: ModelChoice
+) -> Uploads:
+    """Vectors of files of this machine, by their paths. Raises SettingError for another model."""
     blobs: dict[str, bytes] = {}
     failures: dict[str, str] = {}
     for path in files:
@@ -374,10 +288,7 @@ def find_by_files(
             failures[str(path)] = f"unreadable: {error.strerror}"
     with QueryEmbedder(model) as embedder:
         uploads = embedder.uploads(blobs, collection)
-    uploads = replace(uploads, failures={**uploads.failures, **failures})
-    examples = [*ask.examples, *(Example(upload=str(path)) for path in files)]
-    whole = ask.model_copy(update={"examples": examples, "exact": True})
-    return Finder(database, memory_bytes=0).find(whole, uploads)
+    return replace(uploads, failures={**uploads.failures, **failures})
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,20 +298,6 @@ class _Found:
     near: int
     mode: int
     duplicate_of: int | None = None
-
-
-def parsed(uri: str) -> S3Uri:
-    """Raises RequestError for what is not an S3 URI."""
-    try:
-        return S3Uri.parse(uri)
-    except ValueError as error:
-        raise RequestError(f"{uri!r} {error}", code="bad_uri") from error
-
-
-def _way(ask: SearchAsk, examples: int) -> Way:
-    if ask.way != "auto":
-        return ask.way
-    return "modes" if examples >= MODES_FROM else "nearest"
 
 
 def _is_within(bounds: Range | None, distance: float) -> bool:

@@ -163,6 +163,30 @@ WHERE object_id = ANY (%(object_ids)b::bigint[])
 UPDATE ruling SET why = '' WHERE why <> ''
   AND (object_id = ANY (%(object_ids)b::bigint[]) OR other_object_id = ANY (%(object_ids)b::bigint[]))
 
+-- name: end_watches_of
+-- An erasure: a watch that was made of the image ends, and its vectors go.
+WITH erased AS (
+    SELECT array_agg(pixel_sha256) AS pixels FROM (
+        SELECT pixel_sha256 FROM decision
+        WHERE object_id = ANY (%(object_ids)b::bigint[]) AND pixel_sha256 IS NOT NULL
+        UNION
+        SELECT pixel_sha256 FROM object
+        WHERE object_id = ANY (%(object_ids)b::bigint[]) AND pixel_sha256 IS NOT NULL
+    ) p
+), ended AS (
+    UPDATE watch w SET ended_at = coalesce(w.ended_at, now()),
+           ended_why = coalesce(w.ended_why, 'erased'), examples = '[]', example_pixels = '{}'
+    FROM erased WHERE w.example_pixels && erased.pixels RETURNING w.watch_id, w.collection_id
+), dropped AS (
+    DELETE FROM watch_vector v USING ended e WHERE v.watch_id = e.watch_id
+)
+UPDATE watch_state s SET token = gen_random_uuid()
+WHERE s.collection_id IN (SELECT collection_id FROM ended)
+
+-- name: drop_hits
+-- An erasure: that an image is like something says what it shows.
+DELETE FROM watch_hit WHERE object_id = ANY (%(object_ids)b::bigint[])
+
 -- name: erased_in_generation
 -- Rows that a build copied from before an erasure; under the lock of the switch.
 SELECT DISTINCT d.object_id FROM decision d JOIN object o USING (object_id)

@@ -18,7 +18,8 @@ from pixsift_server.wiring import access_rules
 from server_world import World, client_of, parts_over
 
 IDS = {"{collection}": "c", "{object_id}": "1", "{snapshot}": "none", "{token_id}": "none",
-       "{attribute}": "robot", "{other}": "none", "{job_id}": "none"}  # fmt: skip
+       "{attribute}": "robot", "{other}": "none", "{job_id}": "none",
+       "{watch_id}": "0"}  # fmt: skip
 
 
 def endpoints(router: Any = None) -> Iterator[tuple[str, str]]:

@@ -1,9 +1,10 @@
-"""Events out: what happened to a snapshot, on EventBridge's default bus, source ``pixsift``.
+"""Events out: what happened to snapshots and watches, on EventBridge, source ``pixsift``.
 
 Telling is not publishing: a bus that refuses us is logged by the caller and changes nothing.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -27,15 +28,24 @@ class EventBus:
 
     def announce(self, detail_type: str, detail: dict[str, Any]) -> None:
         """Put one event. Raises TransientError or DependencyDownError when it was not taken."""
+        self.announce_all(detail_type, [detail])
+
+    def announce_all(self, detail_type: str, details: Sequence[Mapping[str, Any]]) -> None:
+        """Put up to ten events; raises as ``announce`` does when one of them was not taken."""
         with aws_errors(f"event {detail_type}"):
             answer = self._client.put_events(
-                Entries=[{
-                    "EventBusName": self._name, "Source": SOURCE, "DetailType": detail_type,
-                    "Detail": json.dumps(detail, default=str),
-                }]
+                Entries=[
+                    {
+                        "EventBusName": self._name, "Source": SOURCE, "DetailType": detail_type,
+                        "Detail": json.dumps(detail, default=str),
+                    }
+                    for detail in details
+                ]
             )  # fmt: skip
         if answer.get("FailedEntryCount"):
-            entry = answer["Entries"][0]
-            raise TransientError(
-                f"event {detail_type}: {entry.get('ErrorCode')}: {entry.get('ErrorMessage')}"
-            )
+            why = [
+                f"{e.get('ErrorCode')}: {e.get('ErrorMessage')}"
+                for e in answer["Entries"]
+                if e.get("ErrorCode")
+            ]
+            raise TransientError(f"event {detail_type}: {'; '.join(why[:1])}")

@@ -19,6 +19,7 @@ from pixsift.adapters.ledger.decision_plan import (
     who_is_kept,
 )
 from pixsift.adapters.ledger.history import AttributeRow, StartAgainError, Turn
+from pixsift.adapters.ledger.watch_rows import token_asked, token_of
 from pixsift.adapters.postgres.database import Connection, Cursor
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Fate, Image, Kept, decide_batch, may_be_near
@@ -27,6 +28,7 @@ from pixsift.core.rulings import NO_RULINGS, Ruling, Rulings
 from pixsift.core.second_look import SIGNAL_BYTES
 from pixsift.core.sources import KeyFacts, compile_key_pattern, read_key
 from pixsift.core.successor import promoted
+from pixsift.core.watching import Match
 from pixsift.sql import statements
 
 _SQL = dict(statements("ledger"))
@@ -152,7 +154,10 @@ class Batch:
         children = execute(_SQL["child_ids"], names) if plan.removing else None
         about = [*object_ids, *(child.object_id for child in plan.children)]
         said = execute(_RULINGS["rulings_touching"], {**names, "object_ids": about})
+        watching = token_asked(self._connection, self._collection.collection_id)
         self._sync()
+        if token_of(watching) != plan.watch_token:
+            raise StartAgainError
         if plan.marks.erased(buried) or vectors.fetchone() != (len(plan.vectors),):
             raise StartAgainError
         self._before = {row[0]: row[1:] for row in before.fetchall()}
@@ -217,6 +222,7 @@ class Batch:
         turn.represent([change for change in self.changes if change.outcome == "kept"])
         turn.add(self.changes)
         turn.describe(self._attributes(), replace=any(change.closes for change in self.changes))
+        turn.note_hits(self._hits())
 
     def _removed_children(self, fresh: list[tuple[int, Judged]]) -> list[Image]:
         """Children to decide again; those the plan does not know are a reason to start again."""
@@ -297,6 +303,17 @@ class Batch:
         assert item.pixel_sha256 is not None and item.content_sha256 is not None  # noqa: S101
         vector, look = self._plan.vectors[item.pixel_sha256]
         return Image(object_id, item.content_sha256, item.pixel_sha256, vector, look)
+
+    def _hits(self) -> list[tuple[int, Match]]:
+        """What watches matched among the items that are kept or duplicates from now on."""
+        matches = self._plan.matches
+        return [
+            (change.object_id, match)
+            for change in self.changes
+            if matches and change.item is not None and change.pixel_sha256 in matches
+            for match in matches[change.pixel_sha256]
+            if change.outcome == "kept" or (change.outcome == "duplicate" and match.duplicates)
+        ]
 
     def _attributes(self) -> list[AttributeRow]:
         return [

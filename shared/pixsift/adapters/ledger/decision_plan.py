@@ -11,6 +11,7 @@ import numpy as np
 
 from pixsift.adapters.ledger.history import StartAgainError, check_space
 from pixsift.adapters.ledger.protected_sets import ArrivalGuard
+from pixsift.adapters.ledger.watch_rows import KnownWatches, token_asked, token_of
 from pixsift.adapters.postgres.database import Connection, Cursor, Database
 from pixsift.core.choosing.rows import ArrayRows
 from pixsift.core.collection import Collection, HistoryPoint
@@ -29,6 +30,7 @@ from pixsift.core.outcomes import Judged, lasting
 from pixsift.core.protection import NEAR_PROTECTED, within
 from pixsift.core.second_look import LookRule
 from pixsift.core.tombstone import content_mark, version_mark
+from pixsift.core.watching import Match
 from pixsift.errors import TransientError
 from pixsift.ports import NeighborSearch
 from pixsift.sql import statements
@@ -78,6 +80,10 @@ class Plan:
     """What becomes of the children, as long as nothing that matters to them changes."""
     seen: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     """What the fates were made from: the living with their content and pixel hashes."""
+    watch_token: UUID | None = None
+    """Of the watches that the items were compared with; None: there was never one."""
+    matches: dict[bytes, list[Match]] = field(default_factory=dict)
+    """Pixel hash -> the watches that an item matches, whatever becomes of it."""
 
     def __post_init__(self) -> None:
         self.judge = Judge(self.rule)
@@ -110,11 +116,14 @@ class Planner:
         self._guard = ArrivalGuard(database)
         self._images: defaultdict[str, _Images] = defaultdict(_Images)
         """By space: the same pixels have another vector in another one."""
+        self._watches = KnownWatches()
 
     def plan(self, collection: Collection, items: list[Judged]) -> Plan:
         """Everything that can be found out about ``items`` without the lock."""
         with self._database.connection() as connection:
             plan = self._read(connection, collection, items)
+            if plan.watch_token is not None and plan.vectors:
+                self._match_watches(connection, collection, plan)
         if plan.protected:
             plan.items = self._flagged(collection, plan)
         self._find_candidates(collection, plan)
@@ -136,6 +145,7 @@ class Planner:
             )
             versions = version_columns([item.version for item in items])
             apart = connection.execute(_RULINGS["versions_apart"], names | versions)
+            watching = token_asked(connection, collection.collection_id)
         row = read.fetchone()
         if row is None:
             raise TransientError(f"collection {collection.name} is gone")
@@ -146,6 +156,7 @@ class Planner:
         plan = Plan(items, generation, rule, marks, (HistoryPoint(seq, token),))
         plan.protected = tuple(protected)
         plan.apart = {ObjectVersion(*row) for row in apart.fetchall()}
+        plan.watch_token = token_of(watching)
         _choose_vectors(plan, stored)
         _find_children(connection, collection, plan)
         return plan
@@ -170,6 +181,13 @@ class Planner:
             else item
             for item in plan.items
         ]  # fmt: skip
+
+    def _match_watches(self, connection: Connection, collection: Collection, plan: Plan) -> None:
+        """All watches and all vectors in one product, before the lock."""
+        matcher = self._watches.of(connection, collection, plan.watch_token)
+        if matcher:
+            found = matcher.match(np.stack([vector for vector, _ in plan.vectors.values()]))
+            plan.matches = {p: m for p, m in zip(plan.vectors, found, strict=True) if m}
 
     def _find_candidates(self, collection: Collection, plan: Plan) -> None:
         """Search, then keep what satisfies the rule by the exact distance on stored values."""

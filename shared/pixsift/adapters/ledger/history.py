@@ -23,11 +23,14 @@ from psycopg.types.json import Jsonb
 
 from pixsift.adapters.postgres.database import Connection, Cursor
 from pixsift.core.collection import Collection, HistoryPoint
+from pixsift.core.quality import FILE_CHECKS
 from pixsift.core.rulings import Ruling
+from pixsift.core.watching import Match
 from pixsift.errors import TransientError
 from pixsift.sql import statements
 
 _SQL = statements("history")
+_WATCHES = statements("watches")
 
 
 class StartAgainError(Exception):
@@ -228,6 +231,11 @@ class Turn:
             names = {**self._names(), "ruling_ids": list(ruling_ids)}
             self.changed |= self.connection.execute(_SQL["close_rulings"], names).rowcount > 0
 
+    def note_hits(self, found: Sequence[tuple[int, Match]]) -> None:
+        """Note which watches matched images of this turn. found: object ids with their matches."""
+        if found:
+            insert_hits(self.connection, found, seq=self.seq)
+
     def switch_to(self, generation: int) -> None:
         """Put a built generation into use. Raises TransientError if it was discarded meanwhile."""
         names = {**self._names(), "generation": generation}
@@ -249,6 +257,24 @@ class Turn:
 
     def _names(self) -> dict[str, Any]:
         return {"collection_id": self._writer.collection_id, "seq": self.seq}
+
+
+def insert_hits(
+    connection: Connection, found: Sequence[tuple[int, Match]], *, seq: int | None
+) -> Cursor:
+    """Hits of watches, as far as their filters let them through and they are not there yet.
+
+    found: object ids with their matches. seq: of the turn that decided them; None: in the past.
+    """
+    names = {
+        "watch_ids": [match.watch_id for _, match in found],
+        "object_ids": [object_id for object_id, _ in found],
+        "distances": [match.distance for _, match in found],
+        "modes": [match.mode for _, match in found],
+        "file_checks": sorted(FILE_CHECKS),
+        "seq": seq,
+    }
+    return connection.execute(_WATCHES["insert_hits"], names)
 
 
 def _answered() -> None:
@@ -324,8 +350,8 @@ def forget(connection: Connection, object_ids: Sequence[int]) -> None:
     """
     names = {"object_ids": list(object_ids)}
     for statement in (
-        "drop_attributes", "blank_rulings", "blank_decisions", "drop_representatives",
-        "blank_representatives",
+        "end_watches_of", "drop_hits", "drop_attributes", "blank_rulings", "blank_decisions",
+        "drop_representatives", "blank_representatives",
     ):  # fmt: skip
         connection.execute(_SQL[statement], names)
 
