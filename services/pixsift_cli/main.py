@@ -89,6 +89,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "watch",
         "Watch for images like some of yours as they arrive.",
     ),
+    "coverage": (
+        "coverage",
+        "What a collection and a reference set lack; what of it is new.",
+    ),
     "whatif": (
         "generations",
         "Show what another rule would change, without changing or embedding anything.",
@@ -187,8 +191,8 @@ def _root() -> None:
 
 
 _OF_FOLDERS = frozenset({
-    "audit", "explain", "images", "protect", "redecide", "rule", "search", "select", "status",
-    "undo", "watch", "whatif",
+    "audit", "coverage", "explain", "images", "protect", "redecide", "rule", "search", "select",
+    "status", "undo", "watch", "whatif",
 })  # fmt: skip
 """Commands that also work on the embedded ledger of folders: they have ``--ledger``."""
 

@@ -47,6 +47,8 @@ ACCESS: Final[Mapping[tuple[str, str], Role | None]] = {
     ("GET", "/v1/collections/{collection}/generations"): "viewer",
     ("GET", "/v1/collections/{collection}/turns"): "viewer",
     ("GET", "/v1/collections/{collection}/cameras"): "viewer",
+    ("POST", "/v1/collections/{collection}/coverage"): "viewer",
+    ("GET", "/v1/collections/{collection}/novelty"): "viewer",
     ("GET", "/v1/images"): "viewer",
     ("GET", "/v1/images/{object_id}"): "viewer",
     ("GET", "/v1/images/{object_id}/thumbnail"): "viewer",

@@ -19,6 +19,7 @@ from pixsift_server.parts import Parts
 from pixsift_server.routes import (
     changes,
     collections,
+    coverage,
     events,
     finding,
     images,
@@ -29,8 +30,9 @@ from pixsift_server.routes import (
 )
 
 _ROUTERS = (
-    root.router, collections.router, images.router, finding.router, operations.router,
-    snapshots.router, watches.router, changes.router, changes.jobs_router, events.router,
+    root.router, collections.router, coverage.router, images.router, finding.router,
+    operations.router, snapshots.router, watches.router, changes.router, changes.jobs_router,
+    events.router,
 )  # fmt: skip
 
 

@@ -11,7 +11,14 @@ from pixsift.api import _Answer as Answer
 
 Why = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 JobKind = Literal[
-    "what_if", "redecide", "undo_generation", "selection", "audit", "verify", "watch_past"
+    "what_if",
+    "redecide",
+    "undo_generation",
+    "selection",
+    "audit",
+    "verify",
+    "watch_past",
+    "coverage",
 ]
 JobState = Literal["running", "done", "failed", "cancelled"]
 

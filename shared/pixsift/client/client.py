@@ -31,6 +31,7 @@ from pixsift.api import (
     Versions,
 )
 from pixsift.api_changes import Job, SnapshotDiff, SnapshotVerified
+from pixsift.api_coverage import CoverageReport, NoveltyReport
 from pixsift.api_watches import Watch, WatchHit, WatchHitPage, WatchList, WatchPast, WatchTrial
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -185,6 +186,23 @@ class Client:
     def end_watch(self, watch_id: int) -> Watch:
         """End a watch; its hits stay."""
         return Watch.model_validate(_checked(self._http.delete(f"/v1/watches/{watch_id}")))
+
+    def coverage(
+        self, collection: str, *, radius: float, folder: str | None = None,
+        snapshot: str | None = None, like: Sequence[str | int] = (), pictures: int = 24,
+    ) -> CoverageReport:  # fmt: skip
+        """A collection compared with a reference set: a folder, a snapshot, or some images."""
+        ask = {"radius": radius, "folder": folder, "snapshot": snapshot, "pictures": pictures,
+               "examples": [_example(each) for each in like]}  # fmt: skip
+        job = self.wait(self._post(Job, f"/v1/collections/{collection}/coverage", ask))
+        return CoverageReport.model_validate(job.result)
+
+    def novelty(
+        self, collection: str = "default", *, by: str = "day", last: int | None = None
+    ) -> NoveltyReport:
+        """How much of what came was new, by an attribute, by day or by hour."""
+        parameters = {"by": by} | ({} if last is None else {"last": str(last)})
+        return self._get(NoveltyReport, f"/v1/collections/{collection}/novelty", parameters)
 
     def rule(
         self, collection: str, kind: str, images: Sequence[str], *, why: str,

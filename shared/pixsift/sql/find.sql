@@ -53,6 +53,58 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND o.erased_at IS NULL
 ORDER BY r.valid_from_seq DESC, r.object_id DESC LIMIT %(limit)s
 
+-- name: reference_under_prefix
+-- A reference set: what is kept or a duplicate in some collection and has a vector in the space, the
+-- newest first.
+SELECT DISTINCT d.object_id FROM object o
+JOIN decision d ON d.object_id = o.object_id AND d.valid_to_seq IS NULL
+               AND d.outcome IN ('kept', 'duplicate')
+JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
+WHERE o.bucket = %(bucket)s AND starts_with(o.key, %(prefix)s) AND o.erased_at IS NULL
+ORDER BY d.object_id DESC LIMIT %(limit)s
+
+-- name: novelty
+-- Frames by group: how many, how many of them were kept. `last`: the newest of each group only, by
+-- capture; without a time of its own, a frame counts by when S3 stored it.
+WITH framed AS (
+    SELECT d.outcome, coalesce(o.captured_at, o.stored_at) AS captured_at,
+           CASE %(by)s::text
+               WHEN 'day' THEN to_char(coalesce(o.captured_at, o.stored_at) AT TIME ZONE 'UTC',
+                                       'YYYY-MM-DD')
+               WHEN 'hour' THEN to_char(coalesce(o.captured_at, o.stored_at) AT TIME ZONE 'UTC',
+                                        'YYYY-MM-DD"T"HH24')
+               ELSE a.value END AS grouped
+    FROM decision d JOIN object o USING (object_id)
+    LEFT JOIN LATERAL (
+        SELECT t.attributes ->> %(by)s AS value FROM attribute t
+        WHERE t.collection_id = d.collection_id AND t.object_id = d.object_id
+          AND t.valid_to_seq IS NULL AND t.attributes ? %(by)s
+        ORDER BY array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], t.source) DESC LIMIT 1
+    ) a ON %(by)s::text NOT IN ('day', 'hour')
+    WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
+      AND d.valid_to_seq IS NULL AND d.outcome IN ('kept', 'duplicate', 'rejected')
+      AND o.erased_at IS NULL
+      AND (%(after)s::timestamptz IS NULL OR coalesce(o.captured_at, o.stored_at) >= %(after)s)
+      AND (%(before)s::timestamptz IS NULL OR coalesce(o.captured_at, o.stored_at) < %(before)s)
+      AND (%(attributes)s::jsonb IS NULL OR NOT EXISTS (
+            SELECT FROM jsonb_each(%(attributes)s::jsonb) AS w (name, wanted)
+            WHERE NOT coalesce(w.wanted @> (
+                SELECT t.attributes -> w.name FROM attribute t
+                WHERE t.collection_id = d.collection_id AND t.object_id = d.object_id
+                  AND t.valid_to_seq IS NULL AND t.attributes ? w.name
+                ORDER BY array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], t.source) DESC
+                LIMIT 1), false)))
+), ranked AS (
+    SELECT *, row_number() OVER (PARTITION BY grouped ORDER BY captured_at DESC NULLS LAST) AS place
+    FROM framed
+)
+SELECT grouped, count(*) FILTER (WHERE outcome <> 'rejected') AS frames,
+       count(*) FILTER (WHERE outcome = 'kept') AS kept,
+       count(*) FILTER (WHERE outcome = 'rejected') AS rejected,
+       min(captured_at) AS first_captured, max(captured_at) AS last_captured
+FROM ranked WHERE %(last)s::bigint IS NULL OR place <= %(last)s
+GROUP BY grouped ORDER BY grouped NULLS LAST
+
 -- name: pixels_of
 -- The pixels of objects by the recipe of this space; an object may have none.
 SELECT DISTINCT d.object_id, d.pixel_sha256 FROM decision d

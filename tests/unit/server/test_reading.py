@@ -1,6 +1,7 @@
 """What the server answers of a real ledger."""
 
 import json
+import time
 
 import pytest
 
@@ -189,3 +190,25 @@ def _name(uri: str) -> str:
     if STRANGE in uri:
         return "strange"
     return uri.rsplit("/", maxsplit=1)[-1].split(".", maxsplit=1)[0]
+
+
+def test_coverage_and_novelty(world: World) -> None:
+    ask = {"folder": "s3://raw/r2/", "radius": 0.3}
+    started = world.client.post("/v1/collections/c/coverage", json=ask, headers=world.as_("viewer"))
+    assert started.status_code == 202, started.text
+    path, until = f"/v1/jobs/{started.json()['job_id']}", time.monotonic() + 20
+    while (job := world.get(path))["state"] == "running":
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    found = job["result"]
+    assert (found["references"], found["images"], found["gaps"], found["uncovered"]) == (1, 2, 0, 1)
+    (region,) = found["regions"]
+    assert region["images"] == 1 and _name(region["examples"][0]["uri"]) == "a"
+    both = world.client.post(
+        "/v1/collections/c/coverage", json={**ask, "snapshot": "x"}, headers=world.as_("viewer")
+    )
+    assert (both.status_code, both.json()["code"]) == (422, "invalid_request")
+    robots = world.get("/v1/collections/c/novelty", params={"by": "robot"})
+    assert {g["group"]: (g["frames"], g["kept"], g["rejected"]) for g in robots["groups"]}[
+        "r1"
+    ] == (3, 1, 1)

@@ -48,6 +48,18 @@ class FindRows:
         names = {**_of(point), "bucket": bucket, "prefix": prefix, "limit": limit}
         return self._ids("under_prefix", names)
 
+    def references(self, space_id: str, bucket: str, prefix: str, limit: int) -> Ids:
+        """Images below a prefix, in any collection, that have a vector in the space; ascending."""
+        names = {"space_id": space_id, "bucket": bucket, "prefix": prefix, "limit": limit}
+        return np.sort(self._ids("reference_under_prefix", names))
+
+    def novelty(self, point: SeqPoint, asked: Mapping[str, Any]) -> list[Facts]:
+        """Frames and kept images by group. asked: every name of the statement but the point's."""
+        attributes = asked["attributes"]
+        return self._rows("novelty", {
+            **asked, **_of(point), "attributes": Jsonb(attributes) if attributes else None,
+        })  # fmt: skip
+
     def pixels_of(self, space_id: str, object_ids: Sequence[int]) -> dict[int, bytes]:
         """Pixel hash by object, of those that have a vector in the space."""
         names = {"space_id": space_id, "object_ids": list(object_ids)}

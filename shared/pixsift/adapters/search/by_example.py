@@ -75,7 +75,7 @@ class ByExample:
             with self._resident(point) as mirror:
                 return _mean(mirror, _rows_open(mirror, allowed, barred))
         total, count = np.zeros(point.dimension), 0
-        for ids, halves in self._read(point, allowed):
+        for ids, halves in self.blocks(point, allowed):
             is_open = ~np.isin(ids, barred)
             total += unit_rows(halves[is_open]).sum(axis=0, dtype=np.float64)
             count += int(is_open.sum())
@@ -123,7 +123,7 @@ class ByExample:
         """One pass over the vectors, with the best of every aim so far."""
         wanted = aims.astype(np.float32).T
         best = [_Best(k) for _ in aims]
-        for ids, halves in self._read(point, allowed):
+        for ids, halves in self.blocks(point, allowed):
             is_open = ~np.isin(ids, barred)
             units = unit_rows(halves[is_open])
             products = units @ wanted
@@ -133,9 +133,13 @@ class ByExample:
                 one.add(ids[is_open], column)
         return np.unique(np.concatenate([one.ids for one in best]))
 
-    def _read(
-        self, point: SeqPoint, allowed: Ids | None
+    def blocks(
+        self, point: SeqPoint, allowed: Ids | None = None
     ) -> Iterator[tuple[Ids, NDArray[np.float16]]]:
+        """Ids (N,) and stored vectors (N, D) of what is kept now, read from the ledger in parts.
+
+        allowed: only these, ascending.
+        """
         names: dict[str, Any] = {"collection_id": point.collection_id,
                                  "generation": point.generation}  # fmt: skip
         with self._database.connection() as connection, connection.transaction():
