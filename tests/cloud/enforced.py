@@ -52,7 +52,7 @@ class World:
 
     def __post_init__(self) -> None:
         s3, sqs = self.cloud.client("s3"), self.cloud.client("sqs")
-        for role in ("raw", "derived"):
+        for role in ("raw", "derived", "curated"):
             s3.create_bucket(Bucket=f"{self.name}-{role}")
         s3.put_bucket_versioning(
             Bucket=f"{self.name}-raw", VersioningConfiguration={"Status": "Enabled"}
@@ -99,6 +99,7 @@ class World:
             "PIXSIFT_INGEST_QUEUE": f"{self.name}-ingest",
             "PIXSIFT_INGEST_DLQ": f"{self.name}-ingest-dlq",
             "PIXSIFT_DERIVED_BUCKET": f"{self.name}-derived",
+            "PIXSIFT_CURATED_BUCKET": f"{self.name}-curated",
             "NO_PROXY": urlsplit(self.cloud.url).hostname or "", "PIXSIFT_POLL_SECONDS": "1",
             "PYTHONUNBUFFERED": "1",  # as in the images: metrics are printed
             "PIXSIFT_DECODE_WORKERS": "1",

@@ -32,6 +32,7 @@ MUTATIONS: dict[str, Change] = {
     "no-send": less("Ingest", "sqs:SendMessage"),
     "no-delete": less("Ingest", "sqs:DeleteMessage"),
     "other-raw": elsewhere("ReadRaw"),
+    "no-journal": without("FindJournal"),
 }
 """MiniStack answers 404 for what is missing, with or without the right to list: ``s3_rules`` puts
 AWS's 403 in its place. A consumer without thumbnails goes on; they are missing afterwards."""
