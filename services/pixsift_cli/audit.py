@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
+from pixsift.answers.checks import AuditReport
 from pixsift.operations.audit import audit as run
 from pixsift.operations.audit import reindex as rebuild
 from pixsift.operations.paths import collection_name
 from pixsift.operations.retrieve import only_collection
-from pixsift.reports import AuditReport
 from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit

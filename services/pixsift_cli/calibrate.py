@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from pixsift.answers.quality import CalibrationFile
 from pixsift.core.calibration import Calibration, CurvePoint, LabeledPairs
 from pixsift.operations.calibrate import Asked, Pictures
 from pixsift.operations.calibrate import calibrate as run
 from pixsift.pages.calibration_chart import chart
-from pixsift.reports import CalibrationFile
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, check_writable, emit_json, no_nan, write_text
 from pixsift_cli.progress import progress

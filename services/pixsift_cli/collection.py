@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pixsift.answers import CollectionLine, CollectionSettings
+from pixsift.answers.collections import CollectionLine, CollectionSettings
 from pixsift.core import presets
 from pixsift.core.calibration import Calibration, vouches_for
 from pixsift.core.change_signals import Mask

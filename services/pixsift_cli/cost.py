@@ -2,8 +2,8 @@
 
 import typer
 
+from pixsift.answers.deployment import CostLine, CostReport
 from pixsift.core.cost import PRICES_AS_OF, Estimate, estimate
-from pixsift.reports import CostLine, CostReport
 from pixsift_cli.common import JsonOption, emit
 
 

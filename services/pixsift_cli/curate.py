@@ -10,10 +10,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pixsift import curation
+from pixsift.answers.local import FolderReport, OutcomeOfFiles
 from pixsift.operations.curate import Curated, Tools, Wishes, facts, outcome_lines
 from pixsift.operations.folder_output import default_output
 from pixsift.operations.judge_folder import FolderTally
-from pixsift.reports import FolderReport, OutcomeOfFiles
 from pixsift.worker import StopSignal
 from pixsift_cli import wiring
 from pixsift_cli.choosing.options import attribute_conditions, shares

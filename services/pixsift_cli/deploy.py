@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixsift.core.cost import Estimate, estimate
-from pixsift.core.deployment import Deployment, Images, check_image
-from pixsift.errors import RequestError
-from pixsift.operations import deploy as steps
-from pixsift.operations.build_images import build_images
-from pixsift.operations.deploy import Deployed, Ground, StackPlan, Tools
-from pixsift.reports import (
+from pixsift.answers.deployment import (
     DeploymentPlan,
     DeploymentReport,
     PlannedStack,
     ReleaseImages,
     TaskReport,
 )
+from pixsift.core.cost import Estimate, estimate
+from pixsift.core.deployment import Deployment, Images, check_image
+from pixsift.errors import RequestError
+from pixsift.operations import deploy as steps
+from pixsift.operations.build_images import build_images
+from pixsift.operations.deploy import Deployed, Ground, StackPlan, Tools
 from pixsift_cli import stage as stages
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit

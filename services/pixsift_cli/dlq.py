@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pixsift.answers import Undecided
+from pixsift.answers.queues import Undecided
 from pixsift.core.identity import ObjectVersion
 from pixsift.operations.redrive import redrive as send_again
 from pixsift.operations.redrive import undecided

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import typer
 
-from pixsift.answers import DoctorFinding, DoctorReport
+from pixsift.answers.local import DoctorFinding, DoctorReport
 from pixsift.errors import PixsiftError
 from pixsift.operations import collections
 from pixsift.operations import doctor as checks

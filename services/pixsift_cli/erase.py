@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from pixsift.answers.checks import ErasureReport
 from pixsift.core.identity import ObjectVersion
 from pixsift.errors import RequestError
 from pixsift.operations.erase import new_erasure
-from pixsift.reports import ErasureReport
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, s3_uri
 from pixsift_cli.terminal import confirm, say

@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from pixsift.answers import TakenBack
+from pixsift.answers.decisions import RuleComparison, SwitchedGeneration, TakenBack
 from pixsift.operations import redecide as operation
 from pixsift.operations.paths import collection_with, object_named
 from pixsift.operations.redecide import Wanted, warning
 from pixsift.operations.retrieve import only_collection
 from pixsift.operations.take_back import take_back
-from pixsift.reports import RuleComparison, SwitchedGeneration
 from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.collection import Masks, boxes

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pixsift.answers import ImageLine
+from pixsift.answers.images import ImageLine
 from pixsift.operations import images as operation
 from pixsift.pages.gallery import gallery
 from pixsift.pages.pictures import Picture

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from pixsift.answers import ProtectedList
+from pixsift.answers.choosing import ProtectedList
 from pixsift.errors import RequestError
 from pixsift.operations import protect as operation
 from pixsift.operations.retrieve import only_collection

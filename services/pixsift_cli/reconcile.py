@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from pixsift.answers.checks import SourceDifferences
 from pixsift.core.reconcile import Differences
 from pixsift.operations.reconcile import ReportDifferences, Send
 from pixsift.operations.reconcile import backfill as fill
 from pixsift.operations.reconcile import reconcile as run
-from pixsift.reports import SourceDifferences
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit, no_nan, s3_uri
 from pixsift_cli.terminal import say, status_line

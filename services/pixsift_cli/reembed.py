@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pixsift.answers.decisions import ReembedEstimate
 from pixsift.errors import RequestError
 from pixsift.operations import reembed as operation
 from pixsift.operations.embedder import load
 from pixsift.operations.reembed import Parts, Wanted, check_recipe
 from pixsift.operations.retrieve import only_collection
-from pixsift.reports import ReembedEstimate
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.generations import Name, TakeOver, switched_text

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from pixsift.answers import RulingDone, RulingLine
+from pixsift.answers.decisions import RulingDone, RulingLine
 from pixsift.errors import RequestError
 from pixsift.operations import rule as operation
 from pixsift.operations.paths import collection_with, object_named

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from pixsift.answers import Neighbor, Neighbors
+from pixsift.answers.choosing import Neighbor, Neighbors
 from pixsift.api import Example, SearchAnswer, SearchAsk
 from pixsift.errors import RequestError
 from pixsift.messages import Range, Where2

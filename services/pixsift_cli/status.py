@@ -8,7 +8,8 @@ import typer
 from rich.console import Group
 from rich.live import Live
 
-from pixsift.answers import CollectionStatus, GrowingShare, QueueDepth, StatusReport
+from pixsift.answers.collections import CollectionStatus, GrowingShare, StatusReport
+from pixsift.answers.queues import QueueDepth
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.operations.status import status as report
 from pixsift.words import in_words, words_and_code

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pixsift.answers import KeyOutcomes
+from pixsift.answers.images import KeyOutcomes
 from pixsift.operations.images import ledger_time, wait_for_outcomes
 from pixsift.operations.paths import last_choice
 from pixsift.operations.upload import upload as send

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from pixsift.answers import CollectionSettings, GenerationRule, QueueDepth, Story
+from pixsift.answers.collections import CollectionSettings, GenerationRule
+from pixsift.answers.queues import QueueDepth
+from pixsift.answers.story import Story
 from pixsift.messages import Range, Where2, why_not_storable
 
 Role = Literal["viewer", "reviewer", "operator"]

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pixsift.answers import SnapshotDetails, SnapshotFacts
+from pixsift.answers.snapshots import SnapshotDetails, SnapshotFacts
 from pixsift.errors import PermanentError, RequestError
 from pixsift.messages import SnapshotRequest, parse_snapshot_request, why_not_storable
 from pixsift.operations import snapshot_checks

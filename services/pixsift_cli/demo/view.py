@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pixsift.answers import DemoReport
+from pixsift.answers.local import DemoReport
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.operations.demo.run import Standing
 from pixsift.words import in_words

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pixsift.answers import LoopFacts, LoopStopped
+from pixsift.answers.local import LoopFacts, LoopStopped
 from pixsift.errors import RequestError
 from pixsift.operations.local import up_down as operation
 from pixsift.operations.local.loop import LoopRecord, exports, has_kept, read_record

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from pixsift.answers.quality import CameraReport, ExposureDrift, StuckRun
 from pixsift.core.camera_health import CameraHealth, HealthLimits
 from pixsift.core.judged_file import JudgedFile
 from pixsift.core.quality import QualityPolicy
 from pixsift.errors import RequestError
 from pixsift.operations import quality as operation
 from pixsift.pages.quality import quality_page
-from pixsift.reports import CameraReport, ExposureDrift, StuckRun
 from pixsift.words import in_words
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, check_writable, emit_json, no_nan, write_text

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from pixsift.answers.quality import FileQuality, FolderQuality
 from pixsift.core.judged_file import FILE_OUTCOMES, JudgedFile
 from pixsift.core.quality import METRICS, QualityPolicy
-from pixsift.reports import FileQuality, FolderQuality
 
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 

@@ -8,14 +8,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query
 
-from pixsift.answers import (
-    Redriven,
+from pixsift.answers.checks import AuditReport
+from pixsift.answers.choosing import SelectionPreview
+from pixsift.answers.decisions import (
+    RuleComparison,
     RulingDone,
     RulingList,
-    SelectionPreview,
-    SentRequest,
+    SwitchedGeneration,
     TakenBack,
 )
+from pixsift.answers.queues import Redriven
+from pixsift.answers.snapshots import SentRequest
 from pixsift.api import Me
 from pixsift.api_changes import (
     AuditAsk,
@@ -33,7 +36,6 @@ from pixsift.errors import RequestError
 from pixsift.messages import SnapshotRequest2, why_not_storable
 from pixsift.operations import access, audit, choose, redecide, redrive, rule, snapshots, take_back
 from pixsift.operations.examples import parsed
-from pixsift.reports import AuditReport, RuleComparison, SwitchedGeneration
 from pixsift_server.access import Caller
 from pixsift_server.jobs import ReportProgress
 from pixsift_server.parts import Of, Parts

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query
 
-from pixsift.answers import AttributeOverview, CollectionDetails, Counts
+from pixsift.answers.collections import CollectionDetails, Counts
+from pixsift.answers.images import AttributeOverview
 from pixsift.api import (
     Camera,
     CameraReport,

@@ -4,7 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query
 
-from pixsift.answers import DeadLetterQueue, SnapshotDetails, SnapshotList, StatusReport, Undecided
+from pixsift.answers.collections import StatusReport
+from pixsift.answers.queues import DeadLetterQueue, Undecided
+from pixsift.answers.snapshots import SnapshotDetails, SnapshotList
 from pixsift.api import ActionPage, NewToken, QueueDepths, Token, TokenAsk, TokenList
 from pixsift.operations import access, redrive, snapshots, status
 from pixsift_server.access import Caller

@@ -10,14 +10,10 @@ from uuid import uuid4
 import httpx
 from pydantic import BaseModel
 
-from pixsift.answers import (
-    CollectionDetails,
-    RulingDone,
-    SelectionPreview,
-    SentRequest,
-    SnapshotDetails,
-    StatusReport,
-)
+from pixsift.answers.choosing import SelectionPreview
+from pixsift.answers.collections import CollectionDetails, StatusReport
+from pixsift.answers.decisions import RulingDone
+from pixsift.answers.snapshots import SentRequest, SnapshotDetails
 from pixsift.api import (
     CollectionList,
     Group,

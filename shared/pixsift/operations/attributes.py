@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pixsift.adapters.ledger import attributes
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import AttributeOverview
+from pixsift.answers.images import AttributeOverview, ImportedAttributes
 from pixsift.core.sidecar import SidecarRow
-from pixsift.reports import ImportedAttributes
 
 
 def import_attributes(

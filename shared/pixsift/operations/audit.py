@@ -21,6 +21,7 @@ from pixsift.adapters.ledger.rejudge import Rejudge, Rejudged
 from pixsift.adapters.ledger.snapshots import snapshot_prefix
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.pgvector import PgvectorSearch
+from pixsift.answers.checks import AuditReport, Reindexed
 from pixsift.core.audit import (
     DuplicateClaim,
     Standing,
@@ -37,7 +38,6 @@ from pixsift.core.dedup import Image, NearRule
 from pixsift.core.rulings import Ruling, Rulings
 from pixsift.errors import TransientError
 from pixsift.operations.redact import SHARDS
-from pixsift.reports import AuditReport, Reindexed
 from pixsift.sql import statements
 
 _SQL = statements("audit")

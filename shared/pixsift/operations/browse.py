@@ -18,7 +18,8 @@ from pixsift.adapters.ledger.browse import Browse, KnownVersion, Point
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import Chapter, GenerationRule
+from pixsift.answers.collections import GenerationRule
+from pixsift.answers.story import Chapter
 from pixsift.api import (
     Facet,
     FacetValue,

@@ -21,7 +21,7 @@ from pixsift.adapters.ledger.pool import (
 )
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import ChosenImage, SelectionPreview
+from pixsift.answers.choosing import ChosenImage, SelectionPreview, StrategyComparison
 from pixsift.core.choosing.auto import resolved
 from pixsift.core.choosing.contest import Contest, contest
 from pixsift.core.choosing.coverage import Comparison, compare
@@ -33,7 +33,6 @@ from pixsift.errors import RequestError, UserError
 from pixsift.messages import Select2, SnapshotRequest, SnapshotRequest2
 from pixsift.operations.images import uris_and_thumbnails
 from pixsift.ports import ObjectStore
-from pixsift.reports import StrategyComparison
 
 _SHOWN = 12
 """Pictures of each strategy's first picks."""

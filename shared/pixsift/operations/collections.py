@@ -8,7 +8,12 @@ from pixsift.adapters.calibration.calibrations import default_calibration
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import CollectionDetails, CollectionLine, CollectionSettings, Counts
+from pixsift.answers.collections import (
+    CollectionDetails,
+    CollectionLine,
+    CollectionSettings,
+    Counts,
+)
 from pixsift.core import presets
 from pixsift.core.calibration import Calibration, noise_warning, vouches_for
 from pixsift.core.change_signals import Mask

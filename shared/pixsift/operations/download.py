@@ -13,7 +13,7 @@ from uuid import uuid4
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import Downloaded
+from pixsift.answers.snapshots import Downloaded
 from pixsift.core.copyplan import folded, place_in_folder
 from pixsift.core.descriptor import SNAPSHOT_FILE
 from pixsift.core.identity import ObjectVersion

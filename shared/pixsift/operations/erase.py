@@ -13,12 +13,12 @@ from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers.checks import ErasureReport
 from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.errors import DependencyDownError, NotFoundError, PixsiftError
 from pixsift.operations.forget import Facts, Forgetting, pixels_of
 from pixsift.operations.obligations import Obligations
 from pixsift.operations.redact import Redactor
-from pixsift.reports import ErasureReport
 
 
 @dataclass(slots=True)

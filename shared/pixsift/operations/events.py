@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from pydantic import BaseModel, ValidationError
 
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import QueueDepth
+from pixsift.answers.queues import QueueDepth
 from pixsift.api import ImageQuery
 from pixsift.api_changes import Decisions
 from pixsift.api_watches import WatchHits

@@ -3,7 +3,7 @@
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.story import StoryTeller
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import Story
+from pixsift.answers.story import Story
 from pixsift.core.files import folder_of
 from pixsift.core.identity import FOLDER, S3Uri
 from pixsift.core.sources import reach, why_ignored

@@ -10,7 +10,7 @@ from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.ledger.pool import object_uris
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import ImageLine, ImageList, KeyOutcomes
+from pixsift.answers.images import ImageLine, ImageList, KeyOutcomes
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.core.sources import reach
 from pixsift.errors import PixsiftError, RequestError

@@ -2,7 +2,7 @@
 
 from pixsift.adapters.postgres import migrate as migrations
 from pixsift.adapters.postgres.database import Login
-from pixsift.reports import AppliedMigrations, PendingMigrations
+from pixsift.answers.deployment import AppliedMigrations, PendingMigrations
 
 
 def migrate(login: Login) -> AppliedMigrations:

@@ -10,7 +10,7 @@ from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.protected_sets import NewSet, ProtectedSet, ProtectedSets
 from pixsift.adapters.ledger.snapshots import Snapshots, unknown_snapshot
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import ProtectedLine, ProtectedList
+from pixsift.answers.choosing import ProtectedLine, ProtectedList
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Halves
 from pixsift.core.identity import S3Uri

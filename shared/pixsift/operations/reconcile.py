@@ -13,13 +13,13 @@ from psycopg.rows import class_row
 
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers.checks import DifferencesBySource, SourceDifferences
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ListedVersion, ObjectVersion, S3Uri
 from pixsift.core.reconcile import Comparison, Differences, KnownVersion, backfill_object
 from pixsift.errors import NotFoundError, Remedy
 from pixsift.messages import Backfill, BackfillObject
 from pixsift.ports import ListedObject, ObjectStore
-from pixsift.reports import DifferencesBySource, SourceDifferences
 from pixsift.sql import statements
 
 _SQL = statements("reconcile")

@@ -11,13 +11,13 @@ from pixsift.adapters.ledger.generations import (
     SecondLook,
 )
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers.decisions import RuleComparison, SwitchedGeneration
 from pixsift.core import presets
 from pixsift.core.calibration import noise_warning
 from pixsift.core.change_signals import Mask
 from pixsift.core.collection import Collection
 from pixsift.core.second_look import LookRule
 from pixsift.errors import RequestError
-from pixsift.reports import RuleComparison, SwitchedGeneration
 
 
 @dataclass(frozen=True, slots=True)

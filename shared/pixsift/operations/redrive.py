@@ -4,7 +4,7 @@ from psycopg.rows import dict_row
 
 from pixsift.adapters.aws.sqs import MAX_BATCH, Message, SqsQueue
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import (
+from pixsift.answers.queues import (
     Anomaly,
     DeadLetter,
     DeadLetterQueue,

@@ -24,6 +24,7 @@ from pixsift.adapters.ledger.generations import (
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.spaces import Lacking, Spaces
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers.decisions import ReembedEstimate, SwitchedGeneration
 from pixsift.core import presets
 from pixsift.core.calibration import Calibration, vouches_for
 from pixsift.core.collection import Collection
@@ -40,7 +41,6 @@ from pixsift.errors import (
 )
 from pixsift.operations.redecide import check_epsilon, preset_rule, with_mask
 from pixsift.ports import Embedder, EmbeddingSpace, ObjectStore
-from pixsift.reports import ReembedEstimate, SwitchedGeneration
 
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 """As of a consumer: what it judged was not larger."""

@@ -18,7 +18,7 @@ from pixsift.adapters.ledger.history import NewRuling
 from pixsift.adapters.ledger.rejudge import Known, Rejudge, Rejudged
 from pixsift.adapters.ledger.ruling_book import Member, Record, RulingBook, new_ruling, with_batch
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import RuledChange, RulingDone, RulingLine, RulingList
+from pixsift.answers.decisions import RuledChange, RulingDone, RulingLine, RulingList
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.core.quality import METRICS

@@ -8,7 +8,7 @@ from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.ledger.snapshots import Snapshot, Snapshots, unknown_snapshot
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import (
+from pixsift.answers.snapshots import (
     Cleaned,
     RefusedRequest,
     SentRequest,

@@ -6,13 +6,8 @@ from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import (
-    AnomalyCount,
-    CollectionStatus,
-    QueueDepth,
-    ReasonCount,
-    StatusReport,
-)
+from pixsift.answers.collections import AnomalyCount, CollectionStatus, ReasonCount, StatusReport
+from pixsift.answers.queues import QueueDepth
 from pixsift.core.outcomes import ObjectOutcome
 from pixsift.errors import PixsiftError
 

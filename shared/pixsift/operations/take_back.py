@@ -12,7 +12,7 @@ from typing import Protocol
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import ChangedOutcome, TakenBack
+from pixsift.answers.decisions import ChangedOutcome, TakenBack
 from pixsift.core.identity import S3Uri
 from pixsift.errors import NotFoundError
 from pixsift.operations.reconcile import backfill_bodies

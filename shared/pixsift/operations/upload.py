@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pixsift.adapters.aws.uploads import FolderUploads, S3Location, files_below, is_same, too_large
-from pixsift.answers import Uploaded
+from pixsift.answers.images import Uploaded
 from pixsift.errors import DependencyDownError, PixsiftError, Remedy, RequestError
 from pixsift.ports import CountProgress
 

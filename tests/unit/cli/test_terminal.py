@@ -53,7 +53,8 @@ _IMPORTS = """
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from pixsift.answers import QueueDepth, StatusReport
+from pixsift.answers.collections import StatusReport
+from pixsift.answers.queues import QueueDepth
 from pixsift.core.reconcile import Differences
 from pixsift_cli import reconcile, status, terminal
 """

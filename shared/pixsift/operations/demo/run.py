@@ -21,7 +21,8 @@ from pixsift.adapters.aws.uploads import FolderUploads, S3Location
 from pixsift.adapters.local.localstack import check_installed
 from pixsift.adapters.local.simulated_camera import check_scenes, load_scenes, photos_in
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import DemoReport, SnapshotFacts
+from pixsift.answers.local import DemoReport
+from pixsift.answers.snapshots import SnapshotFacts
 from pixsift.core.outcomes import OUTCOMES, ObjectOutcome
 from pixsift.errors import DependencyDownError, Remedy, RequestError
 from pixsift.messages import Select, SnapshotRequest, Split

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers import LoopStopped
+from pixsift.answers.local import LoopStopped
 from pixsift.errors import ConflictError, Remedy
 from pixsift.operations.collections import ensure_default
 from pixsift.operations.embedder import ModelChoice
