@@ -14,7 +14,8 @@ from uuid import UUID, uuid4
 from psycopg.rows import class_row, dict_row
 
 from pixsift.adapters.ledger.history import NewRuling
-from pixsift.adapters.ledger.rejudge import Change, Rejudge, Rejudged
+from pixsift.adapters.ledger.rejudge import Rejudge, Rejudged
+from pixsift.adapters.ledger.rejudge_plan import Change
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
