@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ledger_world import finding, image, ledger_of, new_collection, rows
-from pixsift.adapters.ledger.generations import Generations, _Build
+from pixsift.adapters.ledger.generation_build import Build
+from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Connection
 from pixsift.adapters.search.pgvector import _SQL, HnswParameters, PgvectorSearch, _on
@@ -243,7 +244,7 @@ def test_redecide__one_that_fails_leaves_no_body(
     def fail(*_: object) -> None:
         raise TransientError("no lock to be had")
 
-    monkeypatch.setattr(_Build, "_switch", fail)
+    monkeypatch.setattr(Build, "_switch", fail)
     with pytest.raises(TransientError):
         Generations(ledger._database).redecide(collection, epsilon=2e-6)
     assert rows(database_url, "SELECT body_table FROM neighbor_index") == [("hnsw_1_1",)]

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixsift.adapters.ledger.collections import Collections
-from pixsift.adapters.ledger.generations import (
-    Generations,
-    ReportCount,
-    SecondLook,
-)
+from pixsift.adapters.ledger.generation_build import ReportCount
+from pixsift.adapters.ledger.generations import Generations, SecondLook
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers.decisions import RuleComparison, SwitchedGeneration
 from pixsift.core import presets

@@ -14,13 +14,8 @@ from typing import Any, Final, Protocol
 
 from pixsift.adapters.calibration.calibrations import default_calibration
 from pixsift.adapters.ledger.collections import Collections
-from pixsift.adapters.ledger.generations import (
-    NOTICE_SECONDS,
-    Generations,
-    ReportCount,
-    Rule,
-    Target,
-)
+from pixsift.adapters.ledger.generation_build import ReportCount, Rule, Target
+from pixsift.adapters.ledger.generations import NOTICE_SECONDS, Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.spaces import Lacking, Spaces
 from pixsift.adapters.postgres.database import Database

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from ledger_world import finding, image, ledger_of, new_collection, outcomes, rows, turned, unit
-from pixsift.adapters.ledger.generations import _SQL, Generations, Switched
+from pixsift.adapters.ledger.generation_build import _SQL
+from pixsift.adapters.ledger.generations import Generations, Switched
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.outcomes import Judged

@@ -18,7 +18,8 @@ from ledger_world import (
     space,
     turned,
 )
-from pixsift.adapters.ledger.generations import Generations, Rule, Switched, Target
+from pixsift.adapters.ledger.generation_build import Rule, Target
+from pixsift.adapters.ledger.generations import Generations, Switched
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.spaces import Spaces
 from pixsift.adapters.postgres.database import Database
