@@ -172,3 +172,46 @@ def request(**changes: Any) -> dict[str, Any]:
         "schema": "pixsift.snapshot-request/1", "request_id": "r1", "collection": "c",
         "name": "set", "select": {"strategy": "k_center", "k": 3, "seed": 7}, **changes,
     }  # fmt: skip
+
+
+def images_in(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The images among the files of a snapshot."""
+    return {
+        path: content
+        for path, content in files.items()
+        if path.startswith("data/") and not path.endswith(".parquet")
+    }
+
+
+def refusal(world: World, request_id: str = "r1") -> str:
+    """Why a request led to no snapshot."""
+    taken = world.snapshots.request(request_id)
+    assert taken is not None
+    assert taken.snapshot_id is None
+    assert taken.error is not None
+    assert world.news.told[-1][0] == "SnapshotFailed"
+    assert world.news.told[-1][1]["reason"] == taken.error
+    return taken.error
+
+
+class KilledError(BaseException):
+    """Stands for a kill -9: no handler of ours runs for it, and the lease is not given back."""
+
+
+class Kill:
+    """Raises at the n-th passage of a point."""
+
+    def __init__(self, point: str, count: int = 1) -> None:
+        self.point, self.left = point, count
+
+    def __call__(self, point: str) -> None:
+        if point == self.point:
+            self.left -= 1
+            if self.left == 0:
+                raise KilledError(point)
+
+
+def expire_leases(world: World) -> None:
+    """What time does."""
+    with world.database.connection() as connection:
+        connection.execute("UPDATE snapshot SET lease_until = now() - interval '1 second'")
