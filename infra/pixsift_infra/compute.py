@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aws_cdk import CfnCondition, CfnOutput, CfnParameter, CfnResource, Fn, RemovalPolicy, Stack
-from aws_cdk import aws_applicationautoscaling as autoscaling
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
@@ -22,14 +20,14 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from pixsift_infra import policies, scaling
+from pixsift_infra.gpu_capacity import gpu_capacity
 from pixsift_infra.ingest import acknowledge
 from pixsift_infra.policies import Places
+from pixsift_infra.service_scaling import ServiceScaling
 from pixsift_infra.stage import Stage
 from pixsift_infra.tasks import JOBS, Task, consumer_task, curator_task, server_task
 
 _CPU_ARCHITECTURE = "X86_64"
-_INFRASTRUCTURE = "AmazonECSInfrastructureRolePolicyForManagedInstances"
-_INSTANCE = "AmazonECSInstanceRolePolicyForManagedInstances"
 _PASSED = {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
 
 
@@ -52,7 +50,13 @@ class ComputeStack(Stack):
             )],
         )  # fmt: skip
         self._execution = self._execution_role()
-        self._gpu = self._gpu_capacity() if stage.compute.consumer == "gpu" else None
+        self._gpu = (
+            gpu_capacity(
+                self, stage, cluster=self._cluster.ref, subnets=self._subnets, group=self._group
+            )
+            if stage.compute.consumer == "gpu"
+            else None
+        )
         for index, space in enumerate(stage.events.spaces):
             self._consumer(space, index)
         self._curator()
@@ -306,62 +310,6 @@ class ComputeStack(Stack):
         self._service_output(task, service)
         return service
 
-    def _gpu_capacity(self) -> str:
-        """Instances that ECS starts, patches and ends; Spot where it can be had."""
-        infrastructure = iam.CfnRole(
-            self, "InfrastructureRole",
-            assume_role_policy_document={
-                "Version": "2012-10-17",
-                "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
-                               "Principal": {"Service": "ecs.amazonaws.com"},
-                               "Condition": {"StringEquals": {"aws:SourceAccount": self.account}}}],
-            },
-            managed_policy_arns=[
-                f"arn:{self.partition}:iam::aws:policy/{_INFRASTRUCTURE}"
-            ],
-        )  # fmt: skip
-        instances = iam.CfnRole(
-            self, "InstanceRole",
-            assume_role_policy_document={
-                "Version": "2012-10-17",
-                "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
-                               "Principal": {"Service": "ec2.amazonaws.com"}}],
-            },
-            managed_policy_arns=[f"arn:{self.partition}:iam::aws:policy/{_INSTANCE}"],
-        )  # fmt: skip
-        for role, policy in (
-            (infrastructure, _INFRASTRUCTURE),
-            (instances, _INSTANCE),
-        ):
-            rule = f"AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{policy}]"
-            acknowledge(
-                role, rule, "AWS's own policies for Managed Instances: it extends them itself"
-            )
-        profile = iam.CfnInstanceProfile(self, "InstanceProfile", roles=[instances.ref])
-        property_ = ecs.CfnCapacityProvider
-        provider = property_(
-            self, "Gpu", cluster_name=self._cluster.ref, name=f"{self._prefix}-gpu",
-            managed_instances_provider=property_.ManagedInstancesProviderProperty(
-                infrastructure_role_arn=infrastructure.attr_arn, propagate_tags="CAPACITY_PROVIDER",
-                instance_launch_template=property_.InstanceLaunchTemplateProperty(
-                    ec2_instance_profile_arn=profile.attr_arn,
-                    capacity_option_type="SPOT" if self._stage.compute.spot else "ON_DEMAND",
-                    network_configuration=property_.ManagedInstancesNetworkConfigurationProperty(
-                        subnets=self._subnets, security_groups=[self._group]
-                    ),
-                    storage_configuration=property_.ManagedInstancesStorageConfigurationProperty(
-                        storage_size_gib=80
-                    ),
-                    instance_requirements=property_.InstanceRequirementsRequestProperty(
-                        allowed_instance_types=list(self._stage.compute.instance_types),
-                        v_cpu_count=property_.VCpuCountRangeRequestProperty(min=4, max=16),
-                        memory_mib=property_.MemoryMiBRequestProperty(min=16_384),
-                    ),
-                ),
-            ),
-        )  # fmt: skip
-        return provider.ref
-
     def _consumer(self, space: str, index: int) -> None:
         stage = self._stage
         task = consumer_task(stage, space)
@@ -371,9 +319,9 @@ class ComputeStack(Stack):
         service = self._service(
             task, definition, desired=None, capacity=[{"capacity_provider": provider, "weight": 1}]
         )
-        self._scale(
-            service, task, most=stage.compute.max_consumers, least=stage.compute.min_consumers,
-            queue=f"{self._prefix}-{stage.ingest_queue(space)}",
+        self._scaling(task).on_queue(
+            service, f"{self._prefix}-{stage.ingest_queue(space)}",
+            most=stage.compute.max_consumers, least=stage.compute.min_consumers,
             per_task=scaling.backlog_per_consumer(stage.compute.images_per_second),
         )  # fmt: skip
 
@@ -387,7 +335,7 @@ class ComputeStack(Stack):
             capacity=[{"capacity_provider": "FARGATE", "weight": 1}],
         )
         queue = f"{self._prefix}-snapshot-requests"
-        self._scale(service, task, most=1, least=0, queue=queue, per_task=1)
+        self._scaling(task).on_queue(service, queue, most=1, least=0, per_task=1)
 
     def _server(self) -> None:
         task = server_task(self._stage)
@@ -451,96 +399,5 @@ class ComputeStack(Stack):
             })],
         )  # fmt: skip
 
-    def _scale(self, service: ecs.CfnService, task: Task, *, most: int, least: int, queue: str,
-               per_task: int) -> None:  # fmt: skip
-        where = {"ClusterName": self._prefix, "ServiceName": task.name}
-        target = autoscaling.CfnScalableTarget(
-            self, f"{task.construct_id}Scaling", min_capacity=least, max_capacity=most,
-            resource_id=f"service/{self._prefix}/{task.name}", service_namespace="ecs",
-            scalable_dimension="ecs:service:DesiredCount",
-        )  # fmt: skip
-        target.add_resource_dependency(service)
-        self._while_running(target)
-        self._step(target, task, "Wake", 1, scaling.queries(scaling.WAKE, queue, where), minutes=1)
-        if least == 0:
-            self._step(target, task, "Sleep", 0, scaling.queries(scaling.IDLE, queue, where),
-                       minutes=scaling.IDLE_MINUTES)  # fmt: skip
-        if most > 1:
-            self._track(target, task, scaling.queries(scaling.LOAD, queue, where), per_task)
-
-    def _step(self, target: autoscaling.CfnScalableTarget, task: Task, name: str, count: int,
-              queries: Sequence[dict[str, Any]], *, minutes: int) -> None:  # fmt: skip
-        property_ = autoscaling.CfnScalingPolicy
-        policy = property_(
-            self, f"{task.construct_id}{name}", policy_name=f"{self._prefix}-{task.name}-{name}",
-            policy_type="StepScaling", scaling_target_id=target.ref,
-            step_scaling_policy_configuration=property_.StepScalingPolicyConfigurationProperty(
-                adjustment_type="ExactCapacity", cooldown=60,
-                step_adjustments=[property_.StepAdjustmentProperty(
-                    metric_interval_lower_bound=0, scaling_adjustment=count
-                )],
-            ),
-        )  # fmt: skip
-        self._while_running(policy)
-        alarm = cloudwatch.CfnAlarm(
-            self, f"{task.construct_id}{name}Alarm", evaluation_periods=minutes, threshold=1,
-            alarm_name=f"{self._prefix}-{task.name}-{name.lower()}", alarm_actions=[policy.ref],
-            alarm_description=f"scales {task.name} to {count}; no cause for alarm",
-            comparison_operator="GreaterThanOrEqualToThreshold", treat_missing_data="notBreaching",
-            metrics=[metric_query(query) for query in queries],
-        )  # fmt: skip
-        self._while_running(alarm)
-
-    def _track(self, target: autoscaling.CfnScalableTarget, task: Task,
-               queries: Sequence[dict[str, Any]], per_task: int) -> None:  # fmt: skip
-        property_ = autoscaling.CfnScalingPolicy
-        metrics = [
-            property_.TargetTrackingMetricDataQueryProperty(
-                id=query["id"], expression=query.get("expression"),
-                return_data=query["return_data"],
-                metric_stat=None if "expression" in query else
-                property_.TargetTrackingMetricStatProperty(
-                    stat=query["stat"],
-                    metric=property_.TargetTrackingMetricProperty(
-                        namespace=query["namespace"], metric_name=query["metric"],
-                        dimensions=[property_.TargetTrackingMetricDimensionProperty(
-                            name=name, value=value
-                        ) for name, value in query["dimensions"].items()],
-                    ),
-                ),
-            )
-            for query in queries
-        ]  # fmt: skip
-        tracking = property_.TargetTrackingScalingPolicyConfigurationProperty
-        policy = property_(
-            self, f"{task.construct_id}Track", policy_name=f"{self._prefix}-{task.name}-track",
-            policy_type="TargetTrackingScaling", scaling_target_id=target.ref,
-            target_tracking_scaling_policy_configuration=tracking(
-                target_value=per_task, disable_scale_in=True,
-                scale_out_cooldown=scaling.SCALE_OUT_COOLDOWN_SECONDS,
-                customized_metric_specification=property_.CustomizedMetricSpecificationProperty(
-                    metrics=metrics
-                ),
-            ),
-        )  # fmt: skip
-        self._while_running(policy)
-
-
-def metric_query(query: Mapping[str, Any]) -> cloudwatch.CfnAlarm.MetricDataQueryProperty:
-    """One query of an alarm."""
-    property_ = cloudwatch.CfnAlarm
-    if "expression" in query:
-        return property_.MetricDataQueryProperty(
-            id=query["id"], expression=query["expression"], return_data=query["return_data"]
-        )
-    return property_.MetricDataQueryProperty(
-        id=query["id"], return_data=query["return_data"],
-        metric_stat=property_.MetricStatProperty(
-            period=60, stat=query["stat"],
-            metric=property_.MetricProperty(
-                namespace=query["namespace"], metric_name=query["metric"],
-                dimensions=[property_.DimensionProperty(name=name, value=value)
-                            for name, value in query["dimensions"].items()],
-            ),
-        ),
-    )  # fmt: skip
+    def _scaling(self, task: Task) -> ServiceScaling:
+        return ServiceScaling(self, task, prefix=self._prefix, while_running=self._while_running)
