@@ -3,6 +3,10 @@
 A statement begins at a line ``-- name: some_name`` and runs to the next one; the comment lines
 below the name say why it is as it is. A placeholder is ``%(x)b`` where the value goes in binary
 (arrays of a batch, vectors), and ``%(x)s`` where psycopg may choose.
+
+One layout: each clause starts a line, in the column of its statement or of its subquery's SELECT;
+``AND``, ``OR`` and ``ON`` are two columns further in. No semicolon ends a statement. Lines have at
+most 100 characters. ``tests/house/test_sql_layout.py`` checks it.
 """
 
 import re

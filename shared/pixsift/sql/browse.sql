@@ -1,8 +1,8 @@
 -- What a person browses: pages of images as of a point, one image by its id, duplicate groups.
 
 -- name: point
--- Where a page is read: a point given, or now; its generation, and the token of its turn. Zeros stand
--- for a turn from before tokens existed; a seq beyond the collection has no row.
+-- Where a page is read: a point given, or now; its generation, and the token of its turn. A turn
+-- from before tokens existed has zeros; a seq beyond the collection has no row.
 SELECT c.collection_id, coalesce(%(at_seq)s, c.seq) AS seq,
        generation_at(c.collection_id, %(at_seq)s) AS generation,
        coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token
@@ -11,8 +11,8 @@ LEFT JOIN turn t ON t.collection_id = c.collection_id AND t.seq = coalesce(%(at_
 WHERE c.name = %(name)s AND coalesce(%(at_seq)s, 0) <= c.seq
 
 -- name: page
--- Images as of a point, the newest decision first, from behind the last one seen. Decisions that hold
--- at the point, so that a page stays what it was while others arrive.
+-- Images as of a point, the newest decision first, after the last one seen. These are the decisions
+-- valid at that point, so a page does not change while images arrive.
 SELECT d.decision_id, d.valid_from_seq, o.object_id, o.bucket, o.key, o.version_id,
        o.thumbnail_key IS NOT NULL AS has_thumbnail, d.outcome, d.reason, d.distance, d.decided_at,
        d.representative_object_id, r.bucket AS representative_bucket,
@@ -78,7 +78,8 @@ FROM (
       AND d.outcome = 'duplicate' AND d.valid_to_seq IS NULL
     GROUP BY d.representative_object_id
 ) g JOIN object o USING (object_id)
-WHERE (%(last_value)s::float8 IS NULL OR (g.rank_value, -g.object_id) < (%(last_value)s::float8, -(%(last_id)s::bigint)))
+WHERE (%(last_value)s::float8 IS NULL
+       OR (g.rank_value, -g.object_id) < (%(last_value)s::float8, -(%(last_id)s::bigint)))
   AND (%(prefix)s::text IS NULL OR starts_with(o.key, %(prefix)s))
 ORDER BY g.rank_value DESC, g.object_id LIMIT %(limit)s
 
@@ -92,7 +93,8 @@ WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.representative_object_id = %(object_id)s
   AND d.outcome = 'duplicate' AND d.valid_to_seq IS NULL
   AND (%(last_distance)s::float8 IS NULL
-       OR (coalesce(d.distance, 0), -o.object_id) < (%(last_distance)s::float8, -(%(last_id)s::bigint)))
+       OR (coalesce(d.distance, 0), -o.object_id)
+          < (%(last_distance)s::float8, -(%(last_id)s::bigint)))
 ORDER BY coalesce(d.distance, 0) DESC, o.object_id LIMIT %(limit)s
 
 -- name: facet_counts

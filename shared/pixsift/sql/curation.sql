@@ -33,7 +33,9 @@ ORDER BY d.representative_object_id, d.distance NULLS FIRST, o.key
 
 -- name: images_of
 -- Keys and thumbnails of some objects.
-SELECT object_id, bucket, key, version_id, thumbnail_key FROM object WHERE object_id = ANY (%(object_ids)s)
+SELECT object_id, bucket, key, version_id, thumbnail_key
+FROM object
+WHERE object_id = ANY (%(object_ids)s)
 
 -- name: last_choice
 -- Of the request that came last: the same wish at the same point is answered by an older snapshot.

@@ -45,9 +45,9 @@ ORDER BY g.switched_at_seq DESC NULLS LAST, g.generation DESC LIMIT 1
 -- name: states_at
 -- Every object's outcome in a generation at a point, in the order of arrival: the first row that
 -- judged the object (one that failed at first arrives when it is judged). Within a batch the first
--- row of any generation tells: a later one may have been made while a ruling changed the order. As in
--- arrived of rejudge.sql. A remembered one (expired, its memory keeps filtering) is gone, but still
--- represents.
+-- row of any generation counts, as in arrived of rejudge.sql: a later row may have been written
+-- while a ruling had changed the order. A remembered image (expired, still filtering) is gone, but
+-- still represents.
 SELECT d.object_id, d.outcome, d.reason, d.detail, d.representative_object_id AS representative,
        d.distance, coalesce(d.pixel_sha256, r.pixel_sha256) AS pixel_sha256, first.seq AS seq,
        r.object_id IS NOT NULL AS represents

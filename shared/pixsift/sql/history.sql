@@ -79,8 +79,8 @@ WHERE NOT EXISTS (SELECT FROM object o
 ON CONFLICT (collection_id, object_id, source) WHERE valid_to_seq IS NULL DO NOTHING
 
 -- name: retire_current
--- The old generation stays readable: snapshots taken at a seq before the switch belong to it. Where
--- the release before left the space and calibration of a generation open, they are written down now.
+-- The old generation stays readable: snapshots taken at a seq before the switch belong to it. The
+-- previous release left the space and calibration of a generation empty; they are filled in now.
 UPDATE generation g
 SET state = CASE WHEN g.state = 'current' THEN 'retired' ELSE g.state END,
     space_id = coalesce(g.space_id, c.space_id),
@@ -161,7 +161,8 @@ WHERE object_id = ANY (%(object_ids)b::bigint[])
 -- name: blank_rulings
 -- An erasure: why a ruling was made may describe the image.
 UPDATE ruling SET why = '' WHERE why <> ''
-  AND (object_id = ANY (%(object_ids)b::bigint[]) OR other_object_id = ANY (%(object_ids)b::bigint[]))
+  AND (object_id = ANY (%(object_ids)b::bigint[])
+       OR other_object_id = ANY (%(object_ids)b::bigint[]))
 
 -- name: end_watches_of
 -- An erasure: a watch that was made of the image ends, and its vectors go.

@@ -21,7 +21,8 @@ JOIN decision d ON d.object_id = o.object_id
 JOIN collection c USING (collection_id)
 JOIN generation g ON (g.collection_id, g.generation) = (d.collection_id, d.generation)
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
-WHERE coalesce(g.space_id, c.space_id) = %(space_id)s AND o.content_sha256 = ANY (%(content_sha256s)b::bytea[]) AND o.erased_at IS NULL
+WHERE coalesce(g.space_id, c.space_id) = %(space_id)s
+  AND o.content_sha256 = ANY (%(content_sha256s)b::bytea[]) AND o.erased_at IS NULL
 ORDER BY o.content_sha256, o.object_id
 
 -- name: embeddings
@@ -158,9 +159,10 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
 
 -- name: tail
--- Under the lock: representatives newer than the watermark, whom the search cannot have seen.
--- LIMIT 1 does not limit anything; it forces the planner to one look-up per row. Where it overestimates the
--- tail (a small collection beside a large one) a plain join would read every vector of the ledger.
+-- Under the lock: representatives newer than the watermark, which the search cannot have seen.
+-- LIMIT 1 does not limit anything; it forces the planner to one look-up per row. Where the planner
+-- overestimates the tail (a small collection next to a large one), a plain join would read every
+-- vector of the ledger.
 SELECT r.object_id, r.content_sha256, r.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM representative r
 CROSS JOIN LATERAL (
@@ -176,7 +178,8 @@ SELECT count(*) FROM embedding
 WHERE space_id = %(space_id)s AND pixel_sha256 = ANY (%(pixel_sha256s)b::bytea[])
 
 -- name: alive
--- Planned without the lock, and once more under it: which candidates still represent, and who has the same bytes or pixels.
+-- Read without the lock, and again under it: which candidates still represent, and which
+-- representatives have the same bytes or pixels.
 SELECT object_id, content_sha256, pixel_sha256 FROM representative
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
@@ -197,17 +200,17 @@ ON CONFLICT (queue, message_id, reason) DO NOTHING
 
 -- name: ping
 -- A standby answers as well, but would refuse every decision.
-SELECT pg_is_in_recovery();
+SELECT pg_is_in_recovery()
 
 -- name: try_locks
 -- What a decision takes on these tables; a long DDL on one of them lets nobody have it.
-LOCK TABLE collection, object, decision, representative, embedding IN ROW EXCLUSIVE MODE;
+LOCK TABLE collection, object, decision, representative, embedding IN ROW EXCLUSIVE MODE
 
 -- name: try_write
 -- Rolled back. Large enough to need new pages, which a full disk does not give.
 INSERT INTO anomaly (queue, message_id, body, reason)
-VALUES ('', %(probe_id)s, %(body)s, 'probe');
+VALUES ('', %(probe_id)s, %(body)s, 'probe')
 
 -- name: versions_of
 -- In a bucket without versioning a write or a removal ends the versions before it.
-SELECT version_id FROM object WHERE bucket = %(bucket)s AND key = %(key)s;
+SELECT version_id FROM object WHERE bucket = %(bucket)s AND key = %(key)s

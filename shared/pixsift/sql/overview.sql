@@ -75,7 +75,7 @@ WHERE i.snapshot_id = %(snapshot_id)s
 ORDER BY i.rank
 
 -- name: recent_decisions
--- Decisions of the last minute, for a rate: those of its turns, an index range over the newest seqs.
+-- Decisions of the last minute, for a rate: found by its turns, an index range of the newest seqs.
 SELECT count(*) AS decisions, max(d.decided_at) AS newest
 FROM decision d JOIN collection c USING (collection_id, generation)
 WHERE d.collection_id = %(collection_id)s

@@ -10,9 +10,9 @@ LEFT JOIN turn t USING (collection_id, seq)
 WHERE c.collection_id = %(collection_id)s
 
 -- name: subjects
--- The kept and duplicate ones among the objects, those that a ruling rejected, and the duplicates of the kept ones: whoever must
--- be decided again together. Kept ones first, oldest first, so that what is right stays; then as
--- when a representative is removed.
+-- The objects that must be decided again together: the kept and duplicate ones among those asked
+-- for, those that a ruling rejected, and the duplicates of the kept ones. Kept ones come first,
+-- oldest first, so that right decisions stay; then the order of a removed representative.
 SELECT o.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look || e.change AS look
 FROM decision d JOIN object o USING (object_id)
 JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
@@ -41,10 +41,10 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND object_id = ANY (%(object_ids)s) AND valid_to_seq IS NULL
 
 -- name: arrived
--- The objects in the order of arrival, as in states_at of generations.sql. Ids do not tell it: those
--- of one batch are given in the order of the keys, and a version may be known before it is judged.
--- Within a batch the first row of any generation tells: a later one may have been made while a
--- ruling changed the order.
+-- The objects in the order of arrival, as in states_at of generations.sql. Ids do not have this
+-- order: a batch gets its ids in the order of the keys, and a version may be known before it is
+-- judged. Within a batch the first row of any generation counts: a later row may have been written
+-- while a ruling had changed the order.
 SELECT a.object_id
 FROM (SELECT object_id,
              coalesce(min(valid_from_seq) FILTER (WHERE outcome IN ('kept', 'duplicate')

@@ -5,7 +5,8 @@
 SELECT kind, object_id, other_object_id AS other
 FROM ruling
 WHERE collection_id = %(collection_id)s AND valid_to_seq IS NULL
-  AND (object_id = ANY (%(object_ids)b::bigint[]) OR other_object_id = ANY (%(object_ids)b::bigint[]))
+  AND (object_id = ANY (%(object_ids)b::bigint[])
+       OR other_object_id = ANY (%(object_ids)b::bigint[]))
 ORDER BY valid_from_seq, said_at, ruling_id
 
 -- name: rulings_at

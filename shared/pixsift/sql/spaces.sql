@@ -98,8 +98,8 @@ SELECT EXISTS (SELECT FROM generation WHERE collection_id = %(collection_id)s
                AND state = 'building' AND space_id = %(space_id)s)
 
 -- name: moving
--- Collections of other spaces that concern this one: those being built in it, and those that were in
--- it and have left.
+-- Collections of other spaces that concern this one: those being built in it, and those that were
+-- in it and have left.
 SELECT c.collection_id, bool_or(g.state = 'building') AS is_being_built
 FROM collection c JOIN generation g USING (collection_id)
 WHERE g.space_id = %(space_id)s AND c.space_id <> %(space_id)s

@@ -9,13 +9,13 @@ SELECT object_id, bucket, key, version_id, etag, size_bytes, sequencer,
 FROM object
 WHERE bucket = %(bucket)s AND key = %(key)s
   AND (%(version_id)s::text IS NULL OR version_id = %(version_id)s)
-ORDER BY rpad(upper(coalesce(sequencer, '')), 64, '0') COLLATE "C" DESC, object_id DESC;
+ORDER BY rpad(upper(coalesce(sequencer, '')), 64, '0') COLLATE "C" DESC, object_id DESC
 
 -- name: similar_keys
 -- A hint for a mistyped key: known keys that begin like it.
 SELECT DISTINCT key FROM object
 WHERE bucket = %(bucket)s AND key >= %(prefix)s AND key < %(prefix)s || U&'\+10FFFF'
-ORDER BY key LIMIT 3;
+ORDER BY key LIMIT 3
 
 -- name: history
 -- Every decision about the object, in every collection and generation, oldest first.
@@ -27,26 +27,26 @@ FROM decision d
 JOIN collection c USING (collection_id)
 LEFT JOIN object r ON r.object_id = d.representative_object_id
 WHERE d.object_id = %(object_id)s
-ORDER BY c.name, d.generation, d.valid_from_seq, d.decision_id;
+ORDER BY c.name, d.generation, d.valid_from_seq, d.decision_id
 
 -- name: rules
 -- The rule of each generation that judged the object.
-SELECT c.collection_id, c.name AS collection, m.space_id, m.name AS model, m.recipe_id, g.generation,
-       g.state, g.epsilon, g.second_look,
+SELECT c.collection_id, c.name AS collection, m.space_id, m.name AS model, m.recipe_id,
+       g.generation, g.state, g.epsilon, g.second_look,
        CASE WHEN g.space_id IS NULL THEN c.calibration ELSE g.calibration END AS calibration,
        c.seq, c.generation AS current_generation
 FROM generation g JOIN collection c USING (collection_id)
 JOIN model m ON m.space_id = coalesce(g.space_id, c.space_id)
 WHERE (g.collection_id, g.generation) IN
       (SELECT collection_id, generation FROM decision WHERE object_id = %(object_id)s)
-ORDER BY c.name, g.generation;
+ORDER BY c.name, g.generation
 
 -- name: attributes_of
 -- Open rows; the sources in rising precedence, so that a later one overwrites.
 SELECT c.name AS collection, a.source, a.attributes, a.valid_from_seq
 FROM attribute a JOIN collection c USING (collection_id)
 WHERE a.object_id = %(object_id)s AND a.valid_to_seq IS NULL
-ORDER BY c.name, array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source);
+ORDER BY c.name, array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source)
 
 -- name: stored_vectors
 -- The stored halves, exactly as any decision saw them. A remembered representative is gone, but its
@@ -73,7 +73,7 @@ FROM decision d JOIN collection c USING (collection_id, generation)
 JOIN object o ON o.object_id = d.object_id
 WHERE d.representative_object_id = %(object_id)s AND c.name = %(collection)s
   AND d.valid_to_seq IS NULL AND d.outcome = 'duplicate'
-ORDER BY d.distance, d.object_id LIMIT 5;
+ORDER BY d.distance, d.object_id LIMIT 5
 
 -- name: rulings_of
 -- What people said of the object, the oldest first.
@@ -85,11 +85,11 @@ FROM ruling r JOIN collection c USING (collection_id)
 JOIN object o ON o.object_id = r.object_id
 LEFT JOIN object p ON p.object_id = r.other_object_id
 WHERE r.object_id = %(object_id)s OR r.other_object_id = %(object_id)s
-ORDER BY r.valid_from_seq, r.said_at;
+ORDER BY r.valid_from_seq, r.said_at
 
 -- name: snapshots_with
 -- The snapshots that hold the object.
 SELECT s.snapshot_id, s.name, s.state, s.at_seq, s.location, s.published_at,
        i.rank, i.split, i.destination_key, i.copy_state
 FROM snapshot_item i JOIN snapshot s USING (snapshot_id)
-WHERE i.object_id = %(object_id)s ORDER BY s.created_at;
+WHERE i.object_id = %(object_id)s ORDER BY s.created_at
