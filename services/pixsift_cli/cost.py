@@ -2,7 +2,7 @@
 
 import typer
 
-from pixsift.answers.deployment import CostLine, CostReport
+from pixsift.answers.deployment import CostReport
 from pixsift.core.cost import PRICES_AS_OF, Estimate, estimate
 from pixsift_cli.common import JsonOption, emit
 
@@ -26,7 +26,7 @@ def cost(
         month=found.month,
         per_million_images=found.per_million,
         prices_as_of=PRICES_AS_OF,
-        lines=[CostLine.model_validate(line) for line in found.lines],
+        lines=found.lines,
     )
     emit(facts, as_json, table(found))
 

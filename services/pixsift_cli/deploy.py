@@ -8,16 +8,14 @@ import typer
 from pixsift.answers.deployment import (
     DeploymentPlan,
     DeploymentReport,
-    PlannedStack,
     ReleaseImages,
-    TaskReport,
 )
 from pixsift.core.cost import Estimate, estimate
-from pixsift.core.deployment import Deployment, Images, check_image
+from pixsift.core.deployment import Deployment, Images, PlannedStack, check_image
 from pixsift.errors import RequestError
 from pixsift.operations import deploy as steps
 from pixsift.operations.build_images import build_images
-from pixsift.operations.deploy import Deployed, Ground, StackPlan, Tools
+from pixsift.operations.deploy import Deployed, Ground, Tools
 from pixsift_cli import stage as stages
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
@@ -90,7 +88,7 @@ def deploy(
         return
     images = given or _build(settings, wanted, tools, engine, arguments)
     if image_only:
-        emit(ReleaseImages.model_validate(images), as_json, _images_lines(images))
+        emit(ReleaseImages(images), as_json, _images_lines(images))
         return
     try:
         done = steps.deploy(wanted, images, tools, allow_loss=allow_data_loss, examine=doctor)
@@ -133,12 +131,12 @@ def _images_lines(images: Images) -> list[str]:
 
 
 def _show_plan(
-    found: Sequence[StackPlan], price: Estimate, images_per_day: float, ground: Ground,
+    found: Sequence[PlannedStack], price: Estimate, images_per_day: float, ground: Ground,
     as_json: bool,
 ) -> None:  # fmt: skip
     facts = DeploymentPlan(
         account=ground.account, region=ground.region, notes=list(ground.notes),
-        stacks=[PlannedStack.model_validate(each) for each in found],
+        stacks=list(found),
         images_per_day=images_per_day, month=price.month,
     )  # fmt: skip
     lines = [line for each in found for line in _plan_lines(each)]
@@ -146,7 +144,7 @@ def _show_plan(
     emit(facts, as_json, [*lines, "", words, *table(price)])
 
 
-def _plan_lines(plan: StackPlan) -> list[str]:
+def _plan_lines(plan: PlannedStack) -> list[str]:
     return [
         f"{plan.stack}: {plan.action}",
         *(f"  {count:3} {name}" for name, count in plan.types),
@@ -159,12 +157,12 @@ def _show(done: Deployed, ground: Ground, as_json: bool) -> None:
     is_well = done.doctor is None or done.doctor.status == 0
     facts = DeploymentReport(
         ok=is_well, account=ground.account, region=ground.region, notes=list(ground.notes),
-        stacks=dict(done.stacks), images=ReleaseImages.model_validate(done.images),
-        doctor=TaskReport.model_validate(done.doctor) if done.doctor else None,
+        stacks=dict(done.stacks), images=done.images,
+        doctor=done.doctor,
     )  # fmt: skip
     lines = [f"{name}: {what}" for name, what in done.stacks.items()]
     if done.doctor is not None:
-        lines += done.doctor.lines or (f"doctor: {done.doctor.reason}",)
+        lines += done.doctor.lines or [f"doctor: {done.doctor.reason}"]
     emit(facts, as_json, [*lines, *_images_lines(done.images)])
     if not is_well:
         raise typer.Exit(1)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from pixsift.answers.checks import SourceDifferences
 from pixsift.core.reconcile import Differences
 from pixsift.operations.reconcile import ReportDifferences, Send
 from pixsift.operations.reconcile import backfill as fill
@@ -93,7 +92,7 @@ def backfill(
         except KeyboardInterrupt:
             say(f"interrupted; to continue, add: --after '{so_far.last_key}'", err=True)
             raise typer.Exit(130) from None
-    emit(found, as_json, _text(uri, found, dry_run))
+    emit(found, as_json, _text(uri, found.root, dry_run))
 
 
 def _sender(dry_run: bool) -> Send | None:
@@ -109,7 +108,7 @@ def _shown() -> Iterator[ReportDifferences]:
         )
 
 
-def _text(uri: str, found: SourceDifferences, dry_run: bool) -> list[str]:
+def _text(uri: str, found: Differences, dry_run: bool) -> list[str]:
     verb = "would be sent" if dry_run else "sent"
     lines = [
         f"{uri}: {found.listed} versions at S3; {found.settled} settled, {found.missing} never "

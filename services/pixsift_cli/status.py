@@ -8,8 +8,9 @@ import typer
 from rich.console import Group
 from rich.live import Live
 
-from pixsift.answers.collections import CollectionStatus, GrowingShare, StatusReport
+from pixsift.answers.collections import CollectionStatus, StatusReport
 from pixsift.answers.queues import QueueDepth
+from pixsift.core.arrival_health import GrowingShare
 from pixsift.core.outcomes import OUTCOMES
 from pixsift.operations.status import status as report
 from pixsift.words import in_words, words_and_code

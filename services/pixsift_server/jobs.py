@@ -8,7 +8,7 @@ transaction at its end, so a killed server leaves all of it or nothing.
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
 
@@ -34,17 +34,12 @@ class _CancelledError(Exception):
 
 @dataclass(slots=True)
 class _Entry:
-    job_id: str
-    kind: JobKind
-    collection: str | None
-    asked_by: str
-    asked_at: datetime
-    state: JobState = "running"
-    progress: Progress = field(default_factory=lambda: Progress(step="waiting", done=0, of=None))
-    ended_at: datetime | None = None
-    result: object = None
-    problem: Problem | None = None
+    job: Job
+    """As it is now."""
     is_cancelled: bool = False
+
+    def change(self, **changes: object) -> None:
+        self.job = self.job.model_copy(update=changes)
 
 
 class Jobs:
@@ -60,34 +55,39 @@ class Jobs:
 
     def start(self, kind: JobKind, work: Work, *, asked_by: str, collection: str | None) -> Job:
         """Begin ``work`` in a thread. Raises ConflictError while too many wait."""
-        entry = _Entry(secrets.token_hex(6), kind, collection, asked_by, datetime.now(UTC))
+        job = Job(
+            job_id=secrets.token_hex(6), kind=kind, collection=collection, state="running",
+            progress=Progress(step="waiting", done=0, of=None), asked_by=asked_by,
+            asked_at=datetime.now(UTC), ended_at=None, result=None, problem=None,
+        )  # fmt: skip
+        entry = _Entry(job)
         with self._lock:
-            open_ = sum(other.state == "running" for other in self._entries.values())
+            open_ = sum(other.job.state == "running" for other in self._entries.values())
             if open_ >= _WAITING:
                 raise ConflictError(
                     f"{open_} jobs are at work: wait for some", code="too_many_jobs"
                 )
             while len(self._entries) >= _REMEMBERED:
                 self._entries.pop(next(iter(self._entries)))
-            self._entries[entry.job_id] = entry
+            self._entries[job.job_id] = entry
             self.version += 1
         self._threads.submit(self._run, entry, work)
-        return _told(entry)
+        return job
 
     def get(self, job_id: str) -> Job:
         """Raises NotFoundError for an id that this process does not know."""
-        return _told(self._entry(job_id))
+        return self._entry(job_id).job
 
     def all(self) -> list[Job]:
         """The newest first."""
         with self._lock:
-            return [_told(entry) for entry in reversed(self._entries.values())]
+            return [entry.job for entry in reversed(self._entries.values())]
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to end; one that has ended stays as it is."""
         entry = self._entry(job_id)
         entry.is_cancelled = True
-        return _told(entry)
+        return entry.job
 
     def close(self) -> None:
         """Ask all to end, and wait for them."""
@@ -107,14 +107,16 @@ class Jobs:
         def report(step: str, done: int, of: int | None) -> None:
             if entry.is_cancelled:
                 raise _CancelledError
-            entry.progress = Progress(step=step, done=done, of=of)
+            entry.change(progress=Progress(step=step, done=done, of=of))
             self.version += 1
 
         state: JobState = "done"
+        result: object = None
+        failure: Problem | None = None
         try:
             report("started", 0, None)
             answer = work(report)
-            entry.result = (
+            result = (
                 answer.model_dump(mode="json")
                 if isinstance(answer, BaseModel)
                 else [each.model_dump(mode="json") for each in answer]
@@ -123,19 +125,11 @@ class Jobs:
             state = "cancelled"
         except PixsiftError as error:
             state = "failed"
-            entry.problem = problem(status_of(error), error.code, str(error))
+            failure = problem(status_of(error), error.code, str(error))
         except Exception as error:
             state = "failed"
-            self._logger.error("bug", job=entry.job_id, exc_info=error)
-            entry.problem = problem(500, "internal_error", f"the log has job {entry.job_id}")
-        entry.ended_at = datetime.now(UTC)
-        entry.state = state
+            job_id = entry.job.job_id
+            self._logger.error("bug", job=job_id, exc_info=error)
+            failure = problem(500, "internal_error", f"the log has job {job_id}")
+        entry.change(state=state, result=result, problem=failure, ended_at=datetime.now(UTC))
         self.version += 1
-
-
-def _told(entry: _Entry) -> Job:
-    return Job(
-        job_id=entry.job_id, kind=entry.kind, collection=entry.collection, state=entry.state,
-        progress=entry.progress, asked_by=entry.asked_by, asked_at=entry.asked_at,
-        ended_at=entry.ended_at, result=entry.result, problem=entry.problem,
-    )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pixsift.answers.quality import CameraReport, ExposureDrift, StuckRun
+from pixsift.answers.quality import CameraReport, StuckRun
 from pixsift.core.camera_health import CameraHealth, HealthLimits
 from pixsift.core.judged_file import JudgedFile
 from pixsift.core.quality import QualityPolicy
@@ -140,7 +140,7 @@ def _health(health: CameraHealth) -> CameraReport:
             for run in health.stuck
         ],
         drifts=health.drifts,
-        drift=None if health.drift is None else ExposureDrift.model_validate(health.drift),
+        drift=health.drift,
     )  # fmt: skip
 
 

@@ -4,16 +4,8 @@ from pydantic import RootModel
 
 from pixsift.answers.base import Answer
 from pixsift.answers.decisions import ChangedOutcome
-
-
-class Finding(Answer):
-    """One broken invariant."""
-
-    invariant: str
-    """``INV1`` ... ``INV10``."""
-    message: str
-    objects: list[int]
-    """object_ids it is about."""
+from pixsift.core.audit import Violation
+from pixsift.core.reconcile import Differences
 
 
 class AuditReport(Answer):
@@ -27,10 +19,10 @@ class AuditReport(Answer):
     pairs_compared: int
     undecided: int
     """Objects whose decision was taken back and that are in the queue again."""
-    findings: list[Finding]
+    findings: list[Violation]
     repaired: list[ChangedOutcome]
     miss_rate: float
-    """Share of kept images that should have been duplicates."""
+    """Share of kept images that should have been duplicates: an approximate search missed them."""
 
 
 class Reindexed(Answer):
@@ -39,25 +31,11 @@ class Reindexed(Answer):
     built_to_seq: int
 
 
-class SourceDifferences(Answer):
-    """What the comparison of one source with the ledger found, and how far it got."""
-
-    listed: int
-    """Versions at S3, delete markers not counted."""
-    ignored: int
-    """Versions that no collection judges."""
-    too_new: int
-    settled: int
-    missing: int
-    gone: int
-    messages: int
-    """Sent to the ingest queue."""
-    last_key: str
-    """Everything up to here is done: an interrupted run continues after it."""
-    examples: list[str]
+class SourceDifferences(RootModel[Differences]):
+    """Differences of one source."""
 
 
-class DifferencesBySource(RootModel[dict[str, SourceDifferences]]):
+class DifferencesBySource(RootModel[dict[str, Differences]]):
     """Differences by ``s3://bucket/prefix``."""
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pixsift.answers.base import Answer
 from pixsift.answers.queues import QueueDepth
+from pixsift.core.arrival_health import GrowingShare
 
 
 class ReasonCount(Answer):
@@ -29,18 +30,6 @@ class SnapshotCount(Answer):
     state: str
     snapshots: int
     newest: datetime | None
-
-
-class GrowingShare(Answer):
-    """A reason of refusals whose share among the newest decisions has grown."""
-
-    reason: str
-    share: float
-    """Among the newest, 0 to 1."""
-    before: float
-    """Among those before them."""
-    newest: int
-    """How many the newest are."""
 
 
 class Counts(Answer):

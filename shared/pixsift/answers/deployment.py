@@ -1,16 +1,10 @@
 """What a deployment plans, does and costs."""
 
+from pydantic import RootModel
+
 from pixsift.answers.base import Answer
-
-
-class CostLine(Answer):
-    """One thing that is paid for."""
-
-    name: str
-    amount: float
-    unit: str
-    dollars: float
-    source: str
+from pixsift.core.cost import CostLine
+from pixsift.core.deployment import Images, PlannedStack
 
 
 class CostReport(Answer):
@@ -19,32 +13,11 @@ class CostReport(Answer):
     month: float
     per_million_images: float
     prices_as_of: str
-    lines: list[CostLine]
+    lines: tuple[CostLine, ...]
 
 
-class ReleaseImages(Answer):
+class ReleaseImages(RootModel[Images]):
     """The two images of a release, by digest."""
-
-    gpu: str
-    services: str
-
-
-class StackChange(Answer):
-    """One line of a change set, in CloudFormation's words."""
-
-    action: str
-    logical_id: str
-    type: str
-    replacement: str
-
-
-class PlannedStack(Answer):
-    """What would happen to a stack. types: what a new one is made of, with counts."""
-
-    stack: str
-    action: str
-    changes: list[StackChange]
-    types: list[tuple[str, int]]
 
 
 class DeploymentPlan(Answer):
@@ -62,6 +35,7 @@ class TaskReport(Answer):
     """How a one-off task ended, and its last lines."""
 
     status: int | None
+    """Of its process; None where that never started."""
     reason: str
     lines: list[str]
 
@@ -74,7 +48,7 @@ class DeploymentReport(Answer):
     region: str
     notes: list[str]
     stacks: dict[str, str]
-    images: ReleaseImages
+    images: Images
     doctor: TaskReport | None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import RootModel
 
 from pixsift.answers.base import Answer
+from pixsift.core.camera_health import Drift
 
 
 class FileQuality(Answer):
@@ -36,14 +37,6 @@ class StuckRun(Answer):
     seconds: float
 
 
-class ExposureDrift(Answer):
-    """How brightness changed."""
-
-    change: float
-    per_hour: float
-    scatter: float
-
-
 class CameraReport(Answer):
     """The health of one camera over time."""
 
@@ -52,7 +45,7 @@ class CameraReport(Answer):
     healthy: bool
     stuck: list[StuckRun]
     drifts: bool
-    drift: ExposureDrift | None
+    drift: Drift | None
 
 
 class CalibrationFile(RootModel[dict[str, Any]]):

@@ -6,22 +6,27 @@ from typing import Any, Literal
 from pixsift.answers.base import Answer
 
 
-class SnapshotFacts(Answer):
-    """One snapshot and its progress."""
+class SnapshotLine(Answer):
+    """A snapshot in a list."""
 
     snapshot_id: str
-    name: str
     collection: str
-    state: Literal["resolved", "copying", "published", "failed"]
-    images: int
-    copied: int
+    name: str
     at_seq: int
-    generation: int
-    request_id: str
-    location: str | None
+    state: Literal["resolved", "copying", "published", "failed"]
     error: str | None
+    location: str | None
     created_at: datetime
     published_at: datetime | None
+    images: int
+    copied: int
+
+
+class SnapshotFacts(SnapshotLine):
+    """One snapshot and its progress."""
+
+    generation: int
+    request_id: str
 
 
 class SnapshotImage(Answer):
@@ -41,22 +46,6 @@ class SnapshotDetails(SnapshotFacts):
     request: dict[str, Any]
     report: dict[str, Any]
     items: list[SnapshotImage]
-
-
-class SnapshotLine(Answer):
-    """A snapshot in a list."""
-
-    snapshot_id: str
-    collection: str
-    name: str
-    at_seq: int
-    state: str
-    error: str | None
-    location: str | None
-    created_at: datetime
-    published_at: datetime | None
-    images: int
-    copied: int
 
 
 class RefusedRequest(Answer):

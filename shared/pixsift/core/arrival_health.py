@@ -1,4 +1,4 @@
-"""Whether more and more of what arrives is refused: a camera that changed, a writer that broke."""
+"""Finds reasons of refusals that become more frequent: a changed camera, a broken writer."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,21 @@ WATCHED: Final = frozenset({
     "unsupported_format", "unsupported_variant", "unsupported_mode", "not_an_image", "corrupt",
     "truncated", "black", "white", "blank",
 })  # fmt: skip
-"""Reasons that say something of cameras and writers rather than of single pictures."""
+"""Reasons that point to a camera or a writer rather than to a single picture."""
 NEWEST: Final = 1_000
-"""Decisions compared with those before them; half of them where there are fewer than twice that."""
+"""How many of the newest decisions are compared with those before them; half of all, if there are
+fewer than twice as many."""
 LOOKED_AT: Final = 11_000
 LEAST: Final = 10
 """Fewer images do not make a trend."""
 LEAST_SHARE: Final = 0.01
 GROWTH: Final = 2.0
-"""Times the share of before."""
+"""The share must have grown by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
-class Growing:
-    """A reason whose share has grown."""
+class GrowingShare:
+    """A reason of refusals whose share among the newest decisions has grown."""
 
     reason: str
     share: float
@@ -33,7 +34,7 @@ class Growing:
     """How many the newest are."""
 
 
-def growing_shares(reasons: Sequence[str]) -> list[Growing]:
+def growing_shares(reasons: Sequence[str]) -> list[GrowingShare]:
     """Watched reasons whose share has at least doubled, the largest share first.
 
     reasons: of the newest decisions of a collection, whatever their outcome, newest first.
@@ -51,5 +52,5 @@ def growing_shares(reasons: Sequence[str]) -> list[Growing]:
 
 def _grown(
     reason: str, newest: Mapping[str, int], before: Mapping[str, int], size: int, rest: int
-) -> Growing:
-    return Growing(reason, newest[reason] / size, before.get(reason, 0) / rest, size)
+) -> GrowingShare:
+    return GrowingShare(reason, newest[reason] / size, before.get(reason, 0) / rest, size)

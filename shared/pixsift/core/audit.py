@@ -5,8 +5,7 @@ violation names the objects, and ``pixsift.adapters.ledger.rejudge`` decides the
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +28,6 @@ class Violation:
     message: str
     objects: tuple[int, ...] = ()
     """object_ids it is about; for INV2 the one to decide again comes last."""
-
-    def to_json(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,8 +96,8 @@ def check_kept_pairs(
     only: NDArray[np.int64] | None = None,
     rulings: Rulings = NO_RULINGS,
 ) -> Iterator[Violation]:
-    """INV2 and promise 4, which no ruling loosens. images: all kept ones, oldest first; the younger
-    of a pair is last, or the one that is not ruled to be kept."""
+    """INV2 and promise 4, which hold whatever rulings say. images: all kept ones, oldest first; the
+    later image of a pair comes last, or the one that no ruling keeps."""
     for i, j, distance, reason in close_pairs(images, rule, only=only):
         older, younger = images[i].object_id, images[j].object_id
         equal = reason in ("content", "pixels")
@@ -158,7 +153,7 @@ def check_dense(used: Sequence[int], seq: int) -> Iterator[Violation]:
 def check_turns(turns: Sequence[int], seq: int) -> Iterator[Violation]:
     """INV4: every number up to ``seq`` has its turn, from the first one recorded on.
 
-    A ledger that is older than its table of turns has none for its first numbers.
+    A ledger that is older than its table of turns has no turn for its first numbers.
     """
     first = turns[0] if turns else seq
     missing = np.setdiff1d(np.arange(first, seq + 1), np.asarray(turns, dtype=np.int64))
@@ -191,10 +186,10 @@ class Standing:
 def check_rulings(
     rulings: Rulings, standing: Mapping[int, Standing], named: Mapping[int, int]
 ) -> Iterator[Violation]:
-    """INV11: every ruling in force is obeyed, as far as equal bytes and pixels let it be.
+    """INV11: every ruling in force is obeyed, except where bytes or pixels are equal.
 
-    standing: of the objects that rulings are about. named: as for ``check_duplicates``. Whether two
-    images that are not the same stand for one another is INV3's business.
+    standing: of the objects that rulings are about. named: as for ``check_duplicates``. INV3 checks
+    that images ruled ``not_same`` do not represent each other.
     """
     for object_id, ruling in rulings.about.items():
         now = standing.get(object_id)

@@ -1,8 +1,7 @@
-"""What a month on AWS costs: units per image, each measured or reckoned, times a dated price.
+"""Estimates a month on AWS: units per image (measured or calculated) times a dated price.
 
 Pure arithmetic. Prices are list prices of us-east-1 as remembered in November 2026, not fetched:
-``PRICES`` can be given anew. What is not here (data leaving AWS, support, other regions) is not
-counted.
+other prices can be given. Data leaving AWS, support and other regions are not counted.
 """
 
 from collections.abc import Mapping
@@ -24,7 +23,8 @@ PRICES: Final[Mapping[str, float]] = {
 """Dollars; gpu_hour is a g4dn.2xlarge on demand, database_month a db.t4g.medium in one zone."""
 DAYS: Final = 30.4
 _CPU_MS_PER_MEGAPIXEL: Final = 53.5
-"""10.7 ms per image of 0.2 megapixels (docs/arrival.md), taken as growing with the pixels."""
+"""10.7 ms per image of 0.2 megapixels (docs/arrival.md), assumed to grow with the number of
+pixels."""
 _CPUS: Final = 8
 _SQS_CALLS_PER_IMAGE: Final = 0.207 + 1
 """Measured per image (docs/arrival.md), and the message that S3 sends."""
@@ -35,7 +35,7 @@ _MIN_MEGAPIXELS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CostLine:
     """One thing that is paid for. amount: units a month; dollars: a month."""
 
     name: str
@@ -49,7 +49,7 @@ class Line:
 class Estimate:
     """A month of a stage that has run for ``kept_months``."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[CostLine, ...]
     images: float
 
     @property
@@ -96,7 +96,7 @@ def estimate(
         ("alarms", 1.0, "month", "alarms_month", "idle or not"),
     )  # fmt: skip
     lines = (
-        Line(name, amount, unit, amount * prices[price], source)
+        CostLine(name, amount, unit, amount * prices[price], source)
         for name, amount, unit, price, source in rows
     )
     return Estimate(tuple(lines), images)

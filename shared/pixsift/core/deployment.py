@@ -1,8 +1,8 @@
-"""Deciding about a deployment: pure. What stands, what is asked for, and what follows from both.
+"""Decides about a deployment from what exists and what is asked for. Pure.
 
 A deployment is five CloudFormation stacks that pass values as parameters of an earlier stack's
-output names, two images by digest, and a migration between them (docs/adr/0161). Nothing here
-speaks to AWS.
+output names, two images by digest, and a migration between them (docs/adr/0161). Nothing here calls
+AWS.
 """
 
 import json
@@ -21,7 +21,8 @@ KEEPS_DATA: Final = frozenset({
     "AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::RDS::DBInstance", "AWS::RDS::DBCluster",
     "AWS::EC2::VPC", "AWS::EC2::Subnet", "AWS::KMS::Key",
 })  # fmt: skip
-"""What holds data, or what such a thing stands in: never removed or replaced unasked."""
+"""Resources that hold data, or that such resources need: never removed or replaced without being
+asked."""
 MOST_TEMPLATE_BYTES: Final = 51_200
 """What CloudFormation takes in a call; longer templates are read from S3 (its quotas page)."""
 _IMAGE = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
@@ -76,7 +77,7 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StackChange:
     """One line of a change set. replacement: True, False or Conditional, as AWS says."""
 
     action: str
@@ -85,7 +86,7 @@ class Change:
     replacement: str = ""
 
     def loses_data(self) -> bool:
-        """Whether something that holds data goes, or is made anew."""
+        """Whether something that holds data is removed or replaced."""
         goes = self.action == "Remove" or self.replacement == "True"
         return goes and self.type in KEEPS_DATA
 
@@ -94,6 +95,16 @@ class Change:
         return (
             f"{self.action.lower()} {self.logical_id} ({self.type}{anew.get(self.replacement, '')})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStack:
+    """What would happen to a stack. action: create, update, nothing, or why it cannot be said."""
+
+    stack: str
+    action: str
+    changes: tuple[StackChange, ...] = ()
+    types: tuple[tuple[str, int], ...] = ()
 
 
 def state_of(status: str | None) -> State:
@@ -138,7 +149,7 @@ def parameters_for(
     return found
 
 
-def losses(changes: Iterable[Change]) -> list[Change]:
+def losses(changes: Iterable[StackChange]) -> list[StackChange]:
     """The changes that would lose data."""
     return [change for change in changes if change.loses_data()]
 
@@ -202,16 +213,17 @@ def check_subnets(deployment: Deployment, found: Sequence[tuple[str, str, str]])
 
 
 def gpu_quota(deployment: Deployment) -> str | None:
-    """Code of the quota that limits the consumers; None where no GPU, or none of family G, is."""
+    """Code of the quota that limits the consumers; None without GPU instances of family G."""
     if not any(name.startswith("g") for name in deployment.gpu_instances):
         return None
     return _GPU_QUOTAS[deployment.spot]
 
 
 def check_quota(deployment: Deployment, vcpus: float | None) -> str | None:
-    """A note where the quota is short of the most consumers, or where it could not be read.
+    """A note where the quota is too small for the largest number of consumers, or could not be
+    read.
 
-    Raises SettingError where it allows no consumer at all.
+    Raises SettingError if it does not allow a single consumer.
     """
     code = gpu_quota(deployment)
     if code is None:
@@ -231,9 +243,8 @@ def check_quota(deployment: Deployment, vcpus: float | None) -> str | None:
 
 
 def after_roll_back(parameters: Mapping[str, str], stack: str) -> dict[str, str]:
-    """The image parameters that a roll-back sets: the release before, and now as before it.
-
-    Raises SettingError where no release was before.
+    """The image parameters that a roll-back sets: the previous release runs, and the present one
+    becomes the previous one. Raises SettingError if there is no previous release.
     """
     before = Images(parameters.get("PreviousGpuImage", ""),
                     parameters.get("PreviousServicesImage", ""))  # fmt: skip
@@ -245,7 +256,7 @@ def after_roll_back(parameters: Mapping[str, str], stack: str) -> dict[str, str]
 
 
 def previous(parameters: Mapping[str, str]) -> dict[str, str]:
-    """What runs now, as the release before."""
+    """What runs now, recorded as the previous release."""
     return {
         "PreviousGpuImage": parameters.get(GPU_IMAGE, ""),
         "PreviousServicesImage": parameters.get(SERVICES_IMAGE, ""),
@@ -255,8 +266,8 @@ def previous(parameters: Mapping[str, str]) -> dict[str, str]:
 def release_parameters(current: Mapping[str, str], images: Images) -> dict[str, str]:
     """The compute stack's own parameters once all runs at ``images``.
 
-    current: what they are now; empty on the first deployment. The release before stays known when
-    the same one is deployed again.
+    current: what they are now; empty on the first deployment. The previous release stays recorded
+    when the same release is deployed again.
     """
     now = {GPU_IMAGE: current.get(GPU_IMAGE, ""), SERVICES_IMAGE: current.get(SERVICES_IMAGE, "")}
     was_running = current.get("Running") == "yes"

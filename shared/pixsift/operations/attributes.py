@@ -24,10 +24,9 @@ def import_attributes(
     ``skip_unknown``) or contradict one another.
     """
     found = Collections(database).collection(collection)
-    done = attributes.import_attributes(
+    return attributes.import_attributes(
         database, found, rows, skip_unknown=skip_unknown, replace=replace, actor=actor
     )
-    return ImportedAttributes.model_validate(done)
 
 
 def list_attributes(database: Database, collection: str) -> list[AttributeOverview]:

@@ -6,10 +6,11 @@ usual rule under the usual lock. Everything else is told and left to a person.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from psycopg.rows import class_row
 
 from pixsift.adapters.aws.s3 import S3Objects
@@ -17,11 +18,12 @@ from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.decision_plan import images, near_rule
 from pixsift.adapters.ledger.generation_rows import Position
-from pixsift.adapters.ledger.rejudge import Rejudge, Rejudged
+from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.ledger.snapshots import snapshot_prefix
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.pgvector import PgvectorSearch
 from pixsift.answers.checks import AuditReport, Reindexed
+from pixsift.answers.decisions import ChangedOutcome
 from pixsift.core.audit import (
     DuplicateClaim,
     Standing,
@@ -50,33 +52,6 @@ _ROUNDS = 3
 ReportStep = Callable[[str], None]
 
 
-@dataclass(slots=True)
-class Audit:
-    """What an audit looked at and found."""
-
-    collection: str
-    seq: int
-    generation: int
-    kept: int = 0
-    duplicates: int = 0
-    pairs_compared: int = 0
-    undecided: int = 0
-    """Objects whose decision was taken back and that are in the queue again."""
-    findings: list[Violation] = field(default_factory=list)
-    repaired: list[Rejudged] = field(default_factory=list)
-
-    @property
-    def miss_rate(self) -> float:
-        """Share of kept images that should have been duplicates: what an approximate search
-        missed."""
-        missed = len({f.objects[-1] for f in self.findings if f.invariant == "INV2"})
-        return missed / self.kept if self.kept else 0.0
-
-    def answer(self) -> AuditReport:
-        """As it leaves the process."""
-        return AuditReport.model_validate(asdict(self) | {"miss_rate": self.miss_rate})
-
-
 class Auditor:
     """Audits the collections of one ledger."""
 
@@ -93,7 +68,7 @@ class Auditor:
         *,
         sample: int | None = None,
         progress: ReportStep = lambda what: None,
-    ) -> Audit:
+    ) -> AuditReport:
         """Check everything but what lies in buckets.
 
         sample: compare only so many kept images, drawn by seq, with all others; None: all pairs.
@@ -101,39 +76,33 @@ class Auditor:
         with self._database.connection() as connection:
             at = self._at(connection, collection)
             names = _names(collection, at)
-            report = Audit(collection.name, at.seq, at.generation)
             rule = near_rule(at.epsilon, at.second_look)
             progress("outcomes")
-            report.findings += self._told(connection, "INV1", "unmatched_kept", names)
-            for (object_id,) in connection.execute(_SQL["several_outcomes"], names).fetchall():
-                text = f"object {object_id} has several outcomes"
-                report.findings.append(Violation("INV1", text, (object_id,)))
-            report.undecided = self._count(connection, "undecided", names)
-            used = [seq for (seq,) in connection.execute(_SQL["seqs_used"], names).fetchall()]
-            report.findings += check_dense(used, at.seq)
-            turns = [seq for (seq,) in connection.execute(_SQL["turns"], names).fetchall()]
-            report.findings += check_turns(turns, at.seq)
-            report.findings += self._told(connection, "INV6", "strangers", names)
-            report.findings += self._told(connection, "INV9", "traces_of_erased", names)
-            if lost := self._count(connection, "vectors_of_nobody", names):
-                report.findings.append(Violation("INV9", f"{lost} vectors belong to no object"))
-            wrong = connection.execute(_SQL["miscounted"], names).fetchall()
-            report.findings += check_counters(wrong)
+            findings = self._check_rows(connection, names, at)
+            undecided = self._count(connection, "undecided", names)
             progress("kept images")
             kept = images(connection.cursor(binary=True).execute(_SQL["kept_images"], names))
-            report.kept = len(kept)
             progress("duplicates")
             ruled = self._ruled(connection, names)
-            report.findings += check_rulings(ruled.rulings, ruled.standing, ruled.named)
-            self._check_claims(connection, names, kept, rule=rule, ruled=ruled, report=report)
+            findings += check_rulings(ruled.rulings, ruled.standing, ruled.named)
+            duplicates, wrong = self._check_claims(connection, names, kept, rule=rule, ruled=ruled)
         progress("pairs of kept images")
-        self._check_pairs(list(kept.values()), rule, ruled.rulings, sample, report)
-        return report
+        drawn = _drawn(len(kept), sample, seed=at.seq)
+        pairs = check_kept_pairs(list(kept.values()), rule, only=drawn, rulings=ruled.rulings)
+        return AuditReport(
+            collection=collection.name, seq=at.seq, generation=at.generation, kept=len(kept),
+            duplicates=duplicates, undecided=undecided,
+            pairs_compared=(
+                len(kept) * (len(kept) - 1) // 2 if drawn is None else len(drawn) * (len(kept) - 1)
+            ),
+            findings=[*findings, *wrong, *pairs], repaired=[],
+            miss_rate=len({pair.objects[-1] for pair in pairs}) / max(1, len(kept)),
+        )  # fmt: skip
 
-    def repair(self, collection: Collection, report: Audit) -> Audit:
+    def repair(self, collection: Collection, report: AuditReport) -> AuditReport:
         """Decide what INV2, INV3 and INV11 complain of again, recount for INV10; returns a fresh
         audit."""
-        repaired: list[Rejudged] = []
+        repaired: list[ChangedOutcome] = []
         if any(f.invariant == "INV10" for f in report.findings):
             with self._database.transaction() as connection:
                 history.recount(connection, collection)
@@ -147,8 +116,7 @@ class Auditor:
             report = self.audit(collection)
             if not changed:
                 break
-        report.repaired = repaired
-        return report
+        return report.model_copy(update={"repaired": repaired})
 
     def check_snapshots(
         self, collection: Collection, objects: S3Objects, curated_bucket: str
@@ -188,22 +156,42 @@ class Auditor:
                     (object_id,),
                 )
 
+    def _check_rows(
+        self, connection: Connection, names: dict[str, Any], at: Position
+    ) -> list[Violation]:
+        """What SQL alone finds: outcomes, seqs and turns, strangers, traces, counters."""
+        found = self._wrong(connection, "INV1", "unmatched_kept", names)
+        for (object_id,) in connection.execute(_SQL["several_outcomes"], names).fetchall():
+            text = f"object {object_id} has several outcomes"
+            found.append(Violation("INV1", text, (object_id,)))
+        used = [seq for (seq,) in connection.execute(_SQL["seqs_used"], names).fetchall()]
+        found += check_dense(used, at.seq)
+        turns = [seq for (seq,) in connection.execute(_SQL["turns"], names).fetchall()]
+        found += check_turns(turns, at.seq)
+        found += self._wrong(connection, "INV6", "strangers", names)
+        found += self._wrong(connection, "INV9", "traces_of_erased", names)
+        if lost := self._count(connection, "vectors_of_nobody", names):
+            found.append(Violation("INV9", f"{lost} vectors belong to no object"))
+        found += check_counters(connection.execute(_SQL["miscounted"], names).fetchall())
+        return found
+
     def _check_claims(
         self, connection: Connection, names: dict[str, Any], kept: dict[int, Image], *,
-        rule: NearRule, ruled: "_Ruled", report: Audit,
-    ) -> None:  # fmt: skip
-        after = 0
+        rule: NearRule, ruled: "_Ruled",
+    ) -> tuple[int, list[Violation]]:  # fmt: skip
+        """How many duplicates there are, and what is wrong with their claims."""
+        after, duplicates = 0, 0
+        found: list[Violation] = []
         while True:
             page = {**names, "after": after, "limit": _CLAIMS_PER_PAGE}
             cursor = connection.cursor(binary=True).execute(_SQL["duplicate_claims"], page)
             rows = cursor.fetchall()
             if not rows:
-                return
+                return duplicates, found
             after = rows[-1][0]
-            report.duplicates += len(rows)
-            report.findings += check_duplicates(
-                [_claim(row, kept) for row in rows], rule, rulings=ruled.rulings, named=ruled.named
-            )
+            duplicates += len(rows)
+            claims = [_claim(row, kept) for row in rows]
+            found += check_duplicates(claims, rule, rulings=ruled.rulings, named=ruled.named)
 
     def _ruled(self, connection: Connection, names: dict[str, Any]) -> "_Ruled":
         said = connection.execute(_RULINGS["rulings_at"], names).fetchall()
@@ -214,18 +202,6 @@ class Auditor:
         named = connection.execute(_RULINGS["who_represents"], names | targets).fetchall()
         return _Ruled(rulings, {row[0]: Standing(*row[1:]) for row in rows}, dict(named))
 
-    def _check_pairs(
-        self, kept: Sequence[Image], rule: NearRule, rulings: Rulings, sample: int | None,
-        report: Audit,
-    ) -> None:  # fmt: skip
-        drawn = None
-        if sample is not None and sample < len(kept):
-            drawn = np.random.default_rng(report.seq).choice(len(kept), sample, replace=False)
-        report.findings += check_kept_pairs(kept, rule, only=drawn, rulings=rulings)
-        report.pairs_compared = len(kept) * (len(kept) - 1) // 2
-        if drawn is not None:
-            report.pairs_compared = len(drawn) * (len(kept) - 1)
-
     def _at(self, connection: Connection, collection: Collection) -> Position:
         with connection.cursor(row_factory=class_row(Position)) as cursor:
             names = {"collection_id": collection.collection_id}
@@ -233,7 +209,7 @@ class Auditor:
         assert row is not None  # noqa: S101 - collections are never deleted
         return row
 
-    def _told(
+    def _wrong(
         self, connection: Connection, invariant: str, name: str, names: dict[str, Any]
     ) -> list[Violation]:
         return [
@@ -261,6 +237,13 @@ def _names(collection: Collection, at: Position) -> dict[str, Any]:
         "collection_id": collection.collection_id, "generation": at.generation, "seq": at.seq,
         "space_id": at.space_id, "dimension": at.dimension,
     }  # fmt: skip
+
+
+def _drawn(count: int, sample: int | None, *, seed: int) -> NDArray[np.int64] | None:
+    """Positions of the kept images to compare with all others; None: all of them."""
+    if sample is None or sample >= count:
+        return None
+    return np.random.default_rng(seed).choice(count, sample, replace=False)
 
 
 def _claim(row: Sequence[Any], kept: dict[int, Image]) -> DuplicateClaim:
@@ -296,9 +279,12 @@ def audit(
         if repair:
             report = auditor.repair(found, report)
         if curated is not None:
-            report.findings += auditor.check_snapshots(found, *curated)
-            report.findings += auditor.check_unpublished(found, *curated)
-        reports.append(report.answer())
+            in_buckets = [
+                *auditor.check_snapshots(found, *curated),
+                *auditor.check_unpublished(found, *curated),
+            ]
+            report = report.model_copy(update={"findings": report.findings + in_buckets})
+        reports.append(report)
     return reports
 
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 
 from pixsift.adapters.aws.account import Account, BucketFacts
 from pixsift.adapters.aws.container_images import EcrImages
-from pixsift.adapters.aws.ecs_tasks import EcsTasks, EndedTask, TaskPlace
+from pixsift.adapters.aws.ecs_tasks import EcsTasks, TaskPlace
 from pixsift.adapters.aws.stacks import Proposal, StackFacts, Stacks
+from pixsift.answers.deployment import TaskReport
 from pixsift.core.deployment import (
     COMPUTE,
-    Change,
     Deployment,
     Images,
+    PlannedStack,
     after_roll_back,
     check_quota,
     check_registry,
@@ -59,22 +60,12 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
-class StackPlan:
-    """What would happen to a stack. action: create, update, nothing, or why it cannot be said."""
-
-    stack: str
-    action: str
-    changes: tuple[Change, ...] = ()
-    types: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Deployed:
     """What a deployment did. doctor: None where it was not run."""
 
     images: Images
     stacks: Mapping[str, str]
-    doctor: EndedTask | None
+    doctor: TaskReport | None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -192,7 +183,7 @@ def _given_image(
     return None
 
 
-def plan(deployment: Deployment, images: Images | None, tools: Tools) -> list[StackPlan]:
+def plan(deployment: Deployment, images: Images | None, tools: Tools) -> list[PlannedStack]:
     """What a deployment would change, stack by stack. images: None plans with those that run."""
     known: dict[str, str] = {}
     plans = []
@@ -200,10 +191,10 @@ def plan(deployment: Deployment, images: Images | None, tools: Tools) -> list[St
         found = tools.stacks.find(name)
         state = state_of(found.status if found else None)
         if found is None or state in ("absent", "half_made"):
-            plans.append(StackPlan(name, "create", types=tuple(types_of(template))))
+            plans.append(PlannedStack(name, "create", types=tuple(types_of(template))))
             continue
         if state != "ready":
-            plans.append(StackPlan(name, f"cannot be planned: it is {found.status}"))
+            plans.append(PlannedStack(name, f"cannot be planned: it is {found.status}"))
             continue
         chosen = _chosen(deployment, name, found, images)
         try:
@@ -212,14 +203,14 @@ def plan(deployment: Deployment, images: Images | None, tools: Tools) -> list[St
                 name, template, values, bucket=known.get("DerivedBucketName", "")
             )
         except SettingError as error:
-            plans.append(StackPlan(name, f"cannot be planned: {error}"))
+            plans.append(PlannedStack(name, f"cannot be planned: {error}"))
             continue
         known |= found.outputs
         if proposal is None:
-            plans.append(StackPlan(name, "nothing"))
+            plans.append(PlannedStack(name, "nothing"))
             continue
         tools.stacks.discard(proposal)
-        plans.append(StackPlan(name, "update", changes=proposal.changes))
+        plans.append(PlannedStack(name, "update", changes=proposal.changes))
     return plans
 
 
@@ -340,7 +331,7 @@ class _Run:
             code="migration_failed",
         )
 
-    def task(self, name: str) -> EndedTask:
+    def task(self, name: str) -> TaskReport:
         """Run a one-off task, and wait for its end."""
         place = TaskPlace(
             self.known["ClusterName"], self.known["SubnetIds"].split(","),

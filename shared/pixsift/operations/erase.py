@@ -6,7 +6,6 @@ again (``obligations``), and nothing is begun where it cannot be written. Then t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from pixsift.adapters.aws.journal import Journal
 from pixsift.adapters.aws.s3 import S3Objects
@@ -19,19 +18,6 @@ from pixsift.errors import DependencyDownError, NotFoundError, PixsiftError
 from pixsift.operations.forget import Facts, Forgetting, pixels_of
 from pixsift.operations.obligations import Obligations
 from pixsift.operations.redact import Redactor
-
-
-@dataclass(slots=True)
-class _Erased:
-    """An ``ErasureReport`` in the making."""
-
-    objects: list[str] = field(default_factory=list)
-    vectors: int = 0
-    thumbnails: int = 0
-    snapshots: list[str] = field(default_factory=list)
-    source_versions: int = 0
-    kept_vectors: int = 0
-    journal: list[str] = field(default_factory=list)
 
 
 class Erasure:
@@ -84,21 +70,20 @@ class Erasure:
         versions are blocked. source: delete the versions in the source bucket as well.
         Raises DependencyDownError where the journal cannot be written; then nothing was erased.
         """
-        result = _Erased()
-        found = self._bury_all(found, reason, block_content, result.journal)
-        result.objects = [_version(row).uri for row in found]
-        for row in found:
-            held = self._redactor.redact(row["object_id"])
-            result.snapshots += [s for s in held if s not in result.snapshots]
-        result.thumbnails = self._drop_thumbnails(found)
-        if source:
-            result.source_versions = self._drop_sources(found)
-        result.vectors = self._forgetting.forget(found)
-        result.kept_vectors = len(pixels_of(found)) - result.vectors
+        journal: list[str] = []
+        found = self._bury_all(found, reason, block_content, journal)
+        snapshots = [s for row in found for s in self._redactor.redact(row["object_id"])]
+        thumbnails = self._drop_thumbnails(found)
+        sources = self._drop_sources(found) if source else 0
+        vectors = self._forgetting.forget(found)
         obligations = Obligations(self._database, self._journal)
-        for key in result.journal:
+        for key in journal:
             obligations.note(key, "erasure")
-        return ErasureReport.model_validate(result)
+        return ErasureReport(
+            objects=[_version(row).uri for row in found], vectors=vectors, thumbnails=thumbnails,
+            snapshots=list(dict.fromkeys(snapshots)), source_versions=sources,
+            kept_vectors=len(pixels_of(found)) - vectors, journal=journal,
+        )  # fmt: skip
 
     def _bury_all(
         self, found: Sequence[Facts], reason: str, block_content: bool, journaled: list[str]

@@ -163,7 +163,7 @@ def reconcile(
     for bucket, prefix in _scopes(collections):
         comparison = Comparison(collections, bucket, older_than=older_than)
         differences = reconciler.run(comparison, prefix, progress=progress)
-        found[f"s3://{bucket}/{prefix}"] = SourceDifferences.model_validate(differences)
+        found[f"s3://{bucket}/{prefix}"] = differences
     return DifferencesBySource(found)
 
 
@@ -192,7 +192,7 @@ def backfill(
     comparison = Comparison(collections, uri.bucket, removals=False)
     reconciler = Reconciler(database, objects, send)
     found = reconciler.run(comparison, uri.key, after=after, progress=progress)
-    return SourceDifferences.model_validate(found)
+    return SourceDifferences(found)
 
 
 def _collections(database: Database, name: str | None) -> list[Collection]:

@@ -92,10 +92,9 @@ def what_if(database: Database, name: str, wanted: Wanted, *, examples: int) -> 
     """What another rule would change now; nothing is changed, nothing is embedded."""
     collection = Collections(database).collection(name)
     epsilon, second_look = rule_of(collection, wanted)
-    found = Generations(database).what_if(
+    return Generations(database).what_if(
         collection, epsilon=epsilon, second_look=second_look, examples=examples
     )
-    return RuleComparison.model_validate(found)
 
 
 def redecide(
@@ -108,11 +107,10 @@ def redecide(
     """
     collection = Collections(database).collection(name)
     epsilon, second_look = rule_of(collection, wanted)
-    done = Generations(database, actor=actor).redecide(
+    return Generations(database, actor=actor).redecide(
         collection, epsilon=epsilon, second_look=second_look, take_over=take_over,
         progress=progress,
     )  # fmt: skip
-    return SwitchedGeneration.model_validate(done)
 
 
 def undo(
@@ -120,10 +118,9 @@ def undo(
     take_over: bool, progress: ReportCount, actor: str = "pixsift",
 ) -> SwitchedGeneration:  # fmt: skip
     """Go back to the previous generation. Raises ConflictError when there is none."""
-    done = Generations(database, actor=actor).undo(
+    return Generations(database, actor=actor).undo(
         Collections(database).collection(name), take_over=take_over, progress=progress
     )
-    return SwitchedGeneration.model_validate(done)
 
 
 def warning(database: Database, name: str, wanted: Wanted) -> str | None:

@@ -133,12 +133,10 @@ def reembed(
     collection, rule, target = _planned(parts, name, wanted)
     Collections(parts.database, actor=actor).ensure_space(parts.embedder.space)
     run = _Run(parts, collection, target.space_id, progress)
-    done = Generations(parts.database, actor=actor).reembed(
+    return Generations(parts.database, actor=actor).reembed(
         collection, rule, target, prepare=run.make_known, patience_seconds=patience_seconds,
-        notice_seconds=notice_seconds,
-        take_over=take_over, progress=progress,
+        notice_seconds=notice_seconds, take_over=take_over, progress=progress,
     )  # fmt: skip
-    return SwitchedGeneration.model_validate(done)
 
 
 def rule_in(

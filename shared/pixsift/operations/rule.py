@@ -15,10 +15,16 @@ import numpy as np
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.generation_rows import uris
 from pixsift.adapters.ledger.history import NewRuling
-from pixsift.adapters.ledger.rejudge import Known, Rejudge, Rejudged
+from pixsift.adapters.ledger.rejudge import Known, Rejudge
 from pixsift.adapters.ledger.ruling_book import Member, Record, RulingBook, new_ruling, with_batch
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers.decisions import RuledChange, RulingDone, RulingLine, RulingList
+from pixsift.answers.decisions import (
+    ChangedOutcome,
+    RuledChange,
+    RulingDone,
+    RulingLine,
+    RulingList,
+)
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.core.quality import METRICS
@@ -132,7 +138,7 @@ def _say(
 
 def _done(
     database: Database, collection: Collection, ruling_ids: Sequence[UUID], batch: UUID | None,
-    changed: Sequence[Rejudged], *, dry_run: bool, sample: int, seed: int,
+    changed: Sequence[ChangedOutcome], *, dry_run: bool, sample: int, seed: int,
 ) -> RulingDone:  # fmt: skip
     drawn = np.random.default_rng(seed).permutation(len(changed))[:sample]
     shown = [changed[i] for i in sorted(drawn.tolist())]

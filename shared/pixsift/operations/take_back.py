@@ -6,13 +6,12 @@ duplicates of a remembered object are decided again before anything can fail.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Protocol
 
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers.decisions import ChangedOutcome, TakenBack
+from pixsift.answers.decisions import TakenBack
 from pixsift.core.identity import S3Uri
 from pixsift.errors import NotFoundError
 from pixsift.operations.reconcile import backfill_bodies
@@ -65,6 +64,6 @@ def take_back(
     queue.send(backfill_bodies([k.version for k in found if k.object_id in undone]))
     return TakenBack(
         sent_again=[k.version.uri for k in found if k.object_id in undone],
-        decided_again=[ChangedOutcome(**asdict(change)) for change in changed],
+        decided_again=changed,
         unchanged=len(found) - len(undone) - len([c for c in changed if c.object_id in ids]),
     )

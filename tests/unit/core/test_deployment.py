@@ -5,9 +5,9 @@ import json
 import pytest
 
 from pixsift.core.deployment import (
-    Change,
     Deployment,
     Images,
+    StackChange,
     after_roll_back,
     check_image,
     check_quota,
@@ -71,15 +71,15 @@ def test_parameters_for__chosen_then_outputs_then_defaults() -> None:
 @pytest.mark.parametrize(
     ("change", "is_loss"),
     [
-        (Change("Remove", "Raw", "AWS::S3::Bucket"), True),
-        (Change("Modify", "Ledger", "AWS::RDS::DBInstance", "True"), True),
-        (Change("Modify", "Ledger", "AWS::RDS::DBInstance", "False"), False),
-        (Change("Modify", "Raw", "AWS::S3::Bucket", "Conditional"), False),
-        (Change("Add", "Raw", "AWS::S3::Bucket"), False),
-        (Change("Modify", "Task", "AWS::ECS::TaskDefinition", "True"), False),
+        (StackChange("Remove", "Raw", "AWS::S3::Bucket"), True),
+        (StackChange("Modify", "Ledger", "AWS::RDS::DBInstance", "True"), True),
+        (StackChange("Modify", "Ledger", "AWS::RDS::DBInstance", "False"), False),
+        (StackChange("Modify", "Raw", "AWS::S3::Bucket", "Conditional"), False),
+        (StackChange("Add", "Raw", "AWS::S3::Bucket"), False),
+        (StackChange("Modify", "Task", "AWS::ECS::TaskDefinition", "True"), False),
     ],
 )
-def test_losses__of_what_holds_data_only(change: Change, is_loss: bool) -> None:
+def test_losses__of_what_holds_data_only(change: StackChange, is_loss: bool) -> None:
     assert bool(losses([change])) is is_loss
 
 

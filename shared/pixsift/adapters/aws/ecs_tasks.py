@@ -8,6 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from pixsift.adapters.aws.admin import admin_client, admin_errors
+from pixsift.answers.deployment import TaskReport
 from pixsift.errors import DependencyDownError, SettingError
 
 
@@ -21,15 +22,6 @@ class TaskPlace:
     public: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EndedTask:
-    """How a task ended. status: of its process; None where that never started."""
-
-    status: int | None
-    reason: str
-    lines: tuple[str, ...]
-
-
 class EcsTasks:
     """Runs tasks on Fargate. poll_seconds: between two looks."""
 
@@ -40,7 +32,7 @@ class EcsTasks:
 
     def run(
         self, definition: str, place: TaskPlace, *, timeout_seconds: float = 7200.0
-    ) -> EndedTask:
+    ) -> TaskReport:
         """Run a task of that definition to its end.
 
         Raises SettingError where ECS does not start it, DependencyDownError after the timeout; the
@@ -61,9 +53,10 @@ class EcsTasks:
         task = self._ended(answer["tasks"][0]["taskArn"], place.cluster, timeout_seconds)
         (container,) = task["containers"]
         reason = container.get("reason") or task.get("stoppedReason", "")
-        return EndedTask(
-            container.get("exitCode"), reason, tuple(self._lines(definition, task["taskArn"]))
-        )
+        return TaskReport(
+            status=container.get("exitCode"), reason=reason,
+            lines=list(self._lines(definition, task["taskArn"])),
+        )  # fmt: skip
 
     def _ended(self, task: str, cluster: str, timeout_seconds: float) -> dict[str, Any]:
         until = time.monotonic() + timeout_seconds

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from pixsift.adapters.aws.admin import admin_client, admin_errors, error_code
-from pixsift.core.deployment import MOST_TEMPLATE_BYTES, Change, state_of
+from pixsift.core.deployment import MOST_TEMPLATE_BYTES, StackChange, state_of
 from pixsift.errors import DependencyDownError, SettingError
 
 _NOTHING = ("didn't contain changes", "No updates are to be performed")
@@ -33,7 +33,7 @@ class Proposal:
 
     stack: str
     id: str
-    changes: tuple[Change, ...]
+    changes: tuple[StackChange, ...]
 
 
 class Stacks:
@@ -212,9 +212,9 @@ class Stacks:
         return "; ".join(reversed(failed[-3:])) or "CloudFormation's events give no reason"
 
 
-def _change(entry: Mapping[str, Any]) -> Change:
+def _change(entry: Mapping[str, Any]) -> StackChange:
     change = entry["ResourceChange"]
-    return Change(
+    return StackChange(
         change["Action"], change["LogicalResourceId"], change["ResourceType"],
         change.get("Replacement", ""),
     )  # fmt: skip

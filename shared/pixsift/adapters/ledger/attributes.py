@@ -5,11 +5,11 @@ that was cut off is simply run again: what is equal stays as it is.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.history import AttributeRow, Turn
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers.images import ImportedAttributes
 from pixsift.core.collection import Collection
 from pixsift.core.sidecar import SidecarRow
 from pixsift.errors import Remedy, RequestError
@@ -20,20 +20,6 @@ _BATCH = 5_000
 """Objects per transaction: the collection's lock is held for a fraction of a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What an import did."""
-
-    rows: int
-    objects: int
-    changed: int
-    """Objects whose attributes are now others."""
-    unknown: int
-    """Rows that name no object of the collection."""
-    seq: int
-    """The collection's point after the import."""
-
-
 def import_attributes(
     database: Database,
     collection: Collection,
@@ -42,7 +28,7 @@ def import_attributes(
     skip_unknown: bool = False,
     replace: bool = False,
     actor: str = "pixsift",
-) -> Imported:
+) -> ImportedAttributes:
     """Add what the rows say to what earlier sidecars said, or put it in its place.
 
     actor: who the turns say made them.
@@ -67,7 +53,9 @@ def import_attributes(
         ):
             changed += _write(turn, collection, batch, replace=replace)
         seq = turn.seq if turn.changed else turn.seq - 1
-    return Imported(len(rows), len(said), changed, len(unknown), seq)
+    return ImportedAttributes(
+        rows=len(rows), objects=len(said), changed=changed, unknown=len(unknown), seq=seq
+    )
 
 
 def attribute_overview(database: Database, collection_id: int) -> list[tuple[str, str, int, int]]:

@@ -13,7 +13,6 @@ what consumers of that space have acknowledged is decided here: both have seen t
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from pixsift.adapters.ledger import spaces
@@ -32,6 +31,7 @@ from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.ledger.spaces import Spaces
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.pgvector import PgvectorSearch
+from pixsift.answers.decisions import RuleComparison, SwitchedGeneration
 from pixsift.core.collection import Collection
 from pixsift.core.successor import State, Successor
 from pixsift.errors import ConflictError, Remedy
@@ -42,40 +42,6 @@ NOTICE_SECONDS = 6.0
 """So long after it was begun at the latest every consumer knows of a generation being built."""
 SecondLook = dict[str, Any] | bool
 """A rule; True: as it is now; False: none, the embedding alone decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Switched:
-    """A new generation is in use."""
-
-    collection: str
-    generation: int
-    seq: int
-    epsilon: float
-    kept: int
-    duplicate: int
-    seconds: float
-    lock_seconds: float
-    """How long decisions of the collection had to wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class WhatIf:
-    """What another rule would change; nothing was changed."""
-
-    collection: str
-    at_seq: int
-    epsilon_now: float
-    epsilon: float
-    kept_now: int
-    kept: int
-    duplicate_now: int
-    duplicate: int
-    newly_kept: int
-    newly_duplicate: int
-    seconds: float
-    examples: list[dict[str, Any]] = field(default_factory=list)
-    """Objects whose outcome would change: uri, from, to, representative, distance."""
 
 
 class Generations:
@@ -95,7 +61,7 @@ class Generations:
         epsilon: float,
         second_look: SecondLook = True,
         examples: int = 10,
-    ) -> WhatIf:
+    ) -> RuleComparison:
         """What ``epsilon`` would change now."""
         started = time.monotonic()
         with self._database.connection() as connection:
@@ -113,14 +79,15 @@ class Generations:
                 if old.object_id in successor.states
                 and successor.states[old.object_id].outcome != old.outcome
             ]
-            told = _examples(connection, _spread(changed, examples))
+            shown = _examples(connection, _spread(changed, examples))
         now, then = count_outcomes(states), count_outcomes(successor.states.values())
-        return WhatIf(
-            collection.name, at.seq, at.epsilon, epsilon, now["kept"], then["kept"],
-            now["duplicate"], then["duplicate"],
+        return RuleComparison(
+            collection=collection.name, at_seq=at.seq, epsilon_now=at.epsilon, epsilon=epsilon,
+            kept_now=now["kept"], kept=then["kept"],
+            duplicate_now=now["duplicate"], duplicate=then["duplicate"],
             newly_kept=sum(new.outcome == "kept" for _, new in changed),
             newly_duplicate=sum(new.outcome == "duplicate" for _, new in changed),
-            seconds=time.monotonic() - started, examples=told,
+            seconds=time.monotonic() - started, examples=shown,
         )  # fmt: skip
 
     def redecide(
@@ -131,7 +98,7 @@ class Generations:
         second_look: SecondLook = True,
         take_over: bool = False,
         progress: ReportCount = lambda what, done, of: None,
-    ) -> Switched:
+    ) -> SwitchedGeneration:
         """Decide everything again under a new rule and switch to the result.
 
         Raises UserError when another generation is being built, unless ``take_over``.
@@ -153,7 +120,7 @@ class Generations:
         notice_seconds: float = NOTICE_SECONDS,
         take_over: bool = False,
         progress: ReportCount = lambda what, done, of: None,
-    ) -> Switched:
+    ) -> SwitchedGeneration:
         """Decide everything again in another embedding space and switch to the result.
 
         prepare: makes known in that space what ``Spaces.lacking`` names; called again and again.
@@ -189,7 +156,7 @@ class Generations:
         *,
         take_over: bool = False,
         progress: ReportCount = lambda what, done, of: None,
-    ) -> Switched:
+    ) -> SwitchedGeneration:
         """Go back to the decisions of the previous generation, and catch up from there.
 
         What arrived since the switch is decided by the previous rule. An undo can be undone.
@@ -212,7 +179,7 @@ class Generations:
 
     def _run(
         self, build: Build, *, take_over: bool, base: tuple[int, int], again: bool
-    ) -> Switched:
+    ) -> SwitchedGeneration:
         """From ``base`` (generation, seq), decided again or copied, up to now; then switch."""
         started = time.monotonic()
         with self._database.connection() as connection:
@@ -251,11 +218,14 @@ class Generations:
             )  # fmt: skip
 
 
-def _switched(build: Build, generation: int, seq: int, started: float, held: float) -> Switched:
+def _switched(
+    build: Build, generation: int, seq: int, started: float, held: float
+) -> SwitchedGeneration:
     counts = count_outcomes(build.successor.states.values())
-    return Switched(
-        build.collection.name, generation, seq, build.rule.epsilon, counts["kept"],
-        counts["duplicate"], time.monotonic() - started, held,
+    return SwitchedGeneration(
+        collection=build.collection.name, generation=generation, seq=seq,
+        epsilon=build.rule.epsilon, kept=counts["kept"], duplicate=counts["duplicate"],
+        seconds=time.monotonic() - started, lock_seconds=held,
     )  # fmt: skip
 
 

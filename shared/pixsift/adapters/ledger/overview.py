@@ -2,7 +2,6 @@
 changes that need no re-decision."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +45,7 @@ class Overview:
             "decisions_last_minute": recent["decisions"],
             "newest_decision": recent["newest"],
             "snapshots": snapshots,
-            "growing": [asdict(found) for found in growing_shares([r["reason"] for r in newest])],
+            "growing": growing_shares([r["reason"] for r in newest]),
         }
 
     def images(

@@ -28,6 +28,7 @@ from pixsift.adapters.ledger.rejudge_plan import (
 )
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.adapters.search.resident import ResidentSearch
+from pixsift.answers.decisions import ChangedOutcome
 from pixsift.core.arrival_order import decide_as_arrived
 from pixsift.core.collection import Collection, HistoryPoint
 from pixsift.core.dedup import Fate, Image, decide_batch
@@ -44,18 +45,6 @@ _ATTEMPTS = 20
 
 Standing = tuple[str, str, int | None, float | None, dict[str, Any]]
 """Outcome, reason, representative, distance, detail."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejudged:
-    """One object whose outcome is another one now."""
-
-    object_id: int
-    was: str
-    outcome: str
-    reason: str
-    representative: int | None
-    distance: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +113,7 @@ class Rejudge:
         *,
         why: str,
         as_arrived: bool = False,
-    ) -> list[Rejudged]:
+    ) -> list[ChangedOutcome]:
         """Decide the kept and duplicate ones of ``object_ids`` again, and what they represent.
 
         why: the turn's reason, and part of every new decision's detail. as_arrived: in the order of
@@ -143,7 +132,7 @@ class Rejudge:
         why: str,
         check: Callable[[Connection], None] = lambda connection: None,
         dry_run: bool = False,
-    ) -> list[Rejudged]:
+    ) -> list[ChangedOutcome]:
         """Change the rulings in force, and decide again what they touch, in one turn.
 
         check: called under the lock before anything is written; it raises what refuses the change.
@@ -178,7 +167,7 @@ class Rejudge:
             turn.stop_representing(undone)
         return undone
 
-    def _run(self, collection: Collection, order: _Order) -> list[Rejudged]:
+    def _run(self, collection: Collection, order: _Order) -> list[ChangedOutcome]:
         for _ in range(_ATTEMPTS):
             plan = self._plan(collection, order)
             if not plan.subjects and not order.change:
@@ -236,7 +225,7 @@ class Rejudge:
                     return plan
                 asked, subjects = read_subjects(connection, names, asked | displaced, change)
 
-    def _settle(self, collection: Collection, plan: Plan, order: _Order) -> list[Rejudged]:
+    def _settle(self, collection: Collection, plan: Plan, order: _Order) -> list[ChangedOutcome]:
         """Decide and write, in one turn. Raises StartAgainError when what the plan did not know has
         happened."""
         with (
@@ -262,16 +251,17 @@ class Rejudge:
             turn.take_rulings_back(list(order.change.take_back))
             changed, standing = self._decide(turn, plan, names)
             _write(turn, changed, standing, order.why)
-            told = [
-                Rejudged(
-                    object_id, standing[object_id][0], fate.outcome, fate.reason,
-                    fate.representative_object_id, fate.distance,
+            done = [
+                ChangedOutcome(
+                    object_id=object_id, was=standing[object_id][0], outcome=fate.outcome,
+                    reason=fate.reason, representative=fate.representative_object_id,
+                    distance=fate.distance,
                 )
                 for object_id, (_, fate) in changed.items()
             ]  # fmt: skip
             if order.dry_run:
-                raise _DryRunError(told)
-        return told
+                raise _DryRunError(done)
+        return done
 
     def _decide(
         self, turn: Turn, plan: Plan, names: dict[str, Any]
@@ -314,7 +304,7 @@ class Rejudge:
 class _DryRunError(Exception):
     """Ends the transaction of a dry run."""
 
-    def __init__(self, changed: list[Rejudged]) -> None:
+    def __init__(self, changed: list[ChangedOutcome]) -> None:
         super().__init__()
         self.changed = changed
 

@@ -14,9 +14,10 @@ from uuid import UUID, uuid4
 from psycopg.rows import class_row, dict_row
 
 from pixsift.adapters.ledger.history import NewRuling
-from pixsift.adapters.ledger.rejudge import Rejudge, Rejudged
+from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.ledger.rejudge_plan import Change
 from pixsift.adapters.postgres.database import Connection, Database
+from pixsift.answers.decisions import ChangedOutcome
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.rulings import Facts, Kind, Ruling, contradictions
@@ -73,7 +74,7 @@ class RulingBook:
 
     def say(
         self, collection: Collection, said: Sequence[NewRuling], *, dry_run: bool = False
-    ) -> list[Rejudged]:
+    ) -> list[ChangedOutcome]:
         """Put rulings into force, all of them or none; returns the objects whose outcome changed.
 
         dry_run: only find out what would change. One whose id is known already changes nothing.
@@ -93,7 +94,7 @@ class RulingBook:
 
     def take_back(
         self, collection: Collection, ruling_ids: Sequence[UUID], *, dry_run: bool = False
-    ) -> list[Rejudged]:
+    ) -> list[ChangedOutcome]:
         """End rulings, all of them or none; those that ended before are passed over.
 
         Their images are decided again in the order of their arrival; where a ruling had put another
@@ -134,7 +135,7 @@ class RulingBook:
         }  # fmt: skip
         return [_record(row) for row in self._rows("records", names)]
 
-    def bring_back(self, collection: Collection, record: Record) -> list[Rejudged]:
+    def bring_back(self, collection: Collection, record: Record) -> list[ChangedOutcome]:
         """Put a ruling of a journal into force, or end it as the journal says; once, by its id.
 
         The ledger may be older than the journal: versions that it has not heard of get their row.

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -23,7 +23,7 @@ from pixsift.adapters.local.simulated_camera import check_scenes, load_scenes, p
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers.local import DemoReport
 from pixsift.answers.snapshots import SnapshotFacts
-from pixsift.core.outcomes import OUTCOMES, ObjectOutcome
+from pixsift.core.outcomes import OUTCOMES, ObjectOutcome, SnapshotObject
 from pixsift.errors import DependencyDownError, Remedy, RequestError
 from pixsift.messages import Select, SnapshotRequest, Split
 from pixsift.operations.collections import DEFAULT_COLLECTION, ensure_default
@@ -100,18 +100,14 @@ class Connections:
     queue: Callable[[str], SqsQueue]
 
 
-@dataclass(slots=True)
-class _Report:
-    uploaded: int = 0
-    ignored: int = 0
-    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
-    snapshot_id: str = ""
-    snapshot_images: int = 0
-    snapshot_location: str = ""
-    snapshot_folder: str = ""
-    contact_sheet: str = ""
-    seconds: float = 0.0
-    complaints: list[str] = field(default_factory=list)
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """The snapshot as it was downloaded."""
+
+    location: str = ""
+    folder: str = ""
+    items: Sequence[SnapshotObject] = ()
+    complaints: Sequence[str] = ()
 
 
 def run_demo(
@@ -178,9 +174,7 @@ def _run(
         view.say(f"three robots upload {plan.count()} objects; these are the outcomes:")
         with made_of.connect(loop.database_url) as database:
             demo = _Demo(loop, database, connections, plan, view)
-            report = demo.run(epsilon=collection.epsilon, k=k)
-        report.seconds = round(time.monotonic() - started, 1)
-        return DemoReport(**asdict(report))
+            return demo.run(epsilon=collection.epsilon, k=k, started=started)
     finally:
         view.say("stopping the local loop")
         with uninterrupted():
@@ -213,23 +207,31 @@ class _Demo:
         self._sent: dict[str, str] = {}
         """Key -> version id."""
 
-    def run(self, *, epsilon: float, k: int) -> _Report:
-        """All of it; what is wrong is in the report."""
+    def run(self, *, epsilon: float, k: int, started: float) -> DemoReport:
+        """All of it; what is wrong is in the report. started: on the steady clock."""
         self._upload_and_watch()
         rows = current_outcomes(self._database, DEFAULT_COLLECTION)
-        report = _Report(uploaded=len(self._sent), ignored=self._plan.count("sidecar"))
+        complaints = check_ledger(self._plan, self._sent, rows, epsilon=epsilon)
+        outcomes: dict[str, dict[str, int]] = {}
         for count in outcome_counts(self._database, DEFAULT_COLLECTION):
-            report.outcomes.setdefault(count.outcome, {})[count.reason] = count.objects
-        report.complaints += check_ledger(self._plan, self._sent, rows, epsilon=epsilon)
-
+            outcomes.setdefault(count.outcome, {})[count.reason] = count.objects
         kept = sum(1 for row in rows if row.outcome == "kept")
+        snapshot_id, home = "", _Home()
         if kept:
             snapshot = self._request_snapshot(min(k, kept))
-            report.complaints += self._bring_home(snapshot, rows, report, k=k)
+            snapshot_id, home = snapshot.snapshot_id, self._bring_home(snapshot, rows, k=k)
         else:
             self._view.say("no image was kept, so a snapshot would be empty")
-        self._write_contact_sheet(rows, report)
-        return report
+        sheet, missing = self._write_contact_sheet(rows, home)
+        if missing:
+            complaints.append(f"{missing} kept images have no thumbnail")
+        return DemoReport(
+            uploaded=len(self._sent), ignored=self._plan.count("sidecar"), outcomes=outcomes,
+            snapshot_id=snapshot_id, snapshot_images=len(home.items),
+            snapshot_location=home.location, snapshot_folder=home.folder,
+            contact_sheet=str(sheet), seconds=round(time.monotonic() - started, 1),
+            complaints=[*complaints, *home.complaints],
+        )  # fmt: skip
 
     def _upload_and_watch(self) -> None:
         """Until every object is decided, or nothing happens any more and the queue is empty.
@@ -303,9 +305,7 @@ class _Demo:
             self._database, request.request_id, timeout_seconds=_PUBLISHED_WITHIN_SECONDS
         )
 
-    def _bring_home(
-        self, snapshot: SnapshotFacts, rows: list[ObjectOutcome], report: _Report, *, k: int
-    ) -> list[str]:
+    def _bring_home(self, snapshot: SnapshotFacts, rows: list[ObjectOutcome], *, k: int) -> _Home:
         """Download the snapshot as a user would, and compare it with the ledger."""
         if snapshot.location is None:
             raise DependencyDownError(f"snapshot {snapshot.snapshot_id} says no location")
@@ -314,36 +314,30 @@ class _Demo:
         items = objects_of(self._database, snapshot.snapshot_id)
         paths = [(item.destination_key, folder / item.destination_key) for item in items]
         copies = {key: path.read_bytes() for key, path in paths if path.is_file()}
-        report.snapshot_id = snapshot.snapshot_id
-        report.snapshot_images = len(items)
-        report.snapshot_location = snapshot.location
-        report.snapshot_folder = str(folder)
         complaints = check_snapshot(items, rows, copies, wanted=k)
         if not (folder / "snapshot.json").is_file():
             complaints.append("snapshot.json is missing")
-        return complaints
+        return _Home(snapshot.location, str(folder), items, complaints)
 
-    def _write_contact_sheet(self, rows: list[ObjectOutcome], report: _Report) -> None:
+    def _write_contact_sheet(self, rows: list[ObjectOutcome], home: _Home) -> tuple[Path, int]:
+        """Returns the page, and how many kept images have no thumbnail."""
         folder = self._loop.state / "thumbnails"
         bucket = self._loop.stack.derived_bucket
         self._uploads.download(S3Location(bucket, "thumbnails/"), folder)
         thumbnails = {
             f"thumbnails/{path.name}": f"thumbnails/{path.name}" for path in folder.glob("*.webp")
         }
-        items = objects_of(self._database, report.snapshot_id) if report.snapshot_id else []
         page = contact_sheet(
             rows,
             title="What pixsift made of three robots' images",
             facts=[
-                f"{len(rows)} objects judged, {report.ignored} sidecars ignored",
-                f"snapshot {report.snapshot_location or '(none)'}, {len(items)} images",
+                f"{len(rows)} objects judged, {self._plan.count('sidecar')} sidecars ignored",
+                f"snapshot {home.location or '(none)'}, {len(home.items)} images",
             ],
             thumbnails=thumbnails,
-            chosen=frozenset(item.object_id for item in items),
+            chosen=frozenset(item.object_id for item in home.items),
         )
         path = self._loop.state / "contact-sheet.html"
         path.write_text(page, "utf-8")
-        report.contact_sheet = str(path)
-        missing = sum(1 for r in rows if r.outcome == "kept" and r.thumbnail_key not in thumbnails)
-        if missing:
-            report.complaints.append(f"{missing} kept images have no thumbnail")
+        kept = (row.thumbnail_key for row in rows if row.outcome == "kept")
+        return path, sum(1 for key in kept if key not in thumbnails)

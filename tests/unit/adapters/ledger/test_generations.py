@@ -11,9 +11,10 @@ import pytest
 
 from ledger_world import finding, image, ledger_of, new_collection, outcomes, rows, turned, unit
 from pixsift.adapters.ledger.generation_build import _SQL
-from pixsift.adapters.ledger.generations import Generations, Switched
+from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers.decisions import SwitchedGeneration
 from pixsift.core.outcomes import Judged
 from pixsift.errors import TransientError, UserError
 
@@ -122,7 +123,7 @@ def test_redecide__arrivals_meanwhile_are_caught_up_with(
     robot = threading.Thread(target=arrive)
     robot.start()
     try:
-        switches: list[Switched] = [
+        switches: list[SwitchedGeneration] = [
             generations.redecide(collection, epsilon=e) for e in (WIDE, 0.01, WIDE)
         ]
     finally:
@@ -254,7 +255,7 @@ def test_redecide__one_that_was_taken_over_does_not_switch(
     collection = new_collection(ledger)
     ledger.commit(collection, some_images(1001))
     before = outcomes(database_url)
-    others: list[Switched] = []
+    others: list[SwitchedGeneration] = []
 
     def take_over(what: str, done: int, of: int) -> None:
         if not others:

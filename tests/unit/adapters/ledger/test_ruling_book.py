@@ -9,9 +9,10 @@ import pytest
 from ledger_world import image, new_collection, outcomes, rows, turned
 from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
-from pixsift.adapters.ledger.rejudge import Change, Rejudged
+from pixsift.adapters.ledger.rejudge_plan import Change
 from pixsift.adapters.ledger.ruling_book import RulingBook, new_ruling, with_batch
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers.decisions import ChangedOutcome
 from pixsift.core.collection import Collection
 from pixsift.core.outcomes import Judged
 from pixsift.core.rulings import NO_RULINGS, Kind, Ruling, Rulings
@@ -48,11 +49,11 @@ class World:
         ((found,),) = rows(self.database.url, "SELECT object_id FROM object WHERE key = %s", key)
         return int(found)
 
-    def rule(self, kind: Kind, key: str, other: str | None = None) -> list[Rejudged]:
+    def rule(self, kind: Kind, key: str, other: str | None = None) -> list[ChangedOutcome]:
         told = Ruling(kind, self.id(key), None if other is None else self.id(other))
         return self.book.say(self.collection, [new_ruling(told, who="ann", why="seen")])
 
-    def undo(self) -> list[Rejudged]:
+    def undo(self) -> list[ChangedOutcome]:
         """Take everything back."""
         records = self.book.records(self.collection, in_force=True)
         return self.book.take_back(self.collection, [r.ruling_id for r in records])

@@ -19,10 +19,11 @@ from ledger_world import (
     turned,
 )
 from pixsift.adapters.ledger.generation_build import Rule, Target
-from pixsift.adapters.ledger.generations import Generations, Switched
+from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.spaces import Spaces
 from pixsift.adapters.postgres.database import Database
+from pixsift.answers.decisions import SwitchedGeneration
 from pixsift.core.collection import Collection
 from pixsift.core.outcomes import Judged
 from pixsift.errors import ConflictError, TransientError
@@ -86,7 +87,7 @@ def reembed(
     *,
     patience: float = 10.0,
     epsilon: float = EPSILON,
-) -> Switched:
+) -> SwitchedGeneration:
     collection = Ledger(database).collection("c")
     return Generations(database, actor="someone").reembed(
         collection, Rule(epsilon, None), Target(NEW.space_id, NEW.dimension, {"epsilon": epsilon}),
