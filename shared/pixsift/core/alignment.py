@@ -1,11 +1,10 @@
 """Lay small pictures over one another: crop, shift, turn and zoom, many pairs at once.
 
-Gauss-Newton on small luminances, with brightness and contrast fitted on the way and Huber weights,
-so that a thing that is only on one side weighs little. Arrays lead with the pairs, ``P``; a pair's
-answer does not depend on which others are asked with it. Coordinates run from -1 to 1 between the
-centers of the outer cells.
-Source: Baker and Matthews 2004, doi:10.1023/B:VISI.0000011205.11775.fd (inverse compositional),
-with a constant Hessian.
+Gauss-Newton on small luminances, with brightness and contrast fitted at the same time. Huber
+weights give little weight to a thing that only one picture shows. The first axis of arrays is the
+pairs, ``P``; a pair's answer does not depend on the other pairs of the call. Coordinates run from
+-1 to 1 between the centers of the outer cells. Source: Baker and Matthews 2004,
+doi:10.1023/B:VISI.0000011205.11775.fd (inverse compositional), with a constant Hessian.
 """
 
 from functools import lru_cache
@@ -19,15 +18,14 @@ Floats = NDArray[np.float64]
 STEPS: Final = 6
 MAX_TURN: Final = 0.25
 MAX_SHIFT: Final = 0.3
-"""Beyond these (linear part; shift in half frames) an alignment is a coincidence."""
+"""An alignment beyond these limits (linear part; shift in half frames) is a coincidence."""
 _SETTLED: Final = 0.002
-"""Largest part of a step, a thirtieth of a cell of 32, after which a pair is left as it is."""
+"""A pair whose largest step is below this (a thirtieth of a cell of 32) has converged."""
 
 
 def align(fixed: Floats, moving: Floats) -> Floats:
-    """(P, S, S) twice -> (P, 2, 3) affine maps from ``fixed`` coordinates to ``moving`` ones.
-
-    The identity where none is found.
+    """(P, S, S) twice -> (P, 2, 3) affine maps from ``fixed`` coordinates to ``moving`` ones; the
+    identity where no alignment is found.
     """
     pairs, side, _ = fixed.shape
     half = (side - 1) / 2
@@ -39,7 +37,7 @@ def align(fixed: Floats, moving: Floats) -> Floats:
     jacobian = np.stack(
         [across * x0, across * y0, across, down * x0, down * y0, down], axis=1
     ).reshape(pairs, 6, -1)
-    # The ridge keeps a flat image, which says nothing about position, from wandering.
+    # A flat image says nothing about position: the ridge keeps its map from drifting.
     ridge = np.eye(6) * (side * side * 0.5)
     inverse = np.linalg.inv(jacobian @ jacobian.transpose(0, 2, 1) + ridge)
     warps = np.broadcast_to(np.eye(3), (pairs, 3, 3)).copy()
@@ -54,7 +52,7 @@ def align(fixed: Floats, moving: Floats) -> Floats:
         go_on = found & (np.abs(steps).max(axis=1) >= _SETTLED)
         if not go_on.any():
             break
-        if not go_on.all():  # the arrays of those that go on are copied only where some end
+        if not go_on.all():  # copied only where some pairs have ended
             target, source, jacobian, inverse = (
                 each[go_on] for each in (target, source, jacobian, inverse)
             )

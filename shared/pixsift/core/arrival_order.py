@@ -1,9 +1,9 @@
-"""Decides images as if they had just arrived in their order, among kept ones that came in between.
+"""Decides images in their order of arrival, among kept images that arrived in between.
 
-Where a chosen image is chosen no longer, others were kept meanwhile only because it had taken the
-place of an earlier one. Deciding next to them would make the earlier one their duplicate. So
-each image is compared only with those before it, and one that is kept again takes the place of
-those after it. Pure.
+When a ruling ``choose`` is taken back, some images were kept only because the chosen image had
+displaced an earlier one. Compared with all of them, the earlier image would become their duplicate.
+So each image is compared only with images that arrived before it, and an image that is kept again
+displaces those that arrived later. Pure.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -21,17 +21,16 @@ def decide_as_arrived(
     places: Mapping[int, int],
     near: Mapping[int, Sequence[int]],
 ) -> tuple[list[Fate], set[int]]:
-    """A fate per subject, and which of ``kept`` give way to them.
-
-    The fates hold once the latter is empty: the caller makes subjects of those, or ends them.
-    kept: in its tail all that represent and may be near or equal to a subject. places: by object id
-    in the order of arrival, of the subjects and of the tail. near: by subject who may be near; the
-    others of the tail are compared with every subject.
+    """A fate per subject, and the images of ``kept`` that are displaced by a subject. The fates are
+    final only if there are none: otherwise the caller makes those images subjects too, or ends
+    them. kept: its tail holds every representative that may be near or equal to a subject. places:
+    place in the order of arrival by object id, for the subjects and the tail. near: by subject, the
+    ids that may be near; the rest of the tail is compared with every subject.
     """
     living = {image.object_id: image for image in kept.tail}
     items = sorted([*subjects, *kept.tail], key=lambda image: places[image.object_id])
     items = rulings.in_order(items, lambda image: image.object_id)
-    # Who is kept already stays so here: rulings may allow what the rule would not.
+    # Kept images stay kept among each other: rulings may allow what the rule would not.
     stay = Rulings(
         {**rulings.about, **{i: Ruling("also_keep", i) for i in living}},
         rulings.apart, rulings.followers,

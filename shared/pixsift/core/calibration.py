@@ -1,10 +1,10 @@
-"""From labeled pairs to a threshold one can trust: precision and recall against epsilon.
+"""Finds a threshold from labeled pairs: precision and recall at each epsilon.
 
 A pair is *positive* when both images are the same picture (an edit of a known grade) and
-*distinct* when they are different pictures. Distinct pairs are all pairs of different pictures
-there are, look-alikes among them, not a sample of easy ones: precision then says what an epsilon
-does to a whole collection. Epsilon is proposed where the lower end of the precision's interval
-reaches what was asked for.
+*distinct* when they are different pictures. All pairs of different pictures are used, look-alikes
+included, not a sample of easy ones: so precision says what an epsilon does to a whole collection.
+The proposed epsilon is the one where the lower end of the precision's interval reaches the
+precision asked for.
 """
 
 import math
@@ -27,11 +27,11 @@ NOISE_MARGIN = 10.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabeledPairs:
-    """Pairs with their distances; (N,) arrays. Only those near enough to matter need a look."""
+    """Pairs with their distances; (N,) arrays. Only pairs near enough need a second look."""
 
     distance: NDArray[np.float64]
     agrees: NDArray[np.bool_]
-    """What the second look says."""
+    """The verdict of the second look."""
     positive: NDArray[np.bool_]
     kind: tuple[str, ...]
     """Name of the edit, or ``distinct``."""
@@ -131,11 +131,10 @@ def _point(epsilon: float, *, found: int, wrong: int, positives: int) -> CurvePo
 
 
 def propose(points: Sequence[CurvePoint], *, precision: float, recall: float) -> CurvePoint | None:
-    """The smallest epsilon whose precision is surely reached and whose recall is at least asked.
-
-    Surely: the lower end of its interval. Smallest: a wider epsilon only costs comparisons and
-    trust. Where no epsilon reaches the recall, the one with the most recall among those sure of
-    the precision; None when none is sure of it.
+    """The smallest epsilon that reaches the precision asked for (with the lower end of its
+    interval) and the recall asked for. Smallest: a wider epsilon only costs comparisons and trust.
+    If no epsilon reaches the recall, the one with the most recall among those that reach the
+    precision; None if no epsilon reaches the precision.
     """
     sure = [point for point in points if point.precision_interval[0] >= precision]
     enough = [point for point in sure if point.recall >= recall]
@@ -181,7 +180,7 @@ def bootstrap_recall(
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Which epsilon a collection runs on, and how it is known."""
+    """The epsilon of a collection, and how it was measured."""
 
     model: str
     weights_sha256: str
@@ -208,7 +207,7 @@ class Calibration:
     """Share of pictures with turned hues that are taken for copies, by turn."""
 
     def to_json(self) -> dict[str, Any]:
-        """What ``from_json`` reads and ``collection create --calibration`` stores."""
+        """The form that ``from_json`` reads and ``collection create --calibration`` stores."""
         return {"schema": SCHEMA, **asdict(self)}
 
     def summary(self) -> dict[str, Any]:
@@ -258,8 +257,8 @@ def vouches_for(
 
 
 def noise_warning(epsilon: float, noise: float | None) -> str | None:
-    """What to say where the embedder's own noise may decide; None where it cannot, or where
-    nobody measured it. noise: of the model's calibration."""
+    """A warning where epsilon is so small that the embedder's own noise may decide; None where it
+    is large enough, or where the noise was not measured. noise: of the model's calibration."""
     if noise is None or exceeds_noise(epsilon, noise):
         return None
     return (
@@ -277,5 +276,5 @@ def _is_number(value: object) -> bool:
 
 
 def exceeds_noise(epsilon: float, noise: float) -> bool:
-    """Whether the embedder's own noise cannot decide: epsilon is ten times as large."""
+    """Whether epsilon is at least ten times the embedder's own noise."""
     return epsilon > NOISE_MARGIN * noise

@@ -1,7 +1,8 @@
 """Health of a camera over time: frozen frames and drifting exposure, from facts already stored.
 
-No image is looked at again: pixel hashes tell a frozen camera (even an unmoving scene has sensor
-noise, so equal pixels mean that nothing new was captured), and the stored brightness tells drift.
+No image is read again. Equal pixel hashes mean a frozen camera: even a still scene has sensor
+noise, so equal pixels mean that nothing new was captured. Drift is found from the stored
+brightness.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,11 +37,11 @@ class HealthLimits:
     """From where on a camera is reported."""
 
     stuck_frames: int = 5
-    """So many equal frames in a row."""
+    """Equal frames in a row that count as frozen."""
     drift: float = 0.1
     """Change of mean brightness over the whole span, 0 to 1."""
     drift_scatter: float = 2.0
-    """And at least this many times the scatter around the trend."""
+    """The change must also be this many times the scatter around the trend."""
     least_frames: int = 20
     """With fewer, no drift is reported."""
 
@@ -108,8 +109,9 @@ def stuck_runs(frames: Sequence[Frame], least: int) -> list[StuckRun]:
 def exposure_drift(frames: Sequence[Frame], least: int = 20) -> Drift | None:
     """Theil-Sen line through the brightness of one camera; None for too few frames or no span.
 
-    The median of all pairwise slopes shrugs off up to 29 % of outliers (Sen 1968,
-    doi:10.1080/01621459.1968.10480934). A whole cycle of day and night is no drift; half a one is.
+    The median of all pairwise slopes tolerates up to 29 % of outliers (Sen 1968,
+    doi:10.1080/01621459.1968.10480934). A full cycle of day and night does not count as drift; half
+    a cycle does.
     """
     known = [(f.seconds, f.brightness) for f in frames if f.brightness is not None]
     if len(known) < least:

@@ -1,10 +1,11 @@
-"""Has something changed between two pictures of one scene? From a few kilobytes kept of each.
+"""Finds whether something changed between two pictures of one scene, from a few stored kilobytes of
+each.
 
 A thing that enters a scene, a light that switches or a needle that moves changes one place and
 leaves the rest alone. Everything that happens to a copy or to a second shot changes the whole
 frame: encoding, noise, exposure, white balance, blur, a camera that moved a little. So after one
 picture is laid over the other and its tones are fitted, the largest remaining difference *of one
-place* is held against the differences *everywhere*: a place that stands out has changed.
+place* is compared with the differences *everywhere*: a place that stands out has changed.
 
 The signals are those of :mod:`pixsift.core.change_signals`; the alignment comes from
 :mod:`pixsift.core.alignment`. Pairs are judged many at once: arrays lead with the pairs, ``P``.
@@ -28,24 +29,25 @@ KNOTS: Final = (48.0, 96.0, 144.0, 192.0)
 """Levels at which the tone curve may bend."""
 ROUNDS: Final = 3
 STILL_CELLS: Final = 0.3
-"""Motion up to which the camera is at rest, in cells."""
+"""Up to this motion the camera counts as at rest, in cells."""
 UNSURE_CELLS: Final = 0.5
-"""Motion from which it moved; between the two both tests must agree."""
+"""From this motion on it moved; between the two, both tests must agree."""
 SMALL_FLOOR: Final = 2.5
 LARGE_FLOOR: Final = 1.5
 BLOCK_LEVELS: Final = 0.3
-"""By how much a block must fit better to have a say in whether the camera moved."""
+"""A block counts in deciding whether the camera moved only if it fits better by this much."""
 MOVING_FLOOR: Final = 0.8
-"""Levels added below a ratio: noise of sensor and codec, about."""
+"""Levels added to the denominator of a ratio: about the noise of sensor and codec."""
 EDGE_SHARE: Final = 0.1
-"""Of the steepness around a cell: how far an edge may be off, in cells, without being a change."""
+"""How far an edge may be off, in cells, without counting as a change; a factor on the steepness
+around the cell."""
 BORDER: Final = 1
 """Cells left out along the edge of what both pictures show."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeLimits:
-    """Up to which ratios nothing has changed. Larger ones lose more changes."""
+    """Ratios up to which nothing has changed. Larger limits miss more changes."""
 
     small: float = 1.9
     large: float = 5.0
@@ -120,12 +122,13 @@ def compare(
     outside: Bools | None = None,
 ) -> Changes:
     """P pairs. warps: (P, 2, 3) from a to b, as :func:`pixsift.core.alignment.align` found them on
-    a grid of ``side``. outside: (56, 56), cells that no mask covers; None: all. The same numbers
-    whatever else is asked with a pair.
+    a grid of ``side``. outside: (56, 56), cells that no mask covers; None: all. A pair's numbers do
+    not depend on the other pairs of the call.
 
-    A large thing that entered draws the alignment after it, and then hides in the misfit of all the
-    rest. So a pair that seems unchanged by a camera that moved is looked at once more as if it had
-    not moved, and where most of the frame fits better that way, it had not.
+    A large thing that entered pulls the alignment towards itself, and then hides in the misfit of
+    everything else. So a pair that seems unchanged except for a moved camera is compared again as
+    if the camera had not moved. If most of the frame fits better that way, the camera had not
+    moved.
     """
     if outside is not None:
         a, b = _alike_where(~outside, a, b), _alike_where(~outside, b, a)
@@ -240,7 +243,8 @@ def _edges(values: Floats) -> Floats:
 
 
 def _levels(values: Floats, counts: Bools, shares: Sequence[float]) -> tuple[Floats, ...]:
-    """Per share, (P,) what so much of the boxes that count stay below; asks every second one."""
+    """(P,) for each share, the value that this share of the counted boxes stays below; every second
+    box is used."""
     pairs = len(values)
     flat = np.where(counts, values, np.inf)[:, ::2, ::2].reshape(pairs, -1)
     number = counts[:, ::2, ::2].reshape(pairs, -1).sum(axis=1)
@@ -250,7 +254,7 @@ def _levels(values: Floats, counts: Bools, shares: Sequence[float]) -> tuple[Flo
 
 
 def residuals(a: Signals, b: Signals, warps: Maps, side: int) -> tuple[Floats, Bools, Floats]:
-    """What is left between the pictures after position and tones are fitted.
+    """The difference that remains after position and tones are fitted.
 
     warps: (P, 2, 3) from a to b, as found on a grid of ``side``. Returns signed residuals
     (P, 56, 56) in levels of the rendering with more contrast, which cells count, and the mean of

@@ -1,11 +1,10 @@
-"""What is kept of an image to see later whether something in its scene has changed.
-
-Beside the signals of :mod:`pixsift.core.second_look`, and of a version of their own. Numpy and the
-standard library only: they are made in the decoder's child process.
+"""The signals of an image from which a later comparison sees whether its scene has changed. They
+are stored next to the signals of :mod:`pixsift.core.second_look` and have a version of their own.
+Numpy and the standard library only: they are made in the decoder's child process.
 
 Layout, version 1 (3,921 bytes): version byte; luminance of 56x56 cells; one bit per cell, whether a
-share of its pixels is clipped; 14x14 cells of two color differences. Colors are kept and not yet
-compared: at this size they told changes no better.
+share of its pixels is clipped; 14x14 cells of two color differences. Colors are stored but not
+compared: at this size they did not help to find changes.
 """
 
 import math
@@ -51,7 +50,7 @@ def change_signals(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def cells_outside(mask: Mask, side: int) -> NDArray[np.bool_] | None:
-    """(side, side): cells that no box of the mask touches, with a cell of room; None: all."""
+    """(side, side): cells at least one cell away from every box of the mask; None: all cells."""
     if not mask:
         return None
     outside = np.ones((side, side), bool)

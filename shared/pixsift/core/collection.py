@@ -14,8 +14,8 @@ ExpiryPolicy = Literal["redecide", "remember"]
 class HistoryPoint:
     """A seq of a collection and the random token of its turn.
 
-    ``seq`` alone does not say which history it is of: a restored ledger counts on from an earlier
-    number. Whatever remembers something of a ledger remembers the point as well.
+    ``seq`` alone does not identify a history: a restored ledger counts on from an earlier number.
+    So whatever caches something from a ledger also stores the point.
     """
 
     seq: int

@@ -1,8 +1,8 @@
 """Source to destination: which object version goes where, and as how many copy requests.
 
-Pure planning. The same list always gives the same destinations, so an interrupted export can be
-taken up by anyone, and S3 Batch Operations can do it (its destination is a prefix plus the source
-key). Nothing here knows what has been copied already: that is the ledger's business.
+Pure planning. The same list always gives the same destinations, so another process can continue an
+interrupted export, and S3 Batch Operations can do it (its destination is a prefix plus the source
+key). The ledger records what has been copied already; nothing here knows it.
 """
 
 import hashlib
@@ -117,10 +117,10 @@ def destination_keys(
     not tell apart (``a.jpg`` and ``A.JPG``), or one's key is a folder of the other's (``a`` and
     ``a/b``, which no file system holds), the later one in the list carries its version id before
     the extension. Keys for which that is not enough or would be too long under ``prefix``, or that
-    are no plain relative path (``../x``, ``a//b``), hold a component too long for file systems or
-    a control character, or mislead loaders (``a::b``, ``photo.zip``), are replaced by their hash:
-    nobody's download may leave its folder. A folder that loaders would take for a split (``test``,
-    ``val-2``) stands in parentheses.
+    are not a plain relative path (``../x``, ``a//b``), hold a component too long for file systems
+    or a control character, or mislead loaders (``a::b``, ``photo.zip``), are replaced by their
+    hash: a download must not leave its folder. A folder that loaders would take for a split
+    (``test``, ``val-2``) stands in parentheses.
     """
     files: set[str] = set()
     folders: set[str] = set()
@@ -141,7 +141,7 @@ def destination_keys(
 
 
 def folded(path: str) -> str:
-    """What the strictest file systems take a path for: no case, no form of accents, no final dots.
+    """The path as the strictest file systems see it: without case, accent forms and final dots.
 
     Two paths with one folded form are one file there.
     """

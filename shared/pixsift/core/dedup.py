@@ -1,13 +1,13 @@
 """Decides a batch: kept, or a duplicate of which representative. Pure; no database, no clock.
 
-What people said of an image goes before every rule (``pixsift.core.rulings``).
+What people said about an image (``pixsift.core.rulings``) overrides every rule.
 
 The invariant it upholds, together with the lock that the ledger takes around it: no two kept
 images of one collection and generation satisfy the near rule or share bytes or pixels, and every
 duplicate names a kept image for which the rule holds, except where a ruling says so. For that it
 must be given *every* live representative that might satisfy the rule with an item (not the nearest
 only, since the second look may refuse the nearest and accept the next), and the items must be
-decided one after the other, each seeing those before it.
+decided one after another, each compared also with those before it.
 
 Distance has one definition, over the stored half-precision values, so that a decision can be
 verified from the ledger alone. Screens in lower precision may only widen the set of candidates.
@@ -39,22 +39,23 @@ _AHEAD = 64
 _MOST = 16
 """Pairs judged together at most: what the second look compares at once."""
 _COMPANY = 8
-"""Up to here pairs of later items join that may turn out not to be needed: one pair alone costs as
-much as five in company."""
+"""Batches up to this size are filled with pairs of later items that may turn out not to be needed:
+one pair judged alone costs as much as five judged together."""
 _FIRST, _WIDER = 2, 4
-"""Candidates of an item asked at once: its nearest two mostly settle it; where they did not, most
-of the others will be needed, so each time four times as many."""
+"""Candidates of an item that are judged first: the nearest two usually decide it. If they do not,
+most of the others are needed, so each further round takes four times as many."""
 
 
 class Look(Protocol):
-    """A second look at two images that the embedding finds near; symmetric and pure."""
+    """Compares two images that the embedding finds near; symmetric and pure."""
 
     @property
     def narrow(self) -> float:
         """Distance up to which a pair is judged without comparable signals on both sides."""
 
     def agree(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[bool]:
-        """Whether each (distance, look, look) shows the same picture, whatever else is asked."""
+        """Whether each (distance, look, look) shows the same picture, independent of the other
+        pairs."""
 
 
 def cosine_distance(a: Halves, b: Halves) -> float:
@@ -155,7 +156,8 @@ class Kept:
 
 
 class Judge:
-    """Verdicts under one rule, each pair once: what was judged before the lock is known under it.
+    """Verdicts under one rule, each pair judged once: pairs judged before the lock need not be
+    judged again under it.
 
     A pair is known by its pixels, whose vector and look never change.
     """
@@ -205,7 +207,7 @@ def decide_batch(
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """What would become of an item, and who else might matter to it."""
+    """The fate that an item would have, and the candidates that were not judged."""
 
     distance: float
     """To its representative; infinite where it is kept."""
@@ -221,7 +223,8 @@ class Foreseen:
 def foresee_batch(
     items: Sequence[Image], kept: Kept, judge: Judge, candidates: Mapping[int, Iterable[int]]
 ) -> list[Foreseen]:
-    """Like ``decide_batch``, for a later decision: fills ``judge``, says what it left out."""
+    """Like ``decide_batch``, before the lock: fills ``judge`` for the later decision, and says
+    which pairs it left out."""
     parts = _parts(items, kept, judge, candidates, NO_RULINGS)
     return [foreseen for part in parts for foreseen in part.foresee()]
 
@@ -258,11 +261,12 @@ def may_be_near(items: Sequence[Image], others: Sequence[Image], epsilon: float)
 class _Part:
     """Some items, decided in order; their pairs are judged many at a time, nearest first.
 
-    An item waits with those that it may be near, nearest first. It is settled when nobody who waits
-    could be nearer than the nearest who agreed. Which pairs are judged together changes no fate,
-    only the cost: a verdict costs a fifth in company, and one that is not needed costs as well. So
-    the item at hand brings its next few pairs, later items bring theirs that are needed in any
-    case, and where there is little company some that may not be.
+    An item waits with those that it may be near, nearest first. An item is decided when no waiting
+    candidate could be nearer than the nearest one that agreed. Which pairs are judged together
+    changes only the cost, never a fate: a verdict in a batch costs a fifth of a single one, but a
+    verdict that is not needed costs too. So a batch holds the next few pairs of the item at hand,
+    then pairs of later items that are needed in any case, and, if the batch is still small, some
+    that may not be needed.
     """
 
     def __init__(
@@ -298,7 +302,7 @@ class _Part:
         """The nearest that the second look did not take for the same picture."""
 
     def foresee(self) -> list[Foreseen]:
-        """What ``decide`` finds, with what it need not ask."""
+        """The fate that ``decide`` finds, and the pairs that it did not need to judge."""
         found = []
         for i, fate in enumerate(self.decide()):
             agreed = [other for _, other in sorted(self._agreed[i])]
@@ -319,7 +323,7 @@ class _Part:
         return fate
 
     def _at_once(self, i: int) -> Fate | None:
-        """What a ruling or equality says, in this order: nothing makes equal images both kept."""
+        """The fate by a ruling or by equality, in this order: equal images are never both kept."""
         item, rulings = self._items[i], self._rulings
         kind = rulings.kind(item.object_id)
         if kind == "useless":
@@ -341,7 +345,7 @@ class _Part:
         if fate.outcome == "kept":
             self._kept.named[item.object_id] = item
         elif (of := fate.representative_object_id) is not None:
-            # An equal one need not be among those that were compared; it has the same vector.
+            # An equal image need not be among the compared ones; it has the same vector.
             there = self._others.get(of) or next(
                 (image for image in self._kept.named.values() if image.object_id == of), None
             )
@@ -351,7 +355,7 @@ class _Part:
         few = _FIRST
         while (asked := self._next(i)) is not None:
             questions = [(i, asked)]
-            # What is known costs nothing: under the lock nothing is asked that need not be.
+            # Known verdicts cost nothing: under the lock only the necessary pairs are judged.
             if not self._judge.knows(self._items[i], asked[1]):
                 questions += [(i, more) for more in self._next_few(i, few - 1)]
                 few = min(few * _WIDER, _MOST)
@@ -407,7 +411,7 @@ class _Part:
         return found
 
     def _add_later(self, i: int, questions: list[tuple[int, tuple[float, Image]]]) -> None:
-        """Pairs of later items, for company: first those that are needed in any case."""
+        """Pairs of later items to fill the batch: first those that are needed in any case."""
         later = range(i + 1, min(i + _AHEAD, len(self._items)))
         for surely, most in ((True, _MOST), (False, _COMPANY)):
             for k in later:
@@ -480,9 +484,8 @@ class _Tail:
 def _may_be_near(
     queries: NDArray[np.float32], rows: NDArray[np.float32], epsilon: float
 ) -> NDArray[np.bool_]:
-    """(M, N): whether a row may lie within epsilon of a query; what is not a number counts as near.
-
-    A matrix and no lists: the duplicates of one image are all near one another.
+    """(M, N): whether a row may lie within epsilon of a query; NaN counts as near. A matrix instead
+    of lists, because the duplicates of one image are all near each other.
     """
     near: NDArray[np.bool_] = ~(_distances(queries, rows) > epsilon + SCREEN_MARGIN)
     return near

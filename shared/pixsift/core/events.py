@@ -1,9 +1,9 @@
-"""From the body of a queue message to the object versions it speaks of.
+"""Parses the body of a queue message into the object versions that it is about.
 
 Lenient where S3, EventBridge, SNS and the emulators differ (schema 2.x, envelopes, fields that
 are missing), strict about what would lead to a wrong object: keys are decoded exactly once, and a
 key that cannot be decoded is an anomaly, never a guess. ``parse_notification`` never raises:
-whatever is no object event comes back as ``anomaly``, with the records that were sound beside it.
+what is not an object event is returned as ``anomaly``, next to the valid records.
 """
 
 import json
@@ -48,7 +48,7 @@ class ObjectRemoved:
     sequencer: str | None = None
     delete_marker: bool = False
     expired: bool = False
-    """A lifecycle rule did it, not a person: the collection's expiry policy applies."""
+    """A lifecycle rule deleted it: the collection's expiry policy applies."""
 
 
 ObjectEvent = ObjectCreated | ObjectRemoved
@@ -56,7 +56,7 @@ ObjectEvent = ObjectCreated | ObjectRemoved
 
 @dataclass(frozen=True, slots=True)
 class ParsedMessage:
-    """What a message says: its object events, and why the rest of it was none."""
+    """The object events of a message, and why the rest is not an object event."""
 
     records: tuple[ObjectEvent, ...] = ()
     anomaly: str | None = None
@@ -81,7 +81,7 @@ def parse_notification(body: str) -> ParsedMessage:
 
 
 def notification_of(event: ObjectEvent) -> str:
-    """The body of a message that speaks of ``event`` alone, as S3 would have sent it."""
+    """The body of a message with ``event`` alone, as S3 would have sent it."""
     if isinstance(event, ObjectCreated):
         name, size = "ObjectCreated:Put", event.size_bytes
     else:

@@ -1,9 +1,10 @@
 """How the ledger names the files of a folder: bucket, key and version. Pure.
 
 The bucket is the folder's ``file://`` URI, the key the path below it with slashes. The ledger holds
-text, names of files are bytes: a byte that is not UTF-8 becomes ``\\xNN``, and so does a backslash
-that would read like one, which makes it reversible. The version is the file's size, the time of its
-last change and the hash of its bytes; a file that was only listed has no hash yet.
+text, but file names are bytes: a byte that is not UTF-8 becomes ``\\xNN``, and so does a backslash
+that would look like such a code, so that the text can be turned back. The version is the file's
+size, the time of its last change and the hash of its bytes; a file that was only listed has no hash
+yet.
 """
 
 import os
@@ -20,7 +21,7 @@ _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """What tells one state of a file from another."""
+    """Identifies one state of a file."""
 
     size_bytes: int
     modified_ns: int

@@ -12,15 +12,15 @@ FILE_VERSION = "file:"
 FOLDER = "file://"
 """Prefix of the bucket of a folder's files."""
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
-"""What boto3 takes for a name: old buckets have capitals and "_", which new ones may not."""
+"""Bucket names that boto3 accepts: old buckets may have capitals and "_", new ones may not."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
     """One write of one object, at S3 or in a folder.
 
-    ``version_id`` is S3's version id, or ``etag:<etag>`` in a bucket without versioning: there is
-    no per-write promise there, since S3 itself cannot tell the writes apart. Of a file it is
+    ``version_id`` is S3's version id, or ``etag:<etag>`` in a bucket without versioning: two writes
+    of the same bytes cannot be told apart there, not even by S3. Of a file it is
     ``file:<size>-<time>-<hash>``.
     """
 
@@ -85,7 +85,7 @@ def location(bucket: str, key: str = "") -> str:
 
 
 def _with_version(key: str) -> tuple[str, str | None]:
-    # Only the last one counts: a key may contain the very same text.
+    # Only the last one counts: a key may contain the same text.
     if "?versionId=" not in key:
         return key, None
     key, _, version_id = key.rpartition("?versionId=")
@@ -117,7 +117,7 @@ def versions_hidden_by_markers(listing: Iterable[ListedVersion]) -> list[str]:
     """Version ids that lie under a delete marker; ``listing`` is of one key, newest first.
 
     A write after the marker is alive again, and a version fetched by its id answers even under a
-    marker: only the listing tells.
+    marker: only the listing shows the marker.
     """
     hidden = False
     found: list[str] = []

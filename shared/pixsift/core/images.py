@@ -20,14 +20,14 @@ FLAGS: Final = frozenset(
      "icc_applied", "icc_ignored", "missing_end", "no_reading", "padded", "stray_bytes",
      "stretched"}
 )  # fmt: skip
-"""Things worth knowing of a sound file. A decoder's process can report no others."""
+"""Flags of a readable file. A decoder's process can report only these."""
 
 REASONS: Final = frozenset(
     {"corrupt", "decoder_crash", "decoder_memory", "decoder_timeout", "empty", "not_an_image",
      "odd_aspect", "side_too_long", "too_many_bytes", "too_many_pixels", "truncated",
      "unsupported_format", "unsupported_mode", "unsupported_variant"}
 )  # fmt: skip
-"""Why there are no pixels. A decoder's process can report no others."""
+"""Reasons for having no pixels. A decoder's process can report only these."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,10 +46,10 @@ class ImageFacts:
     flags: tuple[str, ...] = ()
     """Things worth knowing that do not reject an image: ``icc_ignored``, ``first_frame``, ..."""
     captured_at: str | None = None
-    """EXIF DateTimeOriginal in ISO 8601 where present and sound, with its fraction and offset where
-    the file tells them; no zone is invented."""
+    """EXIF DateTimeOriginal in ISO 8601 where present and valid, with the fraction and offset that
+    the file gives; a missing time zone is not guessed."""
     exif: Mapping[str, str] = field(default_factory=dict)
-    """``EXIF_ATTRIBUTES`` that the file tells; nothing else of its metadata is read."""
+    """``EXIF_ATTRIBUTES`` of the file; nothing else of its metadata is read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,7 +26,7 @@ _ATTRIBUTE, _QUALITY = "attribute.", "quality."
 """Column prefixes: one column per attribute and per quality metric."""
 _OTHERS = "other_attributes"
 _RULINGS = "rulings"
-"""JSON: what people said of the image; there where they said something of any."""
+"""JSON: the rulings about the image. The column exists if there is a ruling about any image."""
 MAX_COLUMNS = 256
 """Attributes with a column of their own."""
 
@@ -93,14 +93,14 @@ class ManifestRow:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateRow:
-    """One image that is not in the snapshot because a chosen one stands for it."""
+    """One image that is not in the snapshot because a chosen image represents it."""
 
     representative_rank: int
     source: ObjectVersion
     reason: str
     """``content``, ``pixels``, ``near``, ``near_look``."""
     distance: float | None
-    """Cosine distance to the representative; None where none was needed."""
+    """Cosine distance to the representative; None where no distance was needed."""
 
 
 def build_manifest(rows: Sequence[ManifestRow]) -> bytes:
@@ -149,7 +149,7 @@ def parse_manifest(content: bytes) -> list[ManifestRow]:
 
 
 def build_duplicates(rows: Sequence[DuplicateRow]) -> bytes:
-    """``duplicates.parquet``: who each chosen image stands for."""
+    """``duplicates.parquet``: the images that each chosen image represents."""
     columns: dict[str, list[Any]] = {
         "representative_rank": [row.representative_rank for row in rows],
         "source_bucket": [row.source.bucket for row in rows],

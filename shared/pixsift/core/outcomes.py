@@ -1,4 +1,4 @@
-"""What was found out about an object version, and what the ledger made of it."""
+"""Findings about an object version, and the outcome that the ledger decided."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,9 +33,9 @@ class Judged:
     image_facts: Mapping[str, Any] | None = None
     quality: Mapping[str, float] | None = None
     captured_at: datetime | None = None
-    """From metadata or EXIF; a ``captured_at`` in the key goes before it."""
+    """From metadata or EXIF; a ``captured_at`` in the key overrides it."""
     stored_at: datetime | None = None
-    """S3's own time of the write: what stands in where no capture time is known."""
+    """S3's time of the write, used where no capture time is known."""
     thumbnail_key: str | None = None
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Source (``metadata``, ``exif``, ``sidecar``) -> name -> text. Those of the key are added by
@@ -115,7 +115,7 @@ def one_per_version(judged: Sequence[Judged]) -> list[Judged]:
 
 
 def lasting(detail: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What of a decision's detail holds for its image however often it is decided again: flags."""
+    """The part of a decision's detail that stays when the image is decided again: flags."""
     flags = (detail or {}).get("flags")
     return {"flags": flags} if flags else {}
 
@@ -138,8 +138,8 @@ def comes_back(item: Judged, ended: Ended) -> bool:
 
     Without versioning the same bytes under the same key are the same version to S3.
     Judged by S3's order of events where both are known, else by S3's time of the write. A fetch
-    that was under way when the object went has neither a later event nor a later time, and stays
-    gone.
+    that was running when the object was deleted has neither a later event nor a later time: the
+    object stays gone.
     """
     if item.version.is_versioned or item.finding == "gone":
         return False
@@ -161,8 +161,9 @@ def replaces(
 ) -> bool:
     """Whether a new finding changes an object's open outcome (None: it has none yet).
 
-    Any outcome but ``failed`` is final, with three exceptions: a deleted object is gone whatever it
-    was, an erasure goes further than being gone, and what ``came_back`` is judged again.
+    Any outcome except ``failed`` is final, with three exceptions: a deleted object becomes gone
+    whatever it was, an erasure replaces being gone, and an object that ``came_back`` is judged
+    again.
     """
     if outcome is None:
         return True

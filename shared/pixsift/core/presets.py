@@ -1,8 +1,8 @@
-"""Rules that people choose by what their cameras do, instead of by numbers.
+"""Presets: rules that people choose by what their cameras do, instead of by numbers.
 
 A calibration says up to which distance the embedding and the second look can be trusted: the narrow
-epsilon. A preset looks farther, since the test for change guards it, and says how much of a change
-is one. Measured in docs/thresholds.md.
+epsilon. A preset uses a wider epsilon, since the test for change protects it, and says how large a
+difference must be to count as a change. Measured in docs/thresholds.md.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from pixsift.core.change import ChangeLimits
 from pixsift.core.second_look import WITHOUT_CHANGE, LookRule
 
 REACH: Final = 0.20
-"""Epsilon of a calibrated model: from here on what is near is rarely the same picture."""
+"""Epsilon of a calibrated model: beyond this distance, near images are rarely the same picture."""
 UNCALIBRATED_REACH: Final = 0.15
-"""For a model without calibration: nearer, and the test for change still finds second shots."""
+"""For a model without calibration: narrower; the test for change still finds second shots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Preset:
     name: str
     told: str
     limits: ChangeLimits | None
-    """None: no test for change; a caption or another state does not keep a picture."""
+    """None: no test for change, so a caption or another state does not keep a picture."""
 
 
 PRESETS: Final = {
@@ -51,8 +51,8 @@ def apply(
 ) -> tuple[float, dict[str, Any] | None]:
     """Epsilon and second look of a collection.
 
-    narrow, second_look: of the calibration. Without a second look there is nothing to guard a wider
-    epsilon, and both stay as they are. Raises ValueError for an unknown name.
+    narrow, second_look: of the calibration. Without a second look nothing protects a wider epsilon,
+    so both stay as they are. Raises ValueError for an unknown name.
     """
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}: use {', '.join(PRESETS)}")

@@ -101,7 +101,7 @@ DEFAULT_CHECKS: Final[Mapping[str, Check]] = {
     "gray_band": Check("gray_band", "flag", maximum=1 / 16),
     "odd_size": Check("shorter_side", "flag", minimum=32),
     "odd_aspect": Check("aspect", "flag", maximum=5.0),
-    # every pixel is right; the writer of the file was not
+    # every pixel is right, but the file was written wrongly
     "stray_bytes": Check("stray_bytes", "flag", maximum=0.0),
     "missing_end": Check("missing_end", "flag", maximum=0.0),
     "bad_checksum": Check("bad_checksum", "flag", maximum=0.0),
@@ -150,8 +150,8 @@ class QualityPolicy:
     def from_stored(cls, stored: str | Mapping[str, Any] | None) -> "QualityPolicy":
         """As ``from_json``, for a policy that a newer release may have stored.
 
-        What this release does not know fires nothing; ``unknown_in`` names it. Never raises: images
-        must not wait for a deployment.
+        A check that this release does not know never fires; ``unknown_in`` names it. Never raises:
+        images must not wait for a deployment.
         """
         wanted: Any = json.loads(stored) if isinstance(stored, str) else stored
         unknown = set(unknown_in(wanted))
@@ -186,7 +186,7 @@ def unknown_in(stored: Any) -> list[str]:
 def judge(
     metrics: Mapping[str, float], facts: ImageFacts | None, policy: QualityPolicy
 ) -> QualityVerdict:
-    """Apply ``policy`` to the stored ``metrics``; one that is missing or NaN fires nothing.
+    """Apply ``policy`` to the stored ``metrics``; a missing or NaN metric fires no check.
 
     facts: fill in size and aspect where the metrics lack them.
     """
@@ -243,14 +243,14 @@ def to_luma(pixels: Pixels) -> Luma:
 
 
 def size_metrics(width: int, height: int) -> dict[str, float]:
-    """What the checks of size and shape look at; of the file's picture, not the scaled one."""
+    """The values for the checks of size and shape, of the file's picture, not the scaled one."""
     short, long = sorted((width, height))
     return {"shorter_side": float(short), "aspect": long / short}
 
 
 def _blocks_of_older(metrics: Mapping[str, float]) -> dict[str, float]:
-    """What objects that were decoded before blocks were looked at have instead: percentiles, by
-    which they were judged then, with 0.02 where the limit for black was 0.05."""
+    """Objects decoded by older releases have percentiles instead of blocks; they were judged by
+    those, with 0.02 where the limit for black is 0.05."""
     found = {}
     if "brightness_p99" in metrics:
         found["brightest_block"] = metrics["brightness_p99"] * (0.02 / 0.05)
@@ -262,8 +262,8 @@ def _blocks_of_older(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _blocks(luma: Luma) -> dict[str, float]:
-    """The brightest and darkest block; no percentile tells of a lamp in a dark hall. Whole blocks
-    from the top left, and from the bottom right, so that no edge is passed over."""
+    """The brightest and darkest block; a percentile does not see a lamp in a dark hall. Whole
+    blocks from the top left, and from the bottom right, so that no edge is passed over."""
     height, width = luma.shape
     down, across = min(BLOCK, height), min(BLOCK, width)
     tall, wide = height // down * down, width // across * across

@@ -1,8 +1,9 @@
-"""What a bucket's listing and the ledger disagree about, and the messages that settle it. Pure.
+"""Finds where a bucket's listing and the ledger differ, and makes the messages that repair it.
+Pure.
 
-A version that is alive at S3 and undecided here never arrived, or is on its way: an age limit
-leaves the newest alone. A version that has an outcome here and is gone, or hidden by a delete
-marker, at S3 lost its removal. Nothing is decided here: the consumer is told to look.
+A version that exists at S3 and has no outcome here never arrived, or is on its way: an age limit
+skips the newest. A version that has an outcome here but is deleted at S3, or hidden by a delete
+marker, has lost its removal event. Nothing is decided here: a message makes the consumer look.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ class Differences:
     messages: int = 0
     """Sent to the ingest queue."""
     last_key: str = ""
-    """Everything up to here is done: an interrupted run goes on with --after."""
+    """Everything up to here is done: an interrupted run continues with --after."""
     examples: list[str] = field(default_factory=list)
 
 
@@ -100,7 +101,7 @@ class Comparison:
         judges = [c for c in self.collections if c.reach(version.bucket, version.key) == "accepted"]
         outcomes = row.outcomes if row else {}
         if row is not None and not version.is_versioned and not row.erased:
-            # It lies there again: the same bytes were written once more.
+            # The object is back: the same bytes were written again.
             outcomes = {i: outcome for i, outcome in outcomes.items() if outcome != "gone"}
         if not judges:
             self.found.ignored += 1

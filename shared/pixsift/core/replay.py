@@ -1,7 +1,7 @@
 """Decides a whole collection again from stored facts: no pixels, no model, no database.
 
-This is what a changed epsilon and a what-if share. The decision itself is the one of arrival,
-``pixsift.core.dedup.decide_batch``; what is added here is a search over the kept images in memory
+Used for a changed epsilon and for a what-if. The decision itself is the one made on arrival,
+``pixsift.core.dedup.decide_batch``; this module adds a search over the kept images in memory
 (``pixsift.core.screen``), with a margin wider than its error, so that every pair that could matter
 is measured by the one definition of distance.
 """
@@ -25,7 +25,7 @@ class Replay:
     """
 
     def __init__(self, rule: NearRule, dimension: int, rulings: Rulings = NO_RULINGS) -> None:
-        """rulings: in force all the while."""
+        """rulings: in force during the whole replay."""
         self.rule = rule
         self._rulings = rulings
         self._images: list[Image] = []
@@ -36,7 +36,7 @@ class Replay:
         self._by_content: dict[bytes, int] = {}
         self._by_pixels: dict[bytes, int] = {}
         self._named: dict[int, Image] = {}
-        """Who represents those that others are ruled to be the same as."""
+        """The representatives of images that rulings name as the same."""
 
     def __len__(self) -> int:
         """How many images are kept."""
@@ -62,7 +62,7 @@ class Replay:
         return fates
 
     def keep(self, images: Sequence[Image]) -> None:
-        """Add ``images`` without asking the rule: the caller knows that they are kept."""
+        """Add ``images`` without applying the rule: the caller knows that they are kept."""
         if not images:
             return
         first = len(self._images)
@@ -76,7 +76,7 @@ class Replay:
             self.name(image.object_id, image.object_id)
 
     def name(self, object_id: int, representative: int) -> None:
-        """Say who represents an object, without asking the rule: itself where it is kept."""
+        """Record who represents an object, without applying the rule: itself where it is kept."""
         if self._rulings.followers.get(object_id) and representative in self._slots:
             self._named[object_id] = self._images[self._slots[representative]]
 

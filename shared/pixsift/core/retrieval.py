@@ -3,10 +3,10 @@
 A search has examples and, perhaps, counterexamples. Its *aims* are the vectors that rows are
 compared with: each example (``nearest``), the mean of each group of examples that look alike
 (``modes``), or the mean of all (``mean``). With several modes, results are taken from each in turn,
-so that a folder of hats and shoes finds both, however unevenly the collection holds them.
+so that a folder of hats and shoes finds both, even if the collection has far more of one.
 
-Whether examples look alike shows only against the collection: what all of its images share (the
-same hall, the same floor) makes any two similar. Hence the collection's mean is taken out before
+Whether examples look alike can only be seen relative to the collection: what all its images share
+(the same hall, the same floor) makes any two similar. So the collection's mean is subtracted before
 examples are grouped and before means are taken.
 """
 
@@ -21,13 +21,15 @@ from pixsift.core.choosing.rows import Float64s, Indices, RowSource
 
 Way = Literal["nearest", "modes", "mean"]
 LINKAGE = 0.9
-"""Mean cosine distance, the collection's mean taken out, up to which groups of examples join."""
+"""Groups of examples join up to this mean cosine distance, after the collection's mean is
+subtracted."""
 SHARED = 0.2
 """Weight of all examples in the mean of one group."""
 MOST_EXAMPLES = 1000
 """Grouping compares all pairs, a few times."""
 DECIMALS = 9
-"""Products of matrices round as BLAS likes; to these decimals all agree, and ties go by index."""
+"""Matrix products round differently in each BLAS; to these decimals all agree, and ties go by
+index."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +115,8 @@ def ranked(found: Float64s, k: int, *, in_turn: bool) -> tuple[Indices, Indices]
 
 
 def taken_in_turn(orders: Sequence[NDArray[np.integer]], k: int) -> tuple[Indices, Indices]:
-    """The k first of several rankings, one from each in turn, none twice; and from which."""
+    """The first k of several rankings, one from each in turn, without repetition; and the ranking
+    of each."""
     places = [0] * len(orders)
     seen: set[int] = set()
     rows: list[int] = []
@@ -153,7 +156,7 @@ def unit(rows: Float64s) -> Float64s:
 
 
 def centered(units: Float64s, mean: Float64s) -> Float64s:
-    """Without what the collection shares. Where nothing is left of a row, it stays as it is."""
+    """Rows minus the collection's mean. A row of which nothing remains stays as it is."""
     rest = units - mean
     is_lost = np.linalg.norm(rest, axis=1) < 1e-6
     rest[is_lost] = units[is_lost]

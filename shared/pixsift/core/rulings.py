@@ -1,17 +1,17 @@
-"""What people said of images: rulings, which decisions obey before any rule. Pure.
+"""Rulings: what people said about images. Decisions obey them before any rule. Pure.
 
 Five kinds, each about one object version, two of them about a pair:
 
-- ``choose``: it represents its group from now on. It is kept, and whoever the rule finds near it is
-  a duplicate, also one that was kept before.
+- ``choose``: it represents its group from now on. It is kept, and every image that the rule finds
+  near it becomes a duplicate, even one that was kept before.
 - ``also_keep``: it is kept although a representative is near.
-- ``same``: it is a duplicate of the other, at any distance; of whoever represents the other, where
-  that one is a duplicate itself.
+- ``same``: it is a duplicate of the other image, at any distance; or of the other's representative,
+  if the other is a duplicate itself.
 - ``not_same``: neither of the two ever represents the other; the rule decides against all others.
 - ``useless``: it is rejected.
 
-Equal bytes or pixels are never both kept, whatever people say. A ruling about an image that is
-gone, rejected or not judged yet waits, and holds once it can.
+Images with equal bytes or pixels are never both kept, whatever people say. A ruling about an image
+that is gone, rejected or not judged yet takes effect as soon as it can.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """One thing that was said."""
+    """One ruling."""
 
     kind: Kind
     object_id: int
@@ -44,7 +44,7 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rulings:
-    """Those in force, as a decision asks for them."""
+    """The rulings in force, indexed for decisions."""
 
     about: Mapping[int, Ruling] = field(default_factory=dict)
     """By object: its one ruling of any kind but ``not_same``."""
@@ -78,7 +78,7 @@ class Rulings:
         return bool(self.about or self.apart)
 
     def kind(self, object_id: int) -> Kind | None:
-        """What was said of an object; ``not_same`` does not count."""
+        """The ruling about an object; ``not_same`` does not count."""
         ruling = self.about.get(object_id)
         return None if ruling is None else ruling.kind
 
@@ -117,7 +117,7 @@ class Rulings:
         return len(list(self._chain(object_id)))
 
     def _chain(self, object_id: int) -> Iterator[int]:
-        """Whom it is the same as, whom that one is, and so on."""
+        """The object that it is the same as, the object that one is the same as, and so on."""
         seen = {object_id}
         while (target := self.same_as(object_id)) is not None and target not in seen:
             yield target
@@ -125,12 +125,13 @@ class Rulings:
             object_id = target
 
     def root(self, object_id: int) -> int:
-        """The last of the chain of those that it is the same as; itself where there is none."""
+        """The last object of that chain; the object itself without a ruling."""
         chain = [object_id, *self._chain(object_id)]
         return chain[-1]
 
     def with_followers(self, object_ids: Iterable[int]) -> set[int]:
-        """The objects, with everyone who is the same as one of them, directly or not."""
+        """The objects, with all that are ruled the same as one of them, directly or through
+        others."""
         found: set[int] = set()
         waiting = list(object_ids)
         while waiting:
@@ -152,7 +153,7 @@ class Facts:
     pixel_sha256: bytes | None
 
     def marks(self) -> list[tuple[str, bytes]]:
-        """What is known of them: ``bytes`` and ``pixels`` with their hashes."""
+        """Hashes of the objects' ``bytes`` and ``pixels``."""
         known = (("bytes", self.content_sha256), ("pixels", self.pixel_sha256))
         return [(what, value) for what, value in known if value is not None]
 
@@ -165,7 +166,7 @@ class Facts:
 def contradictions(said: Sequence[Ruling], facts: Mapping[int, Facts]) -> list[tuple[Ruling, str]]:
     """Rulings that cannot hold together with those before them, each with the reason.
 
-    said: all that would be in force, the older first; facts: of every object they touch.
+    said: all rulings that would be in force, oldest first; facts: of every object they concern.
     """
     held = _Held(facts)
     wrong = [(ruling, why) for ruling in said if (why := held.why_not(ruling)) is not None]
@@ -173,7 +174,7 @@ def contradictions(said: Sequence[Ruling], facts: Mapping[int, Facts]) -> list[t
 
 
 class _Held:
-    """Rulings that can hold together; grows."""
+    """A growing set of rulings that can hold together."""
 
     def __init__(self, facts: Mapping[int, Facts]) -> None:
         self._facts = facts
@@ -184,7 +185,7 @@ class _Held:
         """Bytes or pixels of those ruled to be kept."""
 
     def why_not(self, ruling: Ruling) -> str | None:
-        """Why the ruling cannot join the others; None: it has joined them."""
+        """Why the ruling contradicts the others; None: it was added."""
         if ruling.object_id == ruling.other:
             return "an image cannot be compared with itself"
         why = self._against_pair(ruling) if ruling.kind == "not_same" else self._against(ruling)

@@ -2,15 +2,15 @@
 
 Rows lie in cells around centers. By the triangle inequality of angles, a cell whose center is
 farther from the query than its radius and the wanted angle together holds nothing near it, so it
-is skipped. Images of robots come in scenes: a query meets few cells, and a what-if over a hundred
-thousand images takes seconds instead of minutes. Where the cells do not help (no clusters, a wide
-epsilon) everything is compared at once. Skipping is exact but for float error, which the slack
-covers many times over.
+is skipped. Robot images come in scenes, so a query has to look into few cells, and a what-if over a
+hundred thousand images takes seconds instead of minutes. Where the cells do not help (no clusters,
+a wide epsilon) everything is compared at once. Skipping is exact except for float error, which the
+slack covers many times.
 
-The mirror has cells of another kind (``pixsift.adapters.search.cell_blocks``), because its rows
-come and go and a cell must be worth a call of its own. In their place here they were measured: a
-what-if took 1.5 times as long with scenes of 333 kept images and twice as long with 17, half as
-long without scenes.
+The mirror has cells of another kind (``pixsift.adapters.search.cell_blocks``), because its rows are
+added and removed, and a cell must be large enough for a call of its own. Measured here in place of
+these cells: a what-if took 1.5 times as long with scenes of 333 kept images, twice as long with
+scenes of 17, and half as long without scenes.
 """
 
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ Rows = NDArray[np.float32]
 _REACH = 0.6
 """Radians (34 degrees) within which a row joins the nearest center instead of becoming one."""
 _MAX_CELLS = 4096
-"""What belongs to no cell once there are so many is compared with every query."""
+"""Rows outside the cells, once there are this many cells, are compared with every query."""
 _SLACK = 0.01
 """Radians; a float32 product of unit rows errs by 1e-6, an angle computed from it by 2e-3."""
 _ROWS_AT_ONCE = 8192
-"""Rows per product of the plain way: 512 x 8192 float32 similarities are 16 MiB."""
+"""Rows per product without cells: 512 x 8192 float32 similarities are 16 MiB."""
 
 
 class Screen:

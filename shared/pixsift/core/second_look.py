@@ -1,26 +1,25 @@
-"""A second look at pairs whose embeddings are close: is it really the same picture?
-
-An embedding tells what is in an image, so two parcels on the same belt lie as close as two copies
-of one photograph. The second look compares what the embedding forgets: where the structure is.
-A kilobyte of signals is kept with each image (:func:`look_signals`), and a pair is judged from
-them alone (:class:`LookRule`), with no image at hand. It never widens epsilon: it can only refuse
-a pair that the embedding proposes. Numpy and the standard library only, as the first half runs in
-the decoder's child process.
+"""The second look: whether two images with close embeddings really show the same picture. An
+embedding describes what is in an image, so two parcels on the same belt are as close as two copies
+of one photograph. The second look compares what the embedding does not hold: where the structure
+is. About a kilobyte of signals is stored with each image (:func:`look_signals`), and a pair is
+judged from them alone (:class:`LookRule`), without the images. It never widens epsilon: it can
+only refuse a pair that the embedding proposes. Numpy and the standard library only, as the first
+half runs in the decoder's child process.
 
 Pairs whose perceptual hashes differ in many bits, or whose colors differ by much, are refused at
 once, in microseconds. The others are compared in three steps: one image is laid over the other
 (small crop, shift, turn or zoom: :mod:`pixsift.core.alignment`); brightness is
 taken out by subtracting local means; then each of 8x8 patches says how well the structures agree.
-The worst quarter of the patches that have structure speaks for the pair: copies agree everywhere,
-look-alikes somewhere not. Measured in docs/thresholds.md.
+The worst quarter of the patches with structure decides: copies agree everywhere, look-alikes
+disagree somewhere. Measured in docs/thresholds.md.
 
-Behind these three steps stands the test for change (:mod:`pixsift.core.change`), which sees what is
+After these three steps comes the test for change (:mod:`pixsift.core.change`), which sees what is
 too small for them.
 
 Layout, version 1 (1,065 bytes): version byte, perceptual hash (Zauner 2010: 8x8 lowest cosine
 frequencies against their median), 32x32 luminance, 4x4x2 chroma. Signals of another
 version, or none, are not compared: the embedding alone decides then, up to the narrow epsilon.
-Behind them come the signals of the test for change, with a version of their own.
+The signals of the test for change follow, with a version of their own.
 """
 
 import math
@@ -56,7 +55,7 @@ HASH_FLOOR = 64.0
 NOISE = 4.0
 """Variance, in squared levels, below which structure counts as noise of sensor and codec."""
 TEXTURED = 16.0
-"""Variance from which a patch has its full say."""
+"""Variance from which a patch counts in full."""
 ANY_CHROMA = 255.0
 """As ``max_chroma``: colors never refuse a pair."""
 ANY_CHANGE = 1e6
@@ -66,7 +65,7 @@ WITHOUT_CHANGE = {
     "narrow": 2.0, "max_small_change": ANY_CHANGE, "max_large_change": ANY_CHANGE,
     "max_peak_change": ANY_CHANGE, "max_moving_change": ANY_CHANGE,
 }  # fmt: skip
-"""Of a rule that knows no change: one from before there was the test, or one for photographs."""
+"""Of a rule without the test for change: one from an older release, or one for photographs."""
 _TOGETHER = 16
 """Pairs compared at once: their arrays stay in a processor's cache."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in JPEG
@@ -110,11 +109,11 @@ class LookRule:
     ``max_chroma`` levels, a weighted sum of its signals is not negative, and nothing has changed
     between the two (:class:`pixsift.core.change.ChangeLimits`). The weighted sum is by default: the
     worst quarter of the patches agrees to at least 0.25. The structure is compared in luminance, so
-    a thing of the same shape in another color is told by its chroma alone; no strong edit of 591
-    pictures reached 6.5 levels. A pair without change signals on both sides is judged up to
+    a thing of the same shape in another color is recognized by its chroma alone; no strong edit of
+    591 pictures reached 6.5 levels. A pair without change signals on both sides is judged up to
     ``narrow`` only, without the test for change. The rule was measured on EfficientNet-Lite0
-    (docs/thresholds.md), but says nothing about the embedding, so it serves other models as well;
-    fits with more weights did no better. It is stored with the collection and is part of each
+    (docs/thresholds.md), but does not depend on the embedding, so it also serves other models; fits
+    with more weights were not better. It is stored with the collection and is part of each
     decision's explanation.
     """
 
@@ -132,7 +131,8 @@ class LookRule:
     max_peak_change: float = _LIMITS.peak
     max_moving_change: float = _LIMITS.moving
     mask: Mask = ()
-    """Boxes (left, top, right, bottom) in shares of the frame where a change is none: stamps."""
+    """Boxes (left, top, right, bottom) in shares of the frame where changes do not count: time
+    stamps."""
 
     @classmethod
     def without_change(cls) -> Self:
@@ -146,8 +146,8 @@ class LookRule:
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """The rule from ``collection.second_look``, or typed; missing values are defaults.
 
-        A stored rule names its version and every weight it decides by; one from before
-        ``max_chroma`` or the test for change goes on without them. Raises ValueError for an unknown
+        A stored rule names its version and every weight it decides by; a rule from before
+        ``max_chroma`` or the test for change works without them. Raises ValueError for an unknown
         weight or no number.
         """
         unknown = set(stored) - {field.name for field in fields(cls)} - {"version"}
@@ -204,7 +204,7 @@ class LookRule:
         return [bool(answer) for answer in answers]
 
     def _without_looking(self, distance: float, a: bytes, b: bytes) -> bool | None:
-        """What needs no comparison; None: it does."""
+        """The verdict where no comparison is needed; None: a comparison is needed."""
         if not (comparable(a) and comparable(b)):
             return distance <= self.narrow
         if distance > self.narrow and not (has_change(a) and has_change(b)):
@@ -318,7 +318,7 @@ def _compare_many(pairs: Sequence[tuple[bytes, bytes]], mask: Mask) -> _Compared
         return _Compared([], np.empty((0, 2, 3)), [])
     fixed, moving = (np.stack([_luminance(pair[i]) for pair in ordered]) for i in (0, 1))
     outside = cells_outside(mask, SIDE)
-    if outside is not None:  # the same on both sides: a stamp that runs moves nothing
+    if outside is not None:  # the same on both sides: a running time stamp must not shift it
         fixed, moving = (np.where(outside, one, (fixed + moving) / 2) for one in (fixed, moving))
     warps = align(fixed, moving)
     mean, worst = _patch_agreement(fixed, moving, warps, outside)
@@ -400,7 +400,7 @@ def _patch_agreement(
     weight = np.take_along_axis(weight, order, axis=1)
     before = np.cumsum(weight, axis=1) - weight
     worst = weight * (before < total[:, None] / 4)
-    flat = total < 1  # two flat images: nothing speaks against them
+    flat = total < 1  # two flat images: nothing contradicts that they are the same
     mean = (agreement * weight).sum(axis=1) / np.where(flat, 1, total)
     low = (agreement * worst).sum(axis=1) / np.where(flat, 1, np.maximum(worst.sum(axis=1), 1e-9))
     return np.where(flat, 1.0, mean), np.where(flat, 1.0, low)

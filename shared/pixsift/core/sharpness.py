@@ -4,8 +4,8 @@ The measure is a ratio, so it forgives low contrast and smooth scenes: in every 
 mean second difference at a distance of 1 pixel over the one at 8 pixels. Natural scenes look alike
 at all scales (Field 1987, doi:10.1364/JOSAA.4.002379), so a sharp tile lies near 0.5 whatever it
 shows; Gaussian blur of sigma 2 takes it to about 0.07. An image is as sharp as its sharpest tenth
-of textured tiles: a shallow depth of field is no fault. Noise, which would pass for detail, is
-estimated on the calmest tiles and subtracted. Without a textured tile there is nothing to say.
+of textured tiles: a shallow depth of field is not a fault. Noise, which would pass for detail, is
+estimated on the calmest tiles and subtracted. Without a textured tile there is no result.
 
 ``sharpness`` judges the pixels it is given, at their scale; ``full_size_sharpness`` a JPEG at full
 size, where the coder's 8-pixel blocks matter.
@@ -43,9 +43,10 @@ TEXTURED: Final = 3.5
 QUANTIZATION: Final = 0.56
 """Mean second difference of mere rounding to 8 bits: sqrt(6 / 12 * 2 / pi)."""
 JPEG_QUANTIZATION: Final = 0.8
-"""The same where coefficients were rounded as well. Even blocks do not show it, so the calmest
-tiles do not tell. It is 0.98 at quality 100 (three roundings) and less the coarser the tables are;
-with 0.98 for all, three times as many sharp pictures of quality 75 fall below the limit."""
+"""The same where coefficients were rounded as well. Even blocks do not show it, so it cannot be
+read from the calmest tiles. It is 0.98 at quality 100 (three roundings) and less the coarser the
+tables are; with 0.98 for all, three times as many sharp pictures of quality 75 fall below the
+limit."""
 MAX_NOISE: Final = 3.4
 """Beyond this (sigma of about 1.7 levels) the calmest tiles pass for noise only if they are white,
 that is equally rough at both distances (``WHITE``); otherwise they are texture."""
@@ -62,7 +63,7 @@ DIAGONAL_SCALE: Final = ((0.0, 0.5, 0.6, 0.75), (0.0, 0.2, 0.35, 1.0))
 
 @dataclass(frozen=True, slots=True)
 class Sharpness:
-    """What the tiles tell; ``ratio`` and ``evenness`` are None without a textured tile."""
+    """The result of the tiles; ``ratio`` and ``evenness`` are None without a textured tile."""
 
     textured_share: float
     """Share of the tiles with enough structure to judge."""
@@ -75,7 +76,7 @@ class Sharpness:
     """Standard deviation of the noise on the calmest tiles, in gray levels."""
 
     def metrics(self, suffix: str = "") -> dict[str, float]:
-        """What is known of ratio and evenness, under the names that are stored."""
+        """Ratio and evenness, as far as known, under their stored names."""
         found = {f"sharpness{suffix}": self.ratio, f"motion_evenness{suffix}": self.evenness}
         return {name: value for name, value in found.items() if value is not None}
 

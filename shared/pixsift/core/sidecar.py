@@ -2,8 +2,9 @@
 
 A record names an object by ``uri`` (``s3://bucket/key?versionId=...``) or by ``key`` (with
 ``bucket`` and ``version_id`` if wanted); everything else in it is an attribute. An empty CSV cell
-says nothing; a JSON null takes the attribute away, whoever else gave it. Nothing is guessed: a file
-that is not clear (a name that comes twice, an object named in two ways) is refused with the place.
+says nothing; a JSON null removes the attribute, whichever source gave it. Nothing is guessed: an
+ambiguous file (a repeated name, an object named in two ways) is refused, and the message names the
+place.
 """
 
 import csv
@@ -23,7 +24,7 @@ _NAMES = ("uri", "key", "bucket", "version_id")
 
 @dataclass(frozen=True, slots=True)
 class SidecarRow:
-    """What a file says of one object."""
+    """One row: what a file says about one object."""
 
     place: str
     """Where in the file, for messages: ``line 7``."""
@@ -35,7 +36,7 @@ class SidecarRow:
 
     @property
     def named(self) -> tuple[str | None, str, str | None]:
-        """What makes two rows speak of the same object."""
+        """Two rows with the same value are about the same object."""
         return self.bucket, self.key, self.version_id
 
 

@@ -20,7 +20,7 @@ DEFAULT_KEY_PATTERN = (
 )
 """``robot-2/cam-front/2026-11-22T10-15-03.250Z.jpg``, anywhere below a prefix.
 
-A name that is no time is allowed: ``robot-2/cam-front/0001.jpg`` tells robot and camera.
+A name that is not a time is allowed: ``robot-2/cam-front/0001.jpg`` gives robot and camera.
 """
 
 _TIMESTAMP = re.compile(
@@ -29,8 +29,8 @@ _TIMESTAMP = re.compile(
     re.ASCII,
 )
 _EPOCH = re.compile(r"(\d{10})(?:[._](\d{1,9}))?|(\d{13}|\d{16}|\d{19})", re.ASCII)
-"""Seconds, with a fraction; milliseconds, microseconds, nanoseconds: from 2001 to 2286, which no
-other number of so many digits is likely to mean by the name ``captured_at``."""
+"""Seconds, with a fraction; milliseconds, microseconds, nanoseconds: from 2001 to 2286, a number
+with this many digits under the name ``captured_at`` is hardly anything else."""
 _RECORDINGS = frozenset({
     "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "m2ts", "mts", "wmv", "flv", "3gp",
     "ogv", "h264", "h265", "264", "265", "hevc", "mjpeg", "mjpg", "y4m",
@@ -47,9 +47,9 @@ class SourceRule:
     """One bucket and prefix, and the patterns for what is below it.
 
     A pattern without a slash is tried on the last part of the key, one with a slash on the whole
-    key; ``*`` matches across slashes. No ``include`` means everything; ``exclude`` wins. What is no
-    picture by its key (``is_no_picture``) is left out unless an ``include`` names its kind:
-    ``*.mp4``, ``.*``.
+    key; ``*`` matches across slashes. No ``include`` means everything; ``exclude`` wins. An object
+    whose key shows that it is not a picture (``is_no_picture``) is left out unless an ``include``
+    names its kind: ``*.mp4``, ``.*``.
     """
 
     bucket: str
@@ -99,7 +99,7 @@ def is_no_picture(key: str) -> bool:
 
 
 def reach(rules: Sequence[SourceRule], bucket: str, key: str) -> Reach:
-    """The best any of the rules has to say: accepted over ignored over foreign."""
+    """The best verdict of the rules: accepted before ignored before foreign."""
     verdicts = {rule.reach(bucket, key) for rule in rules}
     if "accepted" in verdicts:
         return "accepted"
@@ -119,14 +119,14 @@ def why_ignored(rules: Sequence[SourceRule], key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """What a key tells about its object."""
+    """What a key says about its object."""
 
     attributes: dict[str, str] = field(default_factory=dict)
     captured_at: datetime | None = None
 
 
 def read_key(pattern: re.Pattern[str] | None, key: str) -> KeyFacts:
-    """The named groups of ``pattern`` found in ``key``; no match, or no pattern, tells nothing.
+    """The named groups of ``pattern`` found in ``key``; no match, or no pattern, gives nothing.
 
     A group ``captured_at`` is read as a time as well, where it is one.
     """
@@ -138,7 +138,7 @@ def read_key(pattern: re.Pattern[str] | None, key: str) -> KeyFacts:
 
 
 def compile_key_pattern(text: str | None) -> re.Pattern[str] | None:
-    """The pattern, compiled. Raises ValueError, saying why, for one that is of no use."""
+    """The pattern, compiled. Raises ValueError, with the reason, for one that cannot be used."""
     if not text:
         return None
     try:
@@ -151,11 +151,11 @@ def compile_key_pattern(text: str | None) -> re.Pattern[str] | None:
 
 
 def parse_timestamp(text: str) -> datetime | None:
-    """A time in UTC, or None where the text is none.
+    """A time in UTC, or None where the text is not a time.
 
-    ``2026-11-22T10-15-03.250Z`` and its cousins with colons or without separators; an offset such
+    ``2026-11-22T10-15-03.250Z`` and its variants with colons or without separators; an offset such
     as ``+09:00`` counts, and without one it is taken for UTC. Or seconds, milliseconds,
-    microseconds or nanoseconds since 1970, told by their 10, 13, 16 or 19 digits.
+    microseconds or nanoseconds since 1970, recognized by their 10, 13, 16 or 19 digits.
     """
     text = text.strip()
     if (epoch := _EPOCH.fullmatch(text)) is not None:

@@ -1,14 +1,14 @@
-"""Builds the next generation of a collection from what became of its objects in this one.
+"""Builds the next generation of a collection from the outcomes of the current one.
 
 Objects are replayed in the order of their arrival under the new rule: embedded ones are decided
 again, the others (rejected, failed, gone) are carried over. What happens meanwhile in the
-generation in use is applied in the order of ``seq``, so the successor is at every moment what the
-collection would be, had the new rule been in force from the start. A removal re-decides what the
-removed image represents *here*, which is not what it represents there. One thing cannot be made up
-for: of what expired only the representatives are remembered, so a former duplicate that the new
-rule would have kept filters nothing.
+generation in use is applied in the order of ``seq``, so the successor is always what the collection
+would be if the new rule had been in force from the start. A removal re-decides what the removed
+image represents *here*, which is not what it represents there. One thing cannot be restored: only
+representatives are remembered after expiry, so an expired duplicate that the new rule would have
+kept does not filter.
 
-Pure: emits the rows to write; whoever asks what-if just does not write them.
+Pure: emits the rows to write; a what-if does not write them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from pixsift.core.rulings import NO_RULINGS, REASON, Rulings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """What became of an object in one generation; also a row to write for the successor."""
+    """The outcome of an object in one generation; also a row to write for the successor."""
 
     object_id: int
     outcome: str | None
@@ -41,7 +41,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class InSpace:
-    """What an object is in another embedding space."""
+    """What is known of an object in another embedding space."""
 
     pixel_sha256: bytes | None
     """By that space's recipe; None: it has no vector there."""
@@ -54,8 +54,8 @@ class InSpace:
 def in_other_space(state: State, found: InSpace | None) -> State:
     """What a state of one space's generation means to a generation of another space.
 
-    Judged there, an object without a vector here is what became of it here. Where nothing is known
-    of it, its memory cannot filter here: an expired one is gone, without a trace.
+    An object that was judged there and has no vector here gets the outcome that it has here. An
+    expired object that is unknown here cannot filter: it is gone.
     """
     pixels = None if found is None else found.pixel_sha256
     if found is None or found.outcome is None or state.outcome not in ("kept", "duplicate"):
@@ -87,7 +87,7 @@ class Close:
 
 Write = Add | Close
 Fetch = Callable[[Sequence[State]], list[Image]]
-"""Images of the objects, in the order in which children are decided again (best first)."""
+"""Images of the objects, in the order in which duplicates are decided again (best first)."""
 
 
 class Successor:
@@ -96,7 +96,7 @@ class Successor:
     def __init__(
         self, rule: NearRule, dimension: int, fetch: Fetch, rulings: Rulings = NO_RULINGS
     ) -> None:
-        """rulings: in force while it is built. The switch sees to what is said meanwhile."""
+        """rulings: in force while it is built. The switch handles rulings made in the meantime."""
         self._replay = Replay(rule, dimension, rulings)
         self._rulings = rulings
         self._fetch = fetch
@@ -148,7 +148,7 @@ class Successor:
             for state, fate in zip(alive, fates, strict=True):
                 if state.object_id in self.states:
                     yield Close(state.object_id, state.seq, representative=False)
-                if state.outcome == "gone":  # remembered there
+                if state.outcome == "gone":  # the generation in use remembers it
                     new = replace(state, represents=fate.outcome == "kept")
                 else:
                     new = replace(
@@ -177,7 +177,8 @@ class Successor:
         )  # fmt: skip
 
     def _follow(self, state: State) -> Iterator[Write]:
-        """Do as the generation in use did: rejected, failed, gone, expired or taken back."""
+        """Take over what the generation in use decided: rejected, failed, gone, expired or taken
+        back."""
         known = self.states.get(state.object_id)
         if state.outcome in ("kept", "duplicate") or (known and _same(known, state)):
             return
@@ -225,7 +226,7 @@ class Successor:
 
 
 def promoted(fate: Fate) -> str:
-    """The reason of a child that is kept because who represented it went away."""
+    """The reason of a duplicate that is kept because its representative was removed."""
     return "promoted" if fate.outcome == "kept" and fate.reason != REASON else fate.reason
 
 

@@ -1,4 +1,5 @@
-"""Hashes an erasure leaves behind: they recognize a replay and tell nothing to anyone else.
+"""Hashes that an erasure leaves behind: they recognize a repeated event or upload, and reveal
+nothing else.
 
 Two marks per erased object: one of the object version (a late or repeated event of it) and one of
 its bytes (the same image uploaded again under any key). Other bytes under the same key are a new

@@ -1,6 +1,6 @@
 """WebDataset shards as bytes: which samples go into which tar, and the tar itself. Pure.
 
-A sample is the image and a JSON beside it, named by its rank. Shards follow the rank within a
+A sample is an image and a JSON file, both named by the rank. Shards follow the rank within a
 split, hold no times and no owners, and are written as a stream: the same snapshot gives the same
 bytes, and a shard never has to fit in memory.
 Source of the conventions: https://github.com/webdataset/webdataset

@@ -1,4 +1,4 @@
-"""Keep rows apart: of those nearer to each other than a distance, one stays."""
+"""Keeps rows apart: of rows nearer to each other than a distance, one stays."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ def apart(
 ) -> NDArray[np.bool_]:
     """(N,) which rows stay: none nearer than ``min_distance`` (cosine) to one before it that does.
 
-    outside: rows that all keep away from. Every row that goes has one that stays, or one outside,
-    nearer than the distance. Pairs near the bound are settled by the float64 definition.
+    outside: rows that all keep away from. Every row left out is nearer than the distance to a row
+    that stays or to one of ``outside``. Pairs near the bound are settled by the float64 definition.
     """
     sims = Similarities(rows)
     limit = 1 - min_distance

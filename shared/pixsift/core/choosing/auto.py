@@ -1,8 +1,9 @@
-"""Which strategy serves a purpose at a size: a rule of its own, so that a request can record it.
+"""Chooses the strategy for a request of ``auto``: a function of its own, so that the request can
+record the choice.
 
-Measured on several sets (docs/selection.md): where few images of many are chosen, those that stand
-for many train best; once they are more than about a fifth, the rest is as well spent far from
-them, and covers more.
+Measured on several sets (docs/selection.md): when few of many images are chosen, typical images
+train best. Beyond about a fifth of all images, further picks far from the chosen ones train as
+well, and cover more.
 """
 
 from math import ceil
@@ -19,7 +20,7 @@ def typical_first(candidates: int) -> int:
 
 
 def resolved(request: Select2, candidates: int) -> tuple[Select2, str | None]:
-    """The request with a strategy in the place of ``auto``, and why it is that one.
+    """The request with ``auto`` replaced by a strategy, and the reason.
 
     candidates: images that pass the filter. A request that names a strategy comes back as it is.
     """

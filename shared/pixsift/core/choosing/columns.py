@@ -67,7 +67,7 @@ class FlagColumns:
 
 
 class AttributeColumns:
-    """Texts by name; a later value of the same image goes before an earlier one."""
+    """Texts by name; a later value of the same image replaces an earlier one."""
 
     def __init__(self) -> None:
         self._cells: dict[str, _Words] = {}
@@ -81,7 +81,7 @@ class AttributeColumns:
             cells.codes.append(code)
 
     def finish(self, count: int) -> dict[str, Column]:
-        """One column per attribute, values in order; none where every value was taken away."""
+        """One column per attribute, values in order; no column where every value was taken away."""
         columns = {name: _column(cells, count) for name, cells in self._cells.items()}
         return {name: column for name, column in columns.items() if (column.codes >= 0).any()}
 

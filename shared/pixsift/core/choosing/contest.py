@@ -1,6 +1,7 @@
-"""Strategies side by side on one pool, at several sizes: what each covers, and what it teaches.
+"""Compares strategies on one pool at several sizes: coverage, and what a model learns from the
+choice.
 
-Coverage is measured in cosine distance, like everything that people see. Where images have labels,
+Coverage is in cosine distance, like every distance shown to people. Where images have labels,
 a linear probe and the nearest neighbor are trained on what each strategy chooses and tested on
 images it could not choose from: groups are dealt into folds, and each fold is held out once.
 Differences from chance come with a 95 % interval by a paired bootstrap over groups.
@@ -27,7 +28,7 @@ STRATEGIES: tuple[Strategy, ...] = (
 )  # fmt: skip
 SHARES = (0.01, 0.04, 0.08, 0.2, 0.4)
 MOST_IMAGES = 4000
-"""Beyond this, strategies are compared on so many images, drawn at random."""
+"""Larger pools are compared on this many images, drawn at random."""
 _FOLDS = 5
 _MOST_ATTRIBUTES = 6
 _MOST_VALUES = 200
@@ -68,7 +69,7 @@ class Entry:
 
     strategy: Strategy
     resolved: str
-    """What ``auto`` came to at each k, else the strategy."""
+    """The strategy that ``auto`` chose at each k, or the strategy itself."""
     sizes: tuple[Size, ...]
     first: Indices
     """The first picks at the largest k, rows of the pool."""
@@ -218,7 +219,7 @@ def _skills(
         part = _part(pool, rest)
         for strategy in wanted:
             for k in sizes:
-                # As large a share of what is left as k is of all.
+                # The same share of the remaining images as k is of all.
                 size = max(2, round(k * rest.size / labels.size))
                 picks = rest[_chosen(part, request, strategy, size).indices]
                 picks = picks[labels[picks] >= 0]

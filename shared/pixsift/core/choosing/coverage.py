@@ -1,7 +1,8 @@
 """How well a selection covers its pool, always compared with a random one of the same size.
 
-A figure alone says nothing: a random choice covers a dull pool well too. So every report holds
-the selection, a random choice and one that is random within strata, measured alike.
+A number alone says little: a random choice also covers a uniform pool well. So every report
+contains the selection, a random choice, and a random choice within strata, all measured in the same
+way.
 """
 
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def _measure(
     for stop in _prefixes(chosen.size):
         part = chosen[start:stop]
         _lower(source, nearest, rows, part)
-        nearest[np.isin(measured, part)] = 0  # float32 leaves a speck there
+        nearest[np.isin(measured, part)] = 0  # float32 leaves a tiny remainder
         counts += np.bincount(strata.codes[part], minlength=counts.size)
         distances = nearest.astype(np.float64) / 2  # of unit vectors: cosine distance
         seen = int(np.count_nonzero(counts))

@@ -1,4 +1,4 @@
-"""Exact facility location: the most typical rows, each standing for those that are like it.
+"""Exact facility location: the most typical rows, each standing for the rows similar to it.
 
 Greedy facility location picks, again and again, the row that adds most to
 
@@ -15,20 +15,20 @@ picks in the same order:
 1. *Lazy*. A gain never grows as picks are added, so a gain measured earlier bounds it from above.
    Candidates are looked at in order of their bound, until no bound reaches the best gain found.
 2. *Few products*. The first gains are linear in the rows: no pair is measured. One pass over half
-   the pairs bounds the gains after the first pick. Candidates that come into question get their
-   column of similarities, held while memory lasts; then another pass brings all bounds up to date.
+   the pairs bounds the gains after the first pick. The candidates that remain get their column of
+   similarities, which is kept while memory allows; then another pass updates all bounds.
 3. *Lists*. A pair matters only as long as its similarity exceeds what the client already has. Once
    few enough pairs are left, one more pass gathers them; from then on no product is needed.
 
 *Why rounding cannot change a pick.* Products are float32 and within ``error`` (a proven bound).
-Every gain is an interval that holds the true one; if the intervals of several candidates overlap
-at the top, theirs are measured by the float64 definition, each sum correctly rounded
-(``math.fsum``), ties to the smallest index. What each client has is kept in float64.
+Every gain is an interval that holds the true one; if the intervals of the best candidates overlap,
+those candidates are measured by the float64 definition, each sum correctly rounded (``math.fsum``),
+ties to the smallest index. Each client's best similarity is kept in float64.
 
 *Pruned*. Where pairs never fit the memory, each client keeps only those above a floor of its own,
-its similarity to about its ``neighbors`` most similar rows. Clients are then worth their floor from
-the start; every gain is at least the true gain beyond that floor, and the loss is bounded by what
-the floors hold above the truth at the end: reported, with the bound on the optimum.
+its similarity to about its ``neighbors`` most similar rows. Each client then starts with its floor
+as its best similarity. The total loss is bounded by how far the floors lie above the true values at
+the end; it is reported together with the bound on the optimum.
 """
 
 import heapq
@@ -47,21 +47,21 @@ EXACT_ROWS = 10_000
 """Pools up to this fit the memory with all their pairs; beyond, exact picks cost several passes
 over all pairs before lists fit, and pruned ones one (docs/selection.md)."""
 _PAIR_BYTES = 9
-"""Client and similarity of a pair, and what is left over while lists are put together."""
+"""Bytes of a pair: client, similarity, and the overhead while lists are built."""
 _BATCH = 64
 """Columns of similarities made at once: one at a time would read all rows for each."""
 _WATCHED = 128
 """Columns by which the number of pairs left is estimated."""
 _ROUNDING = 1e-11
-"""Relative, of float64 sums: far above what a million terms lose."""
+"""Relative error of float64 sums: far above the error of a million terms."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """What else a pick is worth; all of it keeps gains from growing, so the guarantee holds."""
+    """Further terms of a pick's gain. None of them lets a gain grow, so the guarantee holds."""
 
     weights: Float64s | None = None
-    """(N,) how much each row counts as one to be stood for, >= 0; None: 1 each."""
+    """(N,) weight of each row as a client, >= 0; None: 1 each."""
     bonus: Float64s | None = None
     """(N,) added to the gain of a candidate, >= 0, in shares of a mean pick's gain."""
     strata: NDArray[np.int32] | None = None
@@ -112,11 +112,11 @@ def facility_location(
 ) -> Facility:
     """Choose ``k`` rows by exact greedy facility location.
 
-    outside: rows that stand for others already, and are never picked. barred: rows to be stood for
-    but not picked. min_distance: no pick lies nearer than this cosine distance to another one or to
-    ``outside``. neighbors: prune to about so many pairs a row; None is exact.
-    memory_bytes: beyond the rows, their float32 copy and 60 bytes a row; never changes the picks.
-    Raises ValueError if k exceeds the rows that are not barred.
+    outside: rows that stand for others already, and are never picked. barred: clients that must not
+    be picked. min_distance: no pick lies nearer than this cosine distance to another one or to
+    ``outside``. neighbors: prune to about so many pairs a row; None is exact. memory_bytes: beyond
+    the rows, their float32 copy and 60 bytes a row; never changes the picks. Raises ValueError if k
+    exceeds the rows that are not barred.
     """
     if not 0 <= k <= rows.count - barred.size:
         raise ValueError(f"cannot choose {k} of {rows.count - barred.size} rows")
@@ -179,7 +179,7 @@ class _Greedy:
         """Give each row a floor, and gather what lies above."""
         floor = _floors(self.sims, neighbors)
         if self.min_distance:
-            # What is too near to be picked must be seen.
+            # Rows too near to a pick must be found.
             floor = np.minimum(floor, np.float32(1 - self.min_distance - 2 * self.sims.error))
         self.floor = floor
         self.best = np.maximum(self.best, floor.astype(np.float64))
@@ -220,7 +220,7 @@ class _Greedy:
             try:
                 return self._look()
             except _NoRoomError:
-                # Too many candidates in question: bring all bounds up to date, or start over.
+                # Too many candidates remain: update all bounds, or start over.
                 assert isinstance(self.store, _Columns)  # noqa: S101
                 self.store.clear()
                 if self._refreshed_at < len(self.picks):

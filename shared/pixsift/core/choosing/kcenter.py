@@ -21,11 +21,11 @@ the whole order is the textbook's.
 pair alone (``rows.squared_distances``). Passes and products work in float32 and are within ``e``
 (``rows.error_bound``, a proven bound) of it. Wherever a decision could hang on e, the float64
 value is computed: the pick is the best of all candidates within 2e of the float32 best, ties to
-the smallest index, and it is accepted only above T + e. Should not even the first candidate clear
+the smallest index, and it is accepted only above T + e. If even the first candidate does not clear
 T + e (rows tied within rounding, duplicates), every row within 2e of the maximum is measured in
 float64, C is cut by the full key (m, then index), and picks are accepted as long as their key
 precedes that of the first row outside; the first pick of a pass always stands, so the traversal
-ends. Thus BLAS, thread count and where the rows lie have no say.
+ends. So BLAS, the number of threads and the place of the rows cannot change the picks.
 
 The measured m of a row stays valid by being lowered with each further pick, and only centers
 within 2e of the float32 minimum can be its nearest, so few pairs are ever measured.
@@ -210,7 +210,7 @@ def _speculate(
 
 
 def _worth_measuring(nearest: Float32s, measured: NDArray[np.bool_], band: Indices) -> Indices:
-    """The unmeasured of the band, and the next best, which will be asked for soon."""
+    """The unmeasured of the band, and the next best, which will be needed soon."""
     open_ = np.where(measured, -np.inf, nearest)
     ahead = np.argpartition(open_, -_AHEAD)[-_AHEAD:] if open_.size > _AHEAD else np.arange(0)
     ahead = ahead[open_[ahead] > -np.inf]

@@ -8,7 +8,7 @@ from pixsift.core.choosing.similarities import TILE, Similarities
 _SAMPLE = 1024
 _SAMPLES = 3
 _NEIGHBOR = 3
-"""A row and a copy of it, or a pair, are lonely together; a small class of its own is not."""
+"""A row and its copy, or a pair, count as isolated; a small class of several rows does not."""
 _REFERENCES = 20_000
 _ODD = 3.0
 
@@ -62,13 +62,13 @@ def loneliness(rows: RowSource, *, seed: int) -> Float64s:
 
 
 def loneliest(lonely: Float64s, count: int) -> Indices:
-    """The ``count`` loneliest rows, ascending; ties to the smallest index."""
+    """The ``count`` most isolated rows, ascending; ties to the smallest index."""
     order = np.lexsort((np.arange(lonely.size), -lonely))
     return np.sort(order[:count]).astype(np.intp)
 
 
 def odd_limit(lonely: Float64s) -> float:
-    """Loneliness beyond which a row is odd: three robust deviations above the median."""
+    """A row whose isolation is beyond this is odd: three robust deviations above the median."""
     middle = float(np.median(lonely))
     deviation = 1.4826 * float(np.median(np.abs(lonely - middle)))
     return middle + _ODD * deviation

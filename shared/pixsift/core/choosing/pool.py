@@ -38,7 +38,7 @@ class Column:
         codes = self.codes[indices]
         found = {self.values[code]: indices[codes == code] for code in np.unique(codes[codes >= 0])}
         if (codes < 0).any():
-            # Some may have a value of that very name.
+            # Some images may have a value of that name.
             found[MISSING] = np.union1d(found.get(MISSING, indices[:0]), indices[codes < 0])
         return dict(sorted(found.items()))
 
@@ -55,7 +55,7 @@ class Facts:
     captured_at: Float64s
     """(N,) seconds since 1970, NaN where unknown."""
     is_s3_time: NDArray[np.bool_]
-    """(N,) where that is S3's own time of the write, as no capture time was known."""
+    """(N,) where that is S3's time of the write, because no capture time was known."""
     flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     """(N,) by quality check: which images it flagged when they were decided."""
 
@@ -67,8 +67,8 @@ class Facts:
 
     @property
     def flagged(self) -> NDArray[np.bool_]:
-        """(N,) which images some check of the picture flagged; how a file was written is not about
-        the picture: it would exclude whole cameras. Nor is what lies near it."""
+        """(N,) which images a check of the picture flagged. Checks of how a file was written do not
+        count: they would exclude whole cameras. Nor is what lies near it."""
         found = np.zeros(self.object_ids.size, dtype=bool)
         for name, mask in self.flags.items():
             if name not in FILE_CHECKS and name != NEAR_PROTECTED:
@@ -165,10 +165,10 @@ def matching(facts: Facts, where: Where) -> NDArray[np.bool_]:
                 f"unknown quality metric {name!r}; there are: {_listed(facts.quality)}"
             )
         values = facts.quality[name]
-        # An image without the metric passes no bound.
+        # An image without the metric does not pass a bound.
         low = -np.inf if bounds.min is None else bounds.min
         high = np.inf if bounds.max is None else bounds.max
-        with np.errstate(over="ignore"):  # a bound beyond float32 is infinite: none passes it
+        with np.errstate(over="ignore"):  # a bound beyond float32 becomes infinite
             keep &= (values >= np.float32(low)) & (values <= np.float32(high))
     if isinstance(where, Where2):
         keep &= _by_flags(facts, where)
@@ -192,7 +192,7 @@ def _by_attributes(facts: Facts, where: Where) -> NDArray[np.bool_]:
 
 
 def by_duplicates(facts: Facts, where: Where, passing: NDArray[np.bool_]) -> int | None:
-    """How many images pass only through a duplicate; None where the filter asks for no such thing.
+    """How many images pass only through a duplicate; None where the filter does not ask for this.
 
     passing: (N,) what the whole filter lets through.
     """
@@ -220,7 +220,7 @@ def _by_flags(facts: Facts, where: Where2) -> NDArray[np.bool_]:
 
 
 def left_out_flagged(facts: Facts, where: Where, passing: NDArray[np.bool_]) -> int | None:
-    """How many images only their flags kept out; None where the filter asks for no such thing.
+    """How many images only their flags kept out; None where the filter does not ask for this.
 
     passing: (N,) what the whole filter lets through.
     """
@@ -231,7 +231,8 @@ def left_out_flagged(facts: Facts, where: Where, passing: NDArray[np.bool_]) -> 
 
 
 def times_of(facts: Facts, where: Where, passing: NDArray[np.bool_]) -> Times | None:
-    """What the filter's bounds in time meet; None where it has none.
+    """How many images the filter by time could not judge, and by which time; None without such a
+    filter.
 
     passing: (N,) what the whole filter lets through.
     """

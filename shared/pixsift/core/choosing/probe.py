@@ -13,9 +13,9 @@ from pixsift.core.choosing.rows import Float64s
 Labels = NDArray[np.intp]
 _ROUNDS = 300
 _PENALTY = 1e-3
-"""On the sum of squared weights, the loss being a mean over images."""
+"""Factor on the sum of squared weights; the loss is a mean over images."""
 _SCALE = 4.0
-"""Unit rows are stretched so far: logistic regression without tuning is underfit on them."""
+"""Unit rows are scaled by this: on unscaled rows an untuned logistic regression underfits."""
 
 
 def probe(rows: Float64s, labels: Labels, tested: Float64s) -> Labels:

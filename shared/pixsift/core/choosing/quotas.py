@@ -23,9 +23,9 @@ def allocate(
     """Split ``k`` over groups of the given sizes; what a full group cannot take goes to the others.
 
     counts: what ``explicit`` asks of each group; groups it leaves out get nothing unless another
-    runs short. seed: draws who gets the odd ones where shares tie; by name it would be the first
-    of the alphabet every time. Raises UserError when sizes and cap leave room for fewer than k, or
-    counts name an unknown group or do not add up to k.
+    runs short. seed: draws which groups get the remainder where shares tie; ordered by name, it
+    would always be the first of the alphabet. Raises UserError when sizes and cap leave room for
+    fewer than k, or counts name an unknown group or do not add up to k.
     """
     rooms = {name: min(size, cap or size) for name, size in sizes.items()}
     if sum(rooms.values()) < k:

@@ -1,10 +1,10 @@
-"""Where the rows of a pool lie, as the few passes over them that choosing needs.
+"""Row sources: the rows of a pool and the few passes over them that choosing needs.
 
 A row source answers three questions: what are the exact values of these few rows (``take``), what
 are all of them like (``summary``, one pass), and how near is each of them to a new center at most
 (``lower``, one pass). A pass reads every row once and may round to float32 within
-``error_bound``; whoever needs to know which of two rows is farther asks ``take`` and measures in
-float64. So rows may lie in an array, in a file or on a GPU, and the picks stay the same.
+``error_bound``; to find which of two rows is farther, a caller uses ``take`` and measures in
+float64. So the picks are the same whether rows are in an array, in a file or on a GPU.
 """
 
 from abc import ABC, abstractmethod
@@ -121,7 +121,7 @@ def widened(halves: NDArray[np.floating], scratch: NDArray[np.int32]) -> Float32
 
 
 class BlockRows(ABC):
-    """A row source made of blocks; what lies where is the subclass's business."""
+    """A row source made of blocks; a subclass says where they are."""
 
     @property
     @abstractmethod

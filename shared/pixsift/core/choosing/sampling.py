@@ -1,8 +1,8 @@
 """Choose images from a pool: one request model, several strategies, all deterministic.
 
 Every strategy is a pure function of the pool, the request and its seed. Ranks are such that every
-prefix is a sensible smaller selection. What cannot be done is refused with the numbers that make
-it so; a shorter list than asked for is returned only where the request says `at_most`.
+prefix is a sensible smaller selection. A request that cannot be met is refused, with the numbers
+that show why. A shorter list is returned only where the request says `at_most`.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,15 @@ from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError, U
 from pixsift.messages import Select, Select2
 
 _PAIRS = int(0.7 * MEMORY_BYTES / 9)
-"""Pairs that pruned facility location holds; the rest of the memory is for what floors let in."""
+"""Pairs that pruned facility location holds; the rest of the memory is for pairs above the
+floors."""
 _POLLUTED = 0.1
 """Share of odd picks that is worth a warning."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """What was chosen, in rank order, and why; the preselected are not in it."""
+    """The chosen images in rank order, and why each was chosen; without the preselected ones."""
 
     object_ids: ObjectIds
     indices: Indices
@@ -49,7 +50,7 @@ class Selection:
     anchors: Indices
     """Rows of the preselected."""
     odd: Indices = field(default_factory=lambda: NO_INDICES)
-    """Candidates that lie far lonelier than most, before any were trimmed; where it was looked."""
+    """Candidates far more isolated than most, before trimming; where this was measured."""
     report: dict[str, object] = field(default_factory=dict)
 
 
@@ -232,7 +233,8 @@ def _trimmed(
 def _tidied(
     pool: Pool, candidates: Indices, request: Select2, facts: dict[str, object]
 ) -> tuple[Indices, Indices, Indices]:
-    """What is left, what is trimmed, and what of all is odd: lonelier than almost all are."""
+    """The remaining candidates, the trimmed ones, and the odd ones among all: far more isolated
+    than most."""
     count = int(request.trim_outliers * candidates.size)
     if not count and request.inside != "farthest":
         return candidates, NO_INDICES, NO_INDICES
@@ -259,7 +261,7 @@ def _warn_of_odd(odd: Indices, picks: Indices, facts: dict[str, object]) -> None
 def _kept_apart(
     pool: Pool, candidates: Indices, anchors: Indices, request: Select2, facts: dict[str, object]
 ) -> Indices:
-    """Without those nearer than ``min_distance`` to another; ``typical`` sees to it by itself."""
+    """Without those nearer than ``min_distance`` to another; ``typical`` does this itself."""
     if not request.min_distance or (request.strategy == "typical" and request.quota is None):
         return candidates
     away = pool.rows.subset(anchors) if anchors.size else None
@@ -296,7 +298,7 @@ def _choose(pool: Pool, request: Select, candidates: Indices, anchors: Indices, 
 
 
 def _k_center(rows: RowSource, candidates: Indices, anchors: Indices, k: int, seed: int) -> _Picks:
-    # Anchors are centers; rows that are neither candidates nor anchors need no covering.
+    # Anchors are centers; rows that are neither candidates nor anchors need not be covered.
     together = np.union1d(candidates, anchors)
     return _walked(rows, together, k, seed, preselected=np.searchsorted(together, anchors))
 
@@ -336,12 +338,13 @@ def _walked(
 
 
 def _cosine(euclidean: float) -> float:
-    """The cosine distance of unit vectors so far apart: what people see is in this one unit."""
+    """The cosine distance of unit vectors with this Euclidean distance: people see one unit
+    only."""
     return euclidean * euclidean / 2
 
 
 def _typical(pool: Pool, request: Select, members: Indices, anchors: Indices, k: int) -> _Picks:
-    """Facility location among members; anchors stand for their surroundings already."""
+    """Facility location among members; anchors already stand for the rows around them."""
     assert isinstance(request, Select2)  # noqa: S101
     if not k:
         return _Picks(NO_INDICES, [])
@@ -459,7 +462,7 @@ def _inside_groups(
     inside: str,
 ) -> _Picks:
     """Choose in each group by itself, but away from every anchor, whatever group that is of."""
-    # As rows of each group, they would be measured against each other in every group.
+    # As rows of each group, they would be compared with each other in every group.
     away = pool.rows.subset(anchors) if anchors.size else None
     parts: dict[str, _Picks] = {}
     for name, members in groups.items():
@@ -480,7 +483,7 @@ def _inside_groups(
             parts[name] = _random(members, k, request.seed)
     facts: dict[str, object] = {
         "groups": {n: {"images": g.size, "chosen": counts[n]} for n, g in groups.items()},
-        # Every image of these was taken; what they could not give came from the others.
+        # These groups gave all their images; the rest came from other groups.
         "exhausted": [n for n, g in groups.items() if counts[n] == g.size],
     }
     return _interleaved(parts, facts)

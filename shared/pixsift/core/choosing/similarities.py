@@ -2,7 +2,7 @@
 
 The similarity of a pair has one definition (``exact``): the float64 sum over that pair alone,
 over the product of the two norms, to twelve decimals. So a row's similarity to itself is 1, and
-nothing is more similar; batches, threads and BLAS have no say. Passes work in float32 and are
+nothing is more similar; batches, threads and BLAS cannot change it. Passes work in float32 and are
 within ``error`` of it, a proven bound.
 
 A similarity serves both of its rows, so a pass takes half the products of the full matrix.

@@ -1,8 +1,8 @@
 """Assign chosen images to train, val and test so that nothing leaks from one to another.
 
 What must stay together is joined first: images of one group (a recording, a robot), and images
-nearer than a given distance. The joined blocks are then dealt out whole. A demand that the blocks
-cannot meet is refused with the blocks that make it so, never rounded in silence.
+nearer than a given distance. The joined blocks are then dealt out whole. If the blocks cannot meet
+the shares, the request is refused and the blocks are named; shares are never rounded silently.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,12 +34,12 @@ def assign(
 ) -> list[str]:
     """The split of each chosen image, in order: ``train``, ``val`` or ``test``.
 
-    indices: (K,) rows of the pool. Images without a grouping attribute form one group: nobody
-    knows that they are apart. earlier: splits of rows chosen before; whatever must stay with one
-    of those goes to its split, and the rest is dealt so that the shares come out as near as that
-    allows. Raises UserError for an unknown attribute, where no assignment comes within 5 % of all
-    images of the shares asked for, or a split would stay empty, and where an image would have to
-    stay with earlier ones of two splits.
+    indices: (K,) rows of the pool. Images without a grouping attribute form one group: they may
+    belong together. earlier: splits of rows chosen before; what must stay with one of those goes to
+    its split; the rest is dealt so that the shares are as near as possible. Raises UserError for an
+    unknown attribute, where no assignment comes within 5 % of all images of the shares asked for,
+    or a split would stay empty, and where an image would have to stay with earlier ones of two
+    splits.
     """
     shares = {name: share for name in ("train", "val", "test")
               if (share := getattr(split, name)) > 0}  # fmt: skip
@@ -176,9 +176,9 @@ def _grouped(
 def _deal(
     blocks: list[list[int]], shares: dict[str, float], total: int, *, seed: int, story: str
 ) -> list[str]:
-    """Largest block first, to the split that lacks most; then single moves that come nearer.
-
-    Where that is not near enough, all sums of blocks are looked at before the demand is refused.
+    """Deals the largest block first, to the split that lacks most; then moves single blocks while
+    that brings the shares nearer. If the shares are still not near enough, all sums of blocks are
+    tried before the request is refused.
     """
     order = np.random.default_rng([seed, 0x7370]).permutation(len(blocks))
     shuffled = sorted((blocks[i] for i in order), key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""What a request wants of typical images in addition, as numbers per row of the pool."""
+"""Further wishes of a request for typical images, as numbers per row of the pool."""
 
 import numpy as np
 from numpy.typing import NDArray
