@@ -1,13 +1,13 @@
-"""Running a torch model over uint8 images: fixed batch shapes, one upload, a way out.
+"""Runs a torch model over uint8 images: fixed batch shapes, one upload, and recovery from errors.
 
 Images go to the device as uint8 (a quarter of the bytes of float32) and are normalized there.
-Batches have one of a few fixed sizes: on a GPU the last one is padded, so that nothing is compiled
-or planned anew for a ragged tail; on a CPU, where padding would cost real work, the tail is split.
-Out of memory halves the largest size and goes on; after a run of clean batches it doubles again.
-No room for a single image, or a device that fails, says nothing about the image: DeviceLostError.
-A row that is not finite is computed once more alone, in float32; what is still not finite, or has
-no length, is an outcome of its own image (``embed_nonfinite``, ``embed_zero``) and never of its
-batch. Normalization to unit length happens here and nowhere else.
+Batches have one of a few fixed sizes: on a GPU the last one is padded, so that an incomplete batch
+needs no new compilation; on a CPU, where padding would cost real work, the tail is split. Out of
+memory halves the largest size; after several clean batches it doubles again. If there is no memory
+for a single image, or the device fails, DeviceLostError is raised: that is not the image's fault. A
+row that is not finite is computed once more alone, in float32; if it is still not finite, or has
+length zero, that is an outcome of this image alone (``embed_nonfinite``, ``embed_zero``), never of
+its batch. Normalization to unit length happens here and nowhere else.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ class TorchBatches:
         return sorted({self._next_size(remaining) for remaining in range(1, self._limit + 1)})
 
     def warm_up(self) -> None:
-        """Run every batch size once, so that a lazy compiler works now and not in live traffic.
+        """Run every batch size once, so that a lazy compiler works now and not while images wait.
 
         A size for which there is no memory is left out, like the larger ones. Raises what the
         forward pass raises.
@@ -133,7 +133,7 @@ class TorchBatches:
     def _run(self, images: Sequence[Pixels], size: int) -> torch.Tensor:
         cuda = self.device.type == "cuda"
         host = torch.zeros((size, self.side, self.side, 3), dtype=torch.uint8, pin_memory=cuda)
-        view = host.numpy()  # torch refuses read-only arrays as sources; numpy copies from them
+        view = host.numpy()  # torch does not read from read-only arrays; numpy does
         for slot, image in enumerate(images):
             view[slot] = image
         batch = self._normalize(host.to(self.device, non_blocking=cuda), self.dtype)
@@ -144,7 +144,7 @@ class TorchBatches:
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """(B, S, S, 3) uint8 -> (B, 3, S, S), computed in float32 and rounded once.
 
-        The memory stays as it came, channels last, which convolutions on a CPU like best.
+        The memory layout stays channels last, which is fastest for convolutions on a CPU.
         """
         channels_first = pixels.permute(0, 3, 1, 2).float()
         scale, shift = self._scale.to(pixels.device), self._shift.to(pixels.device)
@@ -167,7 +167,8 @@ class TorchBatches:
             self._clean = 0
 
     def _finish(self, images: Sequence[Pixels], rows: NDArray[np.float32]) -> EmbeddingResult:
-        """Retry what is not finite, sort out what has no length, scale the rest to length one."""
+        """Retry rows that are not finite, sort out rows of length zero, scale the rest to length
+        one."""
         for index in np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist():
             rows[index] = self._alone_in_float32(images[index])
         failures: dict[int, str] = {}

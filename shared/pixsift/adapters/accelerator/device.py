@@ -1,9 +1,7 @@
-"""Where a model runs, with how many threads, and in which precision.
-
-Half precision is taken only where the processor computes in it and where it was seen, on this very
-model, to leave the embeddings as they are: cosine to float32 of at least ``MIN_FIDELITY`` on probe
-images. It is therefore no part of the embedding space: vectors of a GPU consumer and of a laptop
-remain comparable.
+"""Chooses where a model runs, with how many threads, and in which precision. Half precision is used
+only if the processor supports it natively, and if a test with this model shows that the embeddings
+stay the same: cosine to float32 of at least ``MIN_FIDELITY`` on probe images. So precision is not
+part of the embedding space: vectors of a GPU consumer and of a laptop remain comparable.
 """
 
 import math
@@ -20,8 +18,8 @@ MIN_FIDELITY = 0.999
 """Least cosine between half and full precision, over the probe images."""
 PROBES = 8
 _DEVICE_ERRORS = ("cuda error", "cuda driver error", "triton error", "cublas", "cudnn")
-"""How torch's messages about a failing GPU start, in lower case; torch.AcceleratorError, which says
-it by its type, exists since 2.8 and not for the libraries on top of CUDA."""
+"""How torch's messages about a failing GPU start, in lower case; torch.AcceleratorError exists only
+since 2.8, and not for the libraries on top of CUDA."""
 _NO_MEMORY = ("out of memory", "alloc_failed")
 
 
@@ -47,8 +45,8 @@ def pick_device(name: str) -> torch.device:
 def set_threads() -> int:
     """Let torch use the processors this process may use; returns how many.
 
-    torch counts the machine's, which oversubscribes a container with a quota. An OMP_NUM_THREADS
-    in the environment is somebody's decision and stays.
+    torch counts the machine's processors, which is too many in a container with a quota. An
+    OMP_NUM_THREADS in the environment is respected.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable_processors())
@@ -112,7 +110,7 @@ def choose_dtype(
     side: int,
     device: torch.device,
 ) -> torch.dtype:
-    """The first candidate faithful to float32; the model is left in it.
+    """The first candidate that agrees with float32; the model is left in that type.
 
     model: on the device, in float32. forward: normalized (B, 3, S, S) -> (B, D), through the model.
     """
@@ -126,7 +124,7 @@ def choose_dtype(
             model.to(dtype)
             if fidelity(expected, forward(images.to(dtype)).float()) >= MIN_FIDELITY:
                 return dtype
-            model.to(torch.float32).load_state_dict(full)  # rounding does not undo itself
+            model.to(torch.float32).load_state_dict(full)  # the rounded weights cannot be restored
     return torch.float32
 
 

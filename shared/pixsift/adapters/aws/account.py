@@ -1,4 +1,4 @@
-"""What an account has already, as far as a deployment asks before it changes anything."""
+"""Reads what exists in an account, for the checks before a deployment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _ABSENT = ("404", "NoSuchBucket", "NotFound")
 
 @dataclass(frozen=True, slots=True)
 class BucketFacts:
-    """A bucket that exists. Region and what it tells are None where we may not ask."""
+    """A bucket that exists. Region and further facts are None where we may not read them."""
 
     tells_event_bridge: bool | None
     other_targets: int
@@ -44,7 +44,7 @@ class Account:
         return [(s["SubnetId"], s["VpcId"], s["AvailabilityZone"]) for s in found]
 
     def bucket(self, name: str) -> BucketFacts | Literal["absent", "refused"]:
-        """refused: it exists, and is not ours to look at."""
+        """refused: it exists, and we may not read it."""
         client = admin_client("s3", self._region)
         with admin_errors(f"bucket {name}"):
             try:

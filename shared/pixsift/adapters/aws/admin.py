@@ -1,4 +1,4 @@
-"""Clients and errors of the calls that a person's own credentials make: to deploy, not to judge."""
+"""Clients and errors for calls with a person's own credentials: to deploy, not to judge."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ _REFUSED = ("AccessDenied", "UnauthorizedOperation", "Forbidden", "403")
 
 
 def admin_client(service: str, region: str = "") -> Any:
-    """A client of a service in ``region``; empty: where the AWS variables say."""
+    """A client of a service in ``region``; empty: the region of the AWS variables."""
     with client_errors(f"{service} client"):
         return boto3.client(cast(Any, service), region_name=region or None, config=_CONFIG)
 
 
 @contextmanager
 def admin_errors(what: str) -> Iterator[None]:
-    """What botocore raises inside, as ours: refused, wrong (SettingError), or out of reach."""
+    """Translate what botocore raises inside: refused or wrong (SettingError), or not reachable."""
     try:
         yield
     except ClientError as error:

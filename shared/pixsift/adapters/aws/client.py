@@ -1,7 +1,7 @@
 """What the SQS and S3 adapters share: how clients are made, and what their errors mean.
 
-Endpoints come only through the standard variables (``AWS_ENDPOINT_URL`` and its cousins), so no
-code here knows an emulator.
+Endpoints come only from the standard variables (``AWS_ENDPOINT_URL`` and others), so no code here
+knows an emulator.
 """
 
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ def s3_client(
 def sqs_client(
     *, connections: int = 8, read_timeout_seconds: float = 4.0, attempts: int = 2
 ) -> "SQSClient":
-    """A thread-safe SQS client; by default one that a stop need not wait for very long."""
+    """A thread-safe SQS client; by default with short waits, so that a stop is quick."""
     config = _config(connections, attempts, connect_timeout=3, read_timeout=read_timeout_seconds)
     with client_errors("SQS client"):
         client = boto3.client("sqs", config=config)
@@ -100,7 +100,7 @@ def sqs_client(
 
 
 def plain_client(service: str) -> Any:
-    """A client of a service that is asked now and then: short waits, few connections."""
+    """A client of a service that is called rarely: short waits, few connections."""
     with client_errors(f"{service} client"):
         return boto3.client(cast(Any, service), config=_config(4, connect_timeout=3))
 
@@ -122,7 +122,7 @@ def _config(connections: int, attempts: int = 3, **more: Any) -> Config:
 
 @contextmanager
 def client_errors(what: str) -> Iterator[None]:
-    """``aws_errors`` around the making of a client, where ValueError tells of a wrong variable."""
+    """``aws_errors`` around the creation of a client, where ValueError means a wrong variable."""
     try:
         with aws_errors(what):
             yield
@@ -166,6 +166,6 @@ def _reraise(error: ClientError, what: str) -> NoReturn:
     if code in _REFUSED or status == 403:
         raise AccessDeniedError(detail) from error
     if status == 400:
-        # A version id S3 cannot read, SSE-C without its key: the request cannot ever succeed.
+        # A malformed version id, or SSE-C without its key: the request can never succeed.
         raise PermanentError("unreadable", detail) from error
     raise TransientError(detail) from error

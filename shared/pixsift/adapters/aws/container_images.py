@@ -1,4 +1,4 @@
-"""Images: built by the engine that is there (docker, podman or buildah), kept in ECR by digest."""
+"""Container images: built with docker, podman or buildah, stored in ECR by digest."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ class EcrImages:
         self._client = admin_client("ecr", region)
 
     def ensure(self, repository: str) -> str:
-        """The repository's URI; it is made where there is none: scanned, tags never moved."""
+        """The repository's URI; it is created if missing, with scans and immutable tags."""
         with admin_errors(f"ECR repository {repository}"):
             try:
                 made = self._client.create_repository(

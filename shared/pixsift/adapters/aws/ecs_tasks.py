@@ -23,7 +23,7 @@ class TaskPlace:
 
 
 class EcsTasks:
-    """Runs tasks on Fargate. poll_seconds: between two looks."""
+    """Runs tasks on Fargate. poll_seconds: between two requests for the state."""
 
     def __init__(self, region: str = "", *, poll_seconds: float = 3.0) -> None:
         self._ecs = admin_client("ecs", region)
@@ -63,7 +63,7 @@ class EcsTasks:
         while True:
             with admin_errors(f"task {task}"):
                 found = self._ecs.describe_tasks(cluster=cluster, tasks=[task])["tasks"]
-            # A new task is not known at once everywhere.
+            # A new task may not be visible at once.
             if found and found[0]["lastStatus"] == "STOPPED":
                 return dict(found[0])
             if time.monotonic() > until:
@@ -73,7 +73,7 @@ class EcsTasks:
             time.sleep(self._poll_seconds)
 
     def _lines(self, definition: str, task: str) -> list[str]:
-        """The last that it wrote; none where that cannot be read."""
+        """The last lines that it wrote; none where they cannot be read."""
         try:
             described = self._ecs.describe_task_definition(taskDefinition=definition)
             (container,) = described["taskDefinition"]["containerDefinitions"]

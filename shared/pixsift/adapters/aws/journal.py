@@ -1,7 +1,7 @@
 """A journal in a bucket: small objects that are only ever added, ordered by time.
 
 It holds what a ledger must not forget when it is restored to an earlier time (erasures, rulings).
-Whoever promises such a thing writes it here first, and promises nothing if that fails.
+Such a promise is written here first; if that fails, nothing is promised.
 """
 
 import json
@@ -69,7 +69,8 @@ class Journal:
 
 
 def unreadable(bucket: str, key: str, why: str) -> DependencyDownError:
-    """An entry that cannot be met: going on without it would forget it, so nothing goes on."""
+    """An entry that cannot be carried out: continuing without it would forget it, so nothing
+    continues."""
     return DependencyDownError(
         f"s3://{bucket}/{key} is an obligation that this release cannot meet ({why}): "
         "upgrade, or remove the object if it was not written by pixsift",

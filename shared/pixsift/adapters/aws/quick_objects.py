@@ -1,8 +1,8 @@
 """GET and PUT of whole objects at a tenth of boto3's CPU time, through obstore (Rust).
 
-Only plain success counts here. Whatever else happens is None or False: the caller then asks once
-more through boto3, which tells errors apart, tries again, and knows every way to find credentials
-and regions. A bucket that only boto3 gets through to is left to it for a while.
+Only plain success counts here. Everything else returns None or False: the caller then uses boto3,
+which distinguishes errors, retries, and knows every way to find credentials and regions. A bucket
+that only boto3 can reach is left to boto3 for a while.
 """
 
 import threading
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _GIVE_UP_AFTER = 3
-"""Calls of a bucket in a row that boto3 answered and we did not."""
+"""Consecutive calls of a bucket that succeeded through boto3 and not here."""
 _PAUSE_SECONDS = 300.0
-"""Until such a bucket is tried again: it may have been throttled, or lie in another region."""
+"""How long until such a bucket is tried again: it may have been throttled, or be in another
+region."""
 _NO_METADATA = frozenset({
     "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type",
     "Storage-Class",
 })  # fmt: skip
-"""What obstore lists together with user metadata, whose names come in lower case."""
+"""Names that obstore lists together with user metadata (whose names are in lower case)."""
 _FAILURES = (BaseError, OSError, ValueError)
 
 
@@ -46,7 +47,7 @@ class _Bucket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuickAnswer:
-    """An object version as S3 hands it out."""
+    """An object version as S3 returns it."""
 
     body: bytes
     etag: str
@@ -74,7 +75,7 @@ class QuickObjects:
     def get(self, version: ObjectVersion, accept: Callable[[int], None]) -> QuickAnswer | None:
         """One object version, whole; None: ask boto3.
 
-        accept: told the size before the body is read; what it raises is passed on.
+        accept: called with the size before the body is read; what it raises is passed on.
         """
         bucket = self._bucket(version.bucket)
         if bucket is None:
@@ -121,7 +122,8 @@ class QuickObjects:
         return True
 
     def boto3_succeeded(self, name: str) -> None:
-        """Called when boto3 got an answer from a bucket, in the thread that had asked us first."""
+        """Called when boto3 got an answer from a bucket, in the thread that had tried here
+        first."""
         if getattr(self._mine, "failed", None) != name:
             return  # not tried: nothing new is known
         self._mine.failed = None

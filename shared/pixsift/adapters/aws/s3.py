@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _BODY_ATTEMPTS = 3
-"""SDK retries end with the headers; a body that breaks off is ours to ask for again."""
+"""The SDK retries up to the headers only; a broken body must be requested again here."""
 _CUT = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, FlexibleChecksumError)
 _LISTED = re.compile(rb"<(Version|DeleteMarker)>.*?<VersionId>([^<]*)</VersionId>", re.DOTALL)
 
@@ -51,13 +51,13 @@ class S3Objects:
         self._quick = QuickObjects(self._client) if quick else None
         self._confirm_after = confirm_after_seconds
         self._sleep = sleep
-        # boto3 sorts versions and delete markers into two lists; which of them is newer is told
-        # only by their order in the answer.
+        # boto3 sorts versions and delete markers into two lists; only their order in the answer
+        # shows which of them is newer.
         self._client.meta.events.register("before-parse.s3.ListObjectVersions", _keep_order)
 
     @cached_property
     def _prober(self) -> "S3Client":
-        """For questions whose only answer is whether S3 answers: asked once, and not for long."""
+        """For calls that only test whether S3 answers: one attempt, short timeouts."""
         return self._given or s3_client(connections=4, read_timeout_seconds=5, attempts=1)
 
     def get(self, version: ObjectVersion) -> bytes:
@@ -85,8 +85,8 @@ class S3Objects:
     ) -> FetchedObject:
         """One object version, whole.
 
-        ``reserve`` is told the size before the body is read, and may block until there is room.
-        Raises ObjectGoneError (confirmed), PermanentError ``too_large``, ``archived`` or
+        ``reserve`` is called with the size before the body is read, and may block until there is
+        room. Raises ObjectGoneError (confirmed), PermanentError ``too_large``, ``archived`` or
         ``unreadable``, AccessDeniedError, TransientError or DependencyDownError.
         """
         try:
@@ -237,7 +237,7 @@ class S3Objects:
     def presigned_get(self, version: ObjectVersion, *, seconds: int, content_type: str) -> str:
         """A URL that reads this one object version until then: no other method, no other key.
 
-        It carries the power of our own role. In a bucket without versioning it reads what lies
+        It has the permissions of our own role. In a bucket without versioning it reads what lies
         under the key then. S3 answers with ``content_type``, whatever the uploader declared.
         """
         wanted: dict[str, Any] = {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 DEFAULT_PART_BYTES = 16 * 1024**2
-"""10,000 parts of it are 156 GiB; S3 takes no part but the last below 5 MiB."""
+"""10,000 such parts are 156 GiB; S3 accepts parts below 5 MiB only as the last one."""
 
 
 class StreamWriter:

@@ -1,7 +1,7 @@
 """One SQS queue: receive, ack, release, extend, send. Every call that can be batched is.
 
-Batch calls answer per entry; an entry that failed is tried once more and then left alone, since
-each of these calls is safe to lose: a message not deleted comes back and finds its outcome.
+Batch calls answer per entry; an entry that failed is tried once more and then left. Each of these
+calls may be lost: a message that was not deleted is received again and finds its outcome.
 """
 
 import json
@@ -23,7 +23,7 @@ MAX_BATCH = 10
 MAX_BATCH_BYTES = 1_048_576
 """Sum of the bodies of one SendMessageBatch (1 MiB since 2025; same page)."""
 _ATTRIBUTE_BYTES = 100
-"""What the attributes of a copy add to its size."""
+"""Bytes that the attributes of a copy add to its size."""
 MAX_VISIBILITY_SECONDS = 43_200
 MAX_DELAY_SECONDS = 900
 _RECEIVES_BEFORE = "pixsift.receives"
@@ -34,7 +34,7 @@ _POSTPONED = "pixsift.postponed"
 _SUSPECT_AFTER = 20
 LONGEST_POLL_SECONDS = 20
 _POLL_GRACE_SECONDS = 3.0
-"""How much later than its long poll an answer may come."""
+"""How many seconds after its long poll an answer may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class Message:
     received_at: float = field(default=0.0, compare=False)
     """``time.monotonic()`` just before the call that received it."""
     postponed: int = 0
-    """How often an outage of everything has cut its attempts short."""
+    """How often an outage of all work has interrupted its attempts."""
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it has met so many outages of everything that it may be their cause."""
+        """Whether it was there in so many outages that it may be their cause."""
         return self.postponed >= _SUSPECT_AFTER
 
 
@@ -84,7 +84,7 @@ class SqsQueue:
 
     @cached_property
     def _receiver(self) -> "SQSClient":
-        # Not tried again by the SDK: what a lost answer brought is hidden, and a stop waits.
+        # The SDK does not retry: the messages of a lost answer stay hidden, and a stop would wait.
         return self._given or sqs_client(
             read_timeout_seconds=self._longest_poll + _POLL_GRACE_SECONDS, attempts=1
         )
@@ -156,7 +156,7 @@ class SqsQueue:
             return [
                 part[int(failed["Id"])]
                 for failed in answer.get("Failed", [])
-                if not failed.get("SenderFault")  # a handle that has expired stays expired
+                if not failed.get("SenderFault")  # an expired receipt handle stays expired
             ]
 
         self._in_batches("change visibility on", messages, change)
@@ -164,14 +164,13 @@ class SqsQueue:
     def postpone(
         self, messages: Sequence[Message], *, delay_seconds: int, everything: bool = False
     ) -> list[Message]:
-        """Put a delayed copy in the place of each message; returns those that were replaced.
+        """Replace each message by a delayed copy; returns those that were replaced. For attempts
+        that an outage interrupted: the copy carries the number of earlier receives and the time
+        when the first message was sent, so that the outage costs no attempt and the age stays
+        visible. A message is deleted only after the queue has accepted its copy; interrupted in
+        between, both are delivered, and the later one finds the outcome.
 
-        For attempts that an outage cut short: the copy carries the receives before this one, and
-        when the first was sent, so that the outage costs no attempt and hides no age. A message is
-        deleted only after the queue has accepted its copy; interrupted in between, both are
-        delivered, and the later one finds the outcome.
-
-        everything: the outage was one of everything, not of a bucket.
+        everything: the outage was of all work, not of one bucket.
         """
         delay = max(0, min(delay_seconds, MAX_DELAY_SECONDS))
         replaced: list[Message] = []
@@ -267,7 +266,7 @@ def _message(raw: Any, received_at: float) -> Message:
 
 
 def _carried(message: Message, everything: bool) -> Any:
-    """What a copy tells of the messages before it: the receive in hand does not count."""
+    """The attributes of a copy about the messages before it, without the present receive."""
     attributes = {
         _RECEIVES_BEFORE: message.receive_count - 1,
         _POSTPONED: message.postponed + everything,
@@ -281,7 +280,7 @@ def _carried(message: Message, everything: bool) -> Any:
 
 
 def _number(attribute: Any) -> int:
-    """An attribute that anybody may have written: 0 unless it is a plain count."""
+    """An attribute that any sender may have written: 0 unless it is a plain count."""
     text = str((attribute or {}).get("StringValue", ""))
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
 

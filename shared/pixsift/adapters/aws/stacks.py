@@ -1,4 +1,4 @@
-"""CloudFormation stacks, changed through change sets: what would change is known before it does."""
+"""CloudFormation stacks, changed through change sets: what would change is known beforehand."""
 
 import hashlib
 import time
@@ -19,7 +19,7 @@ _DONE = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 
 @dataclass(frozen=True, slots=True)
 class StackFacts:
-    """A stack as it stands."""
+    """A stack's present state."""
 
     name: str
     status: str
@@ -37,7 +37,7 @@ class Proposal:
 
 
 class Stacks:
-    """The stacks of one account and region. poll_seconds: between two looks at what goes on."""
+    """The stacks of one account and region. poll_seconds: between two requests for the state."""
 
     def __init__(self, region: str = "", *, poll_seconds: float = 3.0) -> None:
         self._client = admin_client("cloudformation", region)
@@ -61,7 +61,8 @@ class Stacks:
         )
 
     def wait(self, name: str, *, timeout_seconds: float = 7200.0) -> StackFacts | None:
-        """The stack once nothing goes on in it. Raises DependencyDownError after the timeout."""
+        """The stack, once no operation is in progress. Raises DependencyDownError after the
+        timeout."""
         until = time.monotonic() + timeout_seconds
         while True:
             found = self.find(name)
@@ -81,10 +82,9 @@ class Stacks:
         *,
         bucket: str = "",
     ) -> Proposal | None:
-        """A change set that makes the stack so; None where it is so already.
-
-        template: None keeps the one it has, and every parameter that is not given.
-        bucket: where a template is put that is too long for a call.
+        """A change set that brings the stack to this state; None if it has it already. template:
+        None keeps the present template, and every parameter that is not given. bucket: for
+        templates that are too long for a call.
         """
         new = self.find(name) is None
         wanted: dict[str, Any] = {
@@ -163,13 +163,13 @@ class Stacks:
         return found
 
     def _started(self, proposal: Proposal) -> StackFacts | None:
-        """Once the change set was taken up: a stack is not busy at the same instant."""
+        """Wait until the change set has started: the stack is not busy immediately."""
         for _ in range(20):
             with admin_errors(f"stack {proposal.stack}"):
                 try:
                     change_set = self._client.describe_change_set(ChangeSetName=proposal.id)
                 except ClientError:
-                    break  # gone with its execution
+                    break  # removed with its execution
             if change_set["ExecutionStatus"] not in ("AVAILABLE", "EXECUTE_PENDING"):
                 break
             time.sleep(self._poll_seconds)
@@ -191,7 +191,7 @@ class Stacks:
             )
 
     def protect(self, name: str, *, protected: bool) -> None:
-        """Whether it refuses to be deleted."""
+        """Whether it cannot be deleted."""
         with admin_errors(f"stack {name}"):
             self._client.update_termination_protection(
                 StackName=name, EnableTerminationProtection=protected

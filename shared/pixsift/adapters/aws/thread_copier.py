@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 _COPY_READ_TIMEOUT_SECONDS = 300
-"""S3 answers a CopyObject of gigabytes only when it is done."""
+"""S3 answers a CopyObject of several gigabytes only when it is done."""
 _KEPT_HEADERS = (
     "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType",
     "Metadata",
@@ -60,7 +60,7 @@ class ThreadCopier:
         error: BaseException | None = None
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="copy") as threads:
             while True:
-                # Two per thread: none waits for this loop, and a stop has little to wait for.
+                # Two per thread: no thread waits for this loop, and a stop is quick.
                 while (
                     error is None and not stop.is_set() and len(in_flight) < self._concurrency * 2
                 ):
@@ -80,7 +80,7 @@ class ThreadCopier:
             raise error
 
     def _copy_confirmed(self, item: CopyItem, prefix: str) -> CopyResult:
-        """A missing source is believed only when S3 says it twice."""
+        """A source counts as missing only when S3 says so twice."""
         try:
             return self._copy_once(item, prefix)
         except ObjectGoneError:
@@ -126,7 +126,7 @@ class ThreadCopier:
                     parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
                 self._client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
             except BaseException:
-                # What cannot be taken back now, the bucket's lifecycle rule takes back later.
+                # Parts that cannot be removed now are removed later by the bucket's lifecycle rule.
                 with suppress(PixsiftError), aws_errors("abort"):
                     self._client.abort_multipart_upload(**where)
                 raise
@@ -151,7 +151,7 @@ class ThreadCopier:
 
 
 def _pinned(item: CopyItem) -> dict[str, Any]:
-    """The exact source: by version where there is one, and never other content than listed."""
+    """The exact source: by version where there is one, and only with the listed content."""
     source = {"Bucket": item.source.bucket, "Key": item.source.key}
     if item.source_version_id is not None:
         source["VersionId"] = item.source_version_id

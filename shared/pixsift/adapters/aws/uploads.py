@@ -80,7 +80,7 @@ class FolderUploads:
             raise _translated(exc, f"s3://{location.bucket}") from exc
 
     def check(self, bucket: str) -> str:
-        """An empty text when the bucket answers; raises what is wrong with it."""
+        """Returns an empty text when the bucket answers; otherwise raises the error."""
         try:
             self._s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
         except (ClientError, BotoCoreError) as exc:

@@ -9,11 +9,11 @@ from pixsift.ports import EmbeddingSpace
 
 UNCALIBRATED_EPSILON = 0.03
 """Public uses of DINOv2 run at cosine similarities of 0.85 to 0.98 (none of them calibrated); this
-is the careful end, as a missed duplicate costs less than a lost image."""
+is the cautious end, because a missed duplicate costs less than a lost image."""
 
 
 def default_calibration(space: EmbeddingSpace) -> Calibration:
-    """What a new collection of ``space`` runs on when nothing else is asked for.
+    """The calibration of a new collection of ``space`` by default.
 
     A shipped calibration counts only for the weights and the recipe it was measured with. For
     others the result is marked ``calibrated=False``: run ``pixsift calibrate`` on your images.

@@ -1,4 +1,4 @@
-"""Copies of a photograph as they happen in the field, in three grades, to calibrate on.
+"""Makes copies of a photograph as they occur in practice, in three grades, for calibration.
 
 Each edit turns one picture into the bytes of a file, so that both sides of a labeled pair pass the
 same decoder as an upload does. Where an edit shows new content at the border (a camera that moved),
@@ -51,7 +51,7 @@ def edited_jpeg(picture: Image.Image, edit: GradedEdit, grade: int, seed: int) -
 def recolored_jpeg(picture: Image.Image, degrees: int) -> bytes:
     """The reference with every hue turned by ``degrees``: the same shapes, other colors.
 
-    No copy: a red part is not a blue one. Grays stay as they are.
+    Not a copy: a red part is not a blue part. Grays stay as they are.
     """
     hue, *rest = _plain(picture).convert("HSV").split()
     turned = hue.point([(level + round(degrees * 256 / 360)) % 256 for level in range(256)])
@@ -154,7 +154,7 @@ def _overlay(picture: Image.Image, strength: float, rng: Rng) -> Image.Image:
 
 
 def _combined(picture: Image.Image, strength: float, rng: Rng) -> Image.Image:
-    """What a re-shared copy has behind it: cropped, exposed anew, and made smaller."""
+    """A copy that was shared several times: cropped, with another exposure, and smaller."""
     width, height = picture.size
     cropped = _window(picture, 0, 0, 0, 1 + strength)
     exposed = _map_levels(cropped, (2.0 ** (4 * strength * rng.choice([-1.0, 1.0])),) * 3)

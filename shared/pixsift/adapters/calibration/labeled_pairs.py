@@ -1,9 +1,9 @@
 """Builds labeled pairs from a folder of pictures, by the decoder and embedder of an upload.
 
 Positives: each picture against graded edits of itself. Distinct: every pair of different pictures,
-and frames of a sequence that are far enough apart. Recolored pictures are told apart from both:
-they are made up, so they must not weigh in a precision over real pairs. The folder is trusted: the
-edits are made here, with Pillow, before the decoder's child processes see any bytes.
+and frames of a sequence that are far enough apart. Recolored pictures are kept apart from both:
+they are artificial, so they must not count in a precision over real pairs. The folder is trusted:
+the edits are made here, with Pillow, before the decoder's child processes see any bytes.
 """
 
 import re
@@ -116,7 +116,7 @@ class Laboratory:
             self._queue(recolored_jpeg(image, degrees), (picture, RECOLORED, degrees))
 
     def finish(self) -> Measured:
-        """Measure what still waits."""
+        """Measure the images that still wait."""
         self._flush()
         return self.measured
 
@@ -238,7 +238,7 @@ def burst_report(
 def recolor_report(
     measured: Measured, rule: LookRule, epsilon: float
 ) -> list[dict[str, float | int]]:
-    """How often a picture in other colors is taken for itself, by the turn of its hues."""
+    """How often a recolored picture counts as a copy, by the turn of its hues."""
     unit = _unit(measured.rows)
     references = {p: i for i, (p, kind, _) in enumerate(measured.labels) if kind == "reference"}
     pairs: dict[int, list[tuple[float, bool]]] = {}

@@ -1,4 +1,4 @@
-"""The decoder's child process: locks itself in, then turns bytes into results.
+"""The decoder's child process: locks itself down, then turns bytes into results.
 
 By the time it sees a byte of an upload it cannot open files or sockets, start programs, signal or
 inspect other processes, nor grow beyond its memory (``sandbox``). It was started with an empty
@@ -42,7 +42,8 @@ class ChildConfig:
 
 
 def main() -> None:
-    """Lock in, say which locks hold, then answer frames of images until standard input ends."""
+    """Lock down, report which locks hold, then answer frames of images until standard input
+    ends."""
     requests, replies = _take_over_pipes()
     config = read_config(wire.read_frame(requests)[1][0])
     _warm_up(config.limits)
@@ -50,7 +51,7 @@ def main() -> None:
     _silence()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the consumer, which ends us
     locks = lock_process(config.limits.memory_bytes)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends even a decoder that never returns
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # also ends a decoder that never returns
     wire.write_frame(replies, wire.READY, [lock.encode() for lock in locks])
     while True:
         try:
@@ -97,7 +98,8 @@ def _decode_one(function: Decode, blob: bytes, config: ChildConfig) -> bytes:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     if isinstance(result, DecodeFailure) and result.reason == "decoder_memory":
-        # The file's fault or a child grown old? A second try, alone, in another child, will tell.
+        # The file's fault, or that of a long-running child? A second try alone in a new child
+        # decides.
         os._exit(OUT_OF_MEMORY)
     return wire.pack_result(result)
 
@@ -120,7 +122,7 @@ def _recipe() -> Decode:
 
 
 def _take_over_pipes() -> tuple[IO[bytes], IO[bytes]]:
-    """Move the protocol off 0 and 1, where a library might print."""
+    """Move the protocol off 0 and 1, because a library might print there."""
     requests = os.fdopen(os.dup(0), "rb", buffering=2**16)
     replies = os.fdopen(os.dup(1), "wb", buffering=2**16)
     null = os.open(os.devnull, os.O_RDWR)
@@ -131,7 +133,7 @@ def _take_over_pipes() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _silence() -> None:
-    """Close standard error as well: what a taken-over child writes there would reach a log."""
+    """Close standard error as well: a compromised child could write to a log through it."""
     sys.stderr.flush()
     os.dup2(1, 2)
 

@@ -29,17 +29,17 @@ def _jpeg_segments(blob: bytes) -> list[bytes]:
         if marker == 0xFF:  # a filler
             at += 1
             continue
-        if marker == _END_OF_IMAGE:  # what follows is another file's business
+        if marker == _END_OF_IMAGE:  # what follows belongs to another file
             return [*parts, blob[at : at + 2]]
         end = at + 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
         if marker == _START_OF_SCAN:
             following = _MARKER.search(blob, end)
             end = following.start() if following else len(blob)
-        is_adobe = marker == 0xEE  # says how the color channels are meant
+        is_adobe = marker == 0xEE  # says what the color channels mean
         if is_adobe or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             parts.append(blob[at:end])
         at = end
-    # Cut behind a scan, or a layout that we do not follow: then only equal files are equal.
+    # Cut after a scan, or an unknown layout: then only equal files count as equal.
     return parts if at == len(blob) else [blob]
 
 

@@ -1,4 +1,4 @@
-"""Any mode to upright 8-bit sRGB: depth, palette, alpha, CMYK, profiles, orientation."""
+"""Converts any mode to upright 8-bit sRGB: depth, palette, alpha, CMYK, profiles, orientation."""
 
 import io
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pixsift.adapters.decode.formats import RefusedError
 from pixsift.adapters.decode.samples import DeepFrame
 
 BACKGROUND: Final = (255, 255, 255)
-"""What transparent pixels are composited on; a plain convert would expose hidden colors."""
+"""The background of transparent pixels; a plain conversion would expose hidden colors."""
 MAX_PROFILE_BYTES: Final = 4 * 2**20
 
 _PROFILE_MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
@@ -79,9 +79,8 @@ def _managed_or_plain(
 
 
 def _without_key(image: Image.Image, key: object, bits: int, flags: list[str]) -> Image.Image:
-    """With white where a pixel has the one color that stands for transparent (PNG's tRNS).
-
-    Pillow compares its own 8 bits with the key as it is in the file.
+    """White where a pixel has the color that means transparent (PNG's tRNS). Pillow compares its
+    own 8 bits with the key as it is in the file.
     """
     if not isinstance(key, int | tuple) or image.mode not in ("1", "L", "RGB"):
         return image
@@ -136,7 +135,7 @@ def _composited(image: Image.Image, transparent: bool, flags: list[str]) -> Imag
 
 
 def _managed(image: Image.Image, profile: bytes, flags: list[str]) -> Image.Image | None:
-    """The image through its profile to sRGB, or None (flagged) when the profile is of no use."""
+    """The image through its profile to sRGB, or None (flagged) when the profile cannot be used."""
     transform = _transform(profile, image.mode) if len(profile) <= MAX_PROFILE_BYTES else None
     if transform is None:
         flags.append("icc_ignored")

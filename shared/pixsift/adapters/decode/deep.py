@@ -1,9 +1,9 @@
-"""Frames deeper than eight bits: which part of their range holds the picture.
+"""Frames deeper than eight bits: finds which part of their range holds the picture.
 
 Sensors put 10, 12 or 14 bits, millimeters or counts into 16, and degrees or meters into floats. The
 highest eight bits of such a frame hold little of it, so its values are stretched between robust
-limits of its own. A frame that uses half of its declared range or more is taken as it says, and in
-between the limits move gradually, so that no camera has a cliff in its exposure.
+limits of its own. A frame that uses half of its declared range or more keeps that range. In
+between, the limits move gradually, so that brightness does not jump.
 """
 
 import math
@@ -22,17 +22,17 @@ LOW, HIGH = 0.5, 99.5
 BLOCK: Final = 8
 """A feature smaller than the percentiles see, but as large as a block, extends the limits."""
 ALL_USED, LITTLE_USED = 0.5, 0.25
-"""Shares of the declared range: from the first on a frame is taken as it says, up to the second it
-is stretched in full."""
+"""Shares of the declared range: from the first on a frame keeps its declared range, up to the
+second it is fully stretched."""
 NOISE_FLOOR: Final = 32.0
 """The limits are at least this many standard deviations of noise apart: 8 gray levels for one."""
 EVEN: Final = 1 / 2048
-"""Block means that differ by less than this share of their own level show nothing."""
+"""Block means that differ by less than this share of their level do not count as structure."""
 TOP_STEPS: Final = 1 / 256
 """A frame within this share of the declared range, and even, was one level in eight bits."""
 ROOM_FOR_HOLES: Final = 0.1
-"""Of the distance between the limits, below the lower one, where zeros stand for no reading: what
-is nearest must not look like a hole."""
+"""Added below the lower limit (a share of the distance between the limits) where zeros mean no
+reading: the nearest objects must not look like a hole."""
 SAMPLE: Final = 2**18
 _SPREAD_OF_NOISE: Final = 5.15
 """Between those percentiles, in standard deviations of Gaussian noise."""
@@ -83,7 +83,7 @@ def eight_bits(
 
 
 def _readable(values: Samples, nodata: float | None) -> NDArray[np.bool_] | None:
-    """Which values are readings; None: all of them."""
+    """Which values are readings; None: all."""
     readable: NDArray[np.bool_] | None = None
     if values.dtype.kind == "f":
         readable = np.abs(values) < 1e30  # neither NaN nor infinite nor "no data" of some writers
@@ -112,7 +112,7 @@ def _is_eight_bits(values: Samples, full: float, readable: NDArray[np.bool_] | N
         return True
     if full != 65535.0 or values.dtype.kind == "f":
         return False
-    for step in (16, 1):  # nearly always the sample tells
+    for step in (16, 1):  # the sample nearly always decides
         part = values[::step, ::step]
         part = part if readable is None else part[readable[::step, ::step]]
         low = part & 255
@@ -125,7 +125,7 @@ def _limits(
     values: Samples, full: float | None, readable: NDArray[np.bool_] | None, missing: float
 ) -> Stretch:
     readings = _sampled(values, full, readable)
-    if readings.size == 0:  # nothing but holes, or one end of the range
+    if readings.size == 0:  # only missing readings, or one end of the range
         return Stretch(0.0, full or 1.0, 0.0, False, missing)
     low, high = (float(limit) for limit in np.percentile(readings, (LOW, HIGH)))
     noise = _noise(values, readable)
@@ -150,8 +150,8 @@ def _limits(
 
 
 def _sampled(values: Samples, full: float | None, readable: NDArray[np.bool_] | None) -> _Floats:
-    """Readings on a grid. In unsigned values 0 stands for "no reading" as often as for black, and
-    it is black in any case; the largest value likewise, if all others lie far below."""
+    """Readings on a grid. In unsigned values 0 means "no reading" as often as black, and it becomes
+    black in any case. The same holds for the largest value, if all others are far below it."""
     step = max(1, round(math.sqrt(values.size / SAMPLE)))
     grid = values[::step, ::step]
     found = grid.reshape(-1) if readable is None else grid[readable[::step, ::step]]
@@ -168,8 +168,8 @@ def _sampled(values: Samples, full: float | None, readable: NDArray[np.bool_] | 
 
 
 def _is_even(readings: _Floats, values: Samples, noise: float, full: float | None) -> bool:
-    """Whether nothing shows but noise: the blocks are as bright as each other, the whole lies
-    within a step of eight bits, and what is left looks like noise rather than like a pattern."""
+    """Whether the frame shows only noise: the blocks are equally bright, all values are within one
+    step of eight bits, and the rest looks like noise rather than a pattern."""
     low, high = (float(limit) for limit in np.percentile(readings, (LOW, HIGH)))
     level, span = abs(low + high) / 2, high - low
     if span > (TOP_STEPS * full if full else level / 64):  # nearly always
@@ -247,7 +247,7 @@ def _rows_of(readable: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:
 
 def _extended(low: float, high: float, means: _Floats) -> tuple[float, float]:
     """Limits that reach to the darkest and brightest block, by no more than their own distance: one
-    far wall must not take all levels from what is near."""
+    far wall must not use up all levels."""
     if means.size == 0:
         return low, high
     span = high - low
@@ -262,7 +262,7 @@ def _mapped(
 ) -> NDArray[np.uint8]:
     low, high = limits.low, limits.high
     mapped: NDArray[np.uint8]
-    if high == low:  # nothing shows: one level, as bright as the file says
+    if high == low:  # no structure: one level, as bright as the file says
         level = low * 256 / (full + (full > 1.0)) if full else 128  # undeclared: neither end
         mapped = np.full(values.shape, int(np.clip(level, 0, 255)), np.uint8)
     elif values.dtype == np.uint16:
@@ -275,7 +275,7 @@ def _mapped(
     else:
         is_single = values.dtype == np.float32
         wide: NDArray[Any] = values.astype(np.float32 if is_single else np.float64)
-        with np.errstate(all="ignore"):  # what is not finite is black in the end
+        with np.errstate(all="ignore"):  # values that are not finite become black
             wide -= low
             wide *= 255 / (high - low)
             np.round(wide, out=wide)

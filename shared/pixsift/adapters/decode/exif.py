@@ -1,4 +1,4 @@
-"""What we take from EXIF: orientation, capture time, camera, position. The rest is never read."""
+"""Reads from EXIF: orientation, capture time, camera, position. Nothing else is read."""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from PIL import Image
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """All that we take from EXIF; the rest is never read, stored or logged."""
+    """All that is read from EXIF; nothing else is read, stored or logged."""
 
     orientation: int = 1
     """1 to 8, as the standard numbers them."""
     captured_at: str | None = None
     """DateTimeOriginal (or -Digitized) as ISO 8601, with the fraction and the offset that the file
-    tells; no zone is invented."""
+    gives; a missing time zone is not guessed."""
     attributes: dict[str, str] = field(default_factory=dict)
     """Camera and position, by the names in ``EXIF_ATTRIBUTES``."""
 
@@ -35,7 +35,7 @@ def read_exif(image: Image.Image, flags: list[str]) -> Exif:
             **_position(gps),
         }  # fmt: skip
         captured_at = _captured_at(inner)
-    except Exception:  # whatever the parser stumbles over
+    except Exception:  # any error of the parser
         flags.append("exif_ignored")
         return Exif()
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:

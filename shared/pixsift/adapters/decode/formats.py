@@ -1,7 +1,7 @@
 """JPEG pixels as the recipe wants them, and the decoder's warnings.
 
 JPEG pixels come from simplejpeg, the same libjpeg-turbo as Pillow's with equal pixels (a test
-compares them), because it tells what Pillow keeps to itself: the decoder's warnings. Of 600 JPEGs
+compares them), because it reports what Pillow does not: the decoder's warnings. Of 600 JPEGs
 with five bytes overwritten, 572 decoded without an error, and 402 of those with a warning.
 """
 
@@ -39,9 +39,8 @@ def jpeg_factor(width: int, height: int, input_side: int) -> int:
 def jpeg_pixels(image: Image.Image, blob: bytes, factor: int) -> tuple[Image.Image, Pixels | None]:
     """Decode a JPEG at 1/factor. Raises WarnedError for what the decoder warns of.
 
-    image: the same file, opened by Pillow but not loaded; it steps in where simplejpeg does not
-    know the file's subsampling.
-    Returns the picture, and its (H, W, 3) array where there is one already.
+    image: the same file, opened by Pillow but not loaded; it is used where simplejpeg does not know
+    the file's subsampling. Returns the picture, and its (H, W, 3) array where there is one already.
     """
     try:
         pixels = simplejpeg.decode_jpeg(
@@ -64,12 +63,12 @@ def jpeg_pixels(image: Image.Image, blob: bytes, factor: int) -> tuple[Image.Ima
 def gray_band(image: Image.Image) -> float:
     """Share of rows, from the bottom up, in the even mid-gray that stands for missing JPEG data.
 
-    image: as it lies in the file, before any turning. 0 where the top is the same gray: that is a
-    frame around the picture, or a picture of nothing else.
+    image: as it lies in the file, before any turning. 0 where the top is the same gray: then it is
+    a frame around the picture, or a gray picture.
     """
     width, height = image.size
     first, last = image.crop((0, 0, width, 1)), image.crop((0, height - 1, width, height))
-    if not _mid_gray(last)[0] or _mid_gray(first)[0]:  # nearly always, and for next to nothing
+    if not _mid_gray(last)[0] or _mid_gray(first)[0]:  # nearly always, at almost no cost
         return 0.0
     return float(np.argmin(_mid_gray(image)[::-1])) / height
 
@@ -79,7 +78,7 @@ _WARNING: Final = re.compile(
     r"(?i)corrupt jpeg|premature end|revision number|progression sequence|invalid sos"
     r"|transform code"
 )
-"""What libjpeg warns of and goes on, as it does with broken files."""
+"""What libjpeg warns about and then continues, as it does with broken files."""
 
 
 def _mid_gray(image: Image.Image) -> NDArray[np.bool_]:

@@ -1,9 +1,10 @@
-"""Blur that DCT scaling hides: a look at a JPEG's full size, paid for only where it is suspected.
+"""Finds blur that DCT scaling hides, by decoding a JPEG at full size only where blur is suspected.
 
-A full decode, even of luma alone, costs about as much as all the rest of the recipe; to suspect
-what it would find costs a fiftieth. Scenes hold about as much detail at one scale as at the next
-(Field 1987, doi:10.1364/JOSAA.4.002379), so a sharp file spends on a pixel at full size nearly what
-its scaled picture costs per pixel when it is coded alike. Blur leaves nothing to spend bits on.
+A full decode, even of luma alone, costs about as much as the rest of the recipe; the test whether
+it is needed costs a fiftieth. Scenes hold about as much detail at one scale as at the next (Field
+1987, doi:10.1364/JOSAA.4.002379), so a sharp file spends on a pixel at full size nearly what its
+scaled picture costs per pixel when it is coded alike. A blurred file has little detail to spend
+bits on.
 """
 
 import io
@@ -49,10 +50,16 @@ def hidden_detail(
     out = io.BytesIO()
     try:
         stripes.save(out, "JPEG", **coding)
-    except (OSError, ValueError, MemoryError):  # no reason to refuse what could be decoded
+    except (
+        OSError,
+        ValueError,
+        MemoryError,
+    ):  # not a reason to refuse an image that could be decoded
         return None
     coded = out.getvalue()
-    scan = len(coded) - coded.index(_START_OF_SCAN)  # of so little, the header would weigh too much
+    scan = len(coded) - coded.index(
+        _START_OF_SCAN
+    )  # for so little data, the header would count too much
     in_sequence = bytes_per_pixel / (PROGRESSIVE if opened.info.get("progressive") else 1.0)
     return in_sequence * (stripes.width * stripes.height) / scan
 
@@ -61,7 +68,7 @@ def is_suspicious(detail: float | None, metrics: Mapping[str, float]) -> bool:
     """Whether blur may hide behind the scaling.
 
     metrics: of the scaled pixels; without ``sharpness`` there is no texture to judge by. Where
-    ``detail`` is not known, nothing speaks against it.
+    ``detail`` is not known, blur is possible.
     """
     if "sharpness" not in metrics:
         return False
@@ -72,7 +79,7 @@ def is_suspicious(detail: float | None, metrics: Mapping[str, float]) -> bool:
 
 
 def full_size_metrics(blob: bytes) -> dict[str, float]:
-    """Sharpness and motion at full size; nothing where there is no texture or no second decode."""
+    """Sharpness and motion at full size; empty where there is no texture or no second decode."""
     luma = _full_luma(blob)
     return {} if luma is None else full_size_sharpness(luma).metrics("_full")
 
@@ -111,11 +118,15 @@ def _stripes(image: Image.Image) -> Image.Image | None:
 def _full_luma(blob: bytes) -> Luma | None:
     """(H, W) uint8 as it lies in the file; None where it cannot be had after all."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the recipe has heard them
+        warnings.simplefilter("ignore")  # the recipe has seen these warnings already
         try:
             with Image.open(io.BytesIO(blob), formats=["JPEG"]) as image:
                 if image.mode == "RGB":
                     image.draft("L", image.size)
                 return np.asarray(image.convert("L"))
-        except (OSError, ValueError, MemoryError):  # no reason to refuse what could be decoded
+        except (
+            OSError,
+            ValueError,
+            MemoryError,
+        ):  # not a reason to refuse an image that could be decoded
             return None

@@ -1,10 +1,10 @@
-"""Untrusted bytes to pixels, in processes that hold nothing worth stealing.
+"""Decodes untrusted bytes to pixels, in processes that hold no secrets.
 
-``DecoderPool`` keeps a few children (``child``), each locked in and each with pipes of its own: a
+``DecoderPool`` keeps a few children (``child``), each locked down and each with its own pipes: a
 child sees the images that were given to it, and no others. Results cross in a format that cannot
-carry code (``wire``) and every field is checked. A crash, hang or balloon costs its own image only:
-the image in hand is tried once more, alone, in a new child, and what fails again is an outcome. A
-machine on which no child lives long enough to lock itself in has no decoder: that is an outage.
+carry code (``wire``) and every field is checked. A crash, a hang or too much memory costs only its
+own image: the image is tried once more, alone, in a new child, and a second failure is an outcome.
+If no child lives long enough to lock itself down, the machine has no decoder: that is an outage.
 """
 
 import base64
@@ -89,7 +89,8 @@ class DecoderPool:
         return next(keeper.locks for keeper in self._keepers if keeper.locks is not None)
 
     def close(self) -> None:
-        """Stop all processes; waits for them. Who still waits for results gets TransientError."""
+        """Stop all processes and wait for them. Callers that still wait for results get
+        TransientError."""
         with self._lock:
             if self._closed:
                 return
@@ -163,7 +164,9 @@ class _Keeper:
         while (task := self._tasks.get()) is not None:
             try:
                 task.done.set_result(self._decode(task.blobs))
-            except BaseException as error:  # whoever waits must learn of it; the thread lives on
+            except (
+                BaseException
+            ) as error:  # the waiting caller must get the error; the thread continues
                 task.done.set_exception(_closed() if self._stopped else error)
         if self._child is not None:
             self._child.close()
@@ -189,7 +192,7 @@ class _Keeper:
     def _living_child(self) -> Child:
         """A child to ask; a new one where there is none or it has done enough.
 
-        Raises DependencyDownError when two in a row do not get as far as to lock themselves in.
+        Raises DependencyDownError when two in a row fail before they have locked themselves down.
         """
         self._chunks += 1
         if self._chunks > _CHUNKS_PER_CHILD:

@@ -25,7 +25,7 @@ SLACK_SECONDS: Final = 5.0
 _WRITE_SECONDS: Final = 5.0
 """Within which a child must take what is sent: it reads before it decodes."""
 _ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""All that the decoder's processes ever see: constants, nothing of ours."""
+"""The whole environment of the decoder's processes: constants, none of our variables."""
 _BOOT: Final = (
     "import sys; sys.path[:] = sys.argv[1:]; sys.argv[1:] = []; "
     "from pixsift.adapters.decode.child import main; main()"
@@ -62,12 +62,11 @@ class Child:
         _widen_pipe(self._replies)
         self._read = bytearray()
         self.locks: tuple[str, ...] = ()
-        """The locks that hold, as the child said before it saw an image."""
+        """The locks that hold, as the child reported before it saw an image."""
 
     def get_ready(self) -> None:
-        """Wait until it has locked itself in.
-
-        Raises ChildLostError when it does not get there within ``START_SECONDS``.
+        """Wait until it has locked itself down. Raises ChildLostError if that takes more than
+        ``START_SECONDS``.
         """
         self._send(wire.READY, [write_config(self._config)])
         number, locks = self._receive(monotonic() + START_SECONDS)
@@ -140,7 +139,7 @@ class Child:
             raise ChildLostError(DecodeFailure("decoder_crash", str(error))) from error
 
     def _lost(self, *, timed_out: bool = False) -> ChildLostError:
-        """End what is left of it, and say what its end means."""
+        """End it if it still runs, and say what its end means."""
         if timed_out:
             self.kill()
             return ChildLostError(
@@ -148,7 +147,7 @@ class Child:
             )
         try:
             self._process.wait(SLACK_SECONDS)
-        except subprocess.TimeoutExpired:  # it closed its pipe and lives on
+        except subprocess.TimeoutExpired:  # it closed its pipe and still runs
             self.kill()
         return ChildLostError(_meaning(self._process.returncode))
 

@@ -41,8 +41,8 @@ from pixsift.core.second_look import look_signals
 
 RECIPE: Final = "px2"
 HASHED_AS: Final = "px1"
-"""The name in pixel hashes stays while the pixels of ordinary images do: ``px2`` changed those of
-deep frames alone, whose hash covers their file's samples as well."""
+"""The name in pixel hashes stays the same as long as the pixels of ordinary images do: ``px2``
+changed those of deep frames alone, whose hash covers their file's samples as well."""
 THUMBNAIL_SIDE: Final = 256
 """Longest side at most: reduced by a whole number, which is four times as fast as a resize."""
 FIRST_LOOK_SHARE: Final = 0.25
@@ -79,7 +79,7 @@ def decode_image(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodeRe
         return DecodeFailure(*refusal.args)
     except MemoryError:
         return DecodeFailure("decoder_memory", f"more than {limits.memory_bytes} bytes")
-    except Exception as error:  # decoders raise anything: struct, zlib, index, value, syntax, ...
+    except Exception as error:  # decoders raise many kinds: struct, zlib, index, value, syntax, ...
         return _failure(error)
 
 
@@ -147,9 +147,9 @@ class _Opened:
     factor: int
     """How far a JPEG was scaled down."""
     blob: bytes
-    """The file, without what was put right."""
+    """The file, with its faults repaired."""
     found: dict[str, float]
-    """What was wrong around a sound picture: flags, and how many times each."""
+    """What was wrong around a valid picture: flags, and how often each."""
 
 
 def _open(blob: bytes, image_format: str, input_side: int, limits: DecodeLimits) -> _Opened:
@@ -234,18 +234,16 @@ def _behind_the_scaling(
     """Metrics of a scaled JPEG's full size. metrics: those known so far; until: on the clock."""
     detail = hidden_detail(image, raw, metrics["bits_per_pixel"] / 8)
     found = {} if detail is None else {"hidden_detail": detail}
-    # A picture that took long is not made to take longer still, until it would be refused.
+    # A picture that took long must not take longer still, or it would be refused.
     if monotonic() < until and is_suspicious(detail, metrics):
         found |= full_size_metrics(blob)
     return found
 
 
 def _pixel_sha256(pixels: Pixels, size: tuple[int, int], coded: bytes) -> bytes:
-    """coded: the coded picture (without metadata) where the pixels do not tell all.
-
-    Pixels decoded at full size and depth speak for themselves, in any container. Of a scaled JPEG
-    or a deeper PNG or TIFF we have seen less than the file holds, and two pictures must not merge
-    on that.
+    """coded: the coded picture (without metadata), where the pixels are not the whole picture.
+    Pixels decoded at full size and depth are enough, in any container. Of a scaled JPEG or a deeper
+    PNG or TIFF we have seen less than the file holds, so equal pixels do not prove equal pictures.
     """
     digest = hashlib.sha256(struct.pack("<4sII", HASHED_AS.encode(), *size))
     digest.update(np.ascontiguousarray(pixels).data)
@@ -269,7 +267,7 @@ def _failure(error: Exception) -> DecodeFailure:
     lowered = text.lower()
     if isinstance(error, Image.DecompressionBombError):
         return DecodeFailure("too_many_pixels", detail)
-    if isinstance(error, UnidentifiedImageError):  # its text holds an address
+    if isinstance(error, UnidentifiedImageError):  # its text contains a memory address
         return DecodeFailure("corrupt", "the header cannot be read")
     if "truncated" in lowered or "unexpected end" in lowered or "not enough image data" in lowered:
         return DecodeFailure("truncated", detail)

@@ -1,4 +1,4 @@
-"""All the bits of a deep frame, of which Pillow by itself hands us eight where there are colors."""
+"""Reads all bits of a deep frame; Pillow itself gives only eight where there are colors."""
 
 import io
 import sys
@@ -37,7 +37,7 @@ class DeepFrame:
 
 
 def bits_per_channel(image: Image.Image, blob: bytes) -> int:
-    """In the file; of more than 8 Pillow often hands us 8."""
+    """Bits in the file; of more than 8, Pillow often gives only 8."""
     if image.format == "PNG":
         return blob[24]  # bit depth in IHDR
     return int(max(_tags(image).get(_BITS_PER_SAMPLE, (8,))))

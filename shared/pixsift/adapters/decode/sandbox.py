@@ -52,7 +52,7 @@ _SCOPES_SINCE: Final = 6
 
 
 def lock_process(memory_bytes: int) -> tuple[str, ...]:
-    """Shut every door that this machine lets a process shut; returns the locks that hold.
+    """Apply every lock that this machine supports; returns the locks that hold.
 
     memory_bytes: address space in all, what the interpreter maps already included.
     Nothing can undo it. Call it when everything that will ever be needed is loaded.
@@ -80,7 +80,7 @@ def lock_process(memory_bytes: int) -> tuple[str, ...]:
 def forbid_inspection() -> None:
     """No process of the same user may read this one's memory or environment (Linux).
 
-    Called by processes that hold credentials beside a decoder; a debugger cannot attach either.
+    Called by processes that hold credentials and run a decoder; a debugger cannot attach either.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

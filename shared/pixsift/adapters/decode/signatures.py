@@ -54,7 +54,7 @@ def sniff(blob: bytes) -> str | None:
 
 
 def what_else(blob: bytes) -> str:
-    """For people: what the bytes are, if they are not an image."""
+    """A description for people of bytes that are not an image."""
     if blob[4:8] == b"ftyp":
         return "MP4 or QuickTime video"
     if blob[:4] == b"RIFF":
@@ -66,8 +66,8 @@ def what_else(blob: bytes) -> str:
 def is_camera_raw(blob: bytes) -> bool:
     """Whether a TIFF is a camera's raw file: what Pillow would show of it is a small preview.
 
-    Told by a DNG's version, a color filter array, or a first picture that is a reduced copy of
-    others below it (NEF, ARW, PEF).
+    Recognized by a DNG version tag, a color filter array, or a first picture that is a reduced copy
+    of others below it (NEF, ARW, PEF).
     """
     try:
         order = "<" if blob[:2] == b"II" else ">"

@@ -1,8 +1,9 @@
-"""JPEGs that decoders warn of although every pixel is right: what is wrong around the picture.
+"""Repairs JPEGs that decoders warn about although every pixel is right.
 
-Webcams leave a few stray bytes before restart markers, cut uploads lack nothing but the end marker,
-writers leave junk between header segments. Damage gives the same warnings, so nothing is believed:
-a copy without the fault is made, and only if that decodes without any warning is the file sound.
+Webcams leave a few stray bytes before restart markers, interrupted uploads lack only the end
+marker, writers leave junk between header segments. Damage gives the same warnings, so a copy
+without the fault is made, and the file counts as sound only if that copy decodes without any
+warning.
 
 Rules that tell the two apart: up to ``MAX_STRAY_BYTES`` per restart interval, each interval decoded
 by itself (damage to one byte leaves 19 to 160 bytes over, p5 to p95); an end marker that alone is
@@ -37,7 +38,7 @@ _LEFT_OVER: Final = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 @dataclass(slots=True)
 class SoundCopy:
-    """A JPEG with the same pixels and nothing to warn of, and what had to be put right."""
+    """A JPEG with the same pixels that decodes without warnings, and what was repaired."""
 
     blob: bytes
     found: dict[str, float] = field(default_factory=dict)
@@ -68,7 +69,7 @@ def sound_copy(blob: bytes, warning: str) -> SoundCopy:
         raise _refusal(warning, left_over)
     shorter = copy[: -2 - len(tail)] + copy[-2:]
     if (still := _complaint(shorter, parts.color_space)) is not None and "padded" in parts.found:
-        # The decoder may take a few zeros for data before it complains of the rest.
+        # The decoder may read a few zeros as data before it warns about the rest.
         shorter = copy[:-2].rstrip(b"\x00") + copy[-2:]
         still = _complaint(shorter, parts.color_space)
     if still is not None:
@@ -158,7 +159,7 @@ class _Parts:
                 waiting.append(self._segment(marker, segment))
 
     def _segment(self, marker: int, segment: bytes) -> bytes:
-        """A header segment; what decoders complain of, but understand, is put right."""
+        """A header segment; what decoders warn about but understand is corrected."""
         if marker in _FRAMES:
             if self.frame:
                 raise _DamagedError("two frames")
@@ -187,7 +188,7 @@ class _Parts:
         return header
 
     def _check_completeness(self) -> None:
-        """Cut behind one of its scans, a progressive file decodes without a word."""
+        """A progressive file that is cut after one of its scans decodes without a warning."""
         if self.is_sequential:
             seen = [c for _, header, _ in self.scans for c in header[5 : 5 + 2 * header[4] : 2]]
             if len(set(seen)) < self.components:
@@ -271,7 +272,7 @@ class _Parts:
 
 
 def _complaint(blob: bytes, color_space: str) -> str | None:
-    """What the decoder says of the file; None: nothing."""
+    """The decoder's warning about the file; None: no warning."""
     try:
         simplejpeg.decode_jpeg(blob, color_space, strict=True, min_factor=8)
     except ValueError as error:

@@ -15,7 +15,7 @@ _END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 @dataclass(slots=True)
 class CheckedPng:
-    """A PNG whose chunks all check out, and what had to be left out or added for that."""
+    """A PNG whose checksums are all right, and what was left out or added for that."""
 
     blob: bytes
     found: dict[str, float] = field(default_factory=dict)

@@ -1,7 +1,6 @@
-"""What crosses the border between us and the decoder: length-prefixed bytes, never pickles.
-
-The far side may have been taken over by the file it decoded, so everything read from it is
-checked: sizes and counts, numbers finite, and every name against the list of those that exist.
+"""The protocol between pixsift and the decoder: length-prefixed bytes, never pickles. The other
+side may have been compromised by the file it decoded, so everything read from it is checked: sizes
+and counts, numbers finite, and every name against the list of those that exist.
 """
 
 import json
@@ -66,8 +65,8 @@ def read_frame(stream: IO[bytes]) -> tuple[int, list[bytes]]:
 def parse_frame(data: bytearray) -> tuple[tuple[int, list[bytes]], int] | None:
     """The frame at the start of ``data`` and its length, or None while it is not whole.
 
-    Raises WireError as soon as what is there cannot become a reply: nobody waits for, or stores,
-    what a child only announces.
+    Raises WireError as soon as the bytes cannot become a reply: announced data is neither waited
+    for nor stored.
     """
     if len(data) < _HEAD.size:
         return None
@@ -155,7 +154,7 @@ def _mode(text: Any) -> str:
 
 
 def _text(text: Any) -> str:
-    """One line that can be stored and shown; only EXIF tells any."""
+    """One line that can be stored and shown; only EXIF has such lines."""
     if not isinstance(text, str) or not 0 < len(text) <= _MAX_TEXT or not text.isprintable():
         raise WireError("not a text")
     return text

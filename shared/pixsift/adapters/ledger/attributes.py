@@ -29,11 +29,11 @@ def import_attributes(
     replace: bool = False,
     actor: str = "pixsift",
 ) -> ImportedAttributes:
-    """Add what the rows say to what earlier sidecars said, or put it in its place.
+    """Add the rows to what earlier sidecars said, or replace it.
 
     actor: who the turns say made them.
     Raises UserError, before anything is written, when rows name objects the collection never
-    judged (unless ``skip_unknown``) or one object is named twice in different words.
+    judged (unless ``skip_unknown``) or two rows give different values for the same object.
     """
     said, unknown = _resolve(database, collection, rows)
     if unknown and not skip_unknown:
@@ -103,7 +103,7 @@ def _write(
     names = {"collection_id": collection.collection_id, "object_ids": list(said)}
     answers = turn.connection.execute(_SQL["sidecar_open"], names)
     before: dict[int, dict[str, str | None]] = dict(answers.fetchall())
-    # None is kept: it stands above what key and metadata say.
+    # None is kept: it overrides key and metadata.
     after = {
         object_id: {**({} if replace else before.get(object_id, {})), **row.attributes}
         for object_id, row in said.items()

@@ -51,7 +51,7 @@ class Browse:
         self._sql = statements("browse")
 
     def point(self, collection: str, at_seq: int | None) -> Point | None:
-        """The point of a collection, now if None; None for a seq that has not come yet."""
+        """The point of a collection, now if None; None for a seq in the future."""
         with self._database.connection() as connection:
             cursor = connection.cursor(row_factory=class_row(Point))
             names = {"name": collection, "at_seq": at_seq}

@@ -1,6 +1,5 @@
-"""The registry of a ledger: embedding spaces, and collections with what they are judged by.
-
-Reading a collection needs no search and decides nothing: what decides is ``Ledger``.
+"""The registry of a ledger: embedding spaces, and collections with their settings. Nothing is
+decided here: ``Ledger`` decides.
 """
 
 import re
@@ -48,7 +47,7 @@ class Collections:
             )
 
     def space(self, space_id: str) -> EmbeddingSpace | None:
-        """A recorded embedding space; None: there is none of that id."""
+        """A recorded embedding space; None: no space has that id."""
         with self._database.connection() as connection:
             row = connection.execute(_SQL["space"], {"space_id": space_id}).fetchone()
         return None if row is None else EmbeddingSpace(*row)
@@ -68,7 +67,8 @@ class Collections:
     ) -> Collection:
         """Add a collection with its first generation.
 
-        Raises UserError for a taken or malformed name, an unknown space, or a pattern of no use.
+        Raises UserError for a taken or malformed name, an unknown space, or a pattern that cannot
+        be used.
         """
         self._check(name, key_pattern, space_id)
         with self._database.transaction() as connection:
@@ -99,11 +99,11 @@ class Collections:
         return self._collections(space_id=space_id, name=None)
 
     def chosen(self, name: str | None) -> list[Collection]:
-        """The one of that name, or all of them. Raises NotFoundError when there is none of it."""
+        """The collection of that name, or all. Raises NotFoundError for an unknown name."""
         return self.collections() if name is None else [self.collection(name)]
 
     def collection(self, name: str) -> Collection:
-        """One collection as it is now. Raises NotFoundError when there is none of that name."""
+        """One collection as it is now. Raises NotFoundError for an unknown name."""
         found = self._collections(space_id=None, name=name)
         if not found:
             known = ", ".join(c.name for c in self.collections()) or "none yet"

@@ -202,7 +202,8 @@ class Batch:
         return [decisions[object_id] for object_id in self._object_ids]
 
     def _with_near_miss(self, item: Judged, fate: Fate | None) -> Fate | None:
-        """With the nearest that phase 1 found not to be near, where it lives and is the nearest."""
+        """The fate with its near miss from phase 1, if that image still represents and is the
+        nearest."""
         missed = self._plan.near_miss.get(item.pixel_sha256 or b"")
         if fate is None or fate.reason != "new" or missed is None:
             return fate
@@ -211,7 +212,8 @@ class Batch:
         return replace(fate, near_miss=min(missed, fate.near_miss or missed))
 
     def _came_back(self, object_id: int, item: Judged, row: tuple[Any, ...]) -> bool:
-        """A remembered one filters still: what comes back is its duplicate, as others are."""
+        """A remembered image still filters: an object that comes back is its duplicate, like
+        others."""
         return object_id not in self._live and comes_back(item, Ended(row[5], row[6]))
 
     def write(self) -> None:
@@ -225,7 +227,8 @@ class Batch:
         turn.note_hits(self._hits())
 
     def _removed_children(self, fresh: list[tuple[int, Judged]]) -> list[Image]:
-        """Children to decide again; those the plan does not know are a reason to start again."""
+        """Duplicates to decide again. Raises StartAgainError for one that the plan does not
+        know."""
         leaving = {
             object_id
             for object_id, item in fresh
@@ -240,13 +243,14 @@ class Batch:
         return [c for c in self._plan.children if c.object_id in self._children]
 
     def _tie(self, object_id: int) -> None:
-        """One that is chosen may displace others; the followers of one go where it goes."""
+        """A chosen image may displace others; its followers move with it."""
         if self._rulings.kind(object_id) == "choose":
             self.tied.add(object_id)
         self.tied |= self._rulings.followers.get(object_id, frozenset())
 
     def _settle(self, fresh: list[tuple[int, Judged]], children: list[Image]) -> dict[int, Fate]:
-        """Children of removed representatives first, then the items, each seeing those before."""
+        """Duplicates of removed representatives first, then the items, each compared with those
+        before."""
         kept, rule, rulings = self._kept(), self._plan.rule, self._rulings
         children = rulings.in_order(children, _object_id)
         if not rulings and self._plan_holds(children):
@@ -378,7 +382,7 @@ def _child_change(child: Image, fate: Fate, stays: Mapping[str, Any]) -> _Change
 
 
 def _lost(child: int, stays: Mapping[str, Any]) -> _Change:
-    """Without a vector nothing can be said about it but this; sent again, it is made anew."""
+    """Without a vector it can only be this outcome; when it is sent again, it is embedded again."""
     return _Change(child, "failed", "vector_missing", True, None, None, detail=stays)
 
 

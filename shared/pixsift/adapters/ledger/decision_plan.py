@@ -1,4 +1,4 @@
-"""Phase 1 of the decision protocol: no lock, no transaction, the watermark before the search."""
+"""Phase 1 of the decision protocol: no lock, no transaction; the watermark is read first."""
 
 import threading
 from collections import OrderedDict, defaultdict
@@ -50,17 +50,17 @@ class Plan:
     points: tuple[HistoryPoint, ...]
     """Where the history was when it was read and searched."""
     watermark: int = np.iinfo(np.int64).max
-    """Without anything to compare the tail is of no interest, however long."""
+    """If there is nothing to compare, the tail does not matter, however long it is."""
     vectors: dict[bytes, tuple[Halves, bytes]] = field(default_factory=dict)
     """Pixel hash -> the vector and look that the decision is measured on."""
     stored: set[bytes] = field(default_factory=set)
     """Pixel hashes whose vector the ledger has."""
     removing: set[int] = field(default_factory=set)
-    """Representatives that go away."""
+    """Representatives that are removed."""
     children: list[Image] = field(default_factory=list)
     """Their duplicates, in the order in which they are decided again."""
     lasting: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """What stays in the detail of each of their duplicates."""
+    """The part of the detail of each of their duplicates that stays."""
     apart: set[ObjectVersion] = field(default_factory=set)
     """Items ruled not to be the same as another image: it may be the nearest."""
     lost: set[int] = field(default_factory=set)
@@ -77,9 +77,9 @@ class Plan:
     """Verdicts so far: no pair is judged again under the lock."""
     candidates: dict[int, Image] = field(default_factory=dict)
     fates: list[Fate] = field(default_factory=list)
-    """What becomes of the children, as long as nothing that matters to them changes."""
+    """The fates of the duplicates, valid as long as nothing that matters to them changes."""
     seen: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
-    """What the fates were made from: the living with their content and pixel hashes."""
+    """What the fates depend on: the living representatives with their content and pixel hashes."""
     watch_token: UUID | None = None
     """Of the watches that the items were compared with; None: there was never one."""
     matches: dict[bytes, list[Match]] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class Planner:
         self._search = search
         self._guard = ArrivalGuard(database)
         self._images: defaultdict[str, _Images] = defaultdict(_Images)
-        """By space: the same pixels have another vector in another one."""
+        """By space: the same pixels have different vectors in different spaces."""
         self._watches = KnownWatches()
 
     def plan(self, collection: Collection, items: list[Judged]) -> Plan:
@@ -132,7 +132,7 @@ class Planner:
         return plan
 
     def _read(self, connection: Connection, collection: Collection, items: list[Judged]) -> Plan:
-        # Read each time: it is the ledger's, and another one may be behind the same name by now.
+        # Read each time: another ledger may answer under the same name by now.
         marks = Marks(read_salt(connection), items)
         names = {"collection_id": collection.collection_id}
         pixels = {i.pixel_sha256 for i in items if i.finding == "embedded" and i.pixel_sha256}
@@ -400,12 +400,12 @@ def _find_children(connection: Connection, collection: Collection, plan: Plan) -
 
 
 _SPARE = 4
-"""Candidates of an item that are asked for under the lock although they need not have been judged:
-they are there when a nearer one has died."""
+"""Candidates of an item that are read under the lock although they were not judged: they are needed
+if a nearer one has been removed."""
 
 
 def _foresee(plan: Plan) -> None:
-    """Decide the items as if nothing changed until the lock, and keep what it will be asked for."""
+    """Decide the items as if nothing changes until the lock, and keep the verdicts for it."""
     items = [
         Image(-1 - place, item.content_sha256, item.pixel_sha256, *plan.vectors[item.pixel_sha256])
         for place, item in enumerate(plan.items)

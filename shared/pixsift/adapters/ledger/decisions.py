@@ -8,16 +8,16 @@ still represents; decide the items one after the other; write; bump seq; commit.
 Why it is race-free: lock order is visibility order, since PostgreSQL makes a commit visible before
 it releases locks, and in READ COMMITTED each statement under the lock takes a fresh snapshot. seq
 moves only under the lock, so W is complete: the search's snapshot, taken later, holds everything
-up to W, and the tail scan holds the rest. Nobody can add rows in between. Removing a
+up to W, and the tail scan holds the rest. No other process can add rows in between. Removing a
 representative takes the same lock and bumps the same seq.
 
 The duplicates of a representative that is removed are decided in phase 1 already, since there may
 be many. Under the lock these fates are taken where the same children are there, the same images
 live that any of them could be a duplicate of, and nothing newer than W is near; otherwise the
-children are decided anew.
+duplicates are decided again.
 
 What changed between the phases in a way the plan cannot absorb (another generation, a child the
-plan does not know, a vector stored first by somebody else, an erasure) rolls back and starts
+plan does not know, a vector stored first by another process, an erasure) rolls back and starts
 phase 1 again.
 """
 
@@ -87,7 +87,8 @@ class DecisionProtocol:
                 continue
             self._pause("committed")
             if tied:
-                # In a turn of its own: rare, and an audit finds what a crash here leaves undone.
+                # In a separate turn: this is rare, and an audit finds what a crash here leaves
+                # undone.
                 self._rejudge.again(collection, sorted(tied), why="ruling")
             return decisions
         raise TransientError("the collection changes too fast: the batch will be retried")
@@ -98,8 +99,8 @@ class DecisionProtocol:
         """Phase 2; the decisions, and the objects that rulings tie to them.
 
         Statements travel in a pipeline: three round trips while the lock is held. Each ends with a
-        sync: only then does the server count us as idle in the transaction, and takes the lock from
-        a holder that hangs.
+        sync: only then does the server count the session as idle in the transaction, and take the
+        lock from a process that hangs.
         """
         with (
             self._database.connection() as connection,

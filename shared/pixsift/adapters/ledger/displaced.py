@@ -1,7 +1,8 @@
-"""Who loses its place when objects are decided again: to a chosen image, or in order of arrival.
+"""Finds which images are displaced when objects are decided again.
 
-Where a choice is taken back, its group is put back as its images arrived: a kept image that arrived
-later than a subject gives its place back, and becomes a subject itself.
+A kept image is displaced by a chosen image. When a ruling ``choose`` is taken back, its group
+returns to the order of arrival: a kept image is then displaced by a subject that arrived earlier,
+and becomes a subject itself.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,12 +17,12 @@ from pixsift.core.dedup import Image, Kept
 def find_displaced(
     plan: Plan, kept: Kept, connection: Connection, names: Mapping[str, Any]
 ) -> set[int]:
-    """Kept ones whose place a chosen subject takes, or one that arrived earlier."""
+    """Ids of kept images that are displaced by a chosen subject, or by one that arrived earlier."""
     if plan.as_arrived:
         places = read_places(connection, names, plan.subjects.keys() | ids_of(kept.tail))
         return _late(plan, kept, places)
     living = {image.object_id: image for image in kept.tail}
-    # Newer than the search, or equal to a subject: near to nobody that it found.
+    # Newer than the search, or equal to a subject: the search did not find these.
     others = living.keys() - {i for ids in plan.near.values() for i in ids}
     return {
         i
@@ -33,7 +34,7 @@ def find_displaced(
 
 
 def _late(plan: Plan, kept: Kept, places: Mapping[int, int]) -> set[int]:
-    """Kept ones that arrived later than a subject that takes their place again."""
+    """Kept images that arrived later than the subject that displaces them."""
     subjects = list(plan.subjects.values())
     ending: list[int] = []
     while True:
@@ -41,7 +42,8 @@ def _late(plan: Plan, kept: Kept, places: Mapping[int, int]) -> set[int]:
         _, late = decide_as_arrived(
             subjects, who, plan.rule, plan.rulings, places=places, near=plan.near
         )
-        # Remembered ones are no subjects: they end, one after the other, and others see it.
+        # Remembered images cannot be subjects: they end one after another, and the rest is decided
+        # again without them.
         remembered = late & plan.asked
         if not remembered:
             return late | set(ending)
@@ -53,7 +55,7 @@ def ids_of(found: Iterable[Image]) -> set[int]:
 
 
 def without(kept: Kept, ending: Sequence[int]) -> Kept:
-    """The same without some."""
+    """``kept`` without the images in ``ending``."""
     found = Kept()
     for image in kept.tail:
         if image.object_id not in ending:

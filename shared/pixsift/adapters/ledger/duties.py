@@ -1,6 +1,6 @@
 """Whether the ledger that answers is the one whose obligations were met.
 
-A database may be exchanged for an earlier copy of itself under a running process. Only its
+A database may be exchanged for an earlier copy of itself under a running process. Only the
 connection shows it: another server start, another database, other tables.
 """
 
@@ -20,11 +20,11 @@ class Duties(Protocol):
 
 
 class AnotherLedgerError(Exception):
-    """The ledger may owe what it does not know of: roll back, catch up, start again."""
+    """The ledger may have obligations that it has not met: roll back, catch up, start again."""
 
 
 def ask_which_ledger(connection: Connection) -> Cursor:
-    """The question, which may travel in a pipeline; ``answered`` reads the answer."""
+    """Send the query, possibly in a pipeline; ``answered`` reads the answer."""
     return connection.execute(_SQL["which_ledger"])
 
 

@@ -24,11 +24,11 @@ from pixsift.sql import statements
 
 _SQL = statements("generations")
 CAUGHT_UP_SECONDS = 0.1
-"""When catching up takes no longer, the last stretch under the lock will not either."""
+"""When catching up takes at most this long, the last part under the lock will be as short."""
 _MAX_ROUNDS = 50
 _LOOK_AGAIN_SECONDS = 0.5
 CAUGHT_UP_MOVING_SECONDS = 1.0
-"""The same where what arrived in the meantime has to be fetched and embedded."""
+"""The same where new arrivals must be fetched and embedded."""
 _ANOTHER = "another generation was switched to meanwhile; run it again"
 
 ReportCount = Callable[[str, int, int], None]
@@ -54,7 +54,7 @@ class Target:
     space_id: str
     dimension: int
     calibration: dict[str, Any] | None = None
-    """What vouches for the rule there; None: nothing does."""
+    """The calibration of the rule there; None: not calibrated."""
 
 
 class _NotReadyError(Exception):
@@ -66,7 +66,7 @@ class _NotReadyError(Exception):
 
 
 class Build:
-    """One generation on its way into use."""
+    """One generation that is being built."""
 
     successor: Successor
 
@@ -98,7 +98,7 @@ class Build:
         self._patience = patience_seconds
 
     def begin(self, connection: Connection, *, take_over: bool) -> int:
-        """Take the next number; one builder at a time."""
+        """Take the next generation number; one process builds at a time."""
         identity = self.collection.collection_id
         other = one_row(connection, "building", identity)
         if other is not None and not take_over:
@@ -152,7 +152,7 @@ class Build:
                 raise TransientError(_ANOTHER) from None
             except _NotReadyError as wait:
                 if not wait.undecided:
-                    continue  # an image whose version was erased, say: the next round knows more
+                    continue  # e.g. a version that was erased: the next round handles it
                 now = time.monotonic()
                 patient_until = patient_until or now + self._patience
                 self._wait(wait.undecided, patient_until - now)
@@ -160,7 +160,7 @@ class Build:
     def _catch_up(
         self, connection: Connection, in_use: GenerationRows, target: GenerationRows, seq: int
     ) -> int:
-        """Follow the generation in use until that is quick; returns the seq reached."""
+        """Follow the generation in use until a round is quick; returns the seq reached."""
         for _ in range(_MAX_ROUNDS):
             started = time.monotonic()
             now = position(connection, target.collection_id)
@@ -185,8 +185,8 @@ class Build:
         """The last stretch and the switch, under the lock.
 
         To another space: what was judged since the last round must be embedded first. Decisions
-        wait for it, or there would always be something more; whoever stores what it has embedded
-        does not (``history.share``).
+        wait for that, since otherwise new ones would keep coming; processes that store embeddings
+        do not wait (``history.share``).
         """
         with connection.transaction():
             held_since = time.monotonic()
@@ -214,7 +214,8 @@ class Build:
             raise _NotReadyError(undecided)
 
     def _wait(self, undecided: int, seconds_left: float) -> None:
-        """Until the arrivals are decided, perhaps. Raises ConflictError when patience has ended."""
+        """Wait a moment for the arrivals to be decided. Raises ConflictError after
+        ``patience_seconds``."""
         if seconds_left <= 0:
             raise ConflictError(
                 f"{undecided} arrivals of {self.collection.name!r} were embedded in space "
@@ -230,11 +231,11 @@ class Build:
 
 
 def discard(connection: Connection, collection: Collection, generation: int) -> None:
-    if connection.broken:  # the next builder is told of it, and takes over
+    if connection.broken:  # the next builder sees it and takes over
         return
     names = {"collection_id": collection.collection_id, "generation": generation}
     with connection.transaction():
-        # A switch that was committed although we failed after it must not lose its rows.
+        # If the switch was committed before this failure, its rows must stay.
         if connection.execute(_SQL["discard_generation"], names).rowcount:
             drop_body(connection, collection.collection_id, generation)
             history.discard(connection, collection.collection_id, generation)

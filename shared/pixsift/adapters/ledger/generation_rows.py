@@ -42,8 +42,8 @@ class GenerationRows:
     generation: int
     space_id: str
     is_of_other_space: bool = False
-    """Whether the generation is of another space than ``space_id``: states tell what they mean
-    there."""
+    """Whether the generation is of another space than ``space_id``: states are then translated to
+    it."""
 
     def states(self, at_seq: int) -> list[State]:
         """What every object was at a point, in the order of arrival."""
@@ -105,7 +105,7 @@ class GenerationRows:
         self._writer().add(states, seqs=[state.seq for state in states])
         kept = [(add.state.seq, add.image) for add in adds if add.image is not None]
         if kept:
-            # One that is erased at this moment gets no row; its ``gone`` is on its way here.
+            # An image that is being erased gets no row; its ``gone`` follows.
             self._writer().represent([image for _, image in kept], seqs=[seq for seq, _ in kept])
 
     def _writer(self) -> GenerationWriter:
@@ -120,7 +120,7 @@ class GenerationRows:
 
 
 def position(connection: Connection, collection_id: int) -> Position:
-    """Where a collection is now; read before the rows that it is a watermark for."""
+    """A collection's present position; read before the rows for which it is the watermark."""
     with connection.cursor(row_factory=class_row(Position)) as cursor:
         row = cursor.execute(_SQL["position"], {"collection_id": collection_id}).fetchone()
     assert row is not None  # noqa: S101 - collections are never deleted

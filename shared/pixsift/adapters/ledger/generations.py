@@ -39,7 +39,7 @@ from pixsift.sql import statements
 
 _RULINGS = statements("rulings")
 NOTICE_SECONDS = 6.0
-"""So long after it was begun at the latest every consumer knows of a generation being built."""
+"""After this time every consumer knows that the generation is being built."""
 SecondLook = dict[str, Any] | bool
 """A rule; True: as it is now; False: none, the embedding alone decides."""
 
@@ -123,13 +123,13 @@ class Generations:
     ) -> SwitchedGeneration:
         """Decide everything again in another embedding space and switch to the result.
 
-        prepare: makes known in that space what ``Spaces.lacking`` names; called again and again.
+        prepare: fetches and embeds what ``Spaces.lacking`` lists; called repeatedly.
         patience_seconds: how long the switch may wait for arrivals that consumers of the space have
         acknowledged and the generation in use has not decided. notice_seconds: how long consumers
         may take to hear of the generation; the switch does not come earlier. A run that ends
-        early, or is killed, leaves the generation as being built: consumers go on embedding for it,
-        and the next run takes over. Raises ConflictError where another process builds, or patience
-        ends.
+        early, or is killed, leaves the generation in state ``building``: consumers continue to
+        embed for it, and the next run takes over. Raises ConflictError where another process
+        builds, or after ``patience_seconds``.
         """
         started = time.monotonic()
         with self._database.connection() as connection, spaces.alone(connection, collection):
@@ -145,7 +145,7 @@ class Generations:
             prepare()
             time.sleep(max(0.0, noticed_at - time.monotonic()))
             now = position(connection, collection.collection_id)
-            prepare()  # what was judged up to ``now`` is known after it
+            prepare()  # everything judged up to ``now`` is embedded after it
             held, seq = build.build(connection, generation, (now.generation, now.seq), again=True)
             self._obey(connection, collection, since=now.seq)
         return _switched(build, generation, seq, started, held)
@@ -193,8 +193,8 @@ class Generations:
         return _switched(build, generation, seq, started, held)
 
     def _obey(self, connection: Connection, collection: Collection, *, since: int) -> None:
-        """Decide again what rulings said or taken back since then touch: the generation that was
-        built, or returned to, has not heard of them. In a turn of its own, right after the switch.
+        """Decide again what rulings made or taken back since then concern: the generation that was
+        built, or returned to, does not include them. In a separate turn, right after the switch.
 
         Where one was taken back, as if it had never been said: in the order of arrival.
         """
@@ -207,7 +207,8 @@ class Generations:
             )
 
     def _know_all(self, collection: Collection, at: Position, target: Target) -> None:
-        """Raise ConflictError unless the target's space knows what was judged since it was left."""
+        """Raise ConflictError unless the target's space has everything that was judged since
+        then."""
         if target.space_id == at.space_id:
             return
         if lacking := self._spaces.take_known(collection, target.space_id):
@@ -254,7 +255,7 @@ def _rule(at: Position, epsilon: float, second_look: SecondLook) -> Rule:
 
 
 def _spread(changed: Sequence[tuple[State, State]], count: int) -> list[tuple[State, State]]:
-    """``count`` examples, evenly from nearest to farthest: both ends are what a reader looks at."""
+    """``count`` examples, evenly from nearest to farthest, both ends included."""
     measured = sorted(changed, key=lambda pair: pair[1].distance or pair[0].distance or 0.0)
     if len(measured) <= count:
         return measured

@@ -57,7 +57,7 @@ class DecisionRow(Protocol):
 
 
 class RepresentativeRow(Protocol):
-    """An image that represents from now on; its vector must be stored."""
+    """An image that becomes a representative; its vector must be stored."""
 
     @property
     def object_id(self) -> int: ...
@@ -69,7 +69,7 @@ class RepresentativeRow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AttributeRow:
-    """What one source says of an object."""
+    """The attributes of an object from one source."""
 
     object_id: int
     source: str
@@ -78,14 +78,14 @@ class AttributeRow:
 
 @dataclass(frozen=True, slots=True)
 class NewRuling:
-    """A ruling to be said."""
+    """A new ruling."""
 
     ruling_id: UUID
     ruling: Ruling
     who: str
     why: str
     batch: UUID | None = None
-    """Of rulings that were said together."""
+    """The batch of rulings that were made together."""
     said_at: datetime | None = None
     """None: now."""
 
@@ -94,8 +94,8 @@ class NewRuling:
 class GenerationWriter:
     """Adds and closes the rows of one generation.
 
-    Used directly only for a generation that is being built, whose rows nobody reads: each of them
-    has the seq at which the generation in use saw the change. All else goes through ``turn``.
+    Used directly only for a generation that is being built, whose rows nobody reads: each row has
+    the seq at which the generation in use saw the change. All other writes go through ``turn``.
     """
 
     connection: Connection
@@ -299,8 +299,8 @@ def turn(
     ledger that was restored since then has other tokens there. sync: on a connection in a pipeline,
     sends what is pending and waits for all answers.
     Raises StartAgainError for another generation or another history, or when a vector to represent
-    was erased; TransientError when the collection is not there (any more), or has moved to another
-    embedding space; RuntimeError where the protocol cannot hold.
+    was erased; TransientError when the collection does not exist, or has moved to another embedding
+    space; RuntimeError where the protocol cannot hold.
     """
     locked = _lock(connection, collection.collection_id, sync, points)
     if locked is None or locked.name != collection.name:
@@ -320,7 +320,7 @@ def turn(
 
 def check_space(collection: Collection, space_id: str) -> None:
     """Raise TransientError where the collection has moved to another embedding space since it was
-    read: what was measured for it says nothing any more."""
+    read: what was measured for the old space no longer counts."""
     if space_id != collection.space_id:
         raise TransientError(
             f"collection {collection.name} has moved from embedding space {collection.space_id} "
@@ -329,9 +329,9 @@ def check_space(collection: Collection, space_id: str) -> None:
 
 
 def share(connection: Connection, collection: Collection) -> str | None:
-    """Hold the collection as it is until the transaction ends, deciding nothing; its space now.
-
-    None: it is gone. Statements that follow see what every earlier holder of the lock has done.
+    """Keep the collection unchanged until the transaction ends, without deciding anything. Returns
+    its embedding space; None: the collection is gone. Later statements see what every earlier
+    holder of the lock has written.
     """
     names = {"collection_id": collection.collection_id}
     row = connection.execute(_SQL["share_collection"], names).fetchone()
@@ -344,9 +344,8 @@ def lock_all(connection: Connection) -> None:
 
 
 def forget(connection: Connection, object_ids: Sequence[int]) -> None:
-    """Blank what the history says of erased objects, in every generation, under ``lock_all``.
-
-    No turn: the outcome ``gone``, which came before it in a turn of its own, is what changed.
+    """Blank the facts of erased objects in the history, in every generation, under ``lock_all``.
+    This is not a turn: the outcome ``gone`` was written before, in a turn of its own.
     """
     names = {"object_ids": list(object_ids)}
     for statement in (
@@ -365,9 +364,8 @@ def forget_erased(connection: Connection, collection_id: int, generation: int) -
 
 
 def recount(connection: Connection, collection: Collection) -> None:
-    """Count the outcomes of the generation in use anew, where an audit found a counter wrong.
-
-    No turn: what was decided is as it was. In a transaction of the caller.
+    """Recount the outcomes of the generation in use, after an audit found a wrong counter. This is
+    not a turn: no decision changes. Runs in a transaction of the caller.
     """
     locked = _lock(connection, collection.collection_id, _answered)
     if locked is not None:

@@ -1,4 +1,4 @@
-"""The ledger: what is known already, and the commit of decided batches.
+"""The ledger: reads what is known already, and commits decided batches.
 
 It holds finished facts only. How a batch is decided, and why no two consumers can both keep a
 pair of near-duplicates, is in ``pixsift.adapters.ledger.decisions``.
@@ -62,7 +62,7 @@ class Ledger(Collections):
         )
 
     def decided(self, collection_id: int, versions: Sequence[ObjectVersion]) -> set[ObjectVersion]:
-        """Those that need no more work: their outcome is there and is not ``failed``."""
+        """Versions that need no more work: they have an outcome other than ``failed``."""
         if not versions:
             return set()
         with self._database.connection() as connection:
@@ -72,9 +72,8 @@ class Ledger(Collections):
         return {versions[ordinal - 1] for (ordinal,) in rows}
 
     def ping(self) -> None:
-        """Raise DependencyDownError unless the database takes what a decision needs of it.
-
-        It must be no standby, hand out the locks of a decision, and have room for new pages. The
+        """Raise DependencyDownError unless the database can take a decision: it must not be a
+        standby, must grant the locks of a decision, and must have room for new pages. The
         transaction is rolled back.
         """
         with self._database.connection() as connection:
@@ -89,7 +88,7 @@ class Ledger(Collections):
                 connection.execute(_SQL["try_write"], probe)
 
     def versions_of(self, bucket: str, key: str) -> list[ObjectVersion]:
-        """Every version of a key that the ledger knows, in no order."""
+        """Every version of a key that the ledger knows, in any order."""
         with self._database.connection() as connection:
             rows = connection.execute(
                 _SQL["versions_of"], {"bucket": bucket, "key": key}
@@ -163,7 +162,7 @@ class Ledger(Collections):
         version that has a final outcome keeps it (``is_new`` is False). ``gone`` of a
         representative re-decides its duplicates in the same transaction, but for ``expired`` in a
         collection that remembers.
-        Raises TransientError when the lock is not to be had, or when an ``embedded`` item came
+        Raises TransientError when the lock cannot be had, or when an ``embedded`` item came
         without an embedding and the ledger has none any more.
         """
         return self._protocol.commit(collection, judged, reason="arrival")
@@ -177,7 +176,7 @@ class Ledger(Collections):
     ) -> list[Decision]:
         """Make versions ``gone``, re-deciding what they represented.
 
-        reason ``expired`` heeds the collection's expiry policy; any other forgets.
+        reason ``expired`` follows the collection's expiry policy; any other reason forgets.
         """
         judged = [Judged(version, "gone", reason) for version in versions]
         return self._protocol.commit(collection, judged, reason=reason)

@@ -1,5 +1,5 @@
-"""What people look at: a collection with its counts and objects, what a snapshot holds, and the
-changes that need no re-decision."""
+"""Reads for people: a collection with its counts and objects, and a snapshot's content. Also
+changes settings that need no new decision."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

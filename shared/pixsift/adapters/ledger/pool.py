@@ -90,8 +90,8 @@ def load_pool(
     """
     with database.connection() as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        # Facts become columns and columns a filter without the server hearing of it: seconds, at
-        # a million images, and a session that is idle in a transaction is cut off sooner.
+        # Facts become columns, and columns a filter, without a query to the server: seconds, at
+        # a million images, and the server would end a session that is idle in a transaction.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         scope = _scope(connection, collection_id, generation, at_seq)
         facts, erased = _facts(connection, scope, where)
@@ -276,7 +276,7 @@ def _attributes(
 ) -> dict[str, Column]:
     table, place = AttributeColumns(), 0
     for object_id, attributes in _stream(connection, "pool_attributes", scope.parameters()):
-        # Both come in order of object_id: one walk beside the other.
+        # Both are in order of object_id: one pass over both.
         while place < object_ids.size and object_ids[place] < object_id:
             place += 1
         if place < object_ids.size and object_ids[place] == object_id:
@@ -340,7 +340,7 @@ def _with_rows(
         rows.append(_copy(connection, scope, batch))
     facts = chosen
     if present.size:
-        # What was chosen earlier keeps its groups together, so its attributes are needed too.
+        # Earlier choices keep their groups together, so their attributes are needed too.
         theirs = _attributes_of(connection, scope, present)
         facts = _widened(chosen, ids, present, theirs)
     return Pool(facts, rows, np.isin(ids, chosen.object_ids), named, erased)
@@ -360,7 +360,7 @@ def _attributes_of(
 def _widened(
     facts: Facts, ids: ObjectIds, others: ObjectIds, attributes: dict[str, Column]
 ) -> Facts:
-    """The same facts with, for the objects only there to be compared with, their attributes."""
+    """The same facts with the attributes of the objects that are only compared with."""
     places = np.searchsorted(ids, facts.object_ids)
     added = np.searchsorted(ids, others)
 

@@ -66,7 +66,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What is to be done."""
+    """What to decide again, and why."""
 
     object_ids: frozenset[int]
     change: Change
@@ -135,8 +135,8 @@ class Rejudge:
     ) -> list[ChangedOutcome]:
         """Change the rulings in force, and decide again what they touch, in one turn.
 
-        check: called under the lock before anything is written; it raises what refuses the change.
-        dry_run: roll back. Returns and raises as ``again`` does.
+        check: called under the lock before anything is written; it raises an error to refuse the
+        change. dry_run: roll back. Returns and raises as ``again`` does.
         """
         order = _Order(frozenset(change.touches()), change, why, check, dry_run)
         return self._run(collection, order)
@@ -146,8 +146,8 @@ class Rejudge:
     ) -> list[int]:
         """Close the rejected, failed and gone decisions of ``object_ids``: undecided again.
 
-        Returns those that were. The caller sends them through the queue once more. What a ruling
-        rejected stays so until the ruling is taken back.
+        Returns those that were. The caller sends them through the queue once more. An image that a
+        ruling rejected stays rejected until the ruling is taken back.
         """
         with (
             self._database.transaction() as connection,
@@ -163,7 +163,7 @@ class Rejudge:
                 if row[1] in ("rejected", "failed", "gone") and row[2] not in ("erased", REASON)
             ]  # fmt: skip
             turn.close(undone)
-            # A remembered one represents although it is gone; it ends where it is taken back.
+            # A remembered image represents although it is gone; that ends when it is taken back.
             turn.stop_representing(undone)
         return undone
 
@@ -213,8 +213,8 @@ class Rejudge:
                 said = read_said(connection, names, subjects, near, change)
                 kept = read_kept(connection, names, subjects, near, found.watermark)
                 plan = Plan(
-                    # A switch between the two reads: no generation has this number, so the lock
-                    # says so.
+                    # A switch happened between the two reads. No generation has this number, so the
+                    # check under the lock fails.
                     generation if found.generation == generation else -1,
                     rule, found.watermark, (point, HistoryPoint(found.watermark, found.token)),
                     asked, subjects, near, change.after(said), frozenset(said),
@@ -226,8 +226,8 @@ class Rejudge:
                 asked, subjects = read_subjects(connection, names, asked | displaced, change)
 
     def _settle(self, collection: Collection, plan: Plan, order: _Order) -> list[ChangedOutcome]:
-        """Decide and write, in one turn. Raises StartAgainError when what the plan did not know has
-        happened."""
+        """Decide and write, in one turn. Raises StartAgainError when something changed that the
+        plan does not include."""
         with (
             self._database.transaction() as connection,
             history.turn(
@@ -266,7 +266,8 @@ class Rejudge:
     def _decide(
         self, turn: Turn, plan: Plan, names: dict[str, Any]
     ) -> tuple[dict[int, tuple[Image, Fate]], dict[int, Standing]]:
-        """Under the lock: whose fate is another one, and what everybody's was."""
+        """Under the lock: the objects with another fate than before, and the present outcome of
+        all."""
         connection = turn.connection
         cursor = connection.cursor(binary=True)
         rows = cursor.execute(_SQL["subjects"], names | {"object_ids": list(plan.asked)})
@@ -276,7 +277,7 @@ class Rejudge:
         displaced = find_displaced(plan, kept, connection, names)
         if not displaced <= plan.asked:
             raise StartAgainError
-        # Remembered ones that a chosen image displaces: their memory ends, nothing is decided.
+        # Remembered images that a chosen image displaces only end: nothing is decided about them.
         ending = sorted(displaced - plan.subjects.keys())
         turn.stop_representing(ending)
         rows = connection.execute(_SQL["standing"], names | {"object_ids": list(plan.subjects)})

@@ -1,4 +1,4 @@
-"""What is decided again, by which rule and rulings, and what the ledger knows about it.
+"""The plan of a rejudgement, and what it reads from the ledger.
 
 Values and reads only; ``pixsift.adapters.ledger.rejudge`` plans and writes.
 """
@@ -22,7 +22,7 @@ _RULINGS = statements("rulings")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a turn does to the rulings in force."""
+    """A change of the rulings in force."""
 
     say: tuple[NewRuling, ...] = ()
     take_back: Mapping[UUID, Ruling] = field(default_factory=dict)
@@ -34,12 +34,12 @@ class Change:
         return bool(self.say or self.take_back)
 
     def touches(self) -> set[int]:
-        """The objects that it is about."""
+        """The objects that the change concerns."""
         rulings = [*(new.ruling for new in self.say), *self.take_back.values()]
         return {i for ruling in rulings for i in ruling.touches()}
 
     def after(self, in_force: Sequence[Ruling]) -> Rulings:
-        """What is in force with it."""
+        """The rulings in force after the change."""
         ended = set(self.take_back.values())
         stays = [ruling for ruling in in_force if ruling not in ended]
         return Rulings.of([*stays, *(new.ruling for new in self.say)])
@@ -57,14 +57,14 @@ class Plan:
     watermark: int
     points: tuple[HistoryPoint, ...]
     asked: frozenset[int]
-    """What is decided again, with what the rulings tie to it; children come with them."""
+    """The objects to decide again, with those that rulings tie to them; their duplicates follow."""
     subjects: dict[int, Image]
-    """Those of them that can be decided, in the order of the decision."""
+    """The images of the objects that can be decided, in the order of the decision."""
     near: dict[int, list[int]]
     rulings: Rulings
-    """In force about the subjects and those near the chosen, with the change."""
+    """The rulings about the subjects and the images near them, after the change."""
     said: frozenset[Ruling]
-    """The same before the change: what must still hold under the lock."""
+    """The same rulings before the change: they must be unchanged under the lock."""
     as_arrived: bool = False
     """Each subject is compared only with kept images that arrived before it."""
 
@@ -72,7 +72,7 @@ class Plan:
 def read_rulings(
     connection: Connection, names: Mapping[str, Any], object_ids: Sequence[int]
 ) -> list[Ruling]:
-    """Those in force about any of these objects."""
+    """The rulings in force about any of these objects."""
     rows = connection.execute(
         _RULINGS["rulings_touching"], {**names, "object_ids": list(object_ids)}
     )
@@ -82,7 +82,8 @@ def read_rulings(
 def read_represented(
     connection: Connection, names: Mapping[str, Any], object_ids: Set[int], ending: Set[int]
 ) -> dict[int, Image]:
-    """Who represents each of these objects, itself where it is kept; without those that end now."""
+    """The representative of each of these objects, itself where it is kept; without those in
+    ``ending``."""
     if not object_ids:
         return {}
     rows = (
@@ -96,7 +97,7 @@ def read_represented(
 def read_places(
     connection: Connection, names: Mapping[str, Any], object_ids: Iterable[int]
 ) -> dict[int, int]:
-    """By object its place in the order of arrival."""
+    """The place of each object in the order of arrival."""
     rows = connection.execute(_SQL["arrived"], {**names, "object_ids": list(object_ids)})
     return {row[0]: place for place, row in enumerate(rows.fetchall())}
 
@@ -118,7 +119,7 @@ def read_subjects(
         touched = list(asked | subjects.keys())
         said = read_rulings(connection, names, touched)
         object_ids = change.after(said).with_followers(asked)
-        # A child that changes hands takes its followers with it.
+        # A duplicate that gets another representative takes its followers with it.
         object_ids |= change.after(said).with_followers(subjects) - subjects.keys()
         if object_ids == asked:
             break
@@ -134,7 +135,7 @@ def read_said(
     connection: Connection, names: dict[str, Any], subjects: Mapping[int, Image],
     near: Mapping[int, Sequence[int]], change: Change,
 ) -> list[Ruling]:  # fmt: skip
-    """In force before the change, about the subjects and those near the chosen."""
+    """The rulings in force before the change, about the subjects and the images near them."""
     ids = set(subjects) | change.touches()
     ids |= {other for others in near.values() for other in others}
     return read_rulings(connection, names, list(ids))
@@ -144,7 +145,7 @@ def read_kept(
     connection: Connection, names: Mapping[str, Any], subjects: Mapping[int, Image],
     near: Mapping[int, Sequence[int]], watermark: int,
 ) -> Kept:  # fmt: skip
-    """Who represents now, without the subjects themselves."""
+    """The present representatives that may matter, without the subjects themselves."""
     cursor = connection.cursor(binary=True).execute(
         _SQL["living"],
         {

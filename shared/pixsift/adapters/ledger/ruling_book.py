@@ -1,8 +1,7 @@
-"""Says and takes back rulings, in one turn with what they change; lists them, and brings them back.
-
-A ruling is checked twice: before the lock, so that a mistake costs nobody anything, and under it.
-What it touches is decided again by the function of arrival, in the same transaction: all or
-nothing, also for thousands at once.
+"""Makes rulings and takes them back, in one turn with the decisions that change; lists them, and
+restores them from a journal. A ruling is checked twice: before the lock, so that mistakes cost
+little, and under it. The objects that it concerns are decided again like arrivals, in the same
+transaction: all or nothing, even for thousands at once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +31,7 @@ MOST_AT_ONCE = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A ruling as people and journals read it: by object versions, not by ids of one ledger."""
+    """A ruling for people and journals: it names object versions, not ids of one ledger."""
 
     ruling_id: UUID
     collection: str
@@ -68,7 +67,7 @@ class RulingBook:
     def __init__(
         self, database: Database, *, search: NeighborSearch | None = None, actor: str = "pixsift"
     ) -> None:
-        """actor: who the turns say made them; who said a ruling stands in the ruling."""
+        """actor: who the turns say made them; the ruling itself says who made the ruling."""
         self._database = database
         self._rejudge = Rejudge(database, search=search, actor=actor)
 
@@ -95,7 +94,7 @@ class RulingBook:
     def take_back(
         self, collection: Collection, ruling_ids: Sequence[UUID], *, dry_run: bool = False
     ) -> list[ChangedOutcome]:
-        """End rulings, all of them or none; those that ended before are passed over.
+        """End rulings, all of them or none; rulings that have ended already are skipped.
 
         Their images are decided again in the order of their arrival; where a ruling had put another
         image in the place of one, with those that were kept since and arrived later than one that
@@ -138,7 +137,7 @@ class RulingBook:
     def bring_back(self, collection: Collection, record: Record) -> list[ChangedOutcome]:
         """Put a ruling of a journal into force, or end it as the journal says; once, by its id.
 
-        The ledger may be older than the journal: versions that it has not heard of get their row.
+        The ledger may be older than the journal: versions that it does not know get their row.
         Raises ConflictError as ``say`` does.
         """
         if record.valid_to_seq is not None:
@@ -194,7 +193,7 @@ class RulingBook:
 
 
 def new_ruling(ruling: Ruling, *, who: str, why: str, batch: UUID | None = None) -> NewRuling:
-    """A ruling with an id of its own."""
+    """A new ruling with its own id."""
     return NewRuling(uuid4(), ruling, who, why, batch, None)
 
 
@@ -255,7 +254,7 @@ class _Check:
         rows: Mapping[int, Mapping[str, Any]],
         in_force: Iterable[Ruling],
     ) -> None:
-        """What the images themselves, and the group as it is, do not allow."""
+        """Contradictions with the images themselves, or with the present group."""
         chosen = {r.object_id for r in [*in_force, *said] if r.kind == "choose"}
         for ruling in said:
             row = rows[ruling.object_id]

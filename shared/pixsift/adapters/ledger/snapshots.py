@@ -34,7 +34,7 @@ _SQL = statements("snapshots")
 
 
 def unknown_snapshot(text: str) -> NotFoundError:
-    """What to raise where no snapshot has this id, request id or name."""
+    """The error where no snapshot has this id, request id or name."""
     return NotFoundError(
         f"snapshot {text!r} does not exist",
         code="unknown_snapshot",
@@ -184,7 +184,7 @@ class Snapshots:
         return self._rows("list_snapshots", collection=collection, limit=limit)
 
     def request_ids(self, snapshot_id: str) -> list[str]:
-        """Everyone who asked for it."""
+        """The ids of all requests that asked for it."""
         rows = self._rows("request_ids", snapshot_id=snapshot_id)
         return [str(row["request_id"]) for row in rows]
 
@@ -199,14 +199,15 @@ class Snapshots:
         return str(rows[0]["snapshot_id"]) if rows else None
 
     def abandoned(self, older_than_days: float) -> Sequence[Snapshot]:
-        """Snapshots that failed and lie around, the oldest first."""
+        """Failed snapshots whose copies are still there, the oldest first."""
         rows = self._rows("abandoned", older_than_days=older_than_days)
         return [self.get(row["snapshot_id"]) for row in rows]
 
     # -- exporting --------------------------------------------------------------------------
 
     def claim(self, snapshot_id: str, *, lease_seconds: float) -> int | None:
-        """Become the exporter: the fence to write with; None while another one is at it."""
+        """Become the exporter. Returns the fence to write with; None while another exporter
+        works."""
         rows = self._rows("claim", snapshot_id=snapshot_id, lease_seconds=lease_seconds)
         return int(rows[0]["fence"]) if rows else None
 
@@ -255,7 +256,7 @@ class Snapshots:
         ]
 
     def duplicate_rows(self, snapshot_id: str) -> list[DuplicateRow]:
-        """Everyone the chosen images stood for at that point, by rank."""
+        """The duplicates of the chosen images at that point, by rank."""
         return [
             DuplicateRow(
                 representative_rank=row["rank"],
@@ -267,7 +268,7 @@ class Snapshots:
         ]
 
     def publish(self, snapshot_id: str, fence: int, *, location: str) -> None:
-        """After snapshot.json lies at S3. Raises LeaseLostError."""
+        """Mark as published, after snapshot.json is in S3. Raises LeaseLostError."""
         self._fenced("publish", snapshot_id, fence, location=location)
 
     def fail(self, snapshot_id: str, fence: int, *, error: str) -> None:
@@ -275,7 +276,7 @@ class Snapshots:
         self._fenced("fail", snapshot_id, fence, error=error)
 
     def announced(self, snapshot_id: str) -> None:
-        """The word is out."""
+        """Note that the event about the snapshot was sent."""
         self._run("mark_announced", snapshot_id=snapshot_id)
 
     # -- erasure ----------------------------------------------------------------------------

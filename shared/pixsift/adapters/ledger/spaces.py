@@ -1,9 +1,9 @@
-"""What objects are in an embedding space whose generation is still being built.
+"""The objects in an embedding space whose generation is still being built.
 
 For each object one row: the hash of its pixels by the space's recipe, whose vector is stored as any
-other, or why it has none. The rows are facts and outlive whoever makes them: a run that was killed
-goes on where it was. Nothing here decides anything. Rows are written while the collection is held
-as it is (``history.share``), so that neither an erasure nor a switch is missed.
+other, or why it has none. The rows are facts and outlive the process that writes them: after a
+kill, the next run continues there. Nothing here decides anything. Rows are written while the
+collection is held as it is (``history.share``), so that neither an erasure nor a switch is missed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ PAGE: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """A judged object of which the space knows nothing."""
+    """A judged object that is not yet known in the space."""
 
     object_id: int
     bucket: str
@@ -52,7 +52,7 @@ class Lacking:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be done for a space."""
+    """The work that remains for a space."""
 
     objects: int
     """Judged objects without a vector there."""
@@ -70,7 +70,7 @@ class Spaces:
         self._database = database
 
     def work(self, collection: Collection, space_id: str) -> Work:
-        """What is left to do now."""
+        """The work that remains now."""
         with self._database.connection() as connection:
             cursor = connection.cursor(row_factory=class_row(Work))
             found = cursor.execute(_SQL["work"], _names(collection, space_id)).fetchone()
@@ -99,13 +99,13 @@ class Spaces:
                 yield page
 
     def sample(self, collection: Collection, space_id: str, count: int) -> list[Lacking]:
-        """A few of the objects that are lacking; nothing is taken or changed."""
+        """A few of the missing objects; nothing is changed."""
         with self._database.connection() as connection:
             asked = {**_names(collection, space_id), "after": 0, "limit": count}
             return _lacking(connection, asked)
 
     def take_known(self, collection: Collection, space_id: str) -> int:
-        """Take what is known without fetching; how many objects are lacking then."""
+        """Take what is known without fetching; returns how many objects are still missing."""
         return sum(len(page) for page in self.lacking(collection, space_id))
 
     def put(
@@ -129,8 +129,8 @@ class Spaces:
         """What a consumer of the space found of arrivals that it is about to acknowledge.
 
         From here on the switch waits until the generation in use has decided them. Raises
-        TransientError where the space is no longer being built: the arrival is to be looked at
-        again, by then perhaps in the space of the collection.
+        TransientError where the space is no longer being built: the arrival must be judged again,
+        possibly in the collection's own space.
         """
         items = [item for item in one_per_version(judged) if item.finding != "gone"]
         if not items:

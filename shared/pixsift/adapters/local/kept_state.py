@@ -39,7 +39,7 @@ class KeptState:
     def save(self, endpoint: str) -> int:
         """Write what the LocalStack at ``endpoint`` holds; returns the number of object versions.
 
-        Nothing else may be writing by then: the services are stopped before.
+        Nothing else may write at that time: the services are stopped before.
         """
         count = _post(endpoint, SAVE)
         text = json.dumps(_messages(endpoint))
@@ -81,7 +81,7 @@ def _post(endpoint: str, path: str) -> int:
 
 
 def _call(url: str, method: str) -> bytes:
-    # A proxy in the environment must not catch what is meant for this machine.
+    # A proxy in the environment must not handle calls to this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(url, method=method, headers={"Accept": "application/json"})  # noqa: S310
     try:

@@ -54,7 +54,7 @@ class LinkCopier:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._make(item, source, beside)
             beside.replace(target)
-            # A rename onto another link of the same file does nothing, and leaves both.
+            # A rename onto another link of the same file does nothing, and both stay.
             beside.unlink(missing_ok=True)
         except OSError as error:
             raise RequestError(

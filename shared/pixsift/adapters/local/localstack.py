@@ -1,8 +1,8 @@
 """LocalStack in host mode: an AWS on this machine from pip, without Docker or an account.
 
 It runs from a virtual environment of its own (its pins of boto3 must not reach the product), binds
-to the loopback address only, and sends nothing home. It keeps nothing either: a stopped LocalStack
-has forgotten its buckets.
+to the loopback address only, and sends nothing home. It does not persist anything: a stopped
+LocalStack has lost its buckets.
 """
 
 import os
@@ -20,10 +20,13 @@ from pixsift.errors import DependencyDownError, SettingError
 
 DEFAULT_PORT = 4566
 REGION = "us-east-1"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}  # any will do there
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+}  # any value is accepted there
 _START_SECONDS = 90.0
 STOP_SECONDS = 2.0
-"""It has nothing to save: what is kept was saved before (``kept_state``)."""
+"""LocalStack itself saves nothing: its state was saved before (``kept_state``)."""
 _MAIN = Path(__file__).with_name("localstack_main.py")
 
 
@@ -40,7 +43,7 @@ class LocalStackPlace:
         return f"http://localhost:{self.port}"
 
     def environment(self) -> dict[str, str]:
-        """The standard AWS variables that make any client speak to this LocalStack."""
+        """The standard AWS variables that make any client use this LocalStack."""
         return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": REGION,
                 "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}  # fmt: skip
 
@@ -65,7 +68,7 @@ class LocalStack:
     def start(self, note: Callable[[ProcessRecord], None] | None = None) -> LocalStackPlace:
         """Start it and wait until it answers. Raises UserError without its environment.
 
-        note: told of the process before the wait, so that it can be stopped whatever happens.
+        note: called with the process before the wait, so that it can be stopped whatever happens.
         """
         check_installed(self._venv)
         self.root.mkdir(parents=True, exist_ok=True)
@@ -159,7 +162,7 @@ def _python(venv: Path) -> Path:
 
 
 def _environment(root: Path, port: int) -> dict[str, str]:
-    """Everything LocalStack gets to know: nothing of ours, AWS settings least of all."""
+    """LocalStack's whole environment: none of our variables, and no AWS settings."""
     inherited = {name: os.environ[name] for name in ("HOME", "LANG", "TZ") if name in os.environ}
     return {
         **inherited,
@@ -177,6 +180,6 @@ def _environment(root: Path, port: int) -> dict[str, str]:
         "DISABLE_EVENTS": "1",  # usage analytics, not EventBridge
         "SKIP_SSL_CERT_DOWNLOAD": "1",
         "EAGER_SERVICE_LOADING": "0",
-        # Inside a container it would take paths for granted that only its own image has.
+        # Inside a container it would assume paths that only its own image has.
         "OVERRIDE_IN_DOCKER": "0",
     }

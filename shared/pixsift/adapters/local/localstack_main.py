@@ -1,9 +1,9 @@
-"""LocalStack with two endpoints more: one saves the objects of its buckets, one loads them.
+"""LocalStack with two more endpoints: one saves the objects of its buckets, one loads them.
 
 LocalStack holds objects in memory. An object written again through its API would get another
-version id and be announced as new, so the ledger would no longer speak of it. Therefore its own
-stores are read and filled: version ids, delete markers, times, ETags and metadata stay what they
-were, and nothing is announced. This relies on the internals of the release that
+version id and be announced as new, so it would no longer be the object of the ledger. Therefore its
+own stores are read and filled: version ids, delete markers, times, ETags and metadata stay what
+they were, and nothing is announced. This relies on the internals of the release that
 ``localstack/requirements.txt`` pins.
 
 This file runs in LocalStack's environment, as ``python -P localstack_main.py FOLDER``; it imports
@@ -36,7 +36,8 @@ def main(folder: Path) -> None:
 
 
 def save(folder: Path) -> int:
-    """Write every version of every object; returns how many. A cut short one changes nothing."""
+    """Write every version of every object; returns how many. An interrupted save changes
+    nothing."""
     beside = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(mode=0o700, parents=True)
@@ -77,7 +78,7 @@ def _version(has_body: bool, fields: dict[str, Any]) -> Any:
 
     kind = S3Object if has_body else S3DeleteMarker
     version = kind.__new__(kind)
-    if fields.get("parts"):  # JSON has no numbers as names
+    if fields.get("parts"):  # JSON cannot have numbers as names
         fields["parts"] = {int(number): part for number, part in fields["parts"].items()}
     vars(version).update(fields)
     return version
@@ -136,7 +137,7 @@ def _read_body(bucket: str, version: Any, path: Path) -> None:
             stored.write(stream)
     finally:
         stored.close()
-    version.etag, version.size = etag, size  # a multipart upload's ETag is no plain MD5
+    version.etag, version.size = etag, size  # a multipart upload's ETag is not a plain MD5
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Calls of the file system that may never return, as on a network share whose server is gone.
 
 Nothing can interrupt such a call, so it runs in a thread of its own: when it takes too long the
-thread is left behind, and the caller goes on with another one.
+thread is abandoned, and the caller continues with another one.
 """
 
 import threading
@@ -13,7 +13,7 @@ from pixsift.errors import DependencyDownError, TransientError
 
 T = TypeVar("T")
 _MOST_HANGING = 8
-"""Calls left behind after which the whole file system counts as hanging."""
+"""After this many abandoned calls the whole file system counts as hanging."""
 
 
 class Patience:

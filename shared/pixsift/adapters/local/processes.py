@@ -1,7 +1,7 @@
 """Processes of the local loop that outlive the command which started them.
 
-A process is known by its id and the moment it started: ids are used again, and a stranger that
-inherited one must not be stopped.
+A process is known by its id and the moment it started: ids are used again, and another process with
+a reused id must not be stopped.
 """
 
 import os
@@ -40,14 +40,15 @@ class ProcessRecord:
 def spawn(
     name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path, cwd: Path
 ) -> ProcessRecord:
-    """Start ``command`` in a session of its own, so that a Ctrl-C at the terminal is ours alone."""
+    """Start ``command`` in a session of its own, so that a Ctrl-C at the terminal does not reach
+    it."""
     with log.open("ab") as stream:
         process = subprocess.Popen(  # noqa: S603 - our own commands
             list(command), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
             env=dict(environment), cwd=cwd, start_new_session=True,
         )  # fmt: skip
     started = _started(process.pid)
-    # From here on the record stands for it, in this process and in others: Popen may forget it.
+    # From here on the record identifies it, in this process and in others: Popen may forget it.
     process.returncode = 0
     if started is None:
         raise DependencyDownError(f"{name} exited at once: see {log}")
@@ -62,16 +63,16 @@ def ask_to_stop(record: ProcessRecord) -> None:
 
 
 def stop(record: ProcessRecord, *, seconds: float = 20.0) -> bool:
-    """Ask it to end, and make it after ``seconds``; False when that was needed."""
+    """Ask it to end, and kill it after ``seconds``; False when a kill was needed."""
     ask_to_stop(record)
     return finish(record, seconds=seconds)
 
 
 def finish(record: ProcessRecord, *, seconds: float = 20.0) -> bool:
-    """Wait for its end, and make it after ``seconds``; False when that was needed."""
+    """Wait for its end, and kill it after ``seconds``; False when a kill was needed."""
     if _wait(record, seconds):
         return True
-    # It leads its session: whatever it started goes with it.
+    # It leads its session: the processes that it started end with it.
     with suppress(ProcessLookupError):
         os.killpg(record.pid, signal.SIGKILL)
     _wait(record, 5.0)
@@ -88,7 +89,7 @@ def _wait(record: ProcessRecord, seconds: float) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When the process started, in the words of this system; None when it does not run."""
+    """When the process started, as this system writes it; None when it does not run."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)  # our own dead child would linger as a zombie
     try:

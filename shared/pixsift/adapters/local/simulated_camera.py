@@ -1,4 +1,4 @@
-"""A simulated camera for the demo: real photographs, "driven past".
+"""A simulated camera for the demo: it moves past real photographs.
 
 The photographs are those that ship inside the scikit-image wheel (public domain, CC0 or without
 known copyright restrictions; see skimage.data's documentation); nothing is downloaded. The camera
@@ -98,17 +98,17 @@ def to_jpeg(frame: Frame) -> bytes:
 
 
 def blurred(frame: Frame) -> Frame:
-    """As from a lens out of focus: far beyond what anybody would train on."""
+    """Out of focus, far beyond what is useful for training."""
     return frame.filter(ImageFilter.GaussianBlur(6))
 
 
 def nearly_black(frame: Frame) -> Frame:
-    """As with the lights off: hardly anything above black."""
+    """As with the lights off: almost black."""
     return frame.point([level // 64 for level in range(256)] * 3)
 
 
 def tipped_over(frame: Frame) -> Frame:
-    """As after a fall to the left."""
+    """Turned as after a fall to the left."""
     return frame.transpose(Image.Transpose.ROTATE_90)
 
 

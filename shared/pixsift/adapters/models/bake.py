@@ -1,4 +1,5 @@
-"""Used while an image is built: put a model's weights there, and refuse what would not start.
+"""Used while a container image is built: adds a model's weights, and fails for a model that could
+not start.
 
 ``python -m pixsift.adapters.models.bake MODEL REVISION SHA256`` fetches a pinned hub repository
 into ``HF_HOME``, or looks at the folder that was copied in. The last two arguments may be empty.
@@ -25,7 +26,7 @@ def bake(model: str, revision: str, weights_sha256: str) -> str:
 
 
 def main() -> None:
-    """Print the hash, which belongs into ``MODEL_WEIGHTS_SHA256`` of the next build."""
+    """Print the hash, to be set as ``MODEL_WEIGHTS_SHA256`` of the next build."""
     try:
         found = bake(*sys.argv[1:4])
     except PixsiftError as error:

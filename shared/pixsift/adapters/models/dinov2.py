@@ -40,7 +40,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 VOLATILE_KEYS = (
     "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version",
 )  # fmt: skip
-"""What config.json says about its own history; everything else may change a vector."""
+"""Keys of config.json about its history; every other key may change a vector."""
 _FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 
@@ -155,7 +155,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def hash_weights(folder: Path) -> str:
     """Hex SHA-256 over name and content of the safetensors files, in order of name, and what
-    config.json says of the architecture: other heads over the same weights are another model.
+    config.json says of the architecture: another number of heads over the same weights is another
+    model.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -179,7 +180,8 @@ def hash_weights(folder: Path) -> str:
 
 
 def _check_index(folder: Path, hashed: set[str]) -> None:
-    """An index may name hashed files only: transformers loads whatever it says, pickles too."""
+    """An index may name only files that were hashed: transformers loads whatever it names, even
+    pickles."""
     for index in folder.glob("*.safetensors.index.json"):
         try:
             named = set(json.loads(index.read_text())["weight_map"].values())

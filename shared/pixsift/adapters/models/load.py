@@ -1,4 +1,4 @@
-"""From a model's name to an embedder. Model libraries are imported only when asked for."""
+"""Loads an embedder by a model's name. Model libraries are imported only when needed."""
 
 from pathlib import Path
 
@@ -29,8 +29,8 @@ def load_embedder(
     or a local folder with safetensors. revision: the hub commit to pin. device: ``auto``,
     ``cpu``, ``cuda`` or ``cuda:1``. max_batch: most images per forward pass. weights_sha256:
     when given, other weights are refused. compiled: let torch.compile work on a DINOv2 model.
-    Raises UserError with the remedy when the name is unknown, the weights are not at hand or are
-    not the expected ones; DependencyDownError when a hub does not answer.
+    Raises UserError with the remedy when the name is unknown, the weights are missing or are not
+    the expected ones; DependencyDownError when a hub does not answer.
     """
     embedder = _load(name, revision, device, max_batch, compiled)
     found = embedder.space.weights_sha256

@@ -1,8 +1,8 @@
 """An embedder without a model: deterministic, numpy only, cheap.
 
 It separates the cost of the pipeline from the cost of the model in measurements, and lets tests
-run without torch. Alike images get alike vectors, but it knows nothing about content: it refuses
-to be a production model in that its space is called ``stub``.
+run without torch. Similar images get similar vectors, but it knows nothing about content. Its space
+is called ``stub``, so it cannot be mistaken for a production model.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class StubEmbedder:
         features = np.empty((len(images), GRID * GRID * 3 + 1), np.float32)
         for row, image in zip(features, images, strict=True):
             row[:-1] = _grid_means(image, self.input_side) - 0.5
-            row[-1] = 0.05  # keeps mid-gray, whose centered features are all zero, off zero length
+            row[-1] = 0.05  # mid-gray has features of all zero: this keeps its length above zero
         mixed = features @ self._mix
         mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
         return EmbeddingResult(mixed, np.arange(len(images), dtype=np.intp), {})

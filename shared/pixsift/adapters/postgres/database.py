@@ -27,12 +27,13 @@ from pixsift.errors import (
 )
 
 Login = str | Callable[[], str]
-"""A libpq URI, or what is asked for one before every connection: a token or a password ages."""
+"""A libpq URI, or a function that returns one before every connection: tokens and passwords
+expire."""
 Connection = psycopg.Connection[tuple[Any, ...]]
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 _SESSION = {
-    # A lock holder that vanished or hangs must not stop the line: recovery within ten seconds.
+    # A lock holder that vanished or hangs must not block the others: recovery within ten seconds.
     "idle_in_transaction_session_timeout": "5s",
     "lock_timeout": "3s",
     "tcp_user_timeout": "10s",
@@ -58,19 +59,19 @@ _REFUSED_LOGIN = re.compile(
 """libpq gives a refused login no SQLSTATE."""
 _LOGIN_REFUSED = "login_refused"
 REFUSED_FOR_SECONDS = 120.0
-"""Longer than a rotation takes; then the process ends, and the next one gets the new secret."""
+"""Longer than a password rotation; then the process ends, and the next one gets the new secret."""
 _REMEDIES = {
     "42501": Remedy("grant"),
     "42P01": Remedy("migrate"),
     "42703": Remedy("migrate"),
 }
-"""Refused, no such table, no such column: no mistake in a request, but in what is deployed, which
-an operator will fix."""
+"""Refused, no such table, no such column: a mistake in the deployment, not in a request; an
+operator must fix it."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn driver errors into our words, by the reaction they ask for."""
+    """Translate driver errors, by the reaction that they ask for."""
     try:
         yield
     except PoolTimeout as exc:
@@ -105,8 +106,8 @@ def sync(connection: Connection, pipeline: psycopg.Pipeline) -> None:
 
 
 def readable_url(login: Login) -> str:
-    """The URL of ``login``, when libpq can read it; raises UserError, which repeats none of it: it
-    may hold a password.
+    """The URL of ``login``, when libpq can read it; raises UserError, which does not repeat it: it
+    may contain a password.
     """
     url = login if isinstance(login, str) else login()
     try:
@@ -134,8 +135,8 @@ class Database:
         session: dict[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """login: asked before every connection. connect_seconds: the longest that one may take; a
-        server that sleeps (Aurora at 0 capacity) needs 30."""
+        """login: called before every connection. connect_seconds: maximum time for one connection;
+        a server that sleeps (Aurora at 0 capacity) needs 30."""
         self._login = login
         self._connect_seconds = connect_seconds
         self._clock = clock
@@ -160,10 +161,11 @@ class Database:
                 with pool.connection() as connection:
                     yield connection
             except PoolTimeout:
-                self._check()  # the pool's own threads keep to themselves what stopped them
+                self._check()  # the pool does not report the errors of its own threads
                 raise
             except psycopg.errors.ReadOnlySqlTransaction:
-                # After a failover the old writer may answer on, as a reader: leave it for good.
+                # After a failover the old writer may still answer, as a reader: close these
+                # connections.
                 pool.drain()
                 raise
             except (psycopg.OperationalError, psycopg.InterfaceError):
@@ -249,7 +251,7 @@ class Database:
                 connection.execute("SELECT set_config('statement_timeout', '5s', true)")
                 after = _server_process(connection)
             except psycopg.Error:
-                after = -1  # the pooler has none left for us
+                after = -1  # the pooler has no free server connection
         if after != before:
             raise SettingError(
                 "a pooler in transaction mode stands between pixsift and PostgreSQL: connect "
@@ -258,9 +260,8 @@ class Database:
             )
 
     def _configure(self, connection: Connection) -> None:
-        """Register types and set the session up; what was set is read back, not assumed.
-
-        By statements, since poolers refuse or drop the startup parameter ``options``.
+        """Register types and set the session up; the settings are read back, not assumed. They are
+        set by statements, since poolers refuse or drop the startup parameter ``options``.
         """
         register(connection)
         names = {"names": list(self._session), "values": list(self._session.values())}
@@ -306,7 +307,8 @@ def _server_process(connection: psycopg.Connection[Any]) -> int:
 
 
 def find_halfvec(connection: psycopg.Connection[Any]) -> TypeInfo | None:
-    """pgvector's type. Raises SettingError where the extension is there, but out of our sight."""
+    """pgvector's type. Raises SettingError where the extension exists, but not in our search
+    path."""
     info = TypeInfo.fetch(connection, "halfvec")
     if info is None:
         row = connection.execute(

@@ -1,7 +1,7 @@
 """Runs the migrations: dbmate-format SQL files, forward only, one runner at a time.
 
 Each file is one transaction and is recorded with its checksum; a file that changed after it was
-applied is refused, since no database would be like another any more.
+applied is refused, since databases would then differ.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ def migrate(database_url: Login) -> list[str]:
         translated(),
         psycopg.connect(readable_url(database_url), autocommit=True) as connection,
     ):
-        # A session lock: it outlives the per-file transactions and dies with the connection.
+        # A session lock: it outlives the per-file transactions and ends with the connection.
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         check_encoding(connection)
         _check_pgvector(connection)

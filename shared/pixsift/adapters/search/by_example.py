@@ -1,11 +1,10 @@
-"""Candidates for a search by example: what is near each aim, by the cheapest way that is right.
-
-Three ways, and each answer says which was taken. *Resident*: every kept vector in memory, shared
-code with the consumer's mirror, exact. *Scan*: the vectors of what the filter lets through are read
-from the ledger and compared, exact; for filters that let little through, and where nothing else
-suffices. *Index*: pgvector's HNSW with iterative scans plus the exact tail, for collections beyond
-the memory budget. Where the index ends before k images passed the filter, a scan answers instead:
-an answer is short only where the collection is.
+"""Finds candidates for a search by example, in the cheapest of three correct ways; each answer says
+which one was used. *Resident*: every kept vector in memory, shared code with the consumer's mirror,
+exact. *Scan*: the vectors of what the filter lets through are read from the ledger and compared,
+exact; for filters that let little through, and where nothing else suffices. *Index*: pgvector's
+HNSW with iterative scans plus the exact tail, for collections beyond the memory budget. If the
+index ends before k images passed the filter, a scan answers instead: so an answer has fewer than k
+images only if the collection has.
 """
 
 from collections import defaultdict
@@ -31,7 +30,7 @@ _MARGIN: Final = 4e-6
 """Twice what float32 products of unit rows may err by: candidates within it are kept, and the
 float64 order decides."""
 _SCAN_SHARE: Final = 0.1
-"""Of the collection: reading the vectors of so few is cheaper than going through the index."""
+"""A share of the collection: reading this few vectors is cheaper than using the index."""
 _EF_SEARCH: Final = 200
 _MOST_FROM_INDEX: Final = 20_000
 Ids = NDArray[np.int64]
@@ -40,14 +39,14 @@ How = Literal["resident", "scan", "index"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """What may be among the nearest; the exact order is made from the stored vectors."""
+    """The candidates; the exact order is made from the stored vectors."""
 
     how: How
     is_exact: bool
     searched: int
     """Kept vectors in the collection."""
     object_ids: Ids
-    """Ascending, none twice."""
+    """Ascending, without repetition."""
 
 
 class ByExample:
@@ -60,7 +59,7 @@ class ByExample:
         self._slots: dict[int, Slot] = defaultdict(Slot)
 
     def point(self, collection_id: int) -> SeqPoint:
-        """Where the collection is now."""
+        """The collection's present point."""
         with self._database.connection() as connection:
             return read_point(connection, collection_id)
 
@@ -112,7 +111,7 @@ class ByExample:
         with slot.lock:
             with self._database.connection() as connection:
                 head = read_point(connection, point.collection_id)
-                mirror, slot.mirror = slot.mirror, None  # whatever fails leaves no half of one
+                mirror, slot.mirror = slot.mirror, None  # a failure must not leave half a mirror
                 slot.mirror = refreshed(connection, head, mirror, floor=-1, new_blocks=NumpyBlocks)
             yield slot.mirror
 
@@ -169,7 +168,7 @@ class ByExample:
             if row is None:
                 return None
             body, built_to = row
-            # The tail: what is newer than the body is compared exactly, with everything else.
+            # The tail: images newer than the body are compared exactly.
             tail = refreshed(connection, point, None, floor=built_to, new_blocks=NumpyBlocks)
             found = [_in_memory(tail, aims, aims[:0], k, _rows_open(tail, allowed, barred))]
             statement = sql.SQL(_SQL["body_nearest"]).format(body=sql.Identifier(body))
@@ -194,7 +193,7 @@ class _Best:
         self._values = np.empty(0, np.float32)
 
     def add(self, ids: Ids, values: NDArray[np.float32]) -> None:
-        """Some more."""
+        """Add more values."""
         self.ids = np.concatenate([self.ids, ids])
         self._values = np.concatenate([self._values, values])
         stays = best_of(self._values, self._k)
@@ -261,7 +260,7 @@ def _ask_body(
 def _enough(
     ask: Callable[[int], list[tuple[int]]], k: int, allowed: Ids | None, barred: Ids
 ) -> Ids | None:
-    """Ask for more and more until k pass; None where the index ends before."""
+    """Ask the index for more until k pass; None where the index ends before."""
     most = max(2 * k + len(barred), _EF_SEARCH)
     while most <= _MOST_FROM_INDEX:
         ids = np.array([row[0] for row in ask(most)], np.int64)

@@ -1,11 +1,11 @@
-"""Unit rows in main memory, kept in cells where they come in scenes: a query meets few of them.
+"""Unit rows in main memory, grouped in cells by scene, so that a query compares only a few of them.
 
 Robots upload scene by scene, and the representatives of a scene lie close together. By the
 triangle inequality of angles, a cell whose center is farther from a query than its radius and the
 wanted angle together holds nothing near it and is skipped. Rows that belong to no cell are left
 to ``NumpyBlocks``, which prunes by another bound; where cells help too little (every query meets
-most of them) they are dissolved into those blocks for good. All of this is exact: it decides what
-is multiplied, never what is near.
+most of them) they are dissolved into those blocks for good. All of this is exact: it only changes
+which products are computed, never which images are near.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ _REACH = 0.6
 _SLACK = 0.01
 """Radians; a float32 product of unit rows errs by 1e-6, an angle computed from it by 2e-3."""
 _SETTLE_AT = 2048
-"""Rows that wait, compared with every query, until there are enough to tell scenes apart."""
+"""Rows that wait, compared with every query, until there are enough to find scenes."""
 _ROWS_PER_TRIAL = 32
 """One in so many of them is tried as a center: a scene of a tenth of 2,048 rows is missed once in
 800 times."""
@@ -49,7 +49,7 @@ class CellBlocks:
         self._founders = founders
         self._patience = patience
         self._cells = [_Cell(dimension)]
-        """The first holds the waiting rows, and everybody meets it."""
+        """The first cell holds the waiting rows; every query is compared with it."""
         self._centers = np.zeros((16, dimension), np.float32)
         self._radii = np.empty(16)
         self._loose = NumpyBlocks(dimension)
@@ -95,7 +95,7 @@ class CellBlocks:
             asking = np.flatnonzero(meets[:, number])
             found.append(self._cells[number].hits(queries, asking, least))
         asked, rows = (np.concatenate(part) for part in zip(*found, strict=True))
-        # Rows from ``count`` on have left, and nobody has taken their number.
+        # Rows from ``count`` on were removed, and their numbers are unused.
         inside = rows < count
         return asked[inside], rows[inside]
 
@@ -113,12 +113,12 @@ class CellBlocks:
         return meets
 
     def _join(self, rows: NDArray[np.intp], vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Put rows into cells that reach them; True for those that none reaches."""
+        """Put rows into cells that reach them; True for rows that no cell reaches."""
         if len(self._cells) == 1:
             return np.ones(len(rows), bool)
         products = vectors @ self._centers[1 : len(self._cells)].T
-        # A full cell takes no more: its products and its growth stay bounded, and the rest of its
-        # scene founds another one.
+        # A full cell takes no more rows, so its products and its growth stay bounded; the rest of
+        # its scene forms another cell.
         products[:, [cell.count >= BLOCK_ROWS for cell in self._cells[1:]]] = -1.0
         best = products.argmax(axis=1)
         angles = _angles(products[np.arange(len(rows)), best])
@@ -130,7 +130,7 @@ class CellBlocks:
         return ~joins
 
     def _settle(self) -> None:
-        """Found cells for the scenes among the waiting rows; the others are loose from now on."""
+        """Make cells for the scenes among the waiting rows; the other rows become loose."""
         rows, vectors = self._cells[_WAITING].content()
         self._cells[_WAITING] = _Cell(self._dimension)
         left = np.ones(len(rows), bool)
@@ -165,7 +165,9 @@ class CellBlocks:
 
     def _dissolve(self) -> None:
         self._is_dissolved = True
-        while len(self._cells) > 1:  # one after the other: never is all of it there twice
+        while (
+            len(self._cells) > 1
+        ):  # one after another, so that the rows are never all in memory twice
             self._add(_LOOSE, *self._cells.pop().content())
 
     def _add(self, cell: int, rows: NDArray[np.intp], vectors: NDArray[np.float32]) -> None:
@@ -220,7 +222,7 @@ class _Numbers:
 
 
 class _Cell:
-    """Rows that lie together, whole."""
+    """Rows of one cell, not split."""
 
     def __init__(self, dimension: int) -> None:
         self.rows = _Numbers()

@@ -1,4 +1,4 @@
-"""Chooses the search of each collection: exact and resident while it fits, HNSW beyond."""
+"""Chooses the search of each collection: exact and resident while it fits in memory, then HNSW."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -22,7 +22,8 @@ place, and the dictionary that finds its row."""
 
 
 class AutoSearch:
-    """Resident while the vectors of a collection fit a budget, then body and tail for good."""
+    """Resident while the vectors of a collection fit the budget, then HNSW for the rest of its
+    life."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class AutoSearch:
     def _count(self, collection_id: int) -> int:
         names = {"collection_id": collection_id}
         with self._database.connection() as connection:
-            read_point(connection, collection_id)  # says so when there is no such collection
+            read_point(connection, collection_id)  # raises for an unknown collection
             row = connection.execute(_SQL["count_representatives"], names).fetchone()
         return 0 if row is None else int(row[0])
 
@@ -73,8 +74,8 @@ def new_search(
     device: str = "cpu",
     pause: Callable[[str], None] | None = None,
 ) -> NeighborSearch:
-    """The search that the settings ask for. device: where resident vectors live; ``cpu`` is
-    numpy's BLAS, anything else is torch's."""
+    """The search that the settings ask for. device: where resident vectors are; ``cpu`` uses numpy,
+    any other device torch."""
     hnsw = PgvectorSearch(database, pause=pause)
     if mode == "hnsw":
         return hnsw

@@ -22,9 +22,9 @@ _HEAD_PART = 6
 """A sixth of a row is its head: 100,000 rows of 384 dimensions in 300 bursts take 24 ms of CPU per
 64 queries, with a quarter 28, unpruned 97."""
 _FIT_ROWS = 4096
-"""So many rows tell where the axes are; they must lie in the first block."""
+"""The axes are computed from this many rows; they must be in the first block."""
 _DENSE_FROM = 50
-"""One pair in fifty costs as much by itself as all of them in one product."""
+"""If more than one pair in fifty remains, one full product is cheaper."""
 _PAIRS_AT_ONCE = 8192
 _BOUNDS_AT_ONCE = 1 << 25
 """Bounds held at a time: 128 MB."""
@@ -128,14 +128,15 @@ class NumpyBlocks:
         heads, rests = self._split(queries)
         if self._head == self._dimension:
             return self._over_blocks(count, len(queries), lambda b, n: heads @ b.heads[:, :n])
-        # The lengths of the rests are part of the bound, not of the product.
+        # The lengths of the remainders are part of the bound, not of the product.
         heads = heads[:, :-1]
         return self._over_blocks(
             count, len(queries), lambda b, n: heads @ b.heads[:-1, :n] + rests @ b.rests[:n].T
         )
 
     def _bounds(self, heads: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-        """(M, count) what each product is at most; the product itself where rows are whole."""
+        """(M, count) an upper bound of each product; the product itself where rows are not
+        split."""
         return self._over_blocks(count, len(heads), lambda block, n: heads @ block.heads[:, :n])
 
     def mean(self, count: int, is_open: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -202,7 +203,7 @@ class NumpyBlocks:
         return np.column_stack([rotated[:, : self._head], lengths]), rests
 
     def _fit(self, rows: int) -> None:
-        """Turn the axes along the data; only the first block exists yet."""
+        """Rotate the axes along the data; only the first block exists at this time."""
         block = self._blocks[0]
         turned = np.hstack([block.heads[: self._head, :rows].T, block.rests[:rows]])
         vectors = turned @ self._rotation.T
@@ -229,7 +230,7 @@ def _promising(bounds: NDArray[np.float32], k: int) -> NDArray[np.intp]:
 
 
 class _Block:
-    """Rows of one block: heads stand upright, as the product is faster that way."""
+    """Rows of one block: heads are stored transposed, which makes the product faster."""
 
     def __init__(self, head: int, rest: int) -> None:
         self.heads = np.empty((head + (1 if rest else 0), BLOCK_ROWS), np.float32)
@@ -247,7 +248,7 @@ class _Block:
         if not rests.shape[1] or not len(query):
             return query, row
         if len(query) * _DENSE_FROM > bounds.size:
-            # The bound rules out too little: one full product is cheaper than many small ones.
+            # The bound excludes too few pairs: one full product is cheaper than many small ones.
             lengths = np.outer(heads[:, -1], self.heads[-1, :count])
             return where(bounds - lengths + rests @ self.rests[:count].T >= least)
         is_near = np.empty(len(query), bool)
@@ -302,8 +303,8 @@ class Mirror:
     def append(self, object_ids: NDArray[np.int64], halves: NDArray[np.float16]) -> None:
         """Take rows in. halves: (N, D) as stored.
 
-        Raises TransientError for an object that is here already: ids that come back belong to
-        another history, and a row written over another would hide both.
+        Raises TransientError for an object that is here already: a returning id belongs to another
+        history, and overwriting the row would hide both.
         """
         if not self.rows.keys().isdisjoint(object_ids.tolist()):
             raise TransientError("the ledger reuses object ids: was it restored from a backup?")
@@ -341,7 +342,7 @@ def put_in_parts(blocks: Blocks, row: int, vectors: NDArray[np.float32]) -> None
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Where a search keeps the mirror of one collection; one search of it at a time."""
+    """Holds the mirror of one collection for a search; one search of it at a time."""
 
     mirror: Mirror | None = None
     lock: Lock = field(default_factory=Lock)

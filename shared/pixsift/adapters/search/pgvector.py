@@ -2,7 +2,7 @@
 
 The body is a table per generation, complete up to a seq; what is newer is the tail, held as a
 small mirror and searched exactly. So graph inserts never sit inside a decision, and the search
-misses nothing but what the graph misses. Misses are measured and repaired by ``pixsift audit``.
+misses only what the graph misses. Misses are measured and repaired by ``pixsift audit``.
 """
 
 import logging
@@ -74,7 +74,7 @@ class PgvectorSearch:
     def check(self) -> None:
         """Raise DependencyDownError where the server's pgvector corrupts its index.
 
-        Only who uses the index has to ask: the exact search does without it.
+        Only users of the index need this check: the exact search does not use it.
         """
         if self._is_sound:
             return
@@ -101,7 +101,7 @@ class PgvectorSearch:
             if self._pause is not None:
                 self._pause("watermark_read")
             body, built_to = self._body(connection, point)
-            mirror, slot.mirror = slot.mirror, None  # whatever fails leaves no half of one
+            mirror, slot.mirror = slot.mirror, None  # a failure must not leave half a mirror
             slot.mirror = refreshed(
                 connection, point, mirror, floor=built_to, new_blocks=NumpyBlocks
             )
@@ -111,7 +111,7 @@ class PgvectorSearch:
                 try:
                     near = self._nearest(body, queries, reach)
                 except _BodyGoneError:
-                    # Dropped just now: the generation has changed, and so says this answer.
+                    # Dropped just now: the generation has changed, and this answer says so.
                     return Neighborhood(point.seq, -1, point.token, tuple(found))
                 found = [np.union1d(a, b) for a, b in zip(found, near, strict=True)]
         if self._background and tail > self._parameters.tail_rows:
@@ -122,7 +122,7 @@ class PgvectorSearch:
         """Move the tail into the body, building the body first where there is none.
 
         No lock of the decision is taken. Returns the seq the body is complete up to; -1 when
-        another process is at it.
+        another process is working on it.
         """
         self.check()
         names: dict[str, Any] = {"collection_id": collection_id}
@@ -138,8 +138,8 @@ class PgvectorSearch:
     def follow(self, collection_id: int, generation: int, seq: int) -> None:
         """Build the body of a generation that comes into use soon, complete up to ``seq``.
 
-        Only where the one in use has a body: otherwise nobody searches with one. Without it all
-        of the new generation would be tail, in the memory of every consumer.
+        Only if the generation in use has a body: otherwise no process searches with one. Without it
+        the whole new generation would be tail, in the memory of every consumer.
         """
         with self._database.transaction() as connection:
             point = read_point(connection, collection_id)
@@ -150,7 +150,8 @@ class PgvectorSearch:
         self._forget_erased(target)
 
     def rebuild(self, collection_id: int) -> int:
-        """Drop the body and build it anew, as ``advance`` does; searches are exact meanwhile."""
+        """Drop the body and build it again, as ``advance`` does; searches are exact in the
+        meantime."""
         names: dict[str, Any] = {"collection_id": collection_id}
         with self._database.transaction() as connection:
             row = connection.execute(_SQL["try_alone"], names).fetchone()
@@ -186,8 +187,8 @@ class PgvectorSearch:
     def _forget_erased(self, point: SeqPoint) -> None:
         """Vectors of images erased while the body was built: the erasure could not see it yet.
 
-        An erasure forgets under the collection's lock: once that was had, every one that did not
-        see the body is committed.
+        An erasure removes vectors under the collection's lock: after this process has held that
+        lock, every erasure that did not see the body is committed.
         """
         with self._database.transaction() as connection:
             connection.execute(
@@ -250,7 +251,7 @@ class PgvectorSearch:
         return [np.array(ids, np.int64) for ids in found]
 
     def _create(self, connection: Connection, point: SeqPoint, names: dict[str, Any]) -> str:
-        """A body from nothing: rows first, index after, which is many times faster."""
+        """A new body: rows first, then the index, which is many times faster."""
         body = f"hnsw_{point.collection_id}_{point.generation}"
         parameters = {
             "m": self._parameters.m,
@@ -302,7 +303,7 @@ class _BodyGoneError(Exception):
 
 @contextmanager
 def _missing_body() -> Iterator[None]:
-    """Before the adapter takes it for a ledger that lacks its tables."""
+    """Raised before the adapter would report missing tables."""
     try:
         yield
     except psycopg.errors.UndefinedTable as error:

@@ -1,10 +1,11 @@
 """Exact search over the kept vectors of a collection, held in memory as one matrix.
 
 The mirror is refreshed to the collection's seq before each search and reports that seq as its
-watermark. A stale mirror stays correct: whoever decides looks at everything newer under the lock.
+watermark. A stale mirror stays correct: a decision looks at everything newer under the lock.
 It is of one history: a ledger that was restored, or another one behind the same name, has another
 token at the mirror's watermark, or none, and then everything is read again.
-The screen runs in float32 with a margin, so it proposes a few too many and never one too few.
+The screen runs in float32 with a margin, so it proposes a few images too many, but never misses
+one.
 """
 
 from collections import defaultdict
@@ -55,7 +56,7 @@ class ResidentSearch:
                 point = read_point(connection, collection_id)
                 if self._pause is not None:
                     self._pause("watermark_read")
-                mirror, slot.mirror = slot.mirror, None  # whatever fails leaves no half of one
+                mirror, slot.mirror = slot.mirror, None  # a failure must not leave half a mirror
                 slot.mirror = refreshed(
                     connection, point, mirror, floor=-1, new_blocks=self._new_blocks
                 )

@@ -1,4 +1,4 @@
-"""The exact resident search with its vectors on a device that torch knows."""
+"""The exact resident search with its vectors on a torch device."""
 
 from collections.abc import Callable
 
@@ -41,8 +41,8 @@ class TorchBlocks:
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """See ``Blocks.hits``."""
         asked = torch.from_numpy(queries).to(self._device)
-        # One mask for all blocks, a byte a pair: counting the hits of each would wait for the
-        # device once a block, some 250 times at four million rows.
+        # One mask for all blocks, a byte per pair: counting the hits of each block would wait for
+        # the device once a block, some 250 times at four million rows.
         near = torch.empty((len(queries), count), dtype=torch.bool, device=self._device)
         for number, start in enumerate(range(0, count, BLOCK_ROWS)):
             block = self._blocks[number][: count - start]
