@@ -1,4 +1,4 @@
-"""pixsift: what a robotics data team needs between a camera and a training set.
+"""pixsift selects training images from what robot cameras upload.
 
 ``pixsift.curate(folder, k=...)`` judges a folder of pictures and chooses from it. It is loaded when
 it is first used: importing pixsift imports nothing else.

@@ -16,7 +16,7 @@ from pixsift.messages import Range, Where2, why_not_storable
 
 Role = Literal["viewer", "reviewer", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "reviewer", "operator")
-"""Each may do what those before it may."""
+"""Each role may also do what the roles before it may."""
 OutcomeName = Literal["kept", "duplicate", "rejected", "gone", "failed"]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 ObjectId = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -38,7 +38,7 @@ class Ask(BaseModel):
     def _is_storable(cls, raw: Any) -> Any:
         try:
             obstacle = why_not_storable(raw)
-        except TypeError:  # made by Python code, of models and dates, each checked by itself
+        except TypeError:  # made by Python code from models and dates, each checked by itself
             obstacle = None
         if obstacle is not None:
             raise ValueError(f"the body {obstacle}")
@@ -51,7 +51,7 @@ class ProblemRemedy(_Answer):
     code: str
     arguments: dict[str, str]
     words: str
-    """In the words of a terminal."""
+    """The command or flag for a terminal."""
 
 
 class Problem(BaseModel):
@@ -80,7 +80,7 @@ class Health(_Answer):
 
 
 class Me(_Answer):
-    """Who the server takes the caller for."""
+    """The identity of the caller."""
 
     actor: str
     role: Role
@@ -104,7 +104,7 @@ class NewToken(Token):
     """A token that was made just now."""
 
     token: str
-    """The whole secret, to be kept: it is stored nowhere."""
+    """The whole secret: keep it, it is not stored anywhere."""
 
 
 class TokenList(_Answer):
@@ -137,7 +137,7 @@ class ImageRow(_Answer):
     flags: list[str]
     """Quality checks that fired when it was decided."""
     duplicates: int
-    """Images that it stands for now."""
+    """Images that it represents now."""
     captured_at: datetime | None
     is_s3_time: bool
     """No capture time is known: ``captured_at`` is S3's own time of the write."""
@@ -156,7 +156,7 @@ class ImagePage(_Answer):
     generation: int
     images: list[ImageRow]
     next_cursor: str | None
-    """For the next page of the same query; None: this was the last."""
+    """For the next page of the same query; None: this was the last page."""
 
 
 class ImageQuery(Ask):
@@ -339,7 +339,7 @@ class QueueDepths(_Answer):
 
 
 class SessionAsk(Ask):
-    """A token to begin a browser's session with."""
+    """A token to start a browser session with."""
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -349,7 +349,7 @@ class Example(Ask):
 
     object_id: ObjectId | None = None
     uri: Annotated[str, StringConstraints(max_length=2048)] | None = None
-    """``s3://bucket/key`` of an image that the ledger knows; nothing is ever fetched by it."""
+    """``s3://bucket/key`` of an image that the ledger knows; the URI is never fetched."""
     upload: Annotated[str, StringConstraints(max_length=4096)] | None = None
     """Name of a file that comes with the request."""
 
@@ -393,13 +393,13 @@ class SearchAsk(ByExamples):
     duplicates: Literal["folded", "expanded"] = "folded"
     """expanded: each hit is followed by the duplicates that it stands for; k counts them."""
     own: bool = False
-    """Whether the examples themselves, and images with the very same pixels, may be found."""
+    """Whether the examples themselves, and images with exactly the same pixels, may be found."""
     exact: bool = False
-    """Never through an approximate index, however long it takes."""
+    """Always exact, never through an approximate index, even if it takes long."""
 
 
 class SearchPlan(_Answer):
-    """How a search was carried out."""
+    """How the search was done."""
 
     how: Literal["resident", "scan", "index"]
     is_exact: bool
@@ -431,9 +431,9 @@ class Hit(_Answer):
     mode: int
     """Which group of examples found it, by its place in ``modes``."""
     is_itself: bool
-    """The very same pixels as an example."""
+    """Exactly the same pixels as an example."""
     duplicate_of: int | None
-    """Of an unfolded duplicate: the hit that stands for it."""
+    """Of an expanded duplicate: the hit that represents it."""
     duplicates: int
     attributes: dict[str, Any]
     captured_at: datetime | None
@@ -441,7 +441,7 @@ class Hit(_Answer):
 
 
 class SearchAnswer(_Answer):
-    """What was found, the best first; fewer than k only where the collection holds fewer."""
+    """The hits, the best first; fewer than k only if the collection has fewer."""
 
     collection: str
     at_seq: int

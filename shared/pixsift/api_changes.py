@@ -24,7 +24,7 @@ JobState = Literal["running", "done", "failed", "cancelled"]
 
 
 class RuleAsk(Ask):
-    """Another rule for a collection; what is not named stays as it is."""
+    """Another rule for a collection; fields that are not given stay as they are."""
 
     epsilon: Annotated[float, Field(ge=0, le=2)] | None = None
     preset: Annotated[str, StringConstraints(max_length=63)] | None = None
@@ -35,7 +35,7 @@ class RuleAsk(Ask):
     examples: Annotated[int, Field(ge=0, le=1000)] = 10
     """Of a what-if: how many images that would change are shown."""
     take_over: bool = False
-    """Of a change: discard a generation that another process left half built."""
+    """Of a change: discard a generation that another process has left unfinished."""
 
 
 class TakeOverAsk(Ask):
@@ -48,11 +48,11 @@ class AuditAsk(Ask):
     """Check every invariant of a collection."""
 
     sample: Annotated[int, Field(ge=1)] | None = None
-    """Compare only so many kept images with all others; None: all."""
+    """Compare only this many kept images with all others; None: all."""
 
 
 class RulingAsk(Ask):
-    """What a person says of images."""
+    """A ruling of a person about images."""
 
     kind: Annotated[str, StringConstraints(max_length=30)]
     images: Annotated[list[Text], Field(min_length=1, max_length=1000)]
@@ -104,7 +104,7 @@ class RedriveAsk(Ask):
 
 
 class Progress(Answer):
-    """How far a job is."""
+    """The progress of a job."""
 
     step: str
     done: int
@@ -149,7 +149,7 @@ class Decisions(Answer):
 
 
 class HistoryLost(Answer):
-    """Of an event ``history_lost``: the ledger went back; what was seen before may not hold."""
+    """Of an event ``history_lost``: the ledger was restored; earlier events may no longer hold."""
 
     collection: str
     seq: int
@@ -191,7 +191,7 @@ class SnapshotDiff(Answer):
 
 
 class SnapshotProblem(Answer):
-    """One file of a snapshot that is not as it should be."""
+    """One file of a snapshot that is missing or differs."""
 
     path: str
     what: Literal["missing", "wrong_size", "redacted_but_there"]

@@ -29,7 +29,8 @@ from pixsift.operations.judge_folder import FolderTally
 
 _LOGGED_ERRORS = 3
 _BLAS_PATIENCE = ("OPENBLAS_THREAD_TIMEOUT", "4")
-"""Between two small products OpenBLAS's threads would spin while other stages need the core."""
+"""Between two small products OpenBLAS's threads would otherwise spin while other stages need the
+core."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +47,7 @@ class Curation:
     images: pa.Table
     """Every file that is an image, or looked like one."""
     selection: pa.Table
-    """The chosen, in the order of their choice; empty where nothing was to be chosen."""
+    """The chosen files, in the order of the choice; empty if no choice was asked for."""
     report: Mapping[str, Any]
     """Of the selection: strategy, candidates, coverage compared with a random choice."""
     output: Path | None
@@ -54,17 +55,17 @@ class Curation:
 
     @property
     def kept(self) -> pa.Table:
-        """What repeats no other picture."""
+        """Kept pictures."""
         return self._with("kept")
 
     @property
     def duplicates(self) -> pa.Table:
-        """What repeats a kept picture: ``repeats`` names it."""
+        """Pictures that repeat a kept picture, which ``repeats`` names."""
         return self._with("duplicate")
 
     @property
     def rejected(self) -> pa.Table:
-        """What shows nothing or cannot be read: ``reason`` says why."""
+        """Pictures that show nothing or cannot be read: ``reason`` says why."""
         return self._with("rejected")
 
     def __repr__(self) -> str:
@@ -148,8 +149,8 @@ def select_of(
 
 
 def quiet_logger() -> Logger:
-    """The first few errors, on standard error: standard output is the caller's, and what fails on
-    one picture may fail on all of them."""
+    """The first few errors, on standard error: standard output belongs to the caller, and an error
+    of one picture may occur for all of them."""
     logger = Logger(service="pixsift", level="ERROR", stream=sys.stderr, use_rfc3339=True)
     left = count(_LOGGED_ERRORS, -1)
     logger.addFilter(lambda record: next(left) > 0)

@@ -4,7 +4,7 @@
     ├── PermanentError         record the outcome and its reason, acknowledge
     ├── TransientError         release the message with a delay, try again
     ├── DependencyDownError    stop receiving until the dependency answers again
-    │   ├── AccessDeniedError  refused: this one object, or everything? never "gone"
+    │   ├── AccessDeniedError  refused for one object or for everything; never "gone"
     │   ├── BucketDownError    one bucket does not answer: its messages wait, others go on
     │   ├── OtherSpaceError    a consumer of another embedding space wants it: give it back
     │   ├── LoginRefusedError  end the process after two minutes: a new one gets a new password
@@ -72,14 +72,14 @@ RemedyCode = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What the caller can do, for an entry point to put into its own words."""
+    """What the caller can do, as data; an entry point words it."""
 
     code: RemedyCode
     arguments: Mapping[str, str] = field(default_factory=dict)
 
 
 class PixsiftError(Exception):
-    """Something pixsift knows how to react to."""
+    """An error that pixsift knows how to react to."""
 
     default_code: ClassVar[str] = "failed"
 
@@ -96,7 +96,7 @@ class PermanentError(PixsiftError):
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason, code=reason)
-        self.args = (reason, detail)  # what a pickled copy is made from
+        self.args = (reason, detail)  # the arguments of a pickled copy
         self.reason = reason
         self.detail = detail
 
@@ -154,8 +154,8 @@ class OtherSpaceError(DependencyDownError):
 
 
 class LoginRefusedError(DependencyDownError):
-    """PostgreSQL has refused our login for minutes. A password or token that was given to this
-    process when it started, and was rotated since, is given anew to the next one only."""
+    """PostgreSQL has refused our login for minutes. A password or token that the process got when
+    it started may have been rotated since; only a new process gets the new one."""
 
     default_code = "login_refused"
 
@@ -178,13 +178,13 @@ class SettingError(UserError):
 
 
 class NotFoundError(UserError):
-    """What was named does not exist."""
+    """The named thing does not exist."""
 
     default_code = "not_found"
 
 
 class ConflictError(UserError):
-    """What was named exists, but its state does not allow this now."""
+    """The named thing exists, but its state does not allow this now."""
 
     default_code = "conflict"
 

@@ -1,4 +1,4 @@
-"""Optional packages: what needs one that is not installed says which extra brings it."""
+"""Optional packages: an error names the extra that installs a missing one."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -7,7 +7,8 @@ from pixsift.errors import Remedy, SettingError
 
 
 def require(what: str, packages: Sequence[str], *, extra: str) -> None:
-    """Nothing where every package can be imported; raises SettingError that names the extra."""
+    """Return if every package can be imported; raise a SettingError that names the extra
+    otherwise."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise SettingError(

@@ -1,9 +1,9 @@
-"""The heartbeat of a service: a file that it touches, and the health command that looks at it.
+"""The heartbeat of a service: a file that it touches, and the command that checks it.
 
-``python -m pixsift.health`` exits 0 or 1. No other library, as it starts every half minute
-beside the service. The file is touched every turn of the loop, and whenever an object is done,
-since a turn may hold a thousand. A service that waits for a dependency touches it as well: it is
-alive, and killing it would not bring the dependency back. One whose login is refused writes that
+``python -m pixsift.health`` exits 0 or 1. It imports no library, because it starts every half
+minute next to the service. The file is touched every turn of the loop, and whenever an object is
+done, since a turn may hold a thousand. A service that waits for a dependency touches it as well: it
+is alive, and killing it would not bring the dependency back. One whose login is refused writes that
 into the file: only a new process is given a new password.
 """
 
@@ -29,7 +29,7 @@ class Heartbeat:
         self._path = Path(path) if path else None
 
     def touch(self) -> None:
-        """Still alive, and nothing is wrong that a restart would fix."""
+        """Alive, with nothing wrong that a restart would fix."""
         self._write("")
 
     def refuse(self, reason: str) -> None:
@@ -38,7 +38,7 @@ class Heartbeat:
 
     @contextmanager
     def busy(self, longest_seconds: float, *, every: float = _BUSY_SECONDS) -> Iterator[None]:
-        """Touch the file during one long piece of work, which is not taken to hang until then."""
+        """Keep touching the file during one long piece of work, for at most ``longest_seconds``."""
         over = threading.Event()
         until = time.monotonic() + longest_seconds
 
@@ -57,7 +57,9 @@ class Heartbeat:
     def _write(self, text: str) -> None:
         if self._path is None:
             return
-        with suppress(OSError):  # the health check says so: a heartbeat that is missing or old
+        with suppress(
+            OSError
+        ):  # then the heartbeat is missing or old, and the health check says so
             if text or (self._path.exists() and self._path.stat().st_size):
                 self._path.write_text(text, "utf-8")
             else:

@@ -1,7 +1,5 @@
-"""Contracts of every message body that crosses a queue: versioned, strict about what we define.
-
-S3's own notifications are not here: they are other people's messages and get the lenient parser
-of ``pixsift.core.events``.
+"""The format of every message body on a queue: versioned, and strict for our own messages. S3's
+notifications are not here: ``pixsift.core.events`` parses them leniently.
 """
 
 import json
@@ -18,7 +16,7 @@ Strategy = Literal[
     "k_center", "balanced", "stratified", "similar", "random", "all",
     "typical", "mixed", "farthest", "auto",
 ]  # fmt: skip
-"""The second line exists from snapshot-request/2 on."""
+"""The second line exists since snapshot-request/2."""
 _FIRST_STRATEGIES = ("k_center", "balanced", "stratified", "similar", "random", "all")
 Inside = Literal["k_center", "balanced", "similar", "random", "typical", "mixed", "farthest"]
 
@@ -32,10 +30,10 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def why_not_storable(raw: Any) -> str | None:
-    """What keeps the ledger's text and jsonb from holding this JSON value; None: they can."""
+    """Why the ledger's text and jsonb cannot hold this JSON value; None: they can."""
     try:
         stored = json.dumps(raw, ensure_ascii=False, allow_nan=False)  # jsonb has no NaN
-        stored.encode()  # half a surrogate pair is no text to a database
+        stored.encode()  # a database does not accept half a surrogate pair
     except (ValueError, RecursionError):
         return "cannot be stored"
     return "contains a NUL character" if _NUL.search(stored) else None
@@ -55,7 +53,7 @@ class Range(_Message):
 
 
 class Where(_Message):
-    """Which kept images may be chosen at all; conditions are joined by AND."""
+    """Which kept images may be chosen; conditions are joined by AND."""
 
     attributes: dict[str, list[str]] = Field(default_factory=dict)
     captured_after: datetime | None = None
@@ -75,7 +73,7 @@ Flagged = Literal["exclude", "include", "only"]
 
 
 class Where2(Where):
-    """Which kept images may be chosen at all, from snapshot-request/2 on."""
+    """Which kept images may be chosen, since snapshot-request/2."""
 
     flagged: Flagged = "exclude"
     """Images that a quality check flagged; flags of how a file was written do not count."""
@@ -87,7 +85,7 @@ class Where2(Where):
     @model_validator(mode="before")
     @classmethod
     def _flags_include_the_flagged(cls, given: Any) -> Any:
-        """Naming flags includes flagged images; the request says so in writing."""
+        """Naming flags includes flagged images; the stored request says so."""
         if isinstance(given, dict) and given.get("flags") and given.get("flagged") is None:
             return {**given, "flagged": "include"}
         return given
@@ -105,7 +103,7 @@ def in_utc(moment: datetime) -> datetime:
 
 
 class Quota(_Message):
-    """Shares per stratum, for ``stratified`` and whatever else can choose inside of strata."""
+    """Shares per stratum, for ``stratified`` and every strategy that can choose inside strata."""
 
     by: str
     share: Literal["equal", "proportional", "explicit"] = "equal"
@@ -122,7 +120,7 @@ class Quota(_Message):
 
 
 class Select(_Message):
-    """How images are chosen from the pool, as snapshot-request/1 has it: for good."""
+    """How images are chosen from the pool in snapshot-request/1; it never changes."""
 
     strategy: Strategy = "k_center"
     k: int | None = Field(default=None, ge=1)
@@ -142,7 +140,7 @@ class Select(_Message):
     dissimilar_to: list[str] = Field(default_factory=list)
 
     at_most: bool = False
-    """All there are when there are fewer than k; without it that is refused."""
+    """Take all images if there are fewer than k; without it that is refused."""
 
     @model_validator(mode="after")
     def _strategy_is_of_this_version(self) -> "Select":
@@ -187,7 +185,7 @@ class Select(_Message):
 
     @model_validator(mode="after")
     def _strategy_uses_all_of_it(self) -> "Select":
-        """What a strategy would ignore in silence is a mistake of the one who asks."""
+        """A field that the strategy would ignore silently is refused."""
         share = type(self).model_fields["cluster_share"].default
         if self.inside != "balanced" and (self.clusters or self.cluster_share != share):
             raise ValueError("clusters and cluster_share need strategy 'balanced'")
@@ -212,31 +210,32 @@ class Preference(_Message):
 
     metric: str
     strength: float = Field(default=0.5, gt=0.0, le=10.0)
-    """What the best of the pool by this metric is ahead of the worst, in mean picks' worth."""
+    """The advantage of the best image by this metric over the worst, in gains of a mean pick."""
     low: bool = False
     """Prefer small values."""
 
 
 class Emphasis(_Message):
-    """Images that should be stood for more than others, by a number in an attribute."""
+    """Gives images more weight to be represented, by a number in an attribute."""
 
     attribute: str
-    """A model's uncertainty or loss, say, from a sidecar: its rank in the pool counts."""
+    """For example a model's uncertainty or loss, from a sidecar; its rank in the pool counts."""
     strength: float = Field(default=0.8, gt=0.0, le=1.0)
     """0: all count alike; 1: the smallest counts nothing, the largest twice the mean."""
 
 
 class Balance(_Message):
-    """A soft target: strata that are short go first, as far as they are not far-fetched."""
+    """A soft target: strata that have too few images are preferred, if their images are useful."""
 
     by: str
     share: Literal["equal", "proportional"] = "equal"
     strength: float = Field(default=1.0, gt=0.0, le=100.0)
-    """What a pick of a stratum that is short is ahead, in mean picks' worth."""
+    """The advantage of an image of a stratum with too few, in gains of a mean pick."""
 
 
 _TRIMMED = dict.fromkeys(("k_center", "mixed", "typical", "balanced"), 0.1)
-"""What these leave out of odd images at most, unless set otherwise (docs/selection.md)."""
+"""The largest share of odd images that these strategies leave out by default
+(docs/selection.md)."""
 _WITH_TERMS = ("typical", "mixed", "auto")
 
 
@@ -245,7 +244,7 @@ class Select2(Select):
 
     strategy: Strategy = "auto"
     purpose: Literal["training", "rare"] = "training"
-    """What ``auto`` chooses for: a model's accuracy, or scenes that are rare."""
+    """The purpose for ``auto``: a model's accuracy, or rare scenes."""
     cluster_share: Literal["equal", "sqrt", "proportional"] = "sqrt"
     min_distance: float = Field(default=0.0, ge=0.0, le=1.0)
     """No two chosen, and none with one chosen earlier, lie nearer than this cosine distance."""
@@ -272,12 +271,13 @@ class Select2(Select):
     @model_validator(mode="before")
     @classmethod
     def _trimming_is_said(cls, given: Any) -> Any:
-        """The default is written into the request. It bounds: only odd images are left out."""
+        """The default is written into the request. It is an upper bound: only odd images are left
+        out."""
         if not isinstance(given, dict) or given.get("trim_outliers") is not None:
             return given
         strategy, quota = given.get("strategy", "auto"), given.get("quota")
         if strategy == "auto":
-            return given  # said when it is resolved
+            return given  # reported when the request is resolved
         if strategy == "stratified" and isinstance(quota, dict):
             strategy = quota.get("inside") or "typical"
         share = _TRIMMED.get(strategy, 0.0) if isinstance(strategy, str) else 0.0
@@ -302,7 +302,7 @@ class Select2(Select):
 
 
 class Split(_Message):
-    """Shares of the splits, and what must not straddle two of them."""
+    """Shares of the splits, and what must stay within one split."""
 
     train: float = Field(default=1.0, ge=0.0, le=1.0)
     val: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -320,7 +320,7 @@ class Split(_Message):
 
 
 class Export(_Message):
-    """What the snapshot holds."""
+    """The content of the snapshot."""
 
     mode: Literal["copy", "reference"] = "copy"
     formats: list[Literal["parquet", "webdataset"]] = ["parquet"]
@@ -351,7 +351,8 @@ class SnapshotRequest(_Message):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     def spec(self) -> dict[str, Any]:
-        """What decides the list of images and its form, without the request's own id and time."""
+        """The fields that decide the list of images and its form, without the request's id and
+        time."""
         return self.model_dump(mode="json", by_alias=True, exclude={"request_id", "at_seq"})
 
 
@@ -389,16 +390,16 @@ class Backfill(_Message):
 
 
 class BackfillObject(_Message):
-    """One object version as a listing of the bucket shows it; the key is raw, not URL-encoded."""
+    """One object version as a bucket listing shows it; the key is raw, not URL-encoded."""
 
     key: str
     version_id: str | None = None
     etag: str | None = None
     size_bytes: int | None = None
     removed: bool = False
-    """Gone at S3, as far as the sender saw; the consumer asks S3 itself."""
+    """Deleted at S3, as far as the sender saw; the consumer asks S3 itself."""
     delete_marker: bool = False
-    """With ``removed``: it is there still, but hidden by a delete marker."""
+    """With ``removed``: it still exists, but is hidden by a delete marker."""
 
 
 Backfill.model_rebuild()

@@ -19,8 +19,8 @@ Embeddings = NDArray[np.float32]
 """(N, D) float32, rows of unit length."""
 
 CountProgress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""Given how many things there are to do: a context whose function receives how many more are done.
-An entry point shows it as it likes."""
+"""Called with the number of things to do; returns a context whose function gets how many more are
+done. An entry point decides how to show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class Neighborhood:
     token: UUID
     """Of the watermark's turn: the history that was searched, proved again under the lock."""
     object_ids: tuple[NDArray[np.int64], ...]
-    """Per query: every representative within the distance (a few beyond it do no harm, nor do
-    dead ones: the ledger proves each candidate)."""
+    """Per query: every representative within the distance (a few beyond it or already removed are
+    allowed: the ledger checks each candidate)."""
 
 
 class NeighborSearch(Protocol):
@@ -114,7 +114,7 @@ class NeighborSearch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What became of one item of a copy plan."""
+    """The result of one item of a copy plan."""
 
     item: CopyItem
     checksum: str
@@ -126,8 +126,8 @@ class CopyResult:
 
 
 class Copier(Protocol):
-    """Carries out a copy plan where the objects are. Implementations: S3 server-side, links or
-    copies of files."""
+    """Carries out a copy plan at the store of the objects. Implementations: S3 server-side, links
+    or copies of files."""
 
     def copy(self, items: Sequence[CopyItem], *, prefix: str, stop: Event) -> Iterator[CopyResult]:
         """Copy each item to ``prefix`` + its destination key; results as they come, in any order.
@@ -173,7 +173,7 @@ class ListedObject:
 
 
 class ObjectStore(Protocol):
-    """Where objects are. Implementations: S3, folders of this machine. Thread-safe.
+    """A store of objects. Implementations: S3, folders of this machine. Thread-safe.
 
     A bucket of a folder is its ``file://`` URI. Every method may raise TransientError,
     AccessDeniedError or DependencyDownError.
@@ -205,8 +205,8 @@ class ObjectStore(Protocol):
     ) -> FetchedObject:
         """One object version, whole.
 
-        ``reserve`` is told the size before the body is read, and may block until there is room.
-        Raises ObjectGoneError, or PermanentError ``too_large`` or ``unreadable``.
+        ``reserve`` is called with the size before the body is read, and may block until there is
+        room. Raises ObjectGoneError, or PermanentError ``too_large`` or ``unreadable``.
         """
         ...
 

@@ -1,6 +1,6 @@
 """Remedies in the words of a terminal: the command or the flag that helps.
 
-A process that answers people elsewhere (over HTTP) gives ``Remedy`` as it is instead.
+The server passes ``Remedy`` on as data instead.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""Serves the messages of a queue one at a time: each is acknowledged once it has its end."""
+"""Serves the messages of a queue one at a time; each is acknowledged when its work is finished."""
 
 import random
 import threading
@@ -19,7 +19,7 @@ Reaction = Literal["done", "stopped"]
 
 
 class Handler(Protocol):
-    """What is done with a message, and when there is none."""
+    """What is done with a message, and while there are none."""
 
     def serve(self, message: RequestMessage, stop: threading.Event) -> Reaction: ...
 
@@ -41,12 +41,11 @@ def run(
     health: Heartbeat | None = None,
     longest_seconds: float = 43_200.0,
 ) -> None:
-    """Serve until ``stop`` is set. A dependency that is down stops receiving, not the process.
-
-    Nor does a bug: a request that meets one must not stop those behind it. before_each: called
+    """Serve until ``stop`` is set. A dependency that is down stops receiving, not the process. A
+    bug does not stop it either: one request must not block those behind it. before_each: called
     before a request is served or resumed; what it raises sends the message back. longest_seconds:
-    until when the health check takes one request to be work. Raises LoginRefusedError, which only
-    a new process can help.
+    how long one request may take before the health check fails. Raises LoginRefusedError, where
+    only a new process can continue.
     """
     health = health or Heartbeat("")
     while not stop.is_set():

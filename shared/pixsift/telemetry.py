@@ -1,7 +1,8 @@
 """Structured logs and metrics: Powertools Logger (JSON) and Metrics (CloudWatch EMF) on stdout.
 
 Every metric is declared in ``METRICS`` and described in docs/metrics.md; a test compares them.
-Dimensions are few on purpose (service and stage): a metric per robot would cost more than it tells.
+Dimensions are few on purpose (service and stage): a metric per robot would cost more than it is
+worth.
 """
 
 import json
@@ -18,13 +19,13 @@ from aws_lambda_powertools import Logger, Metrics
 Unit = Literal["Count", "Seconds", "Bytes", "Percent"]
 NAMESPACE = "pixsift"
 _MAX_VALUES = 99
-"""Values per metric in one EMF document. The specification allows a hundred, at which Powertools
-writes by itself what is there so far, and then warns of a flush with nothing left."""
+"""Values per metric in one EMF document. The specification allows a hundred, but at a hundred
+Powertools writes by itself and then warns about an empty flush."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: name, unit, and its meaning, as docs/metrics.md says it."""
+    """One metric: name, unit, and its description in docs/metrics.md."""
 
     name: str
     unit: Unit
@@ -98,7 +99,7 @@ class Telemetry:
     """Metrics of one process, gathered from any thread and written by ``flush``."""
 
     def __init__(self, service: str, *, stage: str = "") -> None:
-        """stage: the deployment, a second dimension; without one there is none."""
+        """stage: the deployment, used as a second dimension if given."""
         self._metrics = Metrics(namespace=NAMESPACE, service=service)
         if stage:
             self._metrics.set_default_dimensions(stage=stage)

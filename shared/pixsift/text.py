@@ -1,7 +1,8 @@
-"""Text from outside, made harmless: no terminal, log line or prompt obeys a name that robots chose.
+"""Makes text from outside harmless: a name that a robot chose must not control a terminal, a log
+line or a prompt.
 
 Keys, attributes, requests, messages of decoders and of servers may hold escape sequences, line
-feeds and marks that turn the direction of reading. Whatever shows them goes through ``printable``.
+feeds and marks that change the reading direction. All code that shows them uses ``printable``.
 """
 
 import html
@@ -20,7 +21,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Like ``printable``, for text whose line feeds are its own: those of a table, of a report."""
+    """Like ``printable``, for text whose line feeds are ours: those of a table or a report."""
     return "\n".join(map(printable, text.split("\n")))
 
 

@@ -1,4 +1,4 @@
-"""Threads that cannot die unnoticed, and the clock that tests may replace."""
+"""Threads whose failure ends the process, and the clock that tests may replace."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ STOPPED_LATE = 6
 
 
 def end_process(status: int, last_words: Callable[[], object]) -> None:
-    """End this process now, as a kill would: the queue gives back what it held.
+    """End this process now, like a kill: the queue returns the messages that it held.
 
     last_words: written to the log first, unless that fails or takes longer than two seconds.
     """
@@ -33,10 +33,9 @@ def end_process(status: int, last_words: Callable[[], object]) -> None:
 
 
 def start_guarded(work: Callable[[], object], *, name: str, logger: Logger) -> threading.Thread:
-    """Start a daemon thread that cannot die alone.
-
-    What escapes ``work`` is logged, and ends the process with status ``THREAD_DIED``: a process
-    that lacks one of its threads holds messages and never finishes them, while it looks alive.
+    """Start a daemon thread whose failure ends the process. An exception from ``work`` is logged,
+    and ends the process with status ``THREAD_DIED``: a process that lacks one of its threads holds
+    messages and never finishes them, while it looks alive.
     """
 
     def run() -> None:

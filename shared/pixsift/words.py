@@ -1,7 +1,7 @@
 """Reason codes in words, for people.
 
-The ledger stores the codes and programs read them (``--json``, metrics); this module has the one
-mapping to words, which every command and page uses.
+The ledger stores the codes and programs read them (``--json``, metrics); this module maps them to
+words, for every command and page.
 """
 
 from collections.abc import Mapping

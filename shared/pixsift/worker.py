@@ -1,8 +1,8 @@
 """What both queue services share: the stop signal, the visibility heartbeat, settling messages.
 
-The invariant: a message is acknowledged only after everything it speaks of has its outcome
-committed. Nothing here is needed for that to be *correct*: a heartbeat that fails, an ack that is
-lost, a process that dies only makes a message come back, and then it finds its outcome.
+The invariant: a message is acknowledged only after the outcomes of all its objects are committed.
+Correctness does not depend on this module: if a heartbeat fails, an ack is lost or a process dies,
+the message only comes back and finds its outcome.
 """
 
 import signal
@@ -25,8 +25,8 @@ _MAX_BACKOFF_SECONDS = 300
 class StopSignal:
     """SIGTERM and SIGINT as an event; a context manager that puts the old handlers back.
 
-    ``limit_seconds`` after the signal, a process that has not ended is ended: whatever a call to a
-    dependency waits for, it must not outlast the time that the process was given.
+    ``limit_seconds`` after the signal, the process is ended even if a call still waits: a call must
+    not outlast the time that the process was given.
     """
 
     def __init__(self, *, limit_seconds: float | None = None, logger: Logger | None = None) -> None:
@@ -66,7 +66,8 @@ class StopSignal:
 def backoff_seconds(receive_count: int, jitter: float) -> int:
     """How long to hide a message after its n-th failed try: 2, 4, 8, ... at most 300 s.
 
-    ``jitter`` in [0, 1) takes off up to half, so that messages that failed together part ways.
+    ``jitter`` in [0, 1) takes off up to half, so that messages that failed together are not retried
+    together.
     """
     ceiling = min(2.0 ** min(max(receive_count, 1), 16), _MAX_BACKOFF_SECONDS)
     return max(1, round(ceiling * (1 - jitter / 2)))
@@ -76,7 +77,7 @@ class VisibilityHeartbeat:
     """Keeps the messages in hand hidden while they are worked on, until a deadline per message.
 
     A message is extended once a third of its hidden time has passed, ten per call. After
-    ``deadline_seconds`` in hand it is left to come back by itself: whatever holds it is stuck.
+    ``deadline_seconds`` it is no longer extended and comes back by itself: its work is stuck.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class VisibilityHeartbeat:
             self._thread.join(CLOSING_SECONDS)
 
     def watch(self, messages: Sequence[Message]) -> None:
-        """Begin to keep ``messages`` hidden; their time runs since they were received."""
+        """Begin to keep ``messages`` hidden; their time counts from when they were received."""
         with self._lock:
             for message in messages:
                 until = message.received_at + self._timeout
@@ -149,7 +150,7 @@ class VisibilityHeartbeat:
             try:
                 self.beat()
             except PixsiftError as error:
-                # Not fatal: the messages come back, and find their outcomes.
+                # Not fatal: the messages come back and find their outcomes.
                 self._logger.warning("heartbeat failed", extra={"error": str(error)})
 
 
@@ -169,7 +170,7 @@ class AckBuffer:
         self._waiting: list[Message] = []
         self._since = 0.0
         self._sent_at: float | None = None
-        """When the last flush succeeded while something waited; None: nothing waits."""
+        """When a flush last succeeded while something waited; None: nothing waits."""
 
     @property
     def stuck_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""What moves through the pipeline: deliveries and the arrivals they speak of."""
+"""The values that move through the pipeline: deliveries and their arrivals."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,36 +16,36 @@ from pixsift.core.outcomes import Judged, KnownImage
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Delivery:
-    """What brought some arrivals: one receipt of one message, or a file that was listed. Settled
-    when everything it speaks of is."""
+    """The source of some arrivals: one receipt of one message, or a listed file. It is settled when
+    all its arrivals are."""
 
     last_chance: bool = False
-    """Whether what fails now ends as ``failed``."""
+    """Whether an error now ends as ``failed``."""
     open: int = 0
     error: Exception | None = None
-    """Why it must come back; None: everything it speaks of is committed."""
+    """Why it must come back; None: all its arrivals are committed."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Settler(Protocol):
-    """Hears how deliveries end. Called from any thread."""
+    """Gets the end of each delivery. Called from any thread."""
 
     def done(self, delivery: Delivery) -> None:
-        """Everything it speaks of is committed."""
+        """All its arrivals are committed."""
         ...
 
     def give_back(self, delivery: Delivery, error: Exception) -> None:
-        """It must come again, for this reason."""
+        """It must be delivered again, for this reason."""
         ...
 
     def unfinished(self, deliveries: Sequence[Delivery]) -> None:
-        """The pipeline ends before these do."""
+        """The pipeline ends before these are finished."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFacts:
-    """What the store said about the object when it handed it out."""
+    """What the store said about the object when it returned it."""
 
     etag: str
     size_bytes: int
@@ -79,11 +79,11 @@ class Arrival:
     thumbnail_key: str | None = None
     embedding: Halves | None = None
     others: list[Judged] = field(default_factory=list)
-    """Verdicts on other versions that came to light on the way."""
+    """Verdicts on other versions that were found on the way."""
     verdict: Judged | None = None
     """Set where the outcome is settled before the ledger is asked: rejected, gone, failed."""
 
     @property
     def size_bytes(self) -> int | None:
-        """As the event says; the store has the last word."""
+        """As the event says; the store's answer overrides it."""
         return self.event.size_bytes if isinstance(self.event, ObjectCreated) else None

@@ -14,9 +14,9 @@ T = TypeVar("T")
 class BatchQueue(Generic[T]):
     """A bounded queue whose reader takes batches: at most N, or what came within T of the first.
 
-    The age window starts when the oldest item came, so an idle reader never waits for company that
-    does not come, and what has waited while the reader was busy waits no longer. Closing it lets
-    readers finish what is there, then they get empty batches.
+    The age window starts when the oldest item came, so an idle reader never waits longer than T,
+    and items that waited while the reader was busy do not wait again. After closing, readers finish
+    what is there and then get empty batches.
     """
 
     def __init__(self, capacity: int, *, clock: Clock = time.monotonic) -> None:
@@ -41,7 +41,7 @@ class BatchQueue(Generic[T]):
     def take(self, limit: int, wait: Callable[[], float] = lambda: 0.0) -> list[T]:
         """At least one item, at most ``limit``; empty only when the queue is closed.
 
-        wait: asked, once the first item is there, how old it may grow in wait for more, seconds.
+        wait: called once the first item is there; returns how many seconds it may wait for more.
         """
         limit = min(limit, self._capacity)
         with self._readable:
@@ -59,7 +59,7 @@ class BatchQueue(Generic[T]):
             return batch
 
     def close(self) -> None:
-        """No more items; wakes everybody who waits."""
+        """No more items; wakes all waiting threads."""
         with self._readable:
             self._closed = True
             self._readable.notify_all()
@@ -84,14 +84,14 @@ class InOrder(Generic[T]):
         self._lock = threading.Lock()
         self._next = 0
         self._held: dict[int, T | None] = {}
-        """What has come before its turn; None: skipped."""
+        """Items that came before their turn; None: skipped."""
 
     def put(self, number: int, item: T) -> None:
         """Hand ``item`` on when its turn comes."""
         self._take(number, item)
 
     def skip(self, number: int) -> None:
-        """Wait for this number no longer; harmless once its turn has passed."""
+        """Do not wait for this number; harmless once its turn has passed."""
         self._take(number, None)
 
     def _take(self, number: int, item: T | None) -> None:
@@ -119,8 +119,8 @@ class ByteBudget:
     def resize(self, held: int, wanted: int) -> int:
         """Change a reservation from ``held`` to ``wanted`` bytes; blocks only to grow.
 
-        Each holder grows once, when it holds nothing, so nobody waits while holding. Who waits
-        is served first: a large one is not passed by an endless row of small ones.
+        Each holder grows once, when it holds nothing, so no one waits while holding. Waiting
+        requests are served in order: small ones cannot starve a large one.
         """
         more = wanted - held
         if more > 0:

@@ -1,4 +1,4 @@
-"""From an arrival to what the ledger stores about it. Pure."""
+"""Turns an arrival into the findings that the ledger stores. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _TIME_NAMES = ("captured_at", "captured-at", "timestamp", "capture_time", "captu
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Image:
-    """What is known of the pixels, whether decoded now or known from the same bytes before."""
+    """What is known of the pixels: decoded now, or known from the same bytes."""
 
     pixel_sha256: bytes
     facts: Mapping[str, Any]
@@ -36,7 +36,7 @@ class _Image:
 
 
 def from_error(arrival: Arrival, version: ObjectVersion, error: PermanentError) -> Judged:
-    """The outcome that a permanent error is: gone, rejected, or failed."""
+    """The outcome of a permanent error: gone, rejected, or failed."""
     finding: Finding = "failed"
     if isinstance(error, ObjectGoneError):
         finding = "gone"
@@ -52,7 +52,7 @@ def from_decode_failure(arrival: Arrival, version: ObjectVersion, failure: Decod
 
 
 def from_last_try(arrival: Arrival, version: ObjectVersion, error: Exception) -> Judged:
-    """What ended the slow lane's attempt, as ``failed``."""
+    """The error that ended the slow lane's attempt, as ``failed``."""
     reason = "gave_up" if isinstance(error, PixsiftError) else "internal_error"
     if isinstance(error, TransientError) and error.reason == "access_denied":
         reason = "access_denied"
@@ -60,7 +60,7 @@ def from_last_try(arrival: Arrival, version: ObjectVersion, error: Exception) ->
 
 
 def given_up(arrival: Arrival) -> Judged | None:
-    """``failed`` for what never came to an end; None for an event that names no version."""
+    """``failed`` for an arrival that was never finished; None for an event without a version."""
     if arrival.version is None:
         return None
     detail = _detail("every attempt ended the process, or outlasted its visibility timeout")
@@ -74,7 +74,7 @@ def gone(version: ObjectVersion, reason: str, sequencer: str | None) -> Judged:
 
 
 def rejected_everywhere(arrival: Arrival) -> bool:
-    """Whether no collection wants the image: then no model need see it."""
+    """Whether no collection wants the image: then it need not be embedded."""
     image = _image(arrival)
     return (
         image is not None
@@ -84,7 +84,7 @@ def rejected_everywhere(arrival: Arrival) -> bool:
 
 
 def for_space(arrival: Arrival) -> list[Judged]:
-    """What this arrival is in the consumer's space, whatever a collection's policy says of it."""
+    """The finding in the consumer's space, independent of a collection's policy."""
     if arrival.verdict is not None:
         return [arrival.verdict]
     image = _image(arrival)
@@ -94,7 +94,7 @@ def for_space(arrival: Arrival) -> list[Judged]:
 
 
 def for_collection(arrival: Arrival, collection: Collection) -> list[Judged]:
-    """Everything this arrival has to say to one collection."""
+    """All findings of this arrival for one collection."""
     return [*_own(arrival, collection), *arrival.others]
 
 
@@ -191,5 +191,5 @@ def _attributes(arrival: Arrival, image: _Image) -> dict[str, dict[str, str]]:
 
 
 def _detail(text: str) -> dict[str, str]:
-    # PostgreSQL stores no NUL, and a decoder's message may quote the file.
+    # PostgreSQL cannot store NUL, and a decoder's message may quote the file.
     return {"message": text.replace("\0", "")[:_DETAIL_CHARACTERS]} if text else {}

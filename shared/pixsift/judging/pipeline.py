@@ -1,4 +1,4 @@
-"""The stages side by side: fetch | decode | thumbnail | embed | commit, with bounded hand-over.
+"""Runs the stages in parallel: fetch | decode | thumbnail | embed | commit, with bounded queues.
 
     submit(arrival) -> fetch -> decode -> thumbnail -> embed -> commit -> settle
                           \\________\\___________\\________\\___^   findings take the short way
@@ -10,12 +10,12 @@ body is read, and keeps a fixed remainder from decoding to commit.
 An error in a stage concerns its batch only, and is sorted by the reaction it asks for: permanent
 ones are findings already, transient ones send the message back, an outage closes the gate in
 front of receiving as well (``report``), and a lost device (``lost``) ends the process, since
-waiting mends none. Anything else is a bug: logged with its traceback, tried once more without its
-batch, and the message goes back until the slow lane records ``failed``. No thread dies alone: what
-escapes a stage ends the process, as ``kill -9`` would.
+waiting does not repair it. Anything else is a bug: logged with its traceback, tried once more
+without its batch, and the message goes back until the slow lane records ``failed``. An exception
+that escapes a stage ends the process, like ``kill -9``.
 
-Arrivals reach the commit as they get ready, or, ``in_order``, as they were submitted: then it is
-decided by the order of submission alone which of two near-duplicates is kept.
+Arrivals reach the commit as they get ready, or, ``in_order``, as they were submitted: then the
+order of submission alone decides which of two near-duplicates is kept.
 """
 
 import threading
@@ -42,7 +42,7 @@ thumbnail, and what Python adds."""
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How wide and deep the pipeline is."""
+    """Sizes of the pipeline."""
 
     max_in_flight: int = 256
     """Arrivals inside at any time."""
@@ -116,7 +116,7 @@ class Pipeline:
         self._embed = _Stage("embed", embed.run, 1, limits.embed_batch, wait)
         self._commit = _Stage(
             "commit", self._run_commit, 1, limits.commit_batch, limits.commit_wait_seconds,
-            capacity=limits.max_in_flight,  # what is inside at all: handing over never waits
+            capacity=limits.max_in_flight,  # as many as may be inside: handing over never waits
         )  # fmt: skip
         self._ordered = InOrder(self._commit.queue.put) if limits.in_order else None
         self._stages = (self._fetch, self._decode, self._thumbnail, self._embed, self._commit)
@@ -134,7 +134,7 @@ class Pipeline:
 
     @property
     def lost(self) -> DeviceLostError | None:
-        """What took the accelerator away; from then on everything is given back."""
+        """The error that ended the accelerator; from then on everything is given back."""
         return self._lost
 
     def submit(
@@ -191,7 +191,7 @@ class Pipeline:
                 )
 
     def _serve(self, stage: _Stage) -> None:
-        # An arrival that is alone in the pipeline waits for nobody.
+        # An arrival that is alone in the pipeline does not wait.
         def patience() -> float:
             return stage.wait_seconds if self._in_flight > 1 else 0.0
 
@@ -279,7 +279,7 @@ class Pipeline:
 
     def _stage_failed(self, stage: _Stage, batch: Sequence[Arrival], error: Exception) -> None:
         if isinstance(error, DeviceLostError):
-            self._lost = self._lost or error  # said once, by whom it ends
+            self._lost = self._lost or error  # reported once, by the arrival that ends it
         elif isinstance(error, DependencyDownError):
             self._report(error)
         elif isinstance(error, PixsiftError):
@@ -310,14 +310,16 @@ class Pipeline:
     def _settle(self, arrival: Arrival, error: Exception | None) -> None:
         arrival.reserved = self.budget.resize(arrival.reserved, 0)
         if self._ordered is not None:
-            self._ordered.skip(arrival.number)  # nobody waits for one that never got to the commit
+            self._ordered.skip(
+                arrival.number
+            )  # one that never got to the commit must not be waited for
         delivery = arrival.delivery
         with delivery.lock:
             delivery.open -= 1
             delivery.error = delivery.error or error
             finished = delivery.open == 0
         with self._changed:
-            ours = delivery in self._deliveries  # if not, ``finish`` has given it back already
+            ours = delivery in self._deliveries  # otherwise ``finish`` has given it back already
         if finished and ours:
             self._settle_delivery(delivery)
         with self._changed:

@@ -1,7 +1,7 @@
 """The stages an arrival passes: fetch, decode, embed, thumbnails, commit. Each takes a batch.
 
-A stage changes its arrivals and returns nothing; an error it raises concerns its whole batch. What
-concerns one arrival only is a finding on that arrival.
+A stage changes its arrivals and returns nothing; an error it raises concerns its whole batch. A
+problem of one arrival is a finding on that arrival.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from pixsift.threads import Clock
 
 
 class Decoder(Protocol):
-    """The decoder pool, or what a test puts in its place."""
+    """The decoder pool, or a replacement in tests."""
 
     def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]: ...
 
@@ -49,7 +49,7 @@ class SourceHealth(Protocol):
         ...
 
     def succeeded(self, version: ObjectVersion, *, size_bytes: int) -> None:
-        """The store has just handed this version out."""
+        """The store has just returned this version."""
         ...
 
     def failed(
@@ -66,7 +66,7 @@ class SourceHealth(Protocol):
 
 
 class Fetch:
-    """Ask the store: the bytes of a created version, or what a removal really removed."""
+    """Asks the store: for the bytes of a created version, or which versions are really gone."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Fetch:
             raise PermanentError("too_large", f"{size} bytes, limit {self._max_bytes}")
         with self._telemetry.timed("fetch_seconds"):
             fetched = self._objects.fetch(version, max_bytes=self._max_bytes, reserve=reserve)
-        # A listed file is named by size and time; the bytes that were read complete its name.
+        # A listed file is named by size and time; the bytes read complete its version id.
         arrival.version = version = fetched.version or version
         self._access.succeeded(version, size_bytes=len(fetched.body))
         self._telemetry.observe("fetched_bytes", len(fetched.body))
@@ -155,7 +155,7 @@ class Fetch:
         ]
 
     def _removed(self, event: ObjectRemoved) -> Iterable[Judged]:
-        """The versions that are no longer there, by what S3 says now: events come in any order."""
+        """The versions that no longer exist, as S3 says now: events come in any order."""
         reason = "expired" if event.expired else "deleted"
         return [
             findings.gone(version, reason, event.sequencer) for version in self._no_longer(event)
@@ -210,7 +210,7 @@ class Decode:
         for arrival in arrivals:
             arrival.known = known.get(arrival.content_sha256 or b"")
             if arrival.content_sha256 in erased and arrival.version is not None:
-                # No pixels, vector or thumbnail of it may come back; the commit asks once more.
+                # Its pixels, vector and thumbnail must not come back; the commit checks again.
                 arrival.verdict = findings.gone(arrival.version, "erased", arrival.event.sequencer)
         unknown = [a for a in arrivals if a.known is None and a.verdict is None]
         if unknown:
@@ -327,7 +327,7 @@ class Thumbnails:
 
 
 class Commit:
-    """Tell the ledger, one transaction per collection."""
+    """Commits to the ledger, one transaction per collection."""
 
     def __init__(
         self, ledger: Ledger, thumbnails: Thumbnails, *, telemetry: Telemetry, space_id: str = ""
@@ -339,7 +339,7 @@ class Commit:
         self._telemetry = telemetry
 
     def run(self, arrivals: Sequence[Arrival]) -> list[Decision]:
-        """Commit everything the arrivals have to say; the decisions that were new."""
+        """Commit all findings of the arrivals; returns the new decisions."""
         collections = {c.collection_id: c for a in arrivals for c in a.collections}
         new: list[Decision] = []
         erased: set[ObjectVersion] = set()
@@ -364,8 +364,9 @@ class Commit:
         return new
 
     def _embed_ahead(self, arrivals: Sequence[Arrival]) -> None:
-        """For collections being built in this space: what is gone is gone in the generation in use;
-        all else is kept for the switch, and decided by the consumers of the present space."""
+        """For collections being built in this space: removals are decided in the generation in use;
+        everything else is stored for the switch, and decided by the consumers of the present
+        space."""
         shadows = {c.collection_id: c for a in arrivals for c in a.shadows}
         for identity in sorted(shadows):
             found = [
@@ -380,7 +381,7 @@ class Commit:
             self._telemetry.count("embedded_ahead", len(found) - len(gone))
 
     def _drop_thumbnails(self, erased: Sequence[Arrival]) -> None:
-        """Of images that were erased on their way here, after the decoder had asked."""
+        """Thumbnails of images that were erased on the way, after the decoder's check."""
         pixels = {a.decoded.pixel_sha256: a for a in erased if a.decoded is not None}
         if not pixels:
             return
@@ -403,7 +404,7 @@ def thumbnail_key(image: DecodedImage) -> str:
 
 
 def _is_same(version_id: str, current: str | None) -> bool:
-    """Whether the version is the current one; of a file that was not read, size and time tell."""
+    """Whether the version is the current one; for a file that was not read, by size and time."""
     known, there = FileVersion.parse(version_id), FileVersion.parse(current or "")
     if known is not None and there is not None:
         return known.is_same_write(there)

@@ -1,4 +1,4 @@
-"""What is known of images besides their pixels: import it, and list what there is."""
+"""Attributes of images: import them, and list which there are."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def import_attributes(
     replace: bool = False,
     actor: str = "pixsift",
 ) -> ImportedAttributes:
-    """Add what a sidecar says; it goes before what key, metadata and EXIF say.
+    """Add the attributes of a sidecar; they override those from key, metadata and EXIF.
 
     Raises RequestError, before anything is written, when rows name unknown objects (unless
     ``skip_unknown``) or contradict one another.

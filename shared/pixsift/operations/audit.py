@@ -2,7 +2,7 @@
 
 What can be repaired is a decision: two kept images that are near one another (an approximate index
 missed a neighbor) or a duplicate whose claim does not hold. The objects are decided again by the
-usual rule under the usual lock. Everything else is told and left to a person.
+usual rule under the usual lock. Everything else is only reported: a person must decide.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,7 @@ _RULINGS = statements("rulings")
 _CLAIMS_PER_PAGE = 4096
 _DECIDED_AGAIN = ("INV2", "INV3", "INV11")
 _ROUNDS = 3
-"""A repair can move duplicates; what they ran into is repaired in the next round."""
+"""A repair can move duplicates; new violations are repaired in the next round."""
 
 ReportStep = Callable[[str], None]
 
@@ -69,7 +69,7 @@ class Auditor:
         sample: int | None = None,
         progress: ReportStep = lambda what: None,
     ) -> AuditReport:
-        """Check everything but what lies in buckets.
+        """Check everything except the content of buckets.
 
         sample: compare only so many kept images, drawn by seq, with all others; None: all pairs.
         """
@@ -100,8 +100,8 @@ class Auditor:
         )  # fmt: skip
 
     def repair(self, collection: Collection, report: AuditReport) -> AuditReport:
-        """Decide what INV2, INV3 and INV11 complain of again, recount for INV10; returns a fresh
-        audit."""
+        """Decide the objects that violate INV2, INV3 and INV11 again, and recount for INV10;
+        returns a new audit."""
         repaired: list[ChangedOutcome] = []
         if any(f.invariant == "INV10" for f in report.findings):
             with self._database.transaction() as connection:
@@ -121,7 +121,7 @@ class Auditor:
     def check_snapshots(
         self, collection: Collection, objects: S3Objects, curated_bucket: str
     ) -> Iterator[Violation]:
-        """INV7: what published snapshots list lies in the bucket, and what is redacted does not."""
+        """INV7: the images of published snapshots are in the bucket, and redacted ones are not."""
         with self._database.connection() as connection:
             names = {"collection_id": collection.collection_id}
             rows = connection.execute(_SQL["published_items"], names).fetchall()
@@ -136,7 +136,8 @@ class Auditor:
     def check_unpublished(
         self, collection: Collection, objects: S3Objects, curated_bucket: str
     ) -> Iterator[Violation]:
-        """INV9 in the bucket: what an exporter wrote of an erased image, also of older releases."""
+        """INV9 in the bucket: files of an erased image in unpublished snapshots, including those of
+        older releases."""
         with self._database.connection() as connection:
             names = {"collection_id": collection.collection_id}
             rows = connection.execute(_SQL["unpublished_redactions"], names).fetchall()
@@ -224,12 +225,12 @@ class Auditor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ruled:
-    """What people said, and what became of what they said it of."""
+    """The rulings, and the outcomes of the objects that they concern."""
 
     rulings: Rulings
     standing: dict[int, Standing]
     named: dict[int, int]
-    """By object that others are the same as: who represents it."""
+    """The representative of each object that others are ruled to be the same as."""
 
 
 def _names(collection: Collection, at: Position) -> dict[str, Any]:
@@ -269,8 +270,8 @@ def audit(
 ) -> list[AuditReport]:
     """Check every invariant of one collection, or of all; ``repair`` what can be decided again.
 
-    sample: compare only so many kept images with all others. curated: look for every listed image
-    in this bucket, too. actor: who the turns of a repair say made them.
+    sample: compare only so many kept images with all others. curated: also look for every listed
+    image in this bucket. actor: who the turns of a repair say made them.
     """
     auditor = Auditor(database, actor=actor)
     reports = []
@@ -289,7 +290,7 @@ def audit(
 
 
 def reindex(database: Database, collection: str) -> Reindexed:
-    """Drop a collection's HNSW index and build it anew.
+    """Drop a collection's HNSW index and build it again.
 
     Raises TransientError when another process works on it.
     """

@@ -1,7 +1,7 @@
 """Browse a collection: pages of images and of duplicate groups, one image, its pictures.
 
-A page is of one point of the collection, which its cursor carries: what arrives meanwhile moves
-nothing. A cursor belongs to its query and to the ledger's history, and says so when either differs.
+A page shows one point of the collection, which its cursor carries, so new arrivals do not move it.
+A cursor belongs to its query and to the ledger's history; it is refused if either differs.
 """
 
 import base64
@@ -43,12 +43,12 @@ from pixsift.operations.explain import explain
 from pixsift.words import in_words, words_and_code
 
 ORIGINAL_SECONDS: Final = 180
-"""Life of a link to an original. AWS notes random failures of links below two minutes."""
+"""Lifetime of a link to an original. AWS reports random failures of links below two minutes."""
 _CONTENT_TYPES: Final[Mapping[str, str]] = {
     "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp",
     "TIFF": "image/tiff", "GIF": "image/gif",
 }  # fmt: skip
-"""By content, never by name: HTML that calls itself an image is not served as anything else."""
+"""By content, never by name: HTML with an image's name is not served as an image."""
 Order = Literal["doubt", "size", "newest"]
 _FIRST = {"last_seq": None, "last_id": None}
 
@@ -136,7 +136,7 @@ def groups(
 def members(
     database: Database, collection: str, object_id: int, *, cursor: str | None, limit: int
 ) -> GroupMembers:
-    """The duplicates of a representative; none where the object stands for itself alone.
+    """The duplicates of a representative; none where the object has no duplicates.
 
     Raises NotFoundError for an unknown object; other errors as for ``page``.
     """
@@ -202,7 +202,7 @@ def versions(database: Database, uri: S3Uri) -> Versions:
 
 
 def sentence(chapter: Chapter) -> str:
-    """What became of an image, for a person."""
+    """The outcome of an image as a sentence for people."""
     reason = words_and_code(chapter.reason) if chapter.reason else ""
     match chapter.outcome:
         case None:
@@ -221,7 +221,7 @@ def sentence(chapter: Chapter) -> str:
 
 
 def thumbnail(database: Database, objects: S3Objects, bucket: str, object_id: int) -> bytes:
-    """The WebP of an image, a few kilobytes. The one place that knows where thumbnails are.
+    """The WebP of an image, a few kilobytes. Only this function knows where thumbnails are.
 
     Raises NotFoundError for an unknown id, an erased image, and one without a thumbnail;
     otherwise as ``S3Objects.read`` does.

@@ -1,7 +1,7 @@
-"""Build the two images of a checkout and push them to ECR, or take what is there already.
+"""Builds the two images of a checkout and pushes them to ECR, or uses those that are there.
 
-The tag is the commit and the build arguments, so that a deployment that was cut short goes on
-without building again. Changes that no commit has get a tag of the time.
+The tag is the commit and the build arguments, so that an interrupted deployment continues without
+building again. With uncommitted changes the tag is the time.
 """
 
 import hashlib
@@ -25,9 +25,8 @@ def build_images(
     wanted: Deployment, checkout: Path, tools: Tools, *, engine: str = "",
     arguments: Mapping[str, str],
 ) -> Images:  # fmt: skip
-    """Both images, by digest. engine: what builds; empty takes the first that is installed.
-
-    Raises SettingError where nothing can build here, or the engine fails.
+    """Both images, by digest. engine: the build tool; empty uses the first that is installed.
+    Raises SettingError without a build tool, or when it fails.
     """
     version = checkout_version(checkout)
     tag = tag_of(version, arguments)
@@ -49,7 +48,7 @@ def build_images(
 
 
 def tag_of(version: str | None, arguments: Mapping[str, str]) -> str:
-    """The images' tag. version: the commit; None where there are changes that none has."""
+    """The images' tag. version: the commit; None with uncommitted changes."""
     if version is None:
         return time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     text = "".join(f"{name}={value}\n" for name, value in sorted(arguments.items()))

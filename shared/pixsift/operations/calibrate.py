@@ -79,7 +79,7 @@ def calibrate(
     *,
     progress: CountProgress = lambda total: nullcontext(lambda count: None),
 ) -> tuple[Calibration, LabeledPairs]:
-    """The calibration of a model on these pictures, and the pairs that it rests on.
+    """The calibration of a model on these pictures, and the pairs it was measured on.
 
     Raises RequestError when no epsilon reaches what was asked for, or only one too near to the
     embedder's own noise.
@@ -182,7 +182,7 @@ def _conclude(
 def _per_camera(
     pairs: LabeledPairs, cameras: Sequence[str], asked: Asked
 ) -> dict[str, dict[str, Any]]:
-    """The epsilon that each camera's own pictures would ask for."""
+    """The epsilon for each camera's own pictures."""
     told: dict[str, dict[str, Any]] = {}
     for camera in sorted(set(cameras) - {""}):
         own = pairs.of_pictures({i for i, name in enumerate(cameras) if name == camera})

@@ -1,7 +1,6 @@
-"""What a request chooses: the pool at one point, the selection, its splits, and how good it is.
-
-The one place where these are put together: the curator stores the outcome as a snapshot, a preview
-shows it. The same request at the same point chooses the same images, whoever asks.
+"""Carries out a selection request: the pool at one point, the selection, its splits and its
+coverage. The curator stores the result as a snapshot, a preview shows it. The same request at the
+same point chooses the same images everywhere.
 """
 
 import tempfile
@@ -40,7 +39,8 @@ _SHOWN = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """What a request chose. ``pool.rows`` are read from a file that lives as long as ``choose``."""
+    """The result of a request. ``pool.rows`` are read from a file that lives as long as
+    ``choose``."""
 
     point: PoolPoint
     pool: Pool
@@ -91,9 +91,8 @@ def choose(
 def with_strategy(
     database: Database, request: SnapshotRequest, point: PoolPoint
 ) -> tuple[SnapshotRequest, str | None]:
-    """The request with a strategy in the place of ``auto``, and the reason for that one.
-
-    From then on it is as if the strategy had been named: the same list, under the same hash.
+    """The request with ``auto`` replaced by a strategy, and the reason. The result is the same as
+    if the strategy had been named: the same list, with the same hash.
     """
     asked = request.select
     if not isinstance(asked, Select2) or asked.strategy != "auto":
@@ -139,7 +138,7 @@ def preview(database: Database, request: SnapshotRequest, choice: Choice) -> Sel
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """Strategies side by side, with pictures of what they chose first and left out."""
+    """A comparison of strategies, with pictures of their first picks and of what they left out."""
 
     facts: StrategyComparison
     contest: Contest

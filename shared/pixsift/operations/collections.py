@@ -1,4 +1,4 @@
-"""Collections: create one under a threshold that was measured, change it, look at it."""
+"""Collections: create one with a calibrated threshold, change it, show it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from pixsift.operations.redecide import check_epsilon, preset_rule, with_mask
 from pixsift.ports import EmbeddingSpace
 
 DEFAULT_COLLECTION: Final = "default"
-"""What a newcomer gets without choosing anything."""
+"""The default collection of a first user."""
 SIDECARS: Final = ("*.json", "*.yaml", "*.txt", "*.csv", "*.xml")
 
 SecondLook = Mapping[str, Any] | Literal["as calibrated", "off"]
@@ -39,7 +39,7 @@ class Threshold:
     epsilon: float
     second_look: Mapping[str, Any] | None
     calibration: Mapping[str, Any] | None
-    """The summary of the calibration that vouches for both; None where none does."""
+    """The summary of the calibration behind both; None if there is none."""
     warning: str | None
     """Where epsilon is too near to the embedder's own noise."""
 
@@ -57,8 +57,8 @@ def threshold(
 
     epsilon: None for the preset's. calibration: None for the one that ships with pixsift. preset:
     what the cameras do; counts where ``second_look`` is as calibrated. mask: boxes in shares of the
-    frame where a change is none. Raises RequestError for an epsilon that is no cosine distance, or
-    a calibration measured with other weights or another recipe.
+    frame where changes do not count. Raises RequestError for an epsilon that is not a cosine
+    distance, or a calibration measured with other weights or another recipe.
     """
     space = load(model).space
     if calibration is not None:
@@ -121,7 +121,7 @@ def ensure_default(
     quality_policy: Mapping[str, Any] | None = None,
     actor: str = "pixsift",
 ) -> Collection:
-    """The collection ``default`` over the whole of ``bucket``, made when it is missing."""
+    """The collection ``default`` over the whole of ``bucket``; created if it is missing."""
     known = [c for c in Collections(database).collections() if c.name == DEFAULT_COLLECTION]
     if known:
         return known[0]
@@ -141,7 +141,7 @@ def change(
     quality_policy: Mapping[str, Any] | None = None,
     expiry_policy: ExpiryPolicy | None = None,
 ) -> CollectionSettings:
-    """Change what later arrivals are judged by; None leaves as is, "" means no key pattern."""
+    """Change the settings for later arrivals; None leaves one as it is, "" means no key pattern."""
     Overview(database).change(
         Collections(database).collection(name),
         sources=sources, key_pattern=key_pattern, quality_policy=quality_policy,
@@ -151,7 +151,7 @@ def change(
 
 
 def settings(database: Database, name: str) -> CollectionSettings:
-    """Everything that decides what becomes of an object there."""
+    """All settings that decide about an object there."""
     collection = Collections(database).collection(name)
     return CollectionSettings(**Overview(database).settings(collection))
 

@@ -1,7 +1,7 @@
 """Curate a folder of pictures: judge what is new, choose, and write report, manifest and links.
 
 The whole of ``pixsift curate`` and of ``pixsift.curate``: an embedded ledger, the consumer's stages
-fed by a lister, and the selection and the snapshots of every other use of pixsift.
+fed by a lister, and the same selection and snapshots as elsewhere in pixsift.
 """
 
 import os
@@ -55,14 +55,14 @@ from pixsift.telemetry import Telemetry
 from pixsift.words import REASON_WORDS
 
 KEY_PATTERN: Final = r"^(?:(?P<folder>.*)/)?[^/]+$"
-"""The folder below the one that is curated: what photographs are sorted by."""
+"""The first folder below the curated one: photographs are usually sorted by it."""
 _LEASE_SECONDS = 5.0
 ACTOR: Final = "curate"
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is asked for, besides judging."""
+    """What is asked for in addition to judging."""
 
     out: Path | None = None
     """Where report, manifest and the chosen go; None: nothing is written."""
@@ -73,13 +73,13 @@ class Wishes:
     preset: str | None = None
     """Which changes count; None: as before, or the default."""
     key_pattern: str | None = None
-    """What paths tell; None: as before, or ``KEY_PATTERN``."""
+    """The pattern that reads attributes from paths; None: as before, or ``KEY_PATTERN``."""
     link: LinkMode = "hard"
 
 
 @dataclass(slots=True)
 class Curated:
-    """What became of the folder."""
+    """The result for the folder."""
 
     folder: Path
     collection: str
@@ -102,7 +102,7 @@ Progress = Callable[[FolderTally], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tools:
-    """What the work needs from outside; an entry point makes it."""
+    """Everything that the work needs; an entry point creates it."""
 
     model: ModelChoice
     logger: Logger
@@ -111,10 +111,10 @@ class Tools:
     in_flight: int = 128
     """Files worked on at any time; a stop finishes these."""
     say: Say = lambda step: None
-    """Called with what begins now."""
+    """Called with the step that begins."""
     progress: Progress = lambda tally: None
     next_steps: Callable[[Path], Sequence[str]] = lambda folder: ()
-    """What to do from here, for the report, in the entry point's words."""
+    """Next steps for the report, in the words of the entry point."""
 
 
 def source_folder(folder: Path) -> Path:
@@ -231,7 +231,8 @@ def _collection(database: Database, folder: Path, wishes: Wishes, model: ModelCh
 
 
 def _check_same_rule(found: Collection, wishes: Wishes, model: ModelChoice) -> None:
-    """What was decided by one rule is not mixed with another's. Raises ConflictError."""
+    """Raises ConflictError for another rule than the collection's: decisions by two rules must not
+    mix."""
     if wishes.key_pattern not in (None, found.key_pattern):
         raise ConflictError(
             f"collection {found.name} reads paths by another pattern, {found.key_pattern!r}",
@@ -279,7 +280,7 @@ def _request(wishes: Wishes, collection: str) -> SnapshotRequest:
 
 
 def _check_request(wishes: Wishes) -> None:
-    """A mistake is found before an hour of decoding."""
+    """Check the wishes first, before an hour of decoding."""
     if wishes.select is not None:
         _request(wishes, "folder")
     if wishes.preset is not None and wishes.preset not in presets.PRESETS:
@@ -323,7 +324,7 @@ class _Writer:
         result.page = Report(output).write(page, result.counts, result.chosen)
 
     def _bring(self, stop: threading.Event) -> None:
-        """``data/``: made under another name, then put in the place of an earlier choice."""
+        """``data/``: written under another name, then moved into place of an earlier choice."""
         new, final = self.output.folder / "data.new", self.output.folder / "data"
         with writing(self.output.folder):
             shutil.rmtree(new, ignore_errors=True)
@@ -366,7 +367,7 @@ def _count(rows: FolderRows, result: Curated) -> None:
 
 
 def facts(result: Curated) -> list[str]:
-    """Lines on what was done, for a page or a terminal."""
+    """Lines that say what was done, for a page or a terminal."""
     tally = result.tally
     lines = [
         f"{tally.total:,} files: {tally.judged:,} judged now, {tally.unchanged:,} known from "

@@ -1,10 +1,10 @@
-"""Bring a stage to a release: stacks, migration, services, doctor; or back to the release before.
+"""Brings a stage to a release: stacks, migration, services, doctor; or back to the previous one.
+Every step is repeatable, and an interrupted run continues when it is started again: a stack that is
+as it should be is left alone, a migration that was applied is skipped, and what a failed first
+deployment left is removed. After a failed migration the services keep the previous release
+(docs/adr/0161).
 
-Every step is repeatable, and a run that was cut short goes on when it is started again: a stack
-that is as it should be is left alone, a migration that was applied is skipped, and what a failed
-first deployment left is removed. A failed migration switches nothing (docs/adr/0161).
-
-``preflight`` only reads, and ends with what would stop the deployment later. ``plan`` only makes
+``preflight`` only reads, and raises what would stop the deployment later. ``plan`` only makes
 change sets, and throws them away.
 """
 
@@ -36,12 +36,12 @@ from pixsift.core.deployment import (
 from pixsift.errors import ConflictError, DependencyDownError, PixsiftError, SettingError
 
 _DEPENDENCY_DOWN = 3
-"""The status with which a process says that something it needs does not answer."""
+"""The exit status of a process whose dependency does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What speaks to AWS. say: one line of progress."""
+    """The adapters to AWS. say: shows one line of progress."""
 
     stacks: Stacks
     tasks: EcsTasks
@@ -52,7 +52,7 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where a deployment goes, and what is worth knowing about it."""
+    """The account and region of a deployment, with notes about them."""
 
     account: str
     region: str
@@ -70,7 +70,8 @@ class Deployed:
 
 
 def find_ground(deployment: Deployment, tools: Tools) -> Ground:
-    """Where the credentials lead to. Raises SettingError for another account than the stage's."""
+    """The account and region of the credentials. Raises SettingError for another account than the
+    stage's."""
     account, region = tools.account.identity()
     if deployment.account and deployment.account != account:
         raise SettingError(
@@ -81,10 +82,8 @@ def find_ground(deployment: Deployment, tools: Tools) -> Ground:
 
 
 def preflight(deployment: Deployment, tools: Tools, images: Images | None = None) -> Ground:
-    """Look before anything is changed. images: those that were built elsewhere.
-
-    Raises SettingError with the setting and the remedy for the first thing that is not as it must
-    be.
+    """Check everything before anything is changed. images: those that were built elsewhere. Raises
+    SettingError, with setting and remedy, for the first problem.
     """
     ground = find_ground(deployment, tools)
     account, region = ground.account, ground.region
@@ -159,7 +158,7 @@ def _secret(deployment: Deployment, tools: Tools) -> str | None:
 
 
 def _refuse_leftovers(deployment: Deployment, tools: Tools, account: str, region: str) -> None:
-    """Buckets survive their stack, and a new stack cannot make them again."""
+    """Buckets outlive their stack, and a new stack cannot create them again."""
     found = tools.stacks.find(deployment.stack("Events"))
     if found is not None and state_of(found.status) != "half_made":
         return
@@ -184,7 +183,7 @@ def _given_image(
 
 
 def plan(deployment: Deployment, images: Images | None, tools: Tools) -> list[PlannedStack]:
-    """What a deployment would change, stack by stack. images: None plans with those that run."""
+    """What a deployment would change, stack by stack. images: None plans with the running ones."""
     known: dict[str, str] = {}
     plans = []
     for name, template in deployment.templates.items():
@@ -233,11 +232,11 @@ def deploy(
     allow_loss: bool = False,
     examine: bool = True,
 ) -> Deployed:
-    """Bring everything to ``images``. Look first, with ``preflight``.
+    """Deploy ``images``. Call ``preflight`` first.
 
-    allow_loss: let a change remove or replace what holds data. examine: run the doctor at the end.
-    Raises ConflictError for such a change, PixsiftError for a failed migration, SettingError with
-    AWS's reasons for a failed stack.
+    allow_loss: let a change remove or replace resources that hold data. examine: run the doctor at
+    the end. Raises ConflictError for such a change, PixsiftError for a failed migration,
+    SettingError with AWS's reasons for a failed stack.
     """
     run = _Run(deployment, images, tools, allow_loss=allow_loss)
     compute = deployment.stack(COMPUTE)
@@ -252,10 +251,9 @@ def deploy(
 
 
 def roll_back(deployment: Deployment, tools: Tools, *, examine: bool = True) -> Deployed:
-    """Return the services to the release before; the schema stays, as migrations only add.
-
-    What ran becomes the release before: doing it twice goes forward again.
-    Raises ConflictError where there is nothing to return to.
+    """Return the services to the previous release; the schema stays, because migrations only add.
+    The present release becomes the previous one, so a second call goes forward again. Raises
+    ConflictError without a previous release.
     """
     name = deployment.stack(COMPUTE)
     found = tools.stacks.find(name)
@@ -273,7 +271,7 @@ def roll_back(deployment: Deployment, tools: Tools, *, examine: bool = True) -> 
 
 
 class _Run:
-    """One deployment as it goes. known: outputs so far; done: what became of each stack."""
+    """One running deployment. known: outputs so far; done: the result of each stack."""
 
     def __init__(
         self, deployment: Deployment, images: Images, tools: Tools, *, allow_loss: bool
@@ -284,7 +282,8 @@ class _Run:
         self.done: dict[str, str] = {}
 
     def bring(self, name: str, chosen: Mapping[str, str]) -> None:
-        """Create or update a stack from its template; wait first for what goes on in it."""
+        """Create or update a stack from its template, after any running operation on it has
+        ended."""
         template = self._deployment.templates[name]
         found = self._settled(name)
         self.change(name, template, parameters_for(name, template, self.known, chosen))
@@ -298,7 +297,7 @@ class _Run:
         current = dict(found.parameters) if found else {}
         migrate = {"MigrateImage": self._images.services}
         if current.get("Running") == "yes":
-            # The template that is deployed, so that nothing else changes yet.
+            # The template that is already deployed, so that nothing else changes yet.
             self.known |= found.outputs if found else {}
             self.change(name, None, migrate)
         else:
@@ -345,7 +344,7 @@ class _Run:
         return ended
 
     def change(self, name: str, template: str | None, values: Mapping[str, str]) -> None:
-        """Make and execute a change set; nothing where the stack is so already."""
+        """Make and execute a change set; do nothing if the stack has that state already."""
         stacks, say = self._tools.stacks, self._tools.say
         proposal = stacks.propose(
             name, template, values, bucket=self.known.get("DerivedBucketName", "")
@@ -376,7 +375,8 @@ class _Run:
             )
 
     def _settled(self, name: str) -> StackFacts | None:
-        """The stack when nothing goes on in it; what a failed first deployment left is removed."""
+        """The stack, once no operation is running; the remains of a failed first deployment are
+        removed."""
         stacks, say = self._tools.stacks, self._tools.say
         found = stacks.find(name)
         if found is not None and state_of(found.status) == "busy":

@@ -1,6 +1,6 @@
-"""Does everything pixsift needs answer? One check per dependency, each with what helps as data.
-
-The caller orders the checks and words the remedies; nothing here raises, and nothing is changed.
+"""Checks whether everything that pixsift needs answers: one check per dependency, with its remedy
+as data. The caller orders the checks and words the remedies; nothing here raises or changes
+anything.
 """
 
 import sys
@@ -24,12 +24,12 @@ from pixsift.operations.local.loop import read_record
 from pixsift.operations.obligations import Obligations
 
 State = Literal["ok", "wrong", "note"]
-"""A note is worth knowing, and stops nothing."""
+"""A note is for information only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One dependency: how it is, and what to do where that is not well."""
+    """One dependency: its state, and the remedy if it is wrong."""
 
     name: str
     state: State

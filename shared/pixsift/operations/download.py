@@ -1,4 +1,4 @@
-"""Brings a published snapshot into a folder; what is there and whole is not fetched again."""
+"""Downloads a published snapshot into a folder; complete files are not fetched again."""
 
 import hashlib
 from collections import defaultdict
@@ -24,7 +24,7 @@ from pixsift.operations.snapshots import find
 THREADS = 16
 """Files fetched at once."""
 _UNFINISHED = ".pixsift-unfinished-"
-"""Begins the folder of files being written; no path of a snapshot begins so."""
+"""Prefix of the folder of files being written; no path of a snapshot begins with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +57,17 @@ def download(database: Database, objects: S3Objects, text: str, folder: Path) ->
 
 
 def fetch_all(pieces: Sequence[Piece], folder: Path) -> tuple[int, list[str]]:
-    """Fetch what is not there; how many were fetched, and the paths of those that are gone.
+    """Fetch the missing files; returns how many were fetched, and the paths of those that are gone.
 
     Raises PermanentError for bytes that are not the ones listed, RequestError for a path that would
-    leave ``folder`` or cannot be written, and for two files that this file system takes for one.
+    leave ``folder`` or cannot be written, and for two files that are one file on this file system.
     """
     root = folder.resolve()
     with _writing(root):
         root.mkdir(parents=True, exist_ok=True)
     places = [_place(root, piece) for piece in pieces]
     # Files are complete when they appear. The unfinished ones have a folder of their own, since
-    # any name beside a file may be that of another image.
+    # any name next to a file may be the name of another image.
     with _writing(root), TemporaryDirectory(prefix=_UNFINISHED, dir=root) as unfinished:
 
         def one(piece: Piece, path: Path) -> bool | None:
@@ -98,7 +98,7 @@ def _place(root: Path, piece: Piece) -> Path:
 
 
 def _check_twins(pieces: Sequence[Piece], places: Sequence[Path], gone: set[str]) -> None:
-    """Names that some file systems take for one are looked at again, once all of them are written.
+    """Check files whose names are equal on some file systems, after all are written.
 
     Raises RequestError: one of the files replaced the other.
     """
@@ -134,7 +134,7 @@ def _store(path: Path, content: bytes, unfinished: Path) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Raise what the file system refuses as RequestError."""
+    """Turn refusals of the file system into RequestError."""
     try:
         yield
     except OSError as error:
@@ -157,7 +157,8 @@ def _pieces(snapshots: Snapshots, snapshot: Snapshot, objects: S3Objects) -> lis
         for row in snapshots.manifest_rows(snapshot.snapshot_id)
         if row.path not in redacted
     ]
-    # A shard may have been written again without an erased image: then its first hash is history.
+    # A shard may have been written again without an erased image: then its first hash no longer
+    # holds.
     files = [
         Piece(file.path, "" if redacted else file.sha256, current(file.path))
         for file in snapshots.files(snapshot.snapshot_id)

@@ -1,7 +1,6 @@
-"""The embedder that a process's settings name: the one place where it is loaded and checked.
-
-Whoever loads it (consumer, command, server) gets the same refusals: other weights than the
-expected ones, pixels by another recipe, another embedding space than the collection's.
+"""Loads and checks the embedder of a process's settings. Consumer, command and server all use it,
+so each refuses unexpected weights, pixels of another recipe, and another embedding space than the
+collection's.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from pixsift.ports import Embedder
 
 
 class ModelValues(Protocol):
-    """What settings say about the model (``pixsift.config.ModelSettings``)."""
+    """The settings of the model (``pixsift.config.ModelSettings``)."""
 
     @property
     def model(self) -> str: ...
@@ -45,7 +44,7 @@ class ModelChoice:
 
     @classmethod
     def of(cls, settings: ModelValues) -> "ModelChoice":
-        """What the settings say."""
+        """The model of the settings."""
         return cls(
             name=settings.model,
             revision=settings.model_revision,
@@ -83,16 +82,15 @@ def load(choice: ModelChoice) -> Embedder:
 
 
 def load_for(choice: ModelChoice, collection: Collection) -> Embedder:
-    """The embedder, which must make vectors that compare with the collection's."""
+    """The embedder; its vectors must be comparable with the collection's."""
     embedder = load(choice)
     check_space(embedder, collection, choice.name)
     return embedder
 
 
 def check_space(embedder: Embedder, collection: Collection, name: str) -> None:
-    """Raises SettingError where the embedder's vectors do not compare with the collection's.
-
-    name: what the settings call the model.
+    """Raises SettingError where the embedder's vectors cannot be compared with the collection's.
+    name: the model's name in the settings.
     """
     if embedder.space.space_id != collection.space_id:
         raise SettingError(

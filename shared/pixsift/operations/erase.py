@@ -1,8 +1,8 @@
 """Erases an image: vector, metrics, thumbnail, copies in snapshots, and what it represented.
 
-The journal outside the database comes first: a ledger that is restored to an earlier time meets it
-again (``obligations``), and nothing is begun where it cannot be written. Then the order of
-``forget``, with the objects at S3 before the facts in the ledger, which say what there is.
+The journal outside the database comes first: a ledger that is restored to an earlier time repeats
+the erasure (``obligations``), and nothing starts if the journal cannot be written. Then come the
+steps of ``forget``; the objects at S3 are removed before the facts in the ledger that name them.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Erasure:
         return self._forgetting.find(bucket, key, version_id, copies=copies)
 
     def wanted(self, uri: S3Uri, *, copies: bool = True) -> list[Facts]:
-        """What ``find`` finds of a URI. Raises NotFoundError when that is nothing."""
+        """What ``find`` finds for a URI. Raises NotFoundError when there is nothing."""
         found = self.find(uri.bucket, uri.key, uri.version_id, copies=copies)
         if not found:
             raise NotFoundError(
@@ -90,8 +90,8 @@ class Erasure:
     ) -> list[Facts]:
         """Bury and remove; returns the facts of ``found`` and of the copies that arrived since.
 
-        What was read before the burial does not stay true: a collection may have decided the
-        object, or a copy of it, while a person was asked.
+        The facts read before may be outdated: a collection may have decided the object, or a copy
+        of it, while a person was asked.
         """
         known = list(found)
         while True:

@@ -1,8 +1,7 @@
-"""What happens in a ledger, for readers that follow it: by ``seq``, proved by its turn's token.
-
-A reader's cursor says, per collection, up to which seq it knows, and of which history that is. A
-ledger that was restored has another token there, or never came that far: then the history is lost,
-and the reader is to start anew rather than to go on with what no longer holds.
+"""Events of a ledger for readers that follow it: ordered by ``seq`` and verified by the turn's
+token. A reader's cursor holds, per collection, the seq up to which it has read, and the token of
+that turn. A restored ledger has another token there, or has not reached that seq: then the history
+is lost, and the reader must start again.
 """
 
 import base64
@@ -35,14 +34,14 @@ _QUEUES_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far a collection is, and in which history."""
+    """A collection's seq, and which history it is of."""
 
     seq: int
     token: str
 
 
 class Cursor(BaseModel):
-    """What a reader knows: per collection its seq and token, and the last action."""
+    """A reader's position: per collection its seq and token, and the last action."""
 
     collections: dict[str, tuple[int, str]] = {}
     action: int = 0
@@ -53,7 +52,7 @@ class Cursor(BaseModel):
 
     @classmethod
     def decoded(cls, text: str) -> "Cursor":
-        """Raises RequestError for what is not one of ours."""
+        """Raises RequestError for text that is not a cursor."""
         try:
             padded = text + "=" * (-len(text) % 4)
             raw = base64.urlsafe_b64decode(padded.encode("ascii"))
@@ -69,7 +68,7 @@ class Cursor(BaseModel):
 
 @dataclass(slots=True)
 class Watcher:
-    """The one reader of a process: what it reads, all its streams share. Thread-safe."""
+    """The only reader of a process: all its streams share what it reads. Thread-safe."""
 
     database: Database
     queues: Queues
@@ -80,7 +79,8 @@ class Watcher:
     _lock: Lock = field(default_factory=Lock)
 
     def heads(self) -> Mapping[str, Head]:
-        """Where every collection is, a moment ago at most; as before while the ledger is silent."""
+        """The point of every collection, at most a moment old; unchanged while the ledger does not
+        answer."""
         with self._lock:
             if time.monotonic() - self._heads[0] > _HEADS_SECONDS:
                 try:
@@ -92,19 +92,19 @@ class Watcher:
             return self._heads[1]
 
     def depths(self) -> Mapping[str, QueueDepth]:
-        """How much each queue holds, some seconds ago at most."""
+        """How many messages each queue holds, at most some seconds old."""
         with self._lock:
             if time.monotonic() - self._depths[0] > _QUEUES_SECONDS:
                 self._depths = (time.monotonic(), depths(self.queues))
             return self._depths[1]
 
     def is_lost(self, collection: str, known: Head) -> bool:
-        """Whether what a reader knows is of another history."""
+        """Whether a reader's position belongs to another history."""
         rows = self._rows("token_of", {"name": collection, "seq": known.seq})
         return not rows or str(rows[0]["coalesce"]) != known.token
 
     def decisions(self, collection: str, from_seq: int, to_seq: int) -> Decisions:
-        """What was decided in between; read once for all streams."""
+        """Decisions between two points; read once for all streams."""
         key = (collection, from_seq, to_seq)
         with self._lock:
             if key in self._decisions:

@@ -1,9 +1,10 @@
-"""From a stored list to a published snapshot: copy, describe, and ``snapshot.json`` last.
+"""Publishes a stored list as a snapshot: copies, describes, and writes ``snapshot.json`` last.
 
 All or nothing: the descriptor is written only when every image of the list has been copied from
 its exact version and verified. Every step can be repeated: destinations are fixed by the list,
-files have the same bytes each time, what is done is in the ledger. An exporter works under a lease
-and writes under its fence; of two that believe to be alive, one writes nothing any more.
+files have the same bytes each time, and the ledger records the progress. An exporter works under a
+lease and writes with its fence; of two exporters that both believe they hold the lease, only one
+can write.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ _FLUSH_ITEMS, _FLUSH_SECONDS = 200, 2.0
 """Copies between two writes of progress: at most this much is copied again after a kill."""
 ExportState = Literal["published", "failed", "busy", "stopped"]
 KeepLease = Callable[[str, int], AbstractContextManager[object]]
-"""Given a snapshot's id and the fence: a context that renews the lease while it lasts."""
+"""Called with a snapshot's id and the fence; returns a context that renews the lease."""
 _NAMED_FAILURES = 5
 
 
@@ -82,7 +83,8 @@ class Exporter:
         self._at_point = at_point
 
     def run(self, snapshot_id: str, stop: threading.Event) -> ExportState:
-        """Publish one snapshot, or find out why not; what went before is not done again.
+        """Publish one snapshot, or record why it cannot be published; finished steps are not
+        repeated.
 
         ``busy``: another exporter holds the lease. ``stopped``: ``stop`` was set; the lease is
         given back. Raises TransientError or DependencyDownError when a later try may succeed.
@@ -129,8 +131,9 @@ class Exporter:
 
     @contextmanager
     def _redacted_dropped(self, snapshot_id: str) -> Iterator[None]:
-        """Whatever ends the block: an image that was erased while this exporter was writing may
-        have arrived after its deletion. What cannot be deleted now, ``audit`` finds."""
+        """After the block, however it ends: an image that was erased while this exporter was
+        writing may have been copied after its deletion. ``audit`` finds what cannot be deleted
+        now."""
         try:
             yield
         except PixsiftError:
@@ -152,7 +155,7 @@ class Exporter:
         for result in self._results(items, snapshot.prefix, halt, progress):
             if result.failure:
                 failures.append(result)
-                halt.set()  # it cannot be published any more: the rest is not worth its requests
+                halt.set()  # it cannot be published any more: do not copy the rest
             else:
                 progress.add(result)
                 self._at_point("image_copied")
@@ -170,7 +173,7 @@ class Exporter:
         try:
             yield from self._copier.copy(items, prefix=prefix, stop=halt)
         finally:
-            progress.flush()  # also when a copy raised: what was copied stays copied
+            progress.flush()  # also after an error: what was copied stays copied
 
     # -- what lies beside them --------------------------------------------------------------
 
@@ -228,7 +231,7 @@ class Exporter:
     # -- the descriptor ---------------------------------------------------------------------
 
     def _publish(self, snapshot: Snapshot, fence: int, rows: Sequence[ManifestRow]) -> None:
-        # An erasure or another exporter may have come between: nobody publishes without the lease.
+        # An erasure or another exporter may have interfered: publish only with the lease.
         self._snapshots.renew(
             snapshot.snapshot_id, fence, lease_seconds=self._settings.lease_seconds
         )
@@ -251,7 +254,7 @@ class Exporter:
         )
 
     def _check_ours(self, bucket: str, key: str, descriptor: bytes) -> None:
-        """An earlier try may have written it and died before it could say so."""
+        """An earlier try may have written it and died before it recorded that."""
         head = self._objects.head(bucket, key)
         if head is None:
             raise TransientError(f"s3://{bucket}/{key} disappeared")

@@ -1,8 +1,7 @@
-"""Find images by example: the one engine behind the command, the server and the console.
-
-Candidates come from wherever the vectors are (``adapters.search.by_example``); the order is made
-from the stored vectors in float64 (``core.retrieval``), which is also what a ``similar`` snapshot
-uses, so a search on screen and the snapshot made of it hold the same images.
+"""Finds images by example, for the command, the server and the console. Candidates come from the
+cheapest source of vectors (``adapters.search.by_example``); the order is made from the stored
+vectors in float64 (``core.retrieval``), which is also what a ``similar`` snapshot uses, so a search
+on screen and the snapshot made of it hold the same images.
 """
 
 import time
@@ -39,7 +38,7 @@ from pixsift.operations.retrieve import only_collection
 from pixsift.ports import Embedder
 
 _SAME = 1e-4
-"""Cosine distance within which the half floats of one picture, stored and asked, may differ."""
+"""Cosine distance by which the half floats of one picture may differ between store and query."""
 _FILTERS_KEPT = 32
 
 
@@ -183,7 +182,7 @@ class Finder:
         return hits
 
     def _barred(self, point: SeqPoint, found: Embedded, against: Embedded, *, own: bool) -> Ids:
-        """What may not be found: images that are gone, counterexamples, and the examples."""
+        """Ids that must not be found: images that are gone, counterexamples, and the examples."""
         barred = self._rows.remembered(point)
         if own:
             return np.union1d(barred, np.array(sorted(against.object_ids), np.int64))

@@ -1,8 +1,7 @@
-"""What ``curate`` leaves in its output folder: report, manifest, and the chosen pictures.
-
-The folder is pixsift's own: made by it, or found empty. A note in it says whose it is, so that no
-foreign file is ever overwritten; the originals' folder is never written to. Everything is written
-beside and renamed, and made again by the next run.
+"""Writes the output folder of ``curate``: report, manifest, and the chosen pictures. The folder
+belongs to pixsift: it was created by it, or was empty. A note in it says so, and no other file is
+ever overwritten; nothing is written to the folder of the originals. Files are written under a
+temporary name and renamed, and every run writes them again.
 """
 
 import json
@@ -49,7 +48,7 @@ SCHEMA = pa.schema([
 
 @dataclass(slots=True)
 class OutputCounts:
-    """What the manifest counted on the way."""
+    """Counts made while the manifest was written."""
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(Outcome, reason code) -> files."""
@@ -58,7 +57,7 @@ class OutputCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Output:
-    """Where the output goes, and what it is about."""
+    """The output folder, and what it describes."""
 
     folder: Path
     bucket: str
@@ -132,7 +131,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_manifest(output: Output, chosen: Sequence[ManifestRow]) -> OutputCounts:
-    """``manifest.parquet`` and ``manifest.csv``: every file, what became of it, and why."""
+    """``manifest.parquet`` and ``manifest.csv``: every file with its outcome and the reason."""
     by_key = {row.source.key: row for row in chosen}
     counts = OutputCounts()
     parquet, table = output.folder / "manifest.parquet", output.folder / "manifest.csv"
@@ -326,7 +325,7 @@ def _batches(rows: Iterator[FileRow], *, size: int = _ROWS_AT_ONCE) -> Iterator[
 
 @contextmanager
 def _beside(path: Path) -> Iterator[str]:
-    """A path to write to, which takes the place of ``path`` when all is written."""
+    """A path to write to; it replaces ``path`` when the block has ended."""
     beside = path.with_name(path.name + ".new")
     yield str(beside)
     beside.replace(path)

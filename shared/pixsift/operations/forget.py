@@ -1,9 +1,9 @@
 """The part of an erasure that happens in the ledger: bury, remove, forget.
 
-The order makes it safe to interrupt and to repeat: tombstones first, so that nothing that arrives
-from now on brings the image back; then the outcome ``gone`` with its re-decisions; the facts last,
-since they are what the other steps work from. The rows that say that there was an object, and what
-was decided about it when, stay.
+The order makes it safe to interrupt and to repeat: tombstones first, so that no later arrival
+brings the image back; then the outcome ``gone`` with its re-decisions; the facts last, since the
+other steps need them. The rows that say that an object existed, and what was decided about it when,
+stay.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ class Forgetting:
             return self._facts(connection, ids, copies=copies)
 
     def entry(self, found: Iterable[Facts], *, reason: str, block_content: bool) -> dict[str, Any]:
-        """What the journal says of this erasure: enough to repeat it, and no hash without salt."""
+        """The journal entry of this erasure: enough to repeat it, without any unsalted hash."""
         with self._database.connection() as connection:
             salt = self._ledger.salt(connection)
         marks = [
@@ -63,9 +63,10 @@ class Forgetting:
         }  # fmt: skip
 
     def bury(self, entry: Mapping[str, Any]) -> None:
-        """Tombstones for what an entry names: from here on, no replay is decided but as gone."""
+        """Write tombstones for the objects of an entry: from now on a repeated event is only
+        decided as gone."""
         with self._database.transaction() as connection:
-            # A ledger made anew recognizes bytes only by the salt that their marks were made with.
+            # A new ledger recognizes bytes only with the salt that the marks were made with.
             connection.execute(_SQL["adopt_salt"], {"salt": bytes.fromhex(entry["salt"])})
             salt = self._ledger.salt(connection)
             is_ours = salt.hex() == entry["salt"]
@@ -95,8 +96,8 @@ class Forgetting:
     def facts_now(self, known: Iterable[Facts], *, copies: bool) -> list[Facts]:
         """The facts of the same objects once every collection's lock was had.
 
-        Whoever asks for the tombstones under a lock sees them from the burial on. So after it
-        nothing of the image is on its way any more, and what this says stays true.
+        A decision that reads the tombstones under a lock sees them from then on. So after this
+        nothing of the image can arrive any more, and the facts stay true.
         """
         with self._database.connection() as connection:
             with connection.transaction():
@@ -115,8 +116,8 @@ class Forgetting:
         """Vectors, metrics, attributes and hashes; how many vectors."""
         names = {"object_ids": [row["object_id"] for row in found], "pixels": pixels_of(found)}
         with self._database.transaction() as connection:
-            # A decision under way may be about to need one of the vectors; after it, the next one
-            # sees under the lock that they are gone.
+            # A running decision may still need one of the vectors; after it, the next one
+            # sees under the lock that they were removed.
             connection.execute(_SQL["lock_objects"], names)
             history.lock_all(connection)
             history.forget(connection, names["object_ids"])

@@ -1,4 +1,4 @@
-"""List images by what became of them, with their thumbnails; wait for outcomes of keys."""
+"""Lists images by outcome, with their thumbnails, and waits for the outcomes of keys."""
 
 import time
 from collections import Counter
@@ -33,7 +33,7 @@ def images(
     """Images with the outcome that holds now, the newest decision first.
 
     None for outcome or reason means any. Raises RequestError for an outcome that does not exist,
-    and for a reason that no image of the collection has, with those that there are.
+    and for a reason that no image of the collection has, with the existing reasons.
     """
     found = only_collection(database, collection)
     overview = Overview(database)
@@ -87,8 +87,8 @@ def wait_for_outcomes(
 ) -> KeyOutcomes:
     """Wait until every key of ``bucket`` that a collection judges has an outcome.
 
-    since: only objects that arrived from then on count; None: all. progress: told how many keys
-    have their outcome. After ``timeout_seconds`` the answer names how many have none.
+    since: only objects that arrived from then on count; None: all. progress: called with how many
+    keys have their outcome. After ``timeout_seconds`` the answer says how many do not have one.
     """
     rules = [rule for each in Collections(database).collections() for rule in each.sources]
     judged = [key for key in keys if reach(rules, bucket, key) == "accepted"]

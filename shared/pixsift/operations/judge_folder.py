@@ -1,8 +1,9 @@
 """Judges the files of a folder: a lister feeds the stages of an image, in the order of keys.
 
-What the ledger knows already is not read again: a file is told by its size and time. What has an
-outcome and is no longer there becomes ``gone``. Decisions are committed in the order of keys, so a
-run that was cut short and goes on ends as an undisturbed one does. Nothing is written there.
+What the ledger knows already is not read again: a file is recognized by its size and time. A file
+that has an outcome and no longer exists becomes ``gone``. Decisions are committed in the order of
+keys, so an interrupted and continued run ends like an undisturbed one. Nothing is written to the
+folder.
 """
 
 import threading
@@ -33,7 +34,8 @@ _IMAGE_NAMES = frozenset({
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "bmp", "dib", "tif", "tiff", "gif",
     "heic", "heif", "avif", "jxl", "jp2", "pgm", "ppm", "pnm", "pbm",
 })  # fmt: skip
-"""Extensions of images: such a file is judged whatever it holds, so that a broken one is named."""
+"""Extensions of images: such a file is judged whatever it contains, so that a broken one is
+reported."""
 _OTHER_NAMES = frozenset({
     "zip", "tar", "tgz", "gz", "bz2", "xz", "zst", "7z", "rar", "txt", "md", "json", "jsonl", "csv",
     "tsv", "xml", "yaml", "yml", "toml", "ini", "log", "html", "htm", "pdf", "py", "ipynb", "js",
@@ -41,7 +43,7 @@ _OTHER_NAMES = frozenset({
     "safetensors", "svg", "db", "sqlite", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "wav",
     "mp3", "flac", "xmp",
 })  # fmt: skip
-"""Extensions of what accompanies images: ignored without a look."""
+"""Extensions of files that accompany images: ignored without reading."""
 _START_BYTES = 64
 _TRIES = 3
 _FINISH_SECONDS = 10.0
@@ -49,7 +51,7 @@ _FINISH_SECONDS = 10.0
 
 @dataclass(slots=True)
 class FolderTally:
-    """What a run did."""
+    """The counts of a run."""
 
     total: int = 0
     """Files in the folder when the run began."""
@@ -78,7 +80,7 @@ Report = Callable[[FolderTally], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FolderParts:
-    """What a run works with."""
+    """What a run needs."""
 
     database: Database
     ledger: Ledger
@@ -102,7 +104,7 @@ class _Listed(Delivery):
 
 
 class _FolderHealth:
-    """See ``judging.stages.SourceHealth``: one file's trouble, unless the folder fails."""
+    """See ``judging.stages.SourceHealth``: an error concerns one file, unless the folder fails."""
 
     def __init__(self, objects: FolderObjects) -> None:
         self._objects = objects
@@ -121,7 +123,7 @@ class _FolderHealth:
         *,
         listing: bool = False,
     ) -> PixsiftError:
-        """One file that may not be read, say; a folder that is gone stops everything."""
+        """For example one file that may not be read; a folder that is gone stops everything."""
         try:
             self._objects.check_bucket(bucket)
         except PixsiftError as of_folder:
@@ -152,8 +154,8 @@ class FolderRun:
     def run(self, stop: threading.Event) -> FolderTally:
         """Judge what is new until ``stop``.
 
-        Raises DependencyDownError when the ledger, the disk or the folder fails; what was decided
-        by then stays decided.
+        Raises DependencyDownError when the ledger, the disk or the folder fails; earlier decisions
+        stay.
         """
         pipeline = self._pipeline()
         try:
@@ -172,7 +174,7 @@ class FolderRun:
         self._report_progress(self._tally)
         return self._tally
 
-    # Settler: what becomes of each file.
+    # Settler: the end of each file.
 
     def done(self, delivery: Delivery) -> None:
         """Its outcome is committed."""
@@ -224,7 +226,7 @@ class FolderRun:
         return stop.is_set() or self._halt.is_set() or pipeline.lost is not None
 
     def _events(self) -> Iterator[tuple[ObjectEvent, int]]:
-        """What is new, changed or gone, by key."""
+        """New, changed and removed files, by key."""
         after = ""
         walked = self._tally.walked
         for page in pages_of_keys(self._parts.objects.walk(self._bucket, walked)):
@@ -261,7 +263,7 @@ class FolderRun:
             yield from self._removal(key)
 
     def _removal(self, key: str) -> Iterator[ObjectRemoved]:
-        """Only what is certainly not there any more: a folder that cannot be listed hides files."""
+        """Only files that certainly no longer exist: a folder that cannot be listed hides files."""
         try:
             gone = self._parts.objects.head(self._bucket, key) is None
         except PixsiftError:

@@ -6,7 +6,7 @@ from pixsift.answers.deployment import AppliedMigrations, PendingMigrations
 
 
 def migrate(login: Login) -> AppliedMigrations:
-    """Apply what is missing, one process at a time; the names of what was applied, in order."""
+    """Apply the missing migrations, one process at a time; returns their names in order."""
     return AppliedMigrations(applied=migrations.migrate(login))
 
 

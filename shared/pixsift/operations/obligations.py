@@ -1,11 +1,9 @@
-"""What a ledger owes whatever happens to it: erasures today, rulings next.
-
-A database that is restored forgets what was decided since its backup. That is mended by itself for
-everything that S3 can tell again, and not for what people asked for. So each such thing is written
-to a journal outside the database first (``adapters.aws.journal``), and a ledger notes which entries
-it has met. Before a process decides or serves, and again whenever the ledger turns out to be
-another one, the entries that are not noted are met, oldest first. Meeting one twice changes
-nothing.
+"""Obligations: erasures and rulings that a ledger must keep even after a restore. A restored
+database has lost what was decided since its backup. What S3 knows can be found again; what people
+asked for cannot. So each obligation is first written to a journal outside the database
+(``adapters.aws.journal``), and a ledger records which entries it has carried out. Before a process
+decides or serves, and again whenever the ledger was exchanged, the missing entries are carried out,
+oldest first. Doing one twice changes nothing.
 """
 
 import threading
@@ -23,13 +21,14 @@ _SQL = statements("obligations")
 _KEYS_AT_ONCE = 1000
 
 Meet = Callable[[Database, Mapping[str, Any]], None]
-"""Makes the ledger meet what the facts of an entry say; may be called again."""
+"""Carries out an entry, given its facts; may be called again."""
 KINDS: Final[Mapping[str, Meet]] = {"erasure": meet_erasure}
-"""Every kind of obligation. A new one is a line here, and ``Journal.write`` where it is made."""
+"""Every kind of obligation. A new kind needs a line here, and ``Journal.write`` where it is
+made."""
 
 
 class Obligations:
-    """The journal, and how far one ledger has met it. Thread-safe."""
+    """The journal, and which of its entries one ledger has carried out. Thread-safe."""
 
     def __init__(
         self, database: Database, journal: Journal, kinds: Mapping[str, Meet] = KINDS
@@ -39,10 +38,10 @@ class Obligations:
         self._kinds = kinds
         self._lock = threading.Lock()
         self._ledger: str | None = None
-        """The ledger that has met everything that was in the journal then."""
+        """The ledger that had carried out every entry at the last check."""
 
     def waiting(self) -> list[str]:
-        """Keys of the entries that this ledger has not met, oldest first."""
+        """Keys of the entries that this ledger has not carried out, oldest first."""
         waiting: list[str] = []
         for keys in _batches(self._journal.entries()):
             with self._database.connection() as connection:
@@ -52,7 +51,7 @@ class Obligations:
         return waiting
 
     def catch_up(self) -> int:
-        """Meet every entry that this ledger has not met; how many there were.
+        """Carry out every entry that is missing in this ledger; returns how many there were.
 
         Raises DependencyDownError or TransientError; the former also for an entry that this
         release does not understand.
@@ -72,18 +71,18 @@ class Obligations:
             return len(waiting)
 
     def ensure(self) -> None:
-        """Catch up if the ledger is another one than the last time. Raises as ``catch_up``."""
+        """Catch up if this is another ledger than the last time. Raises as ``catch_up``."""
         with self._database.connection() as connection:
             ledger = which_ledger(connection)
         if not self.are_met_by(ledger):
             self.catch_up()
 
     def are_met_by(self, ledger: str) -> bool:
-        """Whether this very ledger has met them. ledger: what ``which_ledger`` says."""
+        """Whether this ledger is up to date. ledger: the answer of ``which_ledger``."""
         return self._ledger == ledger
 
     def note(self, key: str, kind: str) -> None:
-        """Note that an entry is met."""
+        """Record that an entry is carried out."""
         with self._database.connection() as connection:
             connection.execute(_SQL["meet"], {"key": key, "kind": kind})
 

@@ -1,7 +1,5 @@
-"""Paths of this machine where people may name an object or a collection: files and folders.
-
-The one place that knows: an object is named by an ``s3://`` or ``file://`` URI or by its path, a
-collection by its name or by the folder that was curated.
+"""Names of objects and collections that people type: an object is named by an ``s3://`` or
+``file://`` URI or by its path, a collection by its name or by the folder that was curated.
 """
 
 import os
@@ -35,7 +33,7 @@ def object_named(database: Database, text: str) -> S3Uri:
         if path.startswith(folder + os.sep):
             return S3Uri(bucket, text_of(os.fsencode(path[len(folder) + 1 :])))
     if os.sep not in text and not Path(text).exists():
-        return _parsed(text)  # what it should have been
+        return _parsed(text)  # the expected form
     raise NotFoundError(f"{text} lies in no folder that was curated", code="unknown_object")
 
 
@@ -53,7 +51,7 @@ def collection_name(database: Database, text: str) -> str:
 
 
 def without_paths(database: Database, request: dict[str, Any]) -> None:
-    """Put the names and URIs that the ledger knows in the place of paths, in a raw request."""
+    """Replace paths in a raw request by the names and URIs that the ledger knows."""
     if isinstance(name := request.get("collection"), str):
         request["collection"] = collection_name(database, name)
     select = request.get("select")

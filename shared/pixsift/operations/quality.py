@@ -31,7 +31,7 @@ def cameras(
 
     by: the attribute that names the camera. since: only frames captured from then on.
     collection: see ``only_collection``. Raises RequestError when no frame has that attribute: all
-    frames taken for one camera's would say nothing.
+    frames treated as one camera would give a meaningless result.
     """
     name = only_collection(database, collection).name
     found = camera_health(camera_frames(database, name, by, since=since), limits)
@@ -53,8 +53,8 @@ def measure_folder(
 ) -> Iterator[JudgedFile]:
     """Every file below ``folder``, in order of name. Raises RequestError when there is none.
 
-    formats: what is decoded; None: what arrivals are decoded from. thumbnails: keep them, some
-    10 kB each; else a folder of any size fits into memory.
+    formats: what is decoded; None: what arrivals are decoded from. thumbnails: keep them, about 10
+    kB each; without them a folder of any size fits into memory.
     """
     limits = DecodeLimits() if formats is None else DecodeLimits(formats=formats)
     paths = image_files(folder)
@@ -69,7 +69,7 @@ def measure_folder(
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Files below ``folder`` but hidden ones. Raises RequestError when there is none."""
+    """Files below ``folder``, except hidden ones. Raises RequestError when there is none."""
     if not folder.is_dir():
         raise RequestError(f"{str(folder)!r} is not a folder")
     paths = [

@@ -1,8 +1,6 @@
-"""Sends what a bucket and the ledger disagree about through the ingest queue.
-
-The one consumer with its one code path decides; nothing is decided here, and sending something
-twice changes nothing. Both sides are read in the order of keys, a page at a time, so memory does
-not grow with the bucket.
+"""Compares a bucket with the ledger, and sends the differences through the ingest queue. Only the
+consumer decides, with the same code as always; sending something twice changes nothing. Both sides
+are read in the order of keys, a page at a time, so memory does not grow with the bucket.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +22,7 @@ from pixsift.sql import statements
 
 _SQL = statements("reconcile")
 KEYS_PER_MESSAGE = 100
-"""A message's objects finish together: few enough for its deadline, enough to be cheap."""
+"""The objects of a message finish together: few enough for its deadline, enough to be cheap."""
 _LINES_PER_PAGE = 1000
 
 Send = Callable[[Iterable[str]], int]
@@ -63,7 +61,7 @@ class Reconciler:
             waiting = [*waiting, *comparison.page(_by_key(page), known)]
             waiting = self._flush(comparison, waiting, everything=False)
             after = last
-            if not waiting:  # what waits for more would be lost by an interruption
+            if not waiting:  # otherwise an interruption would lose the waiting ones
                 found.last_key = after
             progress(found)
         if comparison.removals:  # keys that sort behind the last one listed

@@ -1,7 +1,7 @@
 """Takes an erased image out of the snapshots that hold it.
 
 A published snapshot never changes otherwise: its manifest stays, the image goes, and
-``redactions.json`` beside it says which. A shard that holds the image is written again without it.
+``redactions.json`` next to it says which. A shard that holds the image is written again without it.
 An unpublished snapshot fails, since its list can never be whole.
 """
 
@@ -31,8 +31,8 @@ class Redactor:
         """Remove the object's copies; returns the snapshots that held it. May be repeated."""
         held = self._snapshots.holding(object_id)
         for row in held:
-            # Noted first: an exporter at work loses its right to publish before anything goes, and
-            # what is published then stays published.
+            # Recorded first: a running exporter loses its right to publish before anything is
+            # deleted, and a snapshot that is published then stays published.
             self._snapshots.redact(row["snapshot_id"], object_id)
             snapshot = self._snapshots.get(row["snapshot_id"])
             if snapshot.state == "published":
@@ -75,8 +75,8 @@ def drop_unpublished(
 ) -> None:
     """Delete what an unpublished snapshot holds of erased images.
 
-    Its shards go as a whole, since nobody will read them, and so does its descriptor, if an
-    exporter wrote that before the erasure: nothing of it may look like a snapshot. Called by the
+    Its shards are deleted as a whole, since they will not be read, and also its descriptor, if an
+    exporter wrote it before the erasure: the rest must not look like a snapshot. Called by the
     erasure, and again by an exporter that finds its right to publish gone.
     """
     for row in snapshots.redactions(snapshot.snapshot_id):
@@ -87,7 +87,7 @@ def drop_unpublished(
 
 
 def delete_every_version(objects: S3Objects, bucket: str, key: str) -> None:
-    """Markers included."""
+    """Delete markers included."""
     for version in objects.list_versions(bucket, key):
         _delete_version(objects, bucket, key, version)
 

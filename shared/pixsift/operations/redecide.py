@@ -1,4 +1,4 @@
-"""Another rule for a collection: what it would change, the change itself, and the way back."""
+"""Another rule for a collection: what it would change, the change, and the undo."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pixsift.errors import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked of a rule; the rest stays as it is."""
+    """The wanted changes of a rule; the rest stays as it is."""
 
     epsilon: float | None = None
     preset: str | None = None
@@ -31,7 +31,7 @@ class Wanted:
 
 
 def rule_of(collection: Collection, wanted: Wanted) -> tuple[float, SecondLook]:
-    """Epsilon and second look of what is asked. Raises RequestError where that is nothing."""
+    """Epsilon and second look of the wanted rule. Raises RequestError if nothing is asked."""
     if wanted == Wanted():
         raise RequestError(
             "another rule needs an epsilon, a preset, a change limit, a mask, or no second look",
@@ -124,7 +124,7 @@ def undo(
 
 
 def warning(database: Database, name: str, wanted: Wanted) -> str | None:
-    """What to say before an epsilon that is too near to the embedder's own noise is used."""
+    """The warning for an epsilon that is too near to the embedder's own noise."""
     collection = Collections(database).collection(name)
     epsilon, _ = rule_of(collection, wanted)
     return noise_warning(epsilon, (collection.calibration or {}).get("noise"))

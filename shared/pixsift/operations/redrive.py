@@ -1,4 +1,4 @@
-"""What could not be decided, from an operator's side: look at it, and send it once more."""
+"""Messages and objects that could not be decided: shows them, and sends them again."""
 
 from psycopg.rows import dict_row
 
@@ -19,7 +19,7 @@ from pixsift.sql import statements
 
 _SQL = statements("reconcile")
 _PEEK_SECONDS = 5
-"""How long a message that is looked at stays hidden from the drainer."""
+"""How long a message stays hidden from the consumer after it was shown."""
 _SHOWN_BYTES = 500
 """Of an anomaly's body."""
 
@@ -27,8 +27,8 @@ _SHOWN_BYTES = 500
 def undecided(database: Database, dlq: SqsQueue, *, limit: int, messages: bool) -> Undecided:
     """Failed objects, anomalies and the DLQ, at most ``limit`` of each.
 
-    messages: look into the waiting messages as well. SQS counts each look as a receive, of the few
-    that the slow lane has before it gives a message up.
+    messages: look into the waiting messages as well. SQS counts each look as a receive, and the
+    slow lane allows only a few before it gives a message up.
     """
     failed = failed_versions(database)
     newest = anomalies(database, limit)
@@ -48,7 +48,7 @@ def redrive(
 ) -> Redriven:
     """Send the DLQ's messages back to the queue they came from, ``limit`` at most.
 
-    database: send the objects whose outcome is ``failed`` once more, too; None: leave them.
+    database: also send the objects whose outcome is ``failed`` again; None: do not.
     """
     moved = _move(dlq, source, limit)
     again = 0
@@ -79,7 +79,7 @@ def anomalies(database: Database, limit: int) -> list[Anomaly]:
 
 
 def peek(dlq: SqsQueue, limit: int) -> list[DeadLetter]:
-    """What up to ``limit`` messages speak of; they are given back at once."""
+    """The objects of up to ``limit`` messages; the messages are given back at once."""
     seen: dict[str, Message] = {}
     while len(seen) < limit:
         batch = _receive(dlq, min(MAX_BATCH, limit - len(seen)), _PEEK_SECONDS)

@@ -1,8 +1,8 @@
-"""Another model or decode recipe for a collection: what it takes, and doing it.
+"""Another model or decode recipe for a collection: the estimate, and the change itself.
 
 Everything that the collection judged is fetched again, decoded and embedded by the new space, and
-decided into a generation built next to the one in use. Consumers go on deciding meanwhile. What was
-embedded stays, so that a run that was interrupted goes on where it was.
+decided into a generation built next to the one in use. Consumers continue to decide in the
+meantime. What was embedded stays, so that an interrupted run continues where it was.
 """
 
 import time
@@ -38,7 +38,7 @@ from pixsift.operations.redecide import check_epsilon, preset_rule, with_mask
 from pixsift.ports import Embedder, EmbeddingSpace, ObjectStore
 
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
-"""As of a consumer: what it judged was not larger."""
+"""As in the consumer: it did not judge larger objects."""
 _TRIES: Final = 4
 _PAUSE_SECONDS: Final = 0.5
 _SLICE: Final = 16
@@ -67,7 +67,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked of the new generation's rule; None: what fits the new space."""
+    """The wanted rule of the new generation; None: what fits the new space."""
 
     preset: str | None = None
     epsilon: float | None = None
@@ -84,7 +84,7 @@ def check_recipe(space: EmbeddingSpace, recipe: str | None) -> None:
 
 
 def estimate(parts: Parts, name: str, wanted: Wanted) -> ReembedEstimate:
-    """What ``reembed`` would do and take now.
+    """What ``reembed`` would do now, and how long it would take.
 
     Looks at up to sixteen of the images, to measure. Raises ConflictError where the collection is
     in that space already.
@@ -127,8 +127,8 @@ def reembed(
     patience_seconds: how long the switch may wait for arrivals that consumers of the new space have
     acknowledged and consumers of the present one have not decided. Raises ConflictError where the
     collection is in that space already, another process builds a generation, or patience ends;
-    TransientError or DependencyDownError where S3 or the ledger does not answer. After any of them
-    another run goes on.
+    TransientError or DependencyDownError where S3 or the ledger does not answer. After any of these
+    errors another run continues.
     """
     collection, rule, target = _planned(parts, name, wanted)
     Collections(parts.database, actor=actor).ensure_space(parts.embedder.space)
@@ -142,10 +142,10 @@ def reembed(
 def rule_in(
     collection: Collection, found: Calibration, *, same_weights: bool, wanted: Wanted
 ) -> tuple[Rule, dict[str, Any] | None]:
-    """The rule of a generation in another space, and the calibration that vouches for it.
+    """The rule of a generation in another space, and its calibration.
 
-    found: what is known of the new space. same_weights: only the recipe is another one; a rule of
-    the collection's own then goes on. A preset stays the same preset, and a mask stays.
+    found: what is known of the new space. same_weights: only the recipe is another one; a custom
+    rule of the collection is then kept. A preset stays the same preset, and a mask stays.
     """
     look = collection.second_look
     preset = wanted.preset or presets.preset_of(collection.epsilon, look)
@@ -185,7 +185,7 @@ def _planned(parts: Parts, name: str, wanted: Wanted) -> tuple[Collection, Rule,
 
 
 class _Run:
-    """Makes known in a space what is lacking there."""
+    """Fetches and embeds the objects that are missing in a space."""
 
     def __init__(
         self, parts: Parts, collection: Collection, space_id: str, progress: ReportCount
@@ -200,7 +200,7 @@ class _Run:
         self._done = 0
 
     def make_known(self) -> None:
-        """Fetch, decode, embed and store all that is lacking now."""
+        """Fetch, decode, embed and store everything that is missing now."""
         if self._of is None:
             self._of = self._spaces.work(self._collection, self._space_id).objects
         with _looking(self._parts) as look:
@@ -208,7 +208,7 @@ class _Run:
                 self._look_at(page, look)
 
     def _look_at(self, page: Sequence[Lacking], look: "_Look") -> None:
-        """One object speaks for all with the same bytes, unless it is gone."""
+        """One object is fetched for all with the same bytes, unless it is gone."""
         groups: dict[bytes, list[Lacking]] = {}
         for row in page:
             groups.setdefault(row.content_sha256, []).append(row)
@@ -245,7 +245,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Looked:
-    """What came of fetching and decoding one object."""
+    """The result of fetching and decoding one object."""
 
     row: Lacking
     image: DecodedImage | None = None
@@ -348,7 +348,7 @@ def _slices(groups: Sequence[list[Lacking]]) -> Iterator[list[list[Lacking]]]:
 def _ahead(
     slices: Iterator[list[list[Lacking]]], look: _Look
 ) -> Iterator[tuple[list[list[Lacking]], list[_Looked]]]:
-    """Each slice with its results; the next one is looked at meanwhile."""
+    """Each slice with its results; the next one is prepared in the meantime."""
     with ThreadPoolExecutor(1) as ahead:
         pending = None
         for part in slices:

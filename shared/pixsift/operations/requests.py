@@ -1,4 +1,4 @@
-"""What a message on the request queue asks for, or why it asks for nothing."""
+"""Parses a message of the request queue: a request, or why it is not one."""
 
 import json
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ _MAX_REQUEST_ID = 128
 
 @dataclass(frozen=True, slots=True)
 class InvalidRequest:
-    """A message that is not a snapshot request we can serve."""
+    """A message that is not a valid snapshot request."""
 
     reason: str
     """One line: which field, and what is wrong with it."""
     request_id: str | None
-    """As far as it could be made out."""
+    """As far as it could be read."""
     body: dict[str, Any]
     """The parsed body, {} when it was not a JSON object."""
 
 
 def parse_request(body: str) -> SnapshotRequest | InvalidRequest:
-    """Never raises: everything a queue can carry ends as one of the two."""
+    """Never raises: every message is one of the two."""
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError):

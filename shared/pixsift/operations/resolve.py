@@ -1,4 +1,4 @@
-"""From a pinned request to its stored list: chosen images, destinations, the report.
+"""Resolves a pinned request into its stored list: chosen images, destinations, the report.
 
 The list is a function of the spec, the seed and the point of the collection. It is stored before
 anything is copied, and from then on it is read, never computed again.

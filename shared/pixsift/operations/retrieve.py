@@ -1,4 +1,4 @@
-"""What a search by files needs: which collection is meant, and vectors of files."""
+"""Helpers of a search by files: the collection that is meant, and the vectors of files."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,6 @@
-"""What people say of images: one at a time, many by a stated rule, and taken back.
-
-A bulk ruling is shown before it is made: how many groups, how many images change, and a random
-sample with what was and what would be. It is one batch, all or nothing, and undone as one.
+"""Rulings of people about images: single ones, many by a stated rule, and their undo. A bulk ruling
+is previewed before it is made: how many groups, how many images change, and a random sample with
+old and new outcomes. It is one batch, all or nothing, and undone as one.
 """
 
 from collections import Counter
@@ -42,7 +41,8 @@ def rule(
     why: str, who: str, other: S3Uri | None = None, dry_run: bool = False,
     sample: int = _SAMPLE, seed: int = 0, actor: str = "pixsift",
 ) -> RulingDone:  # fmt: skip
-    """Say ``kind`` of every version of ``targets``, or of the one that a URI names.
+    """Make a ruling of ``kind`` about every version of ``targets``, or about the version that a URI
+    names.
 
     other: of ``same`` and ``not_same``: what they are compared with. dry_run: only show what would
     change. Several are one batch. Raises NotFoundError for an unknown collection or object,
@@ -64,8 +64,8 @@ def rule_best(
     why: str, who: str, prefix: str = "", dry_run: bool = False, sample: int = _SAMPLE,
     seed: int = 0, actor: str = "pixsift",
 ) -> RulingDone:  # fmt: skip
-    """In every group choose the image that is best by a stated rule; groups it suits stay as they
-    are.
+    """In every group choose the image that is best by a stated rule; a group whose best image
+    represents it stays as it is.
 
     best: ``largest``, ``newest``, ``oldest``, or ``most`` or ``least`` and a quality metric, as in
     ``most sharpness``. Of equals the representative stays, then the older one; an image without the
@@ -214,7 +214,7 @@ Value = Callable[[Member], float | None]
 
 
 def _order(best: str) -> Value:
-    """What the best has most of. Raises RequestError for an unknown rule."""
+    """The value by which the best image is found. Raises RequestError for an unknown rule."""
     match best.split():
         case ["largest"]:
             return lambda m: None if m.size_bytes is None else float(m.size_bytes)
@@ -235,7 +235,7 @@ def _order(best: str) -> Value:
 
 
 def _best_of_groups(members: Sequence[Member], value: Value) -> Iterator[int]:
-    """The best of each group where that is not who represents it already."""
+    """The best image of each group, where it is not the representative already."""
     for of, group in groupby(members, key=lambda member: member.of):
         known = [(v, member) for member in group if (v := value(member)) is not None]
         if not known:

@@ -1,7 +1,5 @@
-"""Snapshot requests from the curator's side: take one, refuse it, announce its end.
-
-Each step finds what an earlier try has done; what is to be announced is a value, for the caller to
-send.
+"""Steps of the curator for a snapshot request: accept or refuse it, and announce its end. Each step
+sees what an earlier try has done; the announcement is a value that the caller sends.
 """
 
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from pixsift.operations.requests import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class RequestMessage:
-    """What came: the queue's name, the message's id and its body."""
+    """A received message: the queue's name, the message's id and its body."""
 
     queue: str
     message_id: str
@@ -31,7 +29,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """A snapshot that no curator works on any more."""
+    """A snapshot that was left by its curator."""
 
     snapshot_id: str
     what: Literal["unannounced", "unfinished"]
@@ -43,7 +41,7 @@ def body_of(request: SnapshotRequest) -> dict[str, Any]:
 
 
 def take(snapshots: Snapshots, request: SnapshotRequest) -> TakenRequest | None:
-    """Pin a request to a point of its collection, or find it as it was taken before.
+    """Pin a request to a point of its collection, or find it as it was pinned before.
 
     None when there is no such collection.
     """
@@ -77,13 +75,13 @@ def refuse_invalid(
 
 
 def refusal(request_id: str, name: str | None, reason: str) -> Announcement:
-    """The news of a request that was refused, now or before."""
+    """The event of a refused request."""
     detail = {"snapshot_id": None, "name": name, "request_ids": [request_id], "reason": reason}
     return Announcement("SnapshotFailed", detail)
 
 
 def announcement(snapshots: Snapshots, snapshot_id: str) -> Announcement | None:
-    """The news of a snapshot's end; None when they were sent before.
+    """The event of a snapshot's end; None when it was sent before.
 
     Record that they were sent with ``mark_announced``, after sending: at least once.
     """
@@ -104,12 +102,12 @@ def announcement(snapshots: Snapshots, snapshot_id: str) -> Announcement | None:
 
 
 def mark_announced(snapshots: Snapshots, snapshot_id: str) -> None:
-    """Record that the news of a snapshot's end were sent."""
+    """Record that the event of a snapshot's end was sent."""
     snapshots.announced(snapshot_id)
 
 
 def left_behind(snapshots: Snapshots) -> LeftBehind | None:
-    """What a vanished curator left: news that were not sent come before unfinished copies."""
+    """The work that a vanished curator left: unsent events come before unfinished copies."""
     unannounced = snapshots.unannounced()
     if unannounced is not None:
         return LeftBehind(unannounced, "unannounced")

@@ -1,4 +1,4 @@
-"""Two snapshots compared, and one compared with what lies in S3."""
+"""Compares two snapshots, and a snapshot with its files in S3."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,8 @@ _SQL = statements("snapshot_checks")
 
 
 def diff(database: Database, before: str, after: str) -> SnapshotDiff:
-    """What a second snapshot has more, has less, and has elsewhere; each by id, request id or name.
+    """The images that a second snapshot adds, lacks, or has in another split; each snapshot by id,
+    request id or name.
 
     A removed image may still be represented: by one that is in the second snapshot and in the same
     duplicate group now. Raises as ``find`` does.
@@ -66,7 +67,7 @@ def verify(
     database: Database, objects: ObjectStore, bucket: str, text: str, *,
     progress: Callable[[str, int, int | None], None] = lambda step, done, of: None,
 ) -> SnapshotVerified:  # fmt: skip
-    """Whether everything that a published snapshot lists lies in its bucket, in full size.
+    """Whether every listed file of a published snapshot is in its bucket, with its full size.
 
     Copies were verified by their checksum when they were made; this asks S3 for each once more.
     Raises ConflictError for a snapshot that is not published; otherwise as ``find`` does.

@@ -1,4 +1,4 @@
-"""Snapshots from their users' side: ask for one, wait for it, look at it, clean up after it."""
+"""Snapshots for users: request one, wait for it, show it, clean up failed ones."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def send_request(queue: SqsQueue, request: SnapshotRequest) -> SentRequest:
 def follow(
     database: Database, request_id: str, *, timeout_seconds: float
 ) -> Iterator[SnapshotFacts | None]:
-    """A request's snapshot, again and again until it is published; None while there is none.
+    """Yield a request's snapshot repeatedly until it is published; None while there is none.
 
     Raises PermanentError when it was refused or failed, TransientError after the time is up.
     """
@@ -135,12 +135,12 @@ def list_snapshots(database: Database, *, collection: str | None, limit: int) ->
 def clean(
     database: Database, objects: S3Objects, bucket: str, *, older_than_days: float, apply: bool
 ) -> Cleaned:
-    """What snapshots that failed so long ago left in the curated bucket; ``apply`` deletes it."""
+    """The files of long-failed snapshots in the curated bucket; ``apply`` deletes them."""
     left: dict[str, int] = {}
     for row in Snapshots(database).abandoned(older_than_days):
         found = list(objects.iter_versions(bucket, row.prefix))
         if any(version.key == row.prefix + SNAPSHOT_FILE for version in found):
-            continue  # somebody published there: never ours to remove
+            continue  # a published snapshot is there: do not remove it
         left[row.snapshot_id] = len(found)
         for version in found if apply else []:
             identity = version.version.version_id
@@ -149,5 +149,5 @@ def clean(
 
 
 def facts_of(snapshot: Snapshot) -> SnapshotFacts:
-    """A snapshot as others see it."""
+    """A snapshot as an answer."""
     return SnapshotFacts.model_validate(snapshot, from_attributes=True)

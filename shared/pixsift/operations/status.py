@@ -1,4 +1,4 @@
-"""What is in the ledger and what is still on its way."""
+"""The status report: the content of the ledger, and what is still in the queues."""
 
 from collections.abc import Mapping
 
@@ -12,13 +12,13 @@ from pixsift.core.outcomes import ObjectOutcome
 from pixsift.errors import PixsiftError
 
 Queues = Mapping[str, SqsQueue | str]
-"""By name; or why the settings lead to none."""
+"""Queue by name; or why the settings do not lead to one."""
 
 
 def status(database: Database, queues: Queues) -> StatusReport:
     """Outcomes per collection, the queues' depths, anomalies.
 
-    The ledger's half is worth showing even when a queue does not answer.
+    The ledger's part is shown even if a queue does not answer.
     """
     overview = Overview(database)
     return StatusReport(

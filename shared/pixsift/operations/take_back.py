@@ -1,8 +1,8 @@
 """Takes back the decision about one object: the order of the steps is the protocol.
 
 Kept and duplicate are decided again from their stored vectors; rejected, failed and gone are sent
-through the ingest queue once more. The queue must answer before anything is taken back, and
-duplicates of a remembered object are decided again before anything can fail.
+through the ingest queue once more. The queue must answer before anything is taken back, and the
+duplicates of a remembered object are decided again before any step that can fail.
 """
 
 from collections.abc import Iterable
@@ -25,15 +25,15 @@ class Ingest(Protocol):
         ...
 
     def send(self, bodies: Iterable[str]) -> int:
-        """Have these objects judged again."""
+        """Send these objects to be judged again."""
         ...
 
 
 class NextRun:
-    """The next run over a folder judges whatever has no outcome."""
+    """The next run over a folder judges every file without an outcome."""
 
     def depth(self) -> tuple[int, int]:
-        """Always there."""
+        """Always available."""
         return 0, 0
 
     def send(self, bodies: Iterable[str]) -> int:
@@ -59,7 +59,7 @@ def take_back(
     ids = [known.object_id for known in found]
     queue.depth()  # it must answer before a decision is taken back
     undone = set(rejudge.take_back(found_collection, ids))
-    # Before anything that can fail: duplicates of a remembered one that was taken back.
+    # Before any step that can fail: duplicates of a remembered object that was taken back.
     changed = rejudge.again(found_collection, ids, why="undo")
     queue.send(backfill_bodies([k.version for k in found if k.object_id in undone]))
     return TakenBack(

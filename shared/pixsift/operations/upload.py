@@ -1,4 +1,4 @@
-"""A folder into a bucket; what is there already is left alone."""
+"""Uploads a folder into a bucket; files that are there already are skipped."""
 
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -31,9 +31,10 @@ def upload(
     only: Collection[str] | None = None,
     progress: CountProgress = lambda total: nullcontext(lambda count: None),
 ) -> Uploaded:
-    """Send what the bucket lacks; one bad file stops no other, a silent S3 stops all.
+    """Send what the bucket lacks; a bad file does not stop the others, but an S3 that does not
+    answer stops all.
 
-    own_buckets: those that pixsift writes to, where nothing is judged. only: paths below the
+    own_buckets: buckets that pixsift writes to; objects there are not judged. only: paths below the
     folder; None: every file. progress: of the number of files. Raises RequestError for
     such a bucket, an empty folder or a location that is none.
     """

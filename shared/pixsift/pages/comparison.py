@@ -1,4 +1,4 @@
-"""``pixsift select --compare`` as one page: strategies side by side on the user's own images."""
+"""``pixsift select --compare`` as one page: a comparison of strategies on the user's own images."""
 
 from collections.abc import Callable, Mapping
 

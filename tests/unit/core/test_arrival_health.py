@@ -2,17 +2,17 @@
 
 import pytest
 
-from pixsift.core.arrival_health import NEWEST, Growing, growing_shares
+from pixsift.core.arrival_health import NEWEST, GrowingShare, growing_shares
 
 
 def test_growing_shares__a_reason_that_doubled() -> None:
     reasons = ["corrupt"] * 20 + ["new"] * 80 + ["corrupt"] * 5 + ["near"] * 95
-    assert growing_shares(reasons) == [Growing("corrupt", 0.2, 0.05, 100)]
+    assert growing_shares(reasons) == [GrowingShare("corrupt", 0.2, 0.05, 100)]
 
 
 def test_growing_shares__compares_a_thousand_with_all_before() -> None:
     reasons = ["black"] * 50 + ["new"] * (NEWEST - 50) + ["black"] * 100 + ["new"] * 9_900
-    assert growing_shares(reasons) == [Growing("black", 0.05, 0.01, NEWEST)]
+    assert growing_shares(reasons) == [GrowingShare("black", 0.05, 0.01, NEWEST)]
 
 
 @pytest.mark.parametrize(

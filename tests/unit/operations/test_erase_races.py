@@ -11,7 +11,7 @@ from moto import mock_aws
 
 from ledger_world import rows
 from pixsift.adapters.aws.s3 import S3Objects
-from pixsift.adapters.ledger import attributes, generations
+from pixsift.adapters.ledger import attributes, generation_build, generations
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.sidecar import SidecarRow
 from pixsift.errors import PixsiftError
@@ -161,7 +161,7 @@ def test_import_attributes__an_erased_image_gets_none(world: World) -> None:
 def test_redecide__an_erasure_before_the_switch_leaves_nothing_in_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    switch = generations._Build._switch
+    switch = generation_build.Build._switch
     erased: list[int] = []
 
     def switching(build: Any, *arguments: Any) -> Any:
@@ -170,7 +170,7 @@ def test_redecide__an_erasure_before_the_switch_leaves_nothing_in_it(
             erase(world)
         return switch(build, *arguments)
 
-    monkeypatch.setattr(generations._Build, "_switch", switching)
+    monkeypatch.setattr(generation_build.Build, "_switch", switching)
     generations.Generations(world.database).redecide(world.collection, epsilon=0.001)
     assert erased
     assert _findings(world) == []

@@ -1,4 +1,4 @@
-"""Compares the ledger with what the robots are known to have sent. Pure: values in, complaints out.
+"""Compares the ledger with what the robots sent. Pure: values in, complaints out.
 
 An empty list of complaints is the demo's proof; each complaint names the object and both sides.
 """
@@ -82,7 +82,7 @@ def _outcomes_are_as_expected(plan: DemoPlan, rows: Sequence[ObjectOutcome]) -> 
 def _is_expected(upload: Upload, row: ObjectOutcome) -> bool:
     expected = EXPECTED[upload.kind]
     if expected is None:
-        return True  # complained about as unknown to the ledger
+        return True  # already reported as unknown to the ledger
     if not upload.surely_sound:
         return row.outcome != "failed"
     return f"{row.outcome}/*" in expected or f"{row.outcome}/{row.reason}" in expected
@@ -120,7 +120,7 @@ def _duplicates_name_kept_ones(rows: Sequence[ObjectOutcome], epsilon: float) ->
 
 
 def _contents_are_what_was_sent(plan: DemoPlan, rows: Sequence[ObjectOutcome]) -> list[str]:
-    """What was deleted at once may never have been read."""
+    """An image that was deleted at once may never have been read."""
     found = {row.key: row.content_sha256 for row in rows}
     return [
         f"{upload.key}: the ledger's content hash is not that of the bytes sent"

@@ -1,4 +1,4 @@
-"""Three simulated robots: what they upload, and what the ledger must make of it.
+"""Three simulated robots: what they upload, and the outcomes that the ledger must have.
 
 The plan is made before anything is sent and is known to the last object, so that the demo can be
 checked afterwards. The same seed gives the same bytes.
@@ -34,7 +34,8 @@ Kind = Literal["frame", "copy", "odd key", "blurred", "dark", "truncated", "text
 
 EXPECTED: dict[Kind, frozenset[str] | None] = {
     "frame": frozenset({"kept/*", "duplicate/*"}),
-    # Which of several equal ones is kept is the order of arrival, and SQS promises none.
+    # Which of several equal images is kept depends on the order of arrival, which SQS does not
+    # guarantee.
     "copy": frozenset({"kept/*", "duplicate/*"}),
     "odd key": frozenset({"kept/*", "duplicate/*"}),
     "blurred": frozenset({"rejected/blurred"}),
@@ -55,7 +56,7 @@ class Upload:
     body: bytes | Path = field(repr=False)
     kind: Kind
     surely_sound: bool = True
-    """False for a user's own photo: whatever it is, it must have an outcome, any outcome."""
+    """False for a user's own photo: it must have an outcome, but any outcome is right."""
 
     def content(self) -> bytes:
         """The bytes, read from the file where it is one."""
@@ -101,7 +102,7 @@ def plan_scenes(scenes: Sequence[Scene], *, frames: int = 24, seed: int = 7) -> 
         for place, scene in enumerate(own):
             noise = seed * 1_000_003 + index * 10_007 + place * 1_009
             images += [scene.frame(pose, noise + i) for i, pose in enumerate(drive(frames))]
-        # The way back past the first scene: other noise, other light, nothing new to learn.
+        # The way back past the first scene: other noise and light, but the same pictures.
         revisit = drive(max(1, frames // 4), start=0.1, drift=0.2)
         images += [own[0].frame(pose, seed + 500_009 + i) for i, pose in enumerate(revisit)]
         uploads += [Upload(clock.key(), to_jpeg(image), "frame") for image in images]
@@ -110,7 +111,7 @@ def plan_scenes(scenes: Sequence[Scene], *, frames: int = 24, seed: int = 7) -> 
 
 
 def plan_photos(photos: Sequence[Path]) -> DemoPlan:
-    """Robots that upload a user's own photos as they are, and the same troubles among them."""
+    """Robots that upload a user's own photos unchanged, with the same problem images among them."""
     plan = DemoPlan({robot: [] for robot in ROBOTS})
     for index, robot in enumerate(ROBOTS):
         clock = _Clock(robot)
@@ -131,7 +132,7 @@ def plan_photos(photos: Sequence[Path]) -> DemoPlan:
 def _specials(
     clock: "_Clock", images: Sequence[Frame], bodies: Sequence[bytes], *, sound: bool = True
 ) -> list[Upload]:
-    """The troubles of one robot: known in number and in what must become of them."""
+    """The problem images of one robot, with the outcome that each must have."""
     if not images:
         return []
     pick = _Picker(len(images))
@@ -161,7 +162,7 @@ class _Clock:
         self._now = _FIRST_FRAME
 
     def stamp(self) -> str:
-        """``2026-11-22T10-15-03.250Z``, and the clock moves on."""
+        """``2026-11-22T10-15-03.250Z``; each call moves the clock forward."""
         now, self._now = self._now, self._now + _BETWEEN_FRAMES
         return f"{now:%Y-%m-%dT%H-%M-%S}.{now.microsecond // 1000:03d}Z"
 
@@ -171,7 +172,7 @@ class _Clock:
 
 
 class _Picker:
-    """Walks over the frames in large steps, so that the troubles come from many of them."""
+    """Takes frames in large steps, so that the problem images come from many of them."""
 
     def __init__(self, count: int) -> None:
         self._count, self._at = count, 1

@@ -1,7 +1,7 @@
 """The demo: robots upload, pixsift curates, a snapshot appears; and the ledger is checked.
 
-Everything is the real thing, each part a process of its own: LocalStack, PostgreSQL, the consumer
-and the curator. Whatever happens, an interruption included, all that was started is stopped again.
+Everything is real, each part in its own process: LocalStack, PostgreSQL, the consumer and the
+curator. All processes are stopped at the end, also after an error or an interruption.
 """
 
 import shutil
@@ -47,7 +47,7 @@ MOST_PHOTOS = 600
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far the demo is."""
+    """The progress of the demo."""
 
     planned: int
     uploaded: int
@@ -70,7 +70,7 @@ class Standing:
 
 
 class Standstill:
-    """Tells a demo in which nothing happens from one on a slow machine."""
+    """Detects that nothing happens any more, as opposed to a slow machine."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -85,7 +85,7 @@ class Standstill:
 
 
 class View(Protocol):
-    """Where the demo shows how far it is."""
+    """Shows the progress of the demo."""
 
     def say(self, line: str) -> None: ...
 
@@ -184,7 +184,7 @@ def _run(
 
 
 def _clear(state: Path) -> None:
-    """Remove the last demo's results, and what a killed one left running."""
+    """Remove the last demo's results, and stop what a killed demo left running."""
     record = read_record(state)
     if record is not None:
         stop_record(record)
@@ -208,7 +208,7 @@ class _Demo:
         """Key -> version id."""
 
     def run(self, *, epsilon: float, k: int, started: float) -> DemoReport:
-        """All of it; what is wrong is in the report. started: on the steady clock."""
+        """Run everything; problems are listed in the report. started: on the steady clock."""
         self._upload_and_watch()
         rows = current_outcomes(self._database, DEFAULT_COLLECTION)
         complaints = check_ledger(self._plan, self._sent, rows, epsilon=epsilon)
@@ -234,7 +234,8 @@ class _Demo:
         )  # fmt: skip
 
     def _upload_and_watch(self) -> None:
-        """Until every object is decided, or nothing happens any more and the queue is empty.
+        """Upload and wait until every object is decided, or nothing happens any more and the queue
+        is empty.
 
         Raises DependencyDownError when nothing happens although messages or uploads wait.
         """
@@ -252,14 +253,14 @@ class _Demo:
                     self._loop.check_services()
                     if standstill.is_reached(standing, now=time.monotonic()):
                         self._check_nothing_waits(standing)
-                        break  # whoever checks the ledger names what lacks
+                        break  # the check of the ledger names what is missing
                     time.sleep(0.4)
                 show(standing)
             finally:
                 stop.set()
 
     def _drive(self, uploads: list[Upload], stop: threading.Event) -> None:
-        """One robot's way."""
+        """The uploads of one robot."""
         for upload in uploads:
             if stop.wait(1 / _UPLOADS_PER_SECOND):
                 return
@@ -271,14 +272,14 @@ class _Demo:
     def _standing(self, drives: "list[Future[None]]", ingest: SqsQueue) -> Standing:
         for drive in drives:
             if drive.done():
-                drive.result()  # a failed upload ends the demo with its own words
+                drive.result()  # a failed upload ends the demo with its own message
         outcomes: Counter[str] = Counter()
         for count in outcome_counts(self._database, DEFAULT_COLLECTION):
             outcomes[count.outcome] += count.objects
         return Standing(self._plan.count(), len(self._sent), sum(ingest.depth()), outcomes)
 
     def _check_nothing_waits(self, standing: Standing) -> None:
-        """Of a standstill: is the ledger as it will ever be, or are the services stuck?"""
+        """After a standstill: raise if the services are stuck rather than finished."""
         if standing.backlog or standing.uploaded < standing.planned:
             raise DependencyDownError(
                 f"nothing has happened for {_STANDSTILL_SECONDS:.0f} s: {standing.line()}; "
@@ -291,7 +292,7 @@ class _Demo:
         return sent and is_complete(self._plan, standing.outcomes) and standing.backlog == 0
 
     def _request_snapshot(self, k: int) -> SnapshotFacts:
-        """Asked for as any program would: one message to the queue."""
+        """Request a snapshot as any program would: with one message to the queue."""
         request = SnapshotRequest(
             request_id=f"demo-{uuid4()}",
             collection=DEFAULT_COLLECTION,

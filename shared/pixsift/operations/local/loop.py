@@ -1,7 +1,7 @@
 """The local loop: LocalStack, PostgreSQL with pgvector, the events stack and both services.
 
-Everything a team has in the cloud, on one machine, each part a process of its own. What runs is
-written to the state folder as it starts, so that another process can stop it, whatever happens.
+Everything that a team has in the cloud, on one machine, each part in its own process. Each process
+is recorded in the state folder when it starts, so that another process can always stop it.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ _LOOPBACK = "localhost,127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class LoopRecord:
-    """What runs, as kept in ``loop.json``."""
+    """The running processes, as stored in ``loop.json``."""
 
     postgres: str
     processes: tuple[ProcessRecord, ...] = ()
@@ -67,7 +67,7 @@ class LoopRecord:
         return cls(value["postgres"], processes, dict(value["environment"]), settings)
 
     def is_complete(self) -> bool:
-        """Whether everything was started once: otherwise ``up`` is at it, or was cut short."""
+        """Whether everything was started once: otherwise ``up`` is running, or was interrupted."""
         return {process.name for process in self.processes} >= {"localstack", *NEEDED}
 
     def dead_processes(self) -> list[ProcessRecord]:
@@ -115,9 +115,8 @@ class LocalLoop:
         return self._postgres.url()
 
     def start_infrastructure(self, say: Say) -> None:
-        """LocalStack, PostgreSQL, the schema and the stack; this process then speaks to them.
-
-        Raises UserError or DependencyDownError; what was started by then is stopped by ``stop``.
+        """Start LocalStack, PostgreSQL, the schema and the stack, and connect this process to them.
+        Raises UserError or DependencyDownError; ``stop`` then stops what was started.
         """
         self.state.mkdir(parents=True, exist_ok=True)
         port = DEFAULT_PORT if self._prefer_default_port and is_port_free(DEFAULT_PORT) else None
@@ -184,7 +183,7 @@ class LocalLoop:
 
     def _speak_to(self, environment: dict[str, str]) -> None:
         self.environment |= environment
-        # A proxy for the internet must not catch what is meant for this machine.
+        # A proxy for the internet must not handle calls to this machine.
         for name in ("NO_PROXY", "no_proxy"):
             known = os.environ.get(name, "")
             wanted = known if _LOOPBACK in known else f"{known},{_LOOPBACK}"
@@ -203,10 +202,9 @@ class LocalLoop:
 
 
 def restart_services(state: Path, record: LoopRecord, say: Say) -> LoopRecord:
-    """Start the services that died again, and nothing else; returns what runs then.
-
-    Their settings are those they had, save those which the environment now sets otherwise.
-    Raises DependencyDownError with the last words of one that ends at once.
+    """Restart the services that died, and nothing else; returns what runs then. They get their
+    earlier settings, except those that the environment now sets otherwise. Raises
+    DependencyDownError with the last log lines of one that ends at once.
     """
     state = state.absolute()
     services = []
@@ -234,7 +232,7 @@ def stop_record(
     running = [process for process in reversed(record.processes) if process.is_alive()]
     services = [process for process in running if process.name in SERVICES]
     for process in services:
-        ask_to_stop(process)  # all at once: each may finish what it has in hand
+        ask_to_stop(process)  # all at once: each may finish its current work
     for process in services:
         finish(process)
     stores = [process for process in running if process not in services]
@@ -253,7 +251,7 @@ def stop_record(
 def keep_objects(state: Path, record: LoopRecord) -> int | None:
     """Save what LocalStack holds; None where that was never complete, or is gone.
 
-    A loop whose start was cut short may not have its objects back yet: saving those few would
+    A loop whose start was interrupted may not have all its objects back yet: saving these few would
     replace the saved ones.
     """
     if not record.is_complete() or "localstack" in record.dead_stores():
@@ -277,7 +275,8 @@ def has_kept(state: Path) -> bool:
 
 
 def read_record(state: Path) -> LoopRecord | None:
-    """What the state folder says runs; None when there is nothing. Raises UserError for rubbish."""
+    """The recorded processes of the state folder; None when there are none. Raises UserError for a
+    damaged record."""
     path = state / "loop.json"
     try:
         return LoopRecord.from_json(json.loads(path.read_text("utf-8")))
@@ -294,14 +293,14 @@ def speak_to(environment: Mapping[str, str]) -> None:
     for name in list(os.environ):
         if name in _OTHER_AWS or name.startswith("AWS_ENDPOINT_URL"):
             del os.environ[name]
-    # A profile there may name endpoints, roles or an addressing style of its own.
+    # A profile there may set endpoints, roles or an addressing style.
     os.environ["AWS_CONFIG_FILE"] = os.devnull
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     os.environ.update(environment)
 
 
 def use_running_loop(state: Path) -> None:
-    """Let this process find the loop that was left running, where nothing else is chosen.
+    """Connect this process to the loop that is running, if nothing else is chosen.
 
     An environment that names a ledger or an AWS endpoint is left alone. Raises SettingError for a
     record that cannot be read.
@@ -309,7 +308,7 @@ def use_running_loop(state: Path) -> None:
     if "PIXSIFT_DATABASE_URL" in os.environ or "AWS_ENDPOINT_URL" in os.environ:
         return
     record = read_record(state)
-    # Without an environment its start is at work, or was cut short: nothing answers there yet.
+    # Without an environment its start is running, or was interrupted: nothing answers there yet.
     if record is not None and record.environment and record.processes[0].is_alive():
         speak_to(record.environment)
 
@@ -339,7 +338,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> N
 def _postgres_folder(state: Path) -> Path:
     """In the state folder, or in the temporary one where a socket cannot live there.
 
-    PostgreSQL, started by root, runs as nobody, who may be barred from root's folders.
+    PostgreSQL, started by root, runs as nobody, who may have no access to root's folders.
     """
     folder = state / "postgres"
     parents = [parent for parent in folder.parents if parent.exists()]
@@ -359,7 +358,7 @@ def _write_record(state: Path, record: LoopRecord) -> None:
 
 
 def _private_folder(folder: Path) -> None:
-    """For our user only: access to the socket makes a superuser of the database."""
+    """For our user only: access to the socket gives superuser rights in the database."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
 

@@ -1,7 +1,6 @@
-"""The services as processes of the local loop: start one, and wait until it works.
-
-A service that dies of a wrong setting does so seconds after it was started, so ``up`` waits for the
-line with which each says that it works, and repeats the last words of one that ended instead.
+"""The services as processes of the local loop: starts one, and waits until it works. A service with
+a wrong setting ends only seconds after its start. So ``up`` waits for the log line with which each
+service says that it works, and shows the last log lines of one that ended.
 """
 
 import sys
@@ -28,7 +27,7 @@ _SAYS = {
     SERVER: b'"message":"server ready"',
 }
 _QUICK_TO_STOP = {"PIXSIFT_POLL_SECONDS": "2", "PIXSIFT_REQUEST_POLL_SECONDS": "2"}
-"""A service ends when its long poll does; twenty seconds are too long at a keyboard."""
+"""A service ends when its long poll ends; twenty seconds are too long to wait at a keyboard."""
 _READY_SECONDS = 60.0
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -43,7 +42,9 @@ class StartedService:
 
     def is_ready(self) -> bool:
         """Whether it has said that it works. Raises DependencyDownError when it ended instead."""
-        is_alive = self.process.is_alive()  # asked first: what it said before its end is in the log
+        is_alive = (
+            self.process.is_alive()
+        )  # asked first: the log then has everything that it wrote before its end
         log = Path(self.process.log)
         if _SAYS[self.process.name] in log.read_bytes()[self.log_offset :]:
             return True
@@ -75,10 +76,9 @@ def wait_until_ready(
     *,
     seconds: float = _READY_SECONDS,
 ) -> None:
-    """Wait until each service says that it works; say so of one that takes longer.
-
-    Raises DependencyDownError with the last words of one that ended. One that takes longer is left
-    to it: it may fetch a model, or PIXSIFT_LOG_LEVEL may keep it silent.
+    """Wait until each service says that it works, and report one that takes longer. Raises
+    DependencyDownError with the last log lines of one that ended. A slow service is not stopped: it
+    may download a model, or PIXSIFT_LOG_LEVEL may keep it silent.
     """
     started = time.monotonic()
     waiting = [service for service in services if not service.is_ready()]

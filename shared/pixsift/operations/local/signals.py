@@ -1,4 +1,4 @@
-"""Signals while processes are stopped: none cuts that short."""
+"""Signals while processes are stopped: none interrupts that."""
 
 import signal
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not cut the stopping short."""
+    """A second Ctrl-C must not interrupt the stopping."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     known: dict[int, Any] = {n: signal.signal(n, signal.SIG_IGN) for n in numbers}
     try:

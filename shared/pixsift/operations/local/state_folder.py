@@ -1,4 +1,4 @@
-"""The folder of the local loop: whose it is, and who may work in it now.
+"""The folder of the local loop: its ownership, and the lock for working in it.
 
 pixsift deletes parts of it and overwrites others, so it takes only a folder of its own: one that
 it made, or found empty. A note in it says so to people and to the next command.
@@ -15,7 +15,8 @@ _NOTE = "made-by-pixsift.txt"
 
 
 def claim(folder: Path) -> None:
-    """Make ``folder`` pixsift's own. Raises UserError where other things are, or nothing can be."""
+    """Mark ``folder`` as pixsift's own. Raises UserError if it holds other files or cannot be
+    written."""
     note = folder / _NOTE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,5 +48,5 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
 
 
 def cannot_be_used(folder: Path, why: OSError) -> UserError:
-    """What to say when the operating system refuses the folder."""
+    """The error for a folder that the operating system refuses."""
     return SettingError(f"{folder} cannot be used ({why}): set PIXSIFT_STATE_DIR to another folder")

@@ -1,6 +1,5 @@
-"""Start the local loop and leave it running, repair it, stop it; whether its parts are alive.
-
-Nothing here deletes images or the ledger but ``stop`` without ``keep``.
+"""Starts the local loop and leaves it running, repairs it, stops it, and checks its parts. Only
+``stop`` without ``keep`` deletes images or the ledger.
 """
 
 import shutil
@@ -30,7 +29,7 @@ from pixsift.operations.local.state_folder import claim, only_one
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """What a loop is made of."""
+    """The parts that a loop needs."""
 
     venv: Path
     """Where LocalStack is installed."""
@@ -43,9 +42,8 @@ class Ingredients:
 
 
 def up(state: Path, made_of: Ingredients, say: Say) -> LoopRecord:
-    """A loop that runs: a new one, or the one that is there with its dead services restarted.
-
-    Raises ConflictError for a loop that only a stop can help.
+    """A running loop: a new one, or the existing one with its dead services restarted. Raises
+    ConflictError for a loop that must be stopped first.
     """
     if read_record(state) is None:
         claim(state)
