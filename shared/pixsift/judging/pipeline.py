@@ -310,9 +310,7 @@ class Pipeline:
     def _settle(self, arrival: Arrival, error: Exception | None) -> None:
         arrival.reserved = self.budget.resize(arrival.reserved, 0)
         if self._ordered is not None:
-            self._ordered.skip(
-                arrival.number
-            )  # one that never got to the commit must not be waited for
+            self._ordered.skip(arrival.number)  # it never got to the commit: do not wait for it
         delivery = arrival.delivery
         with delivery.lock:
             delivery.open -= 1
