@@ -6,7 +6,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -100,7 +100,7 @@ class Build:
     def begin(self, connection: Connection, *, take_over: bool) -> int:
         """Take the next generation number; one process builds at a time."""
         identity = self.collection.collection_id
-        other = one_row(connection, "building", identity)
+        other = one_row(connection, _SQL["building"], identity)
         if other is not None and not take_over:
             raise ConflictError(
                 f"generation {other['generation']} of {self.collection.name!r} has been building "
@@ -116,7 +116,7 @@ class Build:
             "space_id": None if self._target is None else self._space_id,
             "calibration": None if calibration is None else Jsonb(calibration),
         }  # fmt: skip
-        begun = one_row(connection, "begin_generation", identity, **names)
+        begun = one_row(connection, _SQL["begin_generation"], identity, **names)
         if begun is None:
             raise ConflictError(
                 f"another process has just started a generation of {self.collection.name!r}: "
@@ -242,10 +242,11 @@ def discard(connection: Connection, collection: Collection, generation: int) -> 
 
 
 def one_row(
-    connection: Connection, name: str, collection_id: int, **names: Any
+    connection: Connection, statement: LiteralString, collection_id: int, **names: Any
 ) -> dict[str, Any] | None:
+    """The row that a statement about a collection finds, by column; None without one."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(_SQL[name], names | {"collection_id": collection_id}).fetchone()
+        return cursor.execute(statement, names | {"collection_id": collection_id}).fetchone()
 
 
 def count_outcomes(states: Iterable[State]) -> dict[str, int]:

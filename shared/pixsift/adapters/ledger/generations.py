@@ -37,6 +37,7 @@ from pixsift.core.successor import State, Successor
 from pixsift.errors import ConflictError, Remedy
 from pixsift.sql import statements
 
+_SQL = statements("generations")
 _RULINGS = statements("rulings")
 NOTICE_SECONDS = 6.0
 """After this time every consumer knows that the generation is being built."""
@@ -138,7 +139,7 @@ class Generations:
                 collection, at, rule, self._bodies, progress, actor=self._actor, target=target,
                 prepare=prepare, patience_seconds=patience_seconds,
             )  # fmt: skip
-            other = one_row(connection, "building", collection.collection_id)
+            other = one_row(connection, _SQL["building"], collection.collection_id)
             mine = other is not None and other["space_id"] == target.space_id != at.space_id
             generation = build.begin(connection, take_over=take_over or mine)
             noticed_at = time.monotonic() + notice_seconds
@@ -163,7 +164,7 @@ class Generations:
         """
         with self._database.connection() as connection:
             at = position(connection, collection.collection_id)
-            previous = one_row(connection, "previous_generation", collection.collection_id)
+            previous = one_row(connection, _SQL["previous_generation"], collection.collection_id)
         if previous is None:
             raise ConflictError(
                 f"collection {collection.name!r} has no earlier generation to go back to"
