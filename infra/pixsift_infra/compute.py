@@ -1,12 +1,12 @@
 """The compute stack: cluster, one role per process, services, jobs, and how consumers scale.
 
-In L1: the permissions, mounts and environment of a task are all in the template, and nothing is
-granted that ``policies`` does not list. Values of the stacks before it come as parameters of their
-outputs' names; images come by digest.
+Uses L1 constructs: the permissions, mounts and environment of a task are all in the template, and
+only what ``policies`` lists is granted. Values of the earlier stacks come as parameters with the
+names of their outputs; images come by digest.
 
-A release changes the schema before it changes the services. So the jobs that speak to the database
-alone have an image of their own (``MigrateImage``), and with ``Running`` = no everything but the
-services and the schedules is there: ``pixsift deploy`` migrates in between (docs/adr/0161).
+A release changes the schema before it changes the services. So the migration task has its own image
+parameter (``MigrateImage``), and with ``Running`` = no the stack has everything except services and
+schedules: ``pixsift deploy`` migrates in between (docs/adr/0161).
 """
 
 from collections.abc import Mapping, Sequence
@@ -119,7 +119,7 @@ class ComputeStack(Stack):
         }  # fmt: skip
 
     def _while_running(self, resource: CfnResource) -> None:
-        """Not there with ``Running`` = no."""
+        """Leave the resource out with ``Running`` = no."""
         resource.cfn_options.condition = self._running
 
     def _service_output(self, task: Task, service: ecs.CfnService) -> None:
@@ -146,7 +146,7 @@ class ComputeStack(Stack):
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}"
 
     def _execution_role(self) -> iam.CfnRole:
-        """What ECS itself needs to start a task: its image and a place for its words."""
+        """The rights that ECS itself needs to start a task: for its image and its logs."""
         role = self._role("Execution", [
             {"Sid": "Login", "Effect": "Allow", "Action": ["ecr:GetAuthorizationToken"],
              "Resource": "*"},

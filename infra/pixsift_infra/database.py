@@ -1,7 +1,7 @@
 """The database stack: RDS PostgreSQL, or Aurora Serverless v2, or nothing but a given secret.
 
-The password is RDS's own to make and to rotate; the processes ask Secrets Manager for it before
-every connection, so that a rotation is nothing to them.
+RDS creates and rotates the password; the processes read it from Secrets Manager before every
+connection, so that a rotation does not disturb them.
 """
 
 from typing import Any
@@ -62,7 +62,7 @@ class DatabaseStack(Stack):
         return parameter.value_as_string
 
     def _given(self) -> None:
-        """Nothing is made, but the tasks are let into its security group where one is named."""
+        """Nothing is created; the tasks are allowed into its security group if one is named."""
         CfnOutput(self, "DatabaseSecretArn", value=self._settings.secret_arn)
         if self._settings.security_group_id:
             ec2.CfnSecurityGroupIngress(
@@ -71,7 +71,7 @@ class DatabaseStack(Stack):
                 description="tasks of pixsift",
             )  # fmt: skip
         else:
-            # CloudFormation refuses a template without a resource; this one is nothing.
+            # CloudFormation refuses a template without resources; this one does nothing.
             CfnWaitConditionHandle(self, "Nothing")
 
     def _instance(self, group: str) -> tuple[str, str]:
@@ -125,7 +125,7 @@ class DatabaseStack(Stack):
 
 
 def _keep(resource: CfnResource, *, protected: bool) -> None:
-    """A last snapshot when the stack goes; the data is never deleted with it."""
+    """Take a last snapshot when the stack is deleted; the data is never deleted with it."""
     if not protected:
         acknowledge(resource, "AwsSolutions-RDS10", "the stage says protected = false: it is there "
                     "to be tried and deleted; a snapshot is taken then")  # fmt: skip

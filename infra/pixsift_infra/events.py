@@ -1,7 +1,7 @@
-"""The events stack: where images land, who hears of it, and who asks for snapshots.
+"""The events stack: buckets for images, queues for their events, schedules for snapshots.
 
-Buckets, queues and the notification between them are one stack: apart they would refer to each
-other in a circle (aws-cdk#5760). LocalStack gets the stage ``local`` of the same code.
+Buckets, queues and the notification between them are one stack: in separate stacks they would refer
+to each other in a circle (aws-cdk#5760). LocalStack gets the stage ``local`` of the same code.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class EventsStack(Stack):
     """Raw, curated and derived bucket; ingest and snapshot-request queues; the schedules.
 
     Names start with the parameter ``Prefix``, and the schedules are parameters too: one template
-    serves every place. The raw bucket may exist already; then its events come by EventBridge,
-    beside whatever else it notifies.
+    serves every place. The raw bucket may exist already; then its events come by EventBridge, in
+    addition to its other notifications.
     """
 
     def __init__(self, scope: Construct, id: str, stage: Stage, **options: Any) -> None:
@@ -77,7 +77,7 @@ class EventsStack(Stack):
             self, "Curated", bucket_name=curated, versioned=True,
             noncurrent_days=settings.curated_noncurrent_days,
         )  # fmt: skip
-        # Thumbnails can be made again from the raw bucket: versions of them are worth nothing.
+        # Thumbnails can be made again from the raw bucket, so their versions are not kept.
         derived = self._bucket_name("derived")
         Bucket(
             self, "Derived", bucket_name=derived, versioned=False,

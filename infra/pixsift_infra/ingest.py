@@ -1,4 +1,4 @@
-"""Buckets and queues, each with what makes it safe to run unattended."""
+"""Buckets and queues, with the settings that make them safe to run unattended."""
 
 from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
 from aws_cdk import aws_iam as iam
@@ -25,7 +25,7 @@ class QueueWithDlq(Construct):
         self, scope: Construct, id: str, *, queue_name: str, visibility_timeout: Duration
     ) -> None:
         super().__init__(scope, id)
-        # The DLQ keeps the age of the original message: it must outlive the source by far.
+        # Messages keep their age in the DLQ: its retention must be much longer than the source's.
         self.dlq = sqs.Queue(
             self, "Dlq", queue_name=f"{queue_name}-dlq", retention_period=Duration.days(14),
             visibility_timeout=visibility_timeout,
@@ -45,7 +45,8 @@ class QueueWithDlq(Construct):
 class Bucket(Construct):
     """A private bucket: TLS only, no public access, and every kind of leftover expires.
 
-    Kept when the stack goes, but not when its first creation fails, so that one can try again.
+    Kept when the stack is deleted, but not when its first creation fails, so that it can be tried
+    again.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Bucket(Construct):
         """Send every creation and removal to ``target``.
 
         In L1: the L2 call makes a custom resource with a Lambda behind it, which LocalStack skips
-        without a word, and whose permissions nobody needs.
+        silently, and whose permissions are not needed.
         """
         resource = self.bucket.node.default_child
         assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - what L2 buckets are made of

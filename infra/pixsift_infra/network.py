@@ -1,4 +1,4 @@
-"""The network stack: a VPC of two zones with one of three ways out, or one that is there already.
+"""The network stack: a VPC of two zones with one of three ways out, or an existing VPC.
 
 In L1, so that every route and every endpoint can be read in the template.
 """

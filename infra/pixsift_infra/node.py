@@ -1,4 +1,4 @@
-"""Which Node CDK runs on: the one from pip where it is installed, so nobody has to have one."""
+"""Chooses the Node for CDK: the one from pip if installed, so that no other is needed."""
 
 import os
 import shutil

@@ -68,7 +68,7 @@ def _dlq(name: str, queue: str) -> Alarm:
 
 
 class ObservabilityStack(Stack):
-    """Alarms with an action, a dashboard, and news of tasks that ended badly."""
+    """Alarms with an action, a dashboard, and notices of tasks that failed."""
 
     def __init__(self, scope: Construct, id: str, stage: Stage, **options: Any) -> None:
         super().__init__(scope, id, description="pixsift: alarms and dashboard", **options)

@@ -2,7 +2,7 @@
 
 The consumer's are proved, but for the journal and the event bus: the suite takes parts of them
 away, with the real process running against an emulator that enforces them (``tests/cloud``), and
-each loss is noticed. The others are read from what the processes call.
+each loss makes a test fail. The others are read from what the processes call.
 """
 
 from collections.abc import Mapping
@@ -37,12 +37,12 @@ def consumer(places: Places) -> list[Statement]:
     of what watches matched."""
     return [
         _allow("ReadRaw", ("s3:GetObject", "s3:GetObjectVersion"), f"{places.raw}/*"),
-        # Without it a missing key is refused (403) instead of missing, and nothing is ever gone.
+        # Without it S3 refuses a missing key (403) instead of reporting it as missing.
         _allow("ListRaw", ("s3:ListBucket", "s3:ListBucketVersions"), places.raw),
         _allow("FindDerived", ("s3:ListBucket",), places.derived),
         _allow("WriteThumbnails", ("s3:PutObject", "s3:DeleteObject"), f"{places.derived}/*"),
-        # It sends, too: a message of many objects becomes one message per object, and one that an
-        # outage cut short is replaced by a delayed copy, in either queue (docs/adr/0022).
+        # It also sends: a message of many objects becomes one message per object, and one that an
+        # outage interrupted is replaced by a delayed copy, in either queue (docs/adr/0022).
         _allow("Ingest", (*_RECEIVE, "sqs:SendMessage"), places.ingest),
         *_journal(places),
         _allow("DeadLetters", (*_RECEIVE, "sqs:SendMessage"), places.ingest_dlq),
@@ -52,7 +52,7 @@ def consumer(places: Places) -> list[Statement]:
 
 
 def curator(places: Places) -> list[Statement]:
-    """Copies raw objects into snapshots, and tells of them."""
+    """Copies raw objects into snapshots, and sends events about them."""
     return [
         _allow(
             "ReadRaw",
@@ -84,7 +84,7 @@ def reconcile(places: Places) -> list[Statement]:
 
 
 def audit(places: Places) -> list[Statement]:
-    """Looks for every image that a snapshot lists; the rest is between it and the ledger."""
+    """Looks for every image that a snapshot lists; all else it reads from the ledger."""
     return [
         _allow("ReadSnapshots", ("s3:GetObject",), f"{places.curated}/*"),
         _allow("ListSnapshots", ("s3:ListBucket",), places.curated),
@@ -93,7 +93,7 @@ def audit(places: Places) -> list[Statement]:
 
 
 def migrate(places: Places) -> list[Statement]:
-    """Speaks to the database alone."""
+    """Uses the database only."""
     return _secret(places)
 
 
@@ -107,7 +107,7 @@ def server(places: Places) -> list[Statement]:
         _allow("List", ("s3:ListBucket", "s3:ListBucketVersions"), places.derived, places.curated),
         _allow("Look", ("sqs:GetQueueAttributes", "sqs:GetQueueUrl"), places.ingest,
                places.ingest_dlq),
-        # To show what a dead letter says, it is received and given back.
+        # To show a dead letter, the server receives it and gives it back.
         _allow("Peek", ("sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"), places.ingest_dlq),
         _allow("Ask", ("sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes"),
                places.requests),
@@ -122,7 +122,7 @@ ROLES: Mapping[str, Any] = {
 
 
 def _journal(places: Places) -> list[Statement]:
-    """Read what a restored ledger must do again (docs/adr/0190)."""
+    """Read the obligations of a restored ledger (docs/adr/0190)."""
     return [
         _allow("FindJournal", ("s3:ListBucket", "s3:ListBucketVersions"), places.curated),
         _allow("ReadJournal", ("s3:GetObject",), f"{places.curated}/.pixsift/obligations/*"),

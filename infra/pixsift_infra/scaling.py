@@ -1,15 +1,15 @@
 """The arithmetic of how many consumers run; nothing here needs CDK.
 
-From zero to one as soon as a message waits, in the queue or among its dead letters, which nobody
-else drains; up to n so that the backlog is a minute's work of each; back when all of it is empty
-for a quarter of an hour. CloudWatch learns of an idle queue's first message up to 15 minutes late
-after six quiet hours, so a rule asks for the queue's attributes hourly.
+From zero to one as soon as a message waits, in the queue or in its dead-letter queue (only
+consumers read it); up to n so that the backlog is a minute's work for each; back to zero when both
+are empty for a quarter of an hour. CloudWatch learns of an idle queue's first message up to 15
+minutes late after six quiet hours, so a rule asks for the queue's attributes hourly.
 """
 
 from typing import Any
 
 BACKLOG_SECONDS = 60
-"""A consumer is added when those there would need longer for what waits."""
+"""A consumer is added when the present ones would need longer for the backlog."""
 IDLE_MINUTES = 15
 SCALE_OUT_COOLDOWN_SECONDS = 120
 
@@ -23,15 +23,15 @@ def backlog_per_consumer(images_per_second: int) -> int:
 
 
 WAKE = "IF(FILL(running, 0) < 1 AND FILL(visible, 0) + FILL(dead, 0) >= 1, 1, 0)"
-"""1 where a message waits and nobody is there."""
+"""1 if a message waits and no consumer runs."""
 IDLE = "IF(FILL(visible, 0) + FILL(hidden, 0) + FILL(dead, 0) > 0, 0, 1)"
-"""1 where there is nothing to do."""
+"""1 if there is nothing to do."""
 LOAD = "(FILL(visible, 0) + FILL(hidden, 0)) / IF(FILL(running, 0) < 1, 1, running)"
 """Messages per running consumer; never divided by zero."""
 
 
 def wanted(now: int, *, visible: int, hidden: int, dead: int, per_consumer: int, most: int) -> int:
-    """How many consumers the policies lead to from ``now``; what the expressions above say."""
+    """How many consumers the policies lead to from ``now``, by the expressions above."""
     if now < 1:
         return 1 if visible + dead >= 1 else 0
     if visible + hidden + dead == 0:

@@ -27,7 +27,7 @@ class _Part(BaseModel):
 
 
 class Schedule(_Part):
-    """A snapshot that is asked for again and again."""
+    """A snapshot that is requested repeatedly."""
 
     expression: str = Field(
         pattern=r"^(rate|cron)\(.+\)$", description="rate(...) or cron(...), UTC"

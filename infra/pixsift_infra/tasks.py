@@ -1,4 +1,4 @@
-"""The processes as ECS tasks: what each is given. Nothing here needs CDK."""
+"""The processes as ECS tasks, with their resources and settings. Nothing here needs CDK."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ HEALTH: Mapping[str, Any] = {
     "command": ["CMD", "python", "-m", "pixsift.health"],
     "interval": 30, "timeout": 10, "start_period": 300, "retries": 3,
 }  # fmt: skip
-"""ECS looks at no image's HEALTHCHECK; a test compares the two."""
+"""ECS ignores an image's HEALTHCHECK; a test compares the two."""
 SERVER_PORT = 8470
 
 
@@ -34,7 +34,7 @@ class Task:
 
     @property
     def construct_id(self) -> str:
-        """Of what belongs to it in the template."""
+        """The id of its constructs in the template."""
         return "".join(part.title() for part in self.name.split("-"))
 
 

@@ -1,4 +1,4 @@
-"""``pixsift attributes``: what is known of images besides their pixels."""
+"""``pixsift attributes``: import and list attributes of images."""
 
 from pathlib import Path
 from typing import Annotated

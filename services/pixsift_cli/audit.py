@@ -1,4 +1,4 @@
-"""``pixsift audit``: does the ledger keep its promises?"""
+"""``pixsift audit``: checks the invariants of the ledger."""
 
 from typing import Annotated
 

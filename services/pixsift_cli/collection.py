@@ -148,7 +148,7 @@ def create(
 
 
 def _what_was_before(rules: Sequence[SourceRule]) -> list[str]:
-    """What the new collection does not see by itself."""
+    """Warnings about a new collection."""
     return [
         "Consumers see it within ten seconds. For objects that are already there, run:",
         *(f"  pixsift backfill s3://{rule.bucket}/{rule.prefix}" for rule in rules),
@@ -321,7 +321,7 @@ def _settings_text(facts: CollectionSettings) -> list[str]:
 
 
 def _origin(facts: CollectionSettings) -> str:
-    """Whether the rule in force is the one that was measured; after a redecide it may not be."""
+    """Whether the present rule is the calibrated one; after a redecide it may not be."""
     calibration = facts.calibration
     if vouches_for(calibration, facts.epsilon, facts.second_look):
         return "calibrated"

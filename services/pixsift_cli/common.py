@@ -1,4 +1,4 @@
-"""What every command needs: options, checks of what was given, answers printed or as JSON."""
+"""Used by every command: options, checks of values, answers as text or JSON."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from pixsift.errors import RequestError
 from pixsift_cli.terminal import say
 
 Answer = BaseModel | Sequence[BaseModel]
-"""What a command answers: always typed, so that its JSON has a schema."""
+"""The answer of a command: always typed, so that its JSON has a schema."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -33,14 +33,14 @@ def s3_uri(text: str) -> S3Uri:
 
 
 def no_nan(value: float) -> float:
-    """Callback of an option: NaN lies between every minimum and maximum."""
+    """Callback of an option: refuses NaN, which passes every minimum and maximum."""
     if math.isnan(value):
         raise typer.BadParameter("nan is not a number")
     return value
 
 
 def check_writable(*paths: Path | None) -> None:
-    """Before the work whose result is written there. Raises UserError."""
+    """Check an output file before the work whose result is written there. Raises UserError."""
     for path in paths:
         if path is None:
             continue
@@ -50,7 +50,8 @@ def check_writable(*paths: Path | None) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A file name need not be valid UTF-8; what is not is written as an escape. UserError."""
+    """Write text that may contain file names: bytes that are not UTF-8 become escapes. Raises
+    UserError."""
     try:
         path.write_text(text, "utf-8", "backslashreplace")
     except OSError as error:
@@ -81,13 +82,13 @@ def plain(facts: Answer) -> Any:
 
 
 def short_uris(uris: Sequence[str]) -> list[str]:
-    """Without version ids, but where two of the list are versions of one key."""
+    """URIs without version ids, except where two of them are versions of one key."""
     keys = [uri.partition("?versionId=")[0] for uri in uris]
     times = Counter(keys)
     return [key if times[key] == 1 else uri for key, uri in zip(keys, uris, strict=True)]
 
 
 def warn(warning: str | None) -> None:
-    """A line on standard error, where there is something to warn of."""
+    """Print a warning on standard error, if there is one."""
     if warning:
         say(f"warning: {warning}", err=True)

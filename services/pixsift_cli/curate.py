@@ -1,4 +1,4 @@
-"""``pixsift curate DIR``: a folder of pictures, judged, and the best of it chosen."""
+"""``pixsift curate DIR``: judges a folder of pictures and chooses the best of them."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -155,7 +155,7 @@ def _next_steps(folder: Path) -> Sequence[str]:
 
 @contextmanager
 def _shown() -> Iterator["_Shown"]:
-    """What is going on, on standard error: a bar on a terminal, a line now and then elsewhere."""
+    """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
     console = make_console(err=True)
     if not console.is_terminal:
         yield _Shown(None)
@@ -173,7 +173,7 @@ class _Shown:
         self._began = self._last = time.monotonic()
 
     def say(self, step: str) -> None:
-        """What begins now."""
+        """The step that begins now."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=step)
         else:
@@ -181,7 +181,7 @@ class _Shown:
         self._began = self._last = time.monotonic()
 
     def progress(self, tally: FolderTally) -> None:
-        """How far the judging is."""
+        """The progress of the judging."""
         now = time.monotonic()
         worked = tally.judged + tally.removed
         rate = worked / max(now - self._began, 1e-3)

@@ -38,7 +38,7 @@ def deploy(
         bool, typer.Option("--plan", help="Print what would change and what a month costs.")
     ] = False,
     rollback: Annotated[
-        bool, typer.Option("--rollback", help="Return the services to the release before.")
+        bool, typer.Option("--rollback", help="Return the services to the previous release.")
     ] = False,
     image_only: Annotated[
         bool, typer.Option("--image-only", help="Build and push the images, deploy nothing.")
@@ -153,7 +153,7 @@ def _plan_lines(plan: PlannedStack) -> list[str]:
 
 
 def _show(done: Deployed, ground: Ground, as_json: bool) -> None:
-    """What was done; exit status 1 where the doctor found something wrong."""
+    """Show what was done; exit status 1 where the doctor found something wrong."""
     is_well = done.doctor is None or done.doctor.status == 0
     facts = DeploymentReport(
         ok=is_well, account=ground.account, region=ground.region, notes=list(ground.notes),

@@ -1,4 +1,4 @@
-"""``pixsift dlq list|redrive``: what could not be decided."""
+"""``pixsift dlq list|redrive``: messages and objects that could not be decided."""
 
 import json
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""``pixsift doctor``: does everything pixsift needs answer, and if not, what to do about it."""
+"""``pixsift doctor``: checks that everything pixsift needs answers, and names remedies."""
 
 from collections.abc import Iterator
 
@@ -37,7 +37,7 @@ def doctor(
 
 
 def examine() -> Iterator[Check]:
-    """One check per dependency, those that others rest on first."""
+    """One check per dependency; a dependency comes before those that need it."""
     model = wiring.model_settings()
     yield checks.check_python()
     yield checks.check_embedder(model.model, revision=model.model_revision)
@@ -51,7 +51,8 @@ def examine() -> Iterator[Check]:
 
 
 def _source_buckets() -> list[str]:
-    """Of all collections; none where the ledger does not answer, which another check says."""
+    """The source buckets of all collections; none where the ledger does not answer, which another
+    check reports."""
     try:
         with wiring.database() as database:
             found = collections.list_sources(database)

@@ -1,4 +1,4 @@
-"""``pixsift erase s3://...``: forget an image for good."""
+"""``pixsift erase s3://...``: erases an image permanently."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

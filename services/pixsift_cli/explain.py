@@ -13,7 +13,7 @@ from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 
 _SHOWN = ("sharpness", "brightness", "contrast", "entropy_bits")
-"""Metrics that say most; what a check found is in the outcome or the flags."""
+"""The most useful metrics; findings of checks are in the outcome or the flags."""
 
 
 def register(app: typer.Typer) -> None:
@@ -165,7 +165,8 @@ def _ruling_text(ruling: Mapping[str, Any]) -> str:
 
 
 def _change_text(change: Mapping[str, Any]) -> str:
-    """How much one place stands out, and where: shares of both frames from the left and top."""
+    """How much the largest change stands out, and where: shares of both frames from the left and
+    top."""
     here, there = ("{:.0%} / {:.0%}".format(*change[at]) for at in ("place", "place_in_other"))
     limits = change["limits"]
     moved = change["motion_cells"] > STILL_CELLS

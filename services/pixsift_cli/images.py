@@ -1,4 +1,4 @@
-"""``pixsift images``: what became of them, as a list or as a page of thumbnails."""
+"""``pixsift images``: lists images by outcome, or shows them as a page of thumbnails."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +35,7 @@ def images(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List images by what became of them, the newest decision first."""
+    """List images by outcome, the newest decision first."""
     check_writable(html)
     with wiring.database(collection) as database:
         found = operation.images(

@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "images": (
         "images",
-        "List images by what became of them, the newest decision first.",
+        "List images by outcome, the newest decision first.",
     ),
     "explain": (
         "explain",

@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that moves the progress on by so many of ``total``."""
+    """Yields a function that adds a number of ``total`` to the progress."""
     there = console(err=True)
     if there.is_terminal:
         with Progress(

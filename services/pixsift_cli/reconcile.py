@@ -1,4 +1,4 @@
-"""``pixsift reconcile`` and ``pixsift backfill s3://...``: what the queue never delivered."""
+"""``pixsift reconcile`` and ``pixsift backfill s3://...``: find what the queue never delivered."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,7 +73,7 @@ def backfill(
     """Send the existing objects of a bucket to the queue, many keys per message.
 
     Versions with an outcome are not sent, and the consumer asks again before it fetches: running
-    this twice, or beside live uploads, does no work twice.
+    this twice, or during live uploads, does not repeat work.
     """
     wanted = s3_uri(uri)
     so_far = Differences(last_key=after)

@@ -89,7 +89,7 @@ def reembed(
 
 
 def estimate_text(found: ReembedEstimate) -> list[str]:
-    """What a run takes, for people."""
+    """The estimate of a run, for people."""
     rule = found.preset or "a rule of its own"
     lines = [
         f"{found.collection}: space {found.space_id} -> {found.to_space_id} "

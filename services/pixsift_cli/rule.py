@@ -1,4 +1,4 @@
-"""``pixsift rule``: what people say of images goes before every rule, until it is taken back."""
+"""``pixsift rule``: rulings of people about images; they override every rule until taken back."""
 
 import getpass
 from collections.abc import Iterator
@@ -119,7 +119,7 @@ def best(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Choose the best image of every group by a stated rule: all of them, or none."""
+    """Choose the best image of every group by a rule, in one batch."""
     with wiring.database(collection) as database:
         done = operation.rule_best(
             database, only_collection(database, collection).name, by,

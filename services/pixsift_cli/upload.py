@@ -1,4 +1,4 @@
-"""``pixsift upload``: a folder into a bucket, what is there already left alone."""
+"""``pixsift upload``: a folder into a bucket; objects that are there already are skipped."""
 
 from functools import partial
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Wiring of the command: the only file that reads settings and constructs adapters.
 
-A command asks here for what it needs and hands it to an operation (``pixsift.operations``).
+A command gets here what it needs and passes it to an operation (``pixsift.operations``).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -56,7 +56,7 @@ def database_login() -> Login:
     )
 
 
-# One function per group: a command is stopped only by a wrong setting that it reads.
+# One function per group: a wrong setting stops only the commands that read it.
 
 
 def model_settings() -> ModelSettings:
@@ -85,7 +85,7 @@ def local_settings() -> LocalSettings:
 
 
 def state_folder() -> Path:
-    """Where the local loop keeps what it knows."""
+    """The state folder of the local loop."""
     return Path(local_settings().state_dir)
 
 
@@ -95,7 +95,7 @@ def localstack_venv() -> Path:
 
 
 def loop_ingredients() -> "Ingredients":
-    """What a local loop is made of."""
+    """The parts of a local loop."""
     from pixsift.operations.local.up_down import Ingredients
 
     server_port = server_settings().server_port
@@ -103,7 +103,7 @@ def loop_ingredients() -> "Ingredients":
 
 
 def demo_connections() -> "Connections":
-    """How the demo reaches what it starts."""
+    """The connections of the demo to what it starts."""
     from pixsift.operations.demo.run import Connections
 
     return Connections(uploads, queue)
@@ -121,9 +121,8 @@ def use_running_loop() -> None:
 def database(*named: str | None) -> Iterator[Database]:
     """The ledger's database: that of the settings, or the one of folders.
 
-    named: what the user named objects and collections by. A path among them means the ledger of
-    folders, and so does a machine on which no other ledger is set. Raises SettingError where there
-    is none.
+    named: the user's names of objects and collections. A path among them means the ledger of
+    folders; the same holds if no other ledger is set. Raises SettingError where there is none.
     """
     session = {"statement_timeout": "10min"}
     if not _means_folders(named):
@@ -206,7 +205,7 @@ def queue(name: str) -> SqsQueue:
 
 
 def ingest_queue() -> Ingest:
-    """The queue that S3 notifies; of a folder there is none: the next run finds what is open."""
+    """The queue that S3 notifies; a folder has none: its next run finds what is open."""
     if _folders.opened is not None:
         return NextRun()
     return SqsQueue(QueueSettings().ingest_queue)
@@ -246,7 +245,7 @@ def objects() -> ObjectStore:
 
 
 def s3_objects(*, connections: int | None = None) -> S3Objects:
-    """S3. connections: as many as threads use it at once."""
+    """S3. connections: the number of threads that use it at once."""
     return S3Objects() if connections is None else S3Objects(connections=connections)
 
 
@@ -278,7 +277,7 @@ def derived_bucket() -> str:
 
 
 def deploy_tools(region: str, say_line: Callable[[str], None]) -> "Tools":
-    """What speaks to AWS in ``region``; empty: where the AWS variables say."""
+    """The adapters to AWS in ``region``; empty: the region of the AWS variables."""
     from pixsift.adapters.aws.account import Account
     from pixsift.adapters.aws.container_images import EcrImages
     from pixsift.adapters.aws.ecs_tasks import EcsTasks

@@ -1,7 +1,5 @@
-"""The consumer service.
-
-Read before numpy is: between two small products, OpenBLAS's threads would otherwise spin for longer
-than the pipeline's other stages need the core.
+"""The consumer service. This runs before numpy is imported: otherwise OpenBLAS's threads would spin
+between two small products while other stages of the pipeline need the core.
 """
 
 import os

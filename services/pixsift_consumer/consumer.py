@@ -1,4 +1,4 @@
-"""The consumer as a whole: its parts put together, and what it does outside its loop."""
+"""The consumer: connects its parts, and does the work outside of its loop."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -29,18 +29,18 @@ from pixsift_consumer.loop import Loop
 
 _HOUSEKEEPING_SECONDS = 0.2
 _STUCK_SECONDS = 90.0
-"""Without an acknowledgement that came through, while some wait: the process is of no use."""
+"""If acknowledgements wait this long without success, the process counts as unhealthy."""
 SLOW_LANE_RECEIVES = 10
-"""A message's receive count goes on in the DLQ (SQS API reference, ApproximateReceiveCount), and
-people who look at it there, here or in the console, spend some: more than a few are allowed."""
+"""A message keeps its receive count in the DLQ (SQS API reference, ApproximateReceiveCount), and
+each look at it there counts as a receive: so more than a few are allowed."""
 _ANNOUNCE_SECONDS = 1.0
 _METRICS_EVERY = 50
-"""Turns of the housekeeping between two EMF documents: ten seconds."""
+"""Rounds of the housekeeping between two EMF documents: ten seconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapters:
-    """Everything outside that the consumer talks to; ``main`` makes the real ones."""
+    """The external systems of the consumer; ``main`` makes the real ones."""
 
     ledger: Ledger
     objects: S3Objects
@@ -49,7 +49,7 @@ class Adapters:
     decoder: Decoder
     embedder: Embedder
     obligations: Obligations | None = None
-    """What a restored ledger must meet; None: tests without a journal."""
+    """The obligations of a restored ledger; None: tests without a journal."""
     announce: Callable[[], int] | None = None
     """Sends the hits of watches that are due, and returns how many; None: no bus is there."""
 
@@ -113,7 +113,7 @@ class Consumer:
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop``; then finish or give back what is in hand.
+        """Run until ``stop``; then finish or give back the work in progress.
 
         Raises DeviceLostError or LoginRefusedError, once all is given back, when the accelerator
         failed on the way or PostgreSQL went on refusing the login.
@@ -190,7 +190,7 @@ class Consumer:
                     self._meet_obligations()
             self._flush_acks(everything=True)
 
-        def probe() -> None:  # a bucket that hangs holds this thread, and no other
+        def probe() -> None:  # a bucket that hangs blocks only this thread
             while not done.wait(_HOUSEKEEPING_SECONDS):
                 self._access.probe_due()
 
@@ -208,14 +208,16 @@ class Consumer:
             yield
         finally:
             done.set()
-            thread.join(CLOSING_SECONDS)  # what is not acknowledged finds its outcome next time
+            thread.join(
+                CLOSING_SECONDS
+            )  # messages that are not acknowledged come back and find their outcomes
             teller.join(CLOSING_SECONDS)  # what is still due is announced by the next process
             self._telemetry.flush()
 
     def _alive(self) -> None:
         """Touch the heartbeat file, unless work is done and nothing of it is acknowledged.
 
-        A consumer that waits for a dependency is alive: killing it would bring nothing back.
+        A consumer that waits for a dependency is alive: killing it would not help.
         """
         stuck = max(self._inbox.stuck_seconds, self._slow_lane.stuck_seconds)
         if stuck < _STUCK_SECONDS or self._dependencies.are_down:
@@ -229,12 +231,12 @@ class Consumer:
             self._faults.passed("acked")
 
     def _meet_obligations(self) -> None:
-        """An idle consumer notices a restored ledger, too: others may serve from it."""
+        """An idle consumer also notices a restored ledger: other processes may serve from it."""
         try:
             if self._obligations is not None:
                 self._obligations.ensure()
         except PixsiftError as error:
-            # Before the next decision it is tried again, and there an outage counts as one.
+            # It is tried again before the next decision, and an outage is handled there.
             self._logger.warning("the journal is not met", extra={"error": str(error)})
 
     def _announce_hits(self) -> bool:
@@ -255,6 +257,6 @@ class Consumer:
             waiting, _ = self._inbox.queue.depth()
             self._telemetry.observe("backlog", waiting)
         except PixsiftError as error:
-            # A figure less; the loop notices an outage by itself.
+            # Only a metric is missing; the loop notices an outage itself.
             self._logger.debug("cannot read the backlog", extra={"error": str(error)})
         self._telemetry.flush()

@@ -27,8 +27,8 @@ class MessageDelivery(Delivery):
     message: Message
     inbox: Inbox
     elsewhere: list[ObjectEvent] = field(default_factory=list)
-    """Events of the message that consumers of another embedding space want: it is not acknowledged,
-    whatever becomes of the rest."""
+    """Events of the message that consumers of another embedding space want: the message is then not
+    acknowledged."""
 
 
 def delivery_of(message: Message, inbox: Inbox) -> MessageDelivery:
@@ -62,7 +62,8 @@ class QueueSettler:
         self.return_messages([ours.message], ours.inbox, error)
 
     def return_to_others(self, delivery: MessageDelivery) -> None:
-        """Give a message back, at no cost, that consumers of another embedding space want."""
+        """Give a message back without counting an attempt: consumers of another embedding space
+        want it."""
         self._telemetry.count("wanted_elsewhere")
         self.return_messages([delivery.message], delivery.inbox, OtherSpaceError())
 
@@ -77,9 +78,9 @@ class QueueSettler:
         self._telemetry.count("released", len(left))
 
     def return_messages(self, messages: Sequence[Message], inbox: Inbox, error: Exception) -> None:
-        """For another try. An outage costs no attempt; anything else, and a lost device, does.
-
-        So does an outage of everything that a message has met over and over: it may be the cause.
+        """Give the message back for another try. An outage does not count as an attempt; other
+        errors and a lost device do. An outage of all work also counts if the message was there in
+        several of them: it may be the cause.
         """
         if not isinstance(error, DependencyDownError) or isinstance(error, DeviceLostError):
             inbox.release(messages)

@@ -1,13 +1,13 @@
 """Whether to receive at all: an outage must not use up the receives of healthy messages.
 
-Two kinds of outage are told apart. Of *everything* (PostgreSQL, SQS, the decoder): receiving stops
-until each dependency answers. Of *one bucket*: its messages wait, and the other buckets go on;
-receiving stops only where no bucket is known to answer.
+There are two kinds of outage. Of *everything* (PostgreSQL, SQS, the decoder): receiving stops until
+each dependency answers. Of *one bucket*: its messages wait, and the other buckets continue;
+receiving stops only if no bucket is known to answer.
 
 What S3 answers to one object may concern that object or its whole bucket, whatever the answer is: a
 refusal (403), 5xx, a time-out, no connection. The last objects that could be read are the canaries
-of their bucket: while one of them answers to the same kind of call, the trouble is the object's
-own. The probe of an outage repeats the call that failed.
+of their bucket: as long as one of them answers the same kind of call, the error concerns only the
+object. The probe of an outage repeats the call that failed.
 """
 
 import threading
@@ -38,7 +38,7 @@ CALM_SECONDS: Final = 60.0
 """How long a dependency must answer before its next outage starts with the short pause again."""
 _CANARIES: Final = 8
 _HEALTHY_SECONDS: Final = 600.0
-"""A bucket that answered within this time is taken to be up until it is asked again."""
+"""A bucket that answered within this time counts as up until it is asked again."""
 
 
 class Dependencies:
@@ -66,7 +66,7 @@ class Dependencies:
         self._trial_at = 0.0
         self._down = threading.Event()
         self.lost: LoginRefusedError | None = None
-        """Set once only a new process can go on."""
+        """Set once only a new process can continue."""
 
     @property
     def are_down(self) -> bool:
@@ -78,7 +78,7 @@ class Dependencies:
         if isinstance(error, BucketDownError) or self._down.is_set():
             return
         if self._clock() - self._opened_at > CALM_SECONDS:
-            self._pause = self._first_pause  # else it goes on from where it was: no flapping
+            self._pause = self._first_pause  # else the pause keeps its length: no flapping
         self._down.set()
         self._telemetry.count("dependency_down")
         self._logger.error("a dependency is down: receiving stops", extra={"error": str(error)})
@@ -103,7 +103,8 @@ class Dependencies:
         return True
 
     def _trial_is_due(self) -> bool:
-        """No bucket is known to answer; another one may: look at a few messages now and then."""
+        """No bucket is known to answer, but another one may: process a few messages now and
+        then."""
         now = self._clock()
         if now < self._trial_at:
             return False
@@ -144,7 +145,7 @@ class _Bucket:
 
 
 class SourceAccess:
-    """Which buckets answer. Tells one object's trouble from its bucket's. Thread-safe."""
+    """Which buckets answer, and whether an error concerns one object or its bucket. Thread-safe."""
 
     def __init__(
         self,
@@ -190,19 +191,18 @@ class SourceAccess:
             raise BucketDownError(bucket, f"bucket {bucket} does not respond")
 
     def succeeded(self, version: ObjectVersion, *, size_bytes: int) -> None:
-        """Remember a version that S3 has just handed out."""
+        """Remember a version that S3 has just returned."""
         with self._lock:
             state = self._buckets[version.bucket]
             state.answered_at = self._clock()
-            if size_bytes:  # of an empty object there is no first byte to ask for
+            if size_bytes:  # an empty object has no first byte
                 state.canaries.append(version)
 
     def failed(
         self, bucket: str, again: Probe, error: PixsiftError, *, listing: bool = False
     ) -> PixsiftError:
-        """What an error means: the object's own trouble (TransientError), or the bucket's outage.
-
-        again: makes the failed call once more. listing: the call listed versions.
+        """The error to raise: of the object alone (TransientError), or of its bucket (an outage).
+        again: repeats the failed call. listing: the call listed versions.
         """
         if self._a_canary_answers(bucket, listing=listing):
             if isinstance(error, AccessDeniedError):
@@ -258,7 +258,7 @@ class SourceAccess:
         return None if error is not None and unknown and tried_long_enough else error
 
     def _repeat(self, outage: _Outage) -> PixsiftError | None:
-        """The failed call once more; that the object is gone, or unreadable, is an answer."""
+        """Repeat the failed call; "gone" and "unreadable" count as answers."""
         try:
             outage.again()
         except (TransientError, DependencyDownError) as error:
@@ -277,10 +277,10 @@ class SourceAccess:
                 else:
                     self._objects.read_first_byte(canary)
             except AccessDeniedError:
-                continue  # this one may have been closed to us; ask the next
+                continue  # we may have lost access to this one: ask the next
             except (TransientError, DependencyDownError):
-                return False  # what does not answer costs seconds for each canary
+                return False  # without an answer each canary costs seconds
             except PixsiftError:
-                return True  # deleted in the meantime, say: an answer as well
+                return True  # for example deleted in the meantime: that is an answer
             return True
         return False

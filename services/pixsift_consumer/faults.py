@@ -1,4 +1,4 @@
-"""Named points at which a test may kill this process: the documented hook of the kill tests.
+"""Named points at which a test may kill this process: a hook for the kill tests.
 
 ``PIXSIFT_FAULT_POINT=fetched`` kills with SIGKILL at the first passage, ``fetched:5`` at the fifth.
 Unset, which is how it runs, a point costs one comparison.
@@ -28,7 +28,7 @@ class FaultPoints:
             raise SettingError(f"{VARIABLE}={wanted}: no such point; there are {', '.join(POINTS)}")
 
     def passed(self, point: str) -> None:
-        """Say that ``point`` is reached."""
+        """Report that ``point`` is reached."""
         if point != self._point:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""A queue from the consumer's side: receive, keep hidden, ack in full batches, give back."""
+"""A queue of the consumer: receive, keep hidden, ack in full batches, give back."""
 
 import random
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Inbox:
         self._heartbeat.__exit__(*raised)
 
     def receive(self, max_messages: int, *, wait_seconds: int) -> list[Message]:
-        """A long poll; what it brings stays hidden until it is settled."""
+        """Receive by a long poll; the messages stay hidden until they are settled."""
         messages = self.queue.receive(
             max_messages,
             wait_seconds=wait_seconds,
@@ -52,7 +52,7 @@ class Inbox:
         return messages
 
     def ack(self, messages: Sequence[Message]) -> None:
-        """Acknowledge soon (``flush_acks``): everything these speak of is committed."""
+        """Acknowledge soon (``flush_acks``): the outcomes of these messages are committed."""
         self._acks.add(messages)
 
     @property
@@ -74,7 +74,8 @@ class Inbox:
     def postpone(
         self, messages: Sequence[Message], *, delay_seconds: int, everything: bool
     ) -> None:
-        """Send messages anew that an outage cut short: it is to cost them no attempt."""
+        """Send messages again that an outage interrupted, so that it does not count as an
+        attempt."""
         self._heartbeat.forget(messages)
         try:
             done = self.queue.postpone(messages, delay_seconds=delay_seconds, everything=everything)

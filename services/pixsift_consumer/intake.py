@@ -1,4 +1,4 @@
-"""From received messages to deliveries: parsed, allowed, and without what is decided already."""
+"""Turns received messages into deliveries: parsed, checked, and without what is decided already."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,18 +22,18 @@ from pixsift_consumer.inbox import Inbox
 
 @dataclass(frozen=True, slots=True)
 class Takers:
-    """Who wants an object."""
+    """The collections that want an object."""
 
     mine: list[Collection]
-    """Judge it now."""
+    """They judge it now."""
     shadows: list[Collection]
-    """Are being built in this space: embed it, decide nothing."""
+    """They are being built in this space: embed the object, decide nothing."""
     elsewhere: list[Collection]
-    """Are judged by consumers of another space, which may get this very message."""
+    """Consumers of another space judge for them, and may get the same message."""
 
 
 class Collections:
-    """The collections of one embedding space, and what others want of it; read again every few
+    """The collections of one embedding space, and of others that need it; read again every few
     seconds."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Collections:
         max_age_seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """own_queue: other spaces have queues of their own, with the same messages."""
+        """own_queue: other spaces have their own queues, with the same messages."""
         self._ledger = ledger
         self._space_id = space_id
         self._own_queue = own_queue
@@ -71,11 +71,10 @@ class Collections:
         return [c for c in self._known if self._is_mine(c) or self._is_shadow(c)]
 
     def takers(self, event: ObjectEvent) -> Takers | None:
-        """The collections that want the object; none at all: ignored; None: not ours to touch.
-
-        A removal needs no vector of the image that is gone, so this consumer makes it known in
-        collections of other spaces, too. A bucket nobody knows may belong to a collection made a
-        moment ago: it is asked for once more before the message is called foreign.
+        """The collections that want the object; none: ignored; None: foreign, not to be touched. A
+        removal needs no vector, so this consumer also decides it in collections of other spaces. An
+        unknown bucket may belong to a new collection: the collections are read again before the
+        message is called foreign.
         """
         for max_age in (self._max_age, 1.0):
             self.current(max_age_seconds=max_age)
@@ -95,13 +94,14 @@ class Collections:
         return collection.space_id == self._space_id
 
     def _is_shadow(self, collection: Collection) -> bool:
-        """With a shared queue its consumers get the message once this one has returned it, or this
-        one does after the switch: nothing need be embedded ahead."""
+        """With a shared queue the other consumers get the message after this one has returned it,
+        or this one gets it after the switch: nothing must be embedded in advance."""
         return self._own_queue and self._moving.get(collection.collection_id, False)
 
     def _is_elsewhere(self, collection: Collection) -> bool:
-        """With a queue of its own the other space has a message of its own, but for a collection
-        that has left this space: that message may have come before anybody waited for it."""
+        """With separate queues the other space has its own copy of the message. An exception is a
+        collection that has left this space: its message may have arrived before the other space
+        needed it."""
         if self._is_mine(collection):
             return False
         has_left = self._moving.get(collection.collection_id) is False
@@ -112,7 +112,7 @@ class Collections:
         return concerned or not self._own_queue
 
     def _tell_served(self) -> None:
-        """Say at the start, and whenever it changes, what is served and what is not."""
+        """Log at the start, and whenever it changes, what is served and what is not."""
         served = {
             "space_id": self._space_id,
             "own_queue": self._own_queue,
@@ -129,7 +129,8 @@ class Collections:
             self._logger.info("serves these collections", extra=served)
 
     def _tell_unknown(self) -> None:
-        """A policy may have been written by a newer release: say so once, and go on without."""
+        """A policy may come from a newer release: log unknown checks once, and continue without
+        them."""
         for collection in self._known:
             for check in unknown_in(collection.quality_policy):
                 if (collection.name, check) not in self._told:
@@ -142,7 +143,8 @@ class Collections:
 
 
 class Intake:
-    """Reads messages; what is not an object event becomes an anomaly, stored before it is acked."""
+    """Reads messages; a message that is not an object event becomes an anomaly, stored before the
+    ack."""
 
     def __init__(
         self, ledger: Ledger, collections: Collections, *, logger: Logger, telemetry: Telemetry
@@ -155,10 +157,9 @@ class Intake:
     def read(
         self, inbox: Inbox, messages: Sequence[Message]
     ) -> list[tuple[MessageDelivery, list[Arrival]]]:
-        """One delivery per message with what is left to do; messages with nothing left are acked.
-
-        One that only consumers of another space want comes back with nothing to do. Raises what the
-        ledger raises; then nothing was acked.
+        """One delivery per message with the arrivals that remain; messages without any are acked. A
+        message that only consumers of another space want is returned without arrivals. Raises what
+        the ledger raises; then nothing was acked.
         """
         deliveries = [(delivery := delivery_of(message, inbox), self._arrivals(delivery))
                       for message in messages]  # fmt: skip
@@ -169,7 +170,8 @@ class Intake:
         return [(d, arrivals) for d, arrivals in todo if arrivals or d.elsewhere]
 
     def give_up(self, delivery: MessageDelivery, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
-        """Settle what never came to an end: as ``failed``, or, without a version, as an anomaly.
+        """Settle a message that never finished: as ``failed``, or, without a version, as an
+        anomaly.
 
         Returns the arrivals that still need their outcome written.
         """
@@ -238,7 +240,7 @@ class Intake:
 
 
 def _version(event: ObjectEvent) -> ObjectVersion | None:
-    """The version a creation speaks of; a removal's is confirmed at S3 first."""
+    """The version of a creation event; that of a removal is confirmed at S3 first."""
     if not isinstance(event, ObjectCreated):
         return None
     identity = version_id_of(event.version_id, event.etag)

@@ -1,4 +1,4 @@
-"""The consumer's main loop: receive, read, send through; slow lane; stop."""
+"""The consumer's main loop: receive, read, process; slow lane; stop."""
 
 import random
 import threading
@@ -31,9 +31,9 @@ _Deliveries = list[tuple[MessageDelivery, list[Arrival]]]
 class Loop:
     """Runs until it is asked to stop.
 
-    What was received more than twice is processed alone, with nothing else in the pipeline, as it
-    may have ended a process; so is what the slow lane has tried before. A message of many objects
-    that comes again is sent as one message per object.
+    A message received more than twice is processed alone, with nothing else in the pipeline,
+    because it may have ended a process; so is a message that the slow lane has tried before. A
+    message of many objects that comes again is split into one message per object.
     """
 
     def __init__(
@@ -93,7 +93,8 @@ class Loop:
 
     @property
     def lost(self) -> DeviceLostError | LoginRefusedError | None:
-        """What only a new process can fix: the device, or a login that was given at the start."""
+        """The error that only a new process can fix: of the device, or of a login given at the
+        start."""
         return self._pipeline.lost or self._dependencies.lost
 
     def _turn(self, stop: threading.Event) -> None:
@@ -125,20 +126,20 @@ class Loop:
                 alone.append((delivery, arrivals))
             else:
                 self._pipeline.submit(delivery, arrivals, stop)
-        # The least received first, ties by chance: one of them may be about to end this process,
-        # and should not spend the receives of the same neighbors every time.
+        # The least received first, ties at random: one of them may end this process, and should not
+        # use up the receives of the same neighbors every time.
         for delivery, arrivals in sorted(alone, key=_suspicion):
             self._process_alone(delivery, arrivals, stop)
 
     def _without_others(self, deliveries: _Deliveries) -> _Deliveries:
-        """Without what only consumers of another embedding space want: that is returned to them."""
+        """Return the messages that only consumers of another embedding space want; the rest."""
         for delivery, arrivals in deliveries:
             if not arrivals:
                 self._settler.return_to_others(delivery)
         return [item for item in deliveries if item[1]]
 
     def _without_waiting(self, deliveries: _Deliveries) -> _Deliveries:
-        """Without what speaks of a bucket that is down: that is sent away to wait, untried."""
+        """Send away the messages of a bucket that is down, without trying them; the rest."""
         waiting: dict[str, list[MessageDelivery]] = {}
         for delivery, arrivals in deliveries:
             buckets = {arrival.event.bucket for arrival in arrivals}
@@ -151,14 +152,14 @@ class Loop:
         return [item for item in deliveries if id(item[0]) not in gone]
 
     def _is_suspect(self, delivery: MessageDelivery) -> bool:
-        """Whether it may have ended a process: tried before in a way that would show by now."""
+        """Whether the message may have ended a process: it was tried before without a result."""
         tried = self._max_receives + 1 if delivery.last_chance else 2
         return delivery.message.receive_count > tried or delivery.message.is_suspect
 
     def _process_alone(
         self, delivery: MessageDelivery, arrivals: Sequence[Arrival], stop: threading.Event
     ) -> None:
-        """What ended an attempt before may end this one too, so it is tried alone."""
+        """A message that ended an earlier attempt may end this one too, so it is tried alone."""
         if not stop.is_set() and self._has_worn_out(delivery):
             todo = self._try(delivery, lambda: self._intake.give_up(delivery, arrivals))
         else:
@@ -183,7 +184,7 @@ class Loop:
             return None
 
     def _split(self, delivery: MessageDelivery, arrivals: Sequence[Arrival]) -> None:
-        """A message each for what is undecided: receives are counted, and spent, per object.
+        """Send one message per undecided object, so that receives are counted per object.
 
         Sent before the old one is acknowledged; interrupted in between, both are delivered, and
         the later delivery finds its outcome.

@@ -45,7 +45,7 @@ from pixsift_consumer.consumer import Adapters, Consumer
 from pixsift_consumer.faults import FaultPoints
 
 _STOP_GRACE_SECONDS = 22.0
-"""For the poll and the calls under way when SIGTERM comes; a stop stays below 30 s in all."""
+"""For the poll and the running calls when SIGTERM comes; a stop stays below 30 s in total."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -144,7 +144,7 @@ def _decode_limits(settings: ConsumerSettings) -> DecodeLimits:
 
 
 def _verify(settings: ConsumerSettings, adapters: Adapters) -> None:
-    """Each dependency answers now, or the process does not start."""
+    """Check that each dependency answers; otherwise the process does not start."""
     adapters.ledger.ping()
     adapters.queue.depth()
     adapters.dlq.depth()
@@ -154,7 +154,7 @@ def _verify(settings: ConsumerSettings, adapters: Adapters) -> None:
 
 
 def _try_model(embedder: Embedder) -> None:
-    """One image through the model: what fails on every image must not wait for the first one."""
+    """Embed one image, so that an error of every image shows at the start."""
     ramp = np.arange(embedder.input_side**2 * 3, dtype=np.uint32) % 251
     image = ramp.astype(np.uint8).reshape(embedder.input_side, embedder.input_side, 3)
     if failures := embedder.embed([image]).failures:

@@ -1,8 +1,7 @@
-"""How long messages wait that an outage has cut short, so that they neither hurry nor stay away.
-
-One message costs three requests, batched, each time it is looked at in vain. All that wait are
-spread so that a consumer looks at about ``_LOOKS_PER_SECOND`` of them: a few are back seconds after
-the outage, a thousand within forty, and a hundred thousand do not crowd out the healthy buckets.
+"""Chooses how long messages wait that an outage has interrupted. One message costs three batched
+requests each time it is received too early. So the delays are spread such that a consumer receives
+about ``_LOOKS_PER_SECOND`` of them per second: a few messages are back seconds after the outage, a
+thousand within forty seconds, and a hundred thousand do not crowd out healthy buckets.
 """
 
 import random

@@ -1,8 +1,6 @@
-"""One snapshot request from its message to the event that tells its end.
-
-Take (pinned to one point of its collection), resolve (the list is stored), export (copied and
-published), announce. Each step finds what an earlier try has done, so a message may come as often
-as it likes.
+"""Serves a snapshot request, from its message to the event that announces its end. The steps: take
+(pin it to one point of its collection), resolve (store the list), export (copy and publish),
+announce. Each step sees what an earlier try has done, so a message may come several times.
 """
 
 import json
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Announcer(Protocol):
-    """Where news goes (``EventBus``)."""
+    """Where events are sent (``EventBus``)."""
 
     def announce(self, detail_type: str, detail: dict[str, Any]) -> None: ...
 
@@ -66,7 +64,7 @@ class Curator:
         self._telemetry = telemetry
 
     def serve(self, message: RequestMessage, stop: threading.Event) -> Reaction:
-        """Carry one request as far as it goes.
+        """Carry out one request as far as possible.
 
         Raises TransientError or DependencyDownError when the message should come back.
         """
@@ -85,7 +83,7 @@ class Curator:
         return "done" if snapshot_id is None else self._finish(snapshot_id, stop)
 
     def resume(self, stop: threading.Event) -> bool:
-        """Take up what a vanished curator left behind; False when there is nothing."""
+        """Continue the work that a vanished curator left; False when there is nothing."""
         left = left_behind(self._snapshots)
         if left is None:
             return False
@@ -115,7 +113,7 @@ class Curator:
         if state == "stopped":
             return "stopped"
         if state == "busy":
-            # The list is stored and somebody is at it; if they die, ``resume`` takes it up.
+            # The list is stored and another curator exports it; if it dies, ``resume`` continues.
             self._logger.info("another curator is exporting this snapshot", snapshot_id=snapshot_id)
             return "done"
         self._announce(snapshot_id)
@@ -136,7 +134,8 @@ class Curator:
         self._tell(news)
 
     def _announce(self, snapshot_id: str) -> None:
-        """Tell how it ended, at least once; a bus that refuses is logged and changes nothing."""
+        """Announce the end, at least once; an event that cannot be sent is logged and changes
+        nothing."""
         news = announcement(self._snapshots, snapshot_id)
         if news is None:
             return

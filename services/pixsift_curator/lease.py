@@ -1,4 +1,4 @@
-"""What tells the ledger that an exporter lives while it works."""
+"""Renews an exporter's lease in the ledger while it works."""
 
 import threading
 from collections.abc import Callable

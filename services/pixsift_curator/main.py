@@ -40,7 +40,7 @@ FAULT_VARIABLE = "PIXSIFT_FAULT_POINT"
 descriptor_written."""
 
 _STOP_SECONDS = 28.0
-"""What a stop may take, whatever hangs: below the 30 s that container platforms give."""
+"""Longest time of a stop, even if a call hangs: below the 30 s that container platforms give."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -147,7 +147,8 @@ def serve(settings: CuratorSettings) -> None:
 
 
 def fault_point(setting: str) -> Callable[[str], None]:
-    """What to call at named points: nothing, or the end of this process at one of them."""
+    """The function to call at named points: it does nothing, or ends this process at one of
+    them."""
     name, _, count = setting.partition(":")
     left = {name: int(count or 1)} if name else {}
 

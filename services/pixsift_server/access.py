@@ -91,8 +91,8 @@ ACCESS: Final[Mapping[tuple[str, str], Role | None]] = {
     ("POST", "/v1/tokens"): "operator",
     ("DELETE", "/v1/tokens/{token_id}"): "operator",
 }
-"""Method and path -> the least role; None: anyone who reaches the server. A look into a
-dead-letter queue counts as a receive of its messages, so that is for operators."""
+"""Method and path -> the least role; None: anyone who reaches the server. A look into a dead-letter
+queue counts as a receive of its messages, so it is for operators."""
 
 
 @dataclass(slots=True)
@@ -133,7 +133,8 @@ def authorize(request: Request) -> Me:
     parts = parts_of(request)
     needed = needed_role(request)
     _check_origin(request)
-    # An open endpoint asks nobody: with a session that has ended, a person must get in again.
+    # An open endpoint does not check the caller: a person with an expired session must be able to
+    # sign in again.
     me = None if needed is None else identify(request, parts)
     who = me.actor if me is not None else _peer(request)
     if not request.app.state.limiter.admit(who, time.monotonic()):
@@ -154,11 +155,11 @@ def authorize(request: Request) -> Me:
 
 
 Caller = Annotated[Me, Depends(authorize)]
-"""What an endpoint takes that records who asks."""
+"""The parameter of endpoints that record who asks."""
 
 
 def needed_role(request: Request) -> Role | None:
-    """What the table says of this endpoint. Raises ProblemError for one it does not name."""
+    """The role for this endpoint. Raises ProblemError for one that the table does not name."""
     key = (request.method, request.scope["route"].path)
     if key not in ACCESS:
         raise ProblemError(403, "forbidden", "this endpoint is closed")
@@ -197,7 +198,7 @@ def _presented(request: Request) -> tuple[str | None, Literal["token", "session"
 
 
 def _check_origin(request: Request) -> None:
-    """A page of another origin may read nothing (no CORS); it may not change anything either."""
+    """A page of another origin cannot read anything (no CORS), and must not change anything."""
     origin = request.headers.get("origin")
     if origin is None or request.method in _SAFE:
         return

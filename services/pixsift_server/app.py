@@ -1,4 +1,4 @@
-"""The HTTP application: routes, checks and limits put together from ready parts."""
+"""The HTTP application: routes, checks and limits."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -37,7 +37,7 @@ _ROUTERS = (
 
 
 def make_app(parts: Parts, logger: Logger, *, console: Path = STATIC) -> FastAPI:
-    """The application. Nothing is opened and nothing is asked until a request comes.
+    """The application. Nothing is opened or read until a request comes.
 
     console: the folder with the built console.
     """
@@ -55,7 +55,7 @@ def make_app(parts: Parts, logger: Logger, *, console: Path = STATIC) -> FastAPI
 
 
 def bare_app() -> FastAPI:
-    """Routes and their description, with nothing behind them."""
+    """Routes and their description, without working parts."""
     app = FastAPI(
         title="pixsift",
         version=__version__,

@@ -1,8 +1,7 @@
-"""Long work, in threads of this process: progress, cancel, and what came of it.
-
-A job is cancelled where its operation tells of progress; work between two such points is finished.
-Jobs are forgotten with the process, and what they changed is in the ledger: a change is one
-transaction at its end, so a killed server leaves all of it or nothing.
+"""Long work in threads of this process: its progress, cancellation and result. A job is cancelled
+where its operation reports progress; work between two such points is finished. Jobs are forgotten
+with the process, and what they changed is in the ledger: a change is one transaction at its end, so
+a killed server leaves all of it or nothing.
 """
 
 import secrets
@@ -29,7 +28,7 @@ Work = Callable[[ReportProgress], BaseModel | Sequence[BaseModel]]
 
 
 class _CancelledError(Exception):
-    """Raised inside of the work, where it tells of progress."""
+    """Raised inside the work, where it reports progress."""
 
 
 @dataclass(slots=True)
@@ -51,7 +50,7 @@ class Jobs:
         self._entries: dict[str, _Entry] = {}
         self._lock = Lock()
         self.version = 0
-        """Grows with every change, for who watches."""
+        """Grows with every change, for watchers."""
 
     def start(self, kind: JobKind, work: Work, *, asked_by: str, collection: str | None) -> Job:
         """Begin ``work`` in a thread. Raises ConflictError while too many wait."""

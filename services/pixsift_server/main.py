@@ -22,7 +22,7 @@ from pixsift_server.parts import Parts
 from pixsift_server.wiring import login_of, opened_parts
 
 _STOP_SECONDS = 10
-"""What open requests get to finish, streams included."""
+"""Seconds for open requests to finish, streams included."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,7 +72,7 @@ def serve(settings: ServerSettings) -> None:
 
 
 def _check_someone_can_enter(parts: Parts, settings: ServerSettings) -> None:
-    """Beyond loopback nothing is open: without a token and without a proxy, all is refused."""
+    """Raise unless callers can be identified: beyond loopback a token or a proxy is required."""
     rules = parts.access
     if rules.needs_identity and not rules.proxy_header and not list_tokens(parts.database).tokens:
         raise SettingError(

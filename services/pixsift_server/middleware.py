@@ -1,4 +1,4 @@
-"""What holds for every request, whatever its endpoint: limits, host names, security headers.
+"""Checks of every request, for all endpoints: limits, host names, security headers.
 
 Plain ASGI, so that a body is counted as it comes and a stream is never buffered.
 """
@@ -20,11 +20,12 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-store",
 }
-"""Where an answer does not say otherwise. No Access-Control header is ever sent: CORS is closed."""
+"""Headers of every answer that does not set its own. No Access-Control header is ever sent: CORS is
+closed."""
 
 
 class SecurityHeaders:
-    """Adds what a browser needs to know to every answer."""
+    """Adds security headers for browsers to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -82,7 +83,7 @@ class Admission:
         return 413, "body_too_large", f"the body is larger than {self._body_bytes} bytes"
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Cut a body off that grows beyond the limit without having said so."""
+        """Cut off a body that grows beyond the limit without a Content-Length."""
         seen, started, is_cut = 0, False, False
 
         async def counting() -> Message:

@@ -1,4 +1,4 @@
-"""The OpenAPI description: what FastAPI finds, with our problems, our roles and our ways in."""
+"""The OpenAPI description: FastAPI's, with our problem documents, roles and ways to sign in."""
 
 from collections.abc import Callable
 from typing import Any

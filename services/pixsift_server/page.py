@@ -1,8 +1,8 @@
 """The console: files that were built beforehand, or a page that says how to build them.
 
 Everything is read once, at the start. An address that is neither an endpoint nor a file belongs to
-the console, which finds its screen from the address. Nothing here needs a token: the files say
-nothing of the ledger, and the API that they ask does need one.
+the console, which chooses the screen by the address. Nothing here needs a token: the files contain
+nothing of the ledger, and the API that they call does need one.
 """
 
 import gzip
@@ -51,7 +51,7 @@ class _File:
 
 
 class ConsoleFiles:
-    """Answers every address that no endpoint has. ASGI."""
+    """Answers every address without an endpoint. ASGI."""
 
     def __init__(self, folder: Path, otherwise: object) -> None:
         self._files = _read(folder)
@@ -80,7 +80,7 @@ class ConsoleFiles:
 
 
 def serve_console(app: FastAPI, folder: Path = STATIC) -> None:
-    """Let ``app`` answer what no endpoint has with the console."""
+    """Let ``app`` answer every address without an endpoint with the console."""
     app.router.default = ConsoleFiles(folder, app.router.default)
 
 

@@ -1,4 +1,5 @@
-"""What the endpoints work with: built once by ``wiring``, handed to the app, read by the routes."""
+"""The parts that endpoints work with: built once by ``wiring``, given to the app, used by the
+routes."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -20,7 +21,7 @@ QueueName = Literal["ingest", "ingest_dlq", "snapshot_requests"]
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """Whom the server lets in."""
+    """The callers that the server accepts."""
 
     needs_identity: bool
     """False: a caller without a token is an operator (loopback only)."""
@@ -34,7 +35,7 @@ class AccessRules:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may cost."""
+    """The limits of a request."""
 
     body_bytes: int = 33_554_432
     requests_per_second: float = 50.0
@@ -73,4 +74,4 @@ def parts_of(request: Request) -> Parts:
 
 
 Of = Annotated[Parts, Depends(parts_of)]
-"""What an endpoint takes to get at them."""
+"""The parameter by which an endpoint gets them."""

@@ -1,7 +1,7 @@
 """Errors as problem documents (RFC 9457): our codes and remedies, never a traceback.
 
-The status follows from the error's class, which says what the caller can do. What nobody foresaw is
-a 500 that tells nothing but an id, under which the log has the rest.
+The status follows from the error's class, which says what the caller can do. An unexpected error is
+a 500 that contains only an id, under which the log has the rest.
 """
 
 import secrets
@@ -39,11 +39,11 @@ _STATUS: tuple[tuple[type[PixsiftError], int], ...] = (
     (TransientError, 503),
     (DependencyDownError, 503),
 )
-"""Any other is ours: a wrong setting, a missing package."""
+"""Any other error is ours: a wrong setting, a missing package."""
 
 
 class ProblemError(Exception):
-    """A refusal that is the server's own affair: who asks, how much, how often."""
+    """A refusal by the server itself: who asks, how much, how often."""
 
     def __init__(
         self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None

@@ -70,7 +70,7 @@ def opened_parts(settings: ServerSettings, logger: Logger) -> Iterator[Parts]:
 
 
 def access_rules(settings: ServerSettings) -> AccessRules:
-    """Whom to let in. Raises SettingError for an address that cannot be read."""
+    """The callers to accept. Raises SettingError for an address that cannot be read."""
     is_local = _is_loopback(settings.server_host)
     given = {name.strip().lower() for name in settings.server_names.split(",") if name.strip()}
     here = settings.server_host.strip("[]").lower()
@@ -101,7 +101,7 @@ def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return False  # a name that may lead anywhere
+        return False  # a name that may resolve to any address
 
 
 def _queue(name: str) -> SqsQueue | str:

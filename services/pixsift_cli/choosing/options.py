@@ -1,4 +1,4 @@
-"""The options that ``select`` and ``snapshot request`` share: all that a request can say."""
+"""The options that ``select`` and ``snapshot request`` share: every field of a request."""
 
 import functools
 import inspect
@@ -14,7 +14,7 @@ Texts = list[str] | None
 
 
 def with_selection_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options below; it gets them as ``changes``, fields of a request."""
+    """Adds the options below to a command, which gets them as ``changes``: fields of a request."""
     shared = inspect.signature(selection_changes).parameters.values()
     signature = inspect.signature(command)
     own = [each for each in signature.parameters.values() if each.name != "changes"]
@@ -181,7 +181,7 @@ def selection_changes(
 
 
 def named_in(changes: Changes) -> list[str]:
-    """What the options name collections and objects by."""
+    """The names of collections and objects among the options."""
     select = changes["select"]
     uris = [*(select["similar_to"] or []), *(select["dissimilar_to"] or []),
             *(select["exclude"] or [])]  # fmt: skip
@@ -210,7 +210,7 @@ def _preferences(given: Texts) -> list[dict[str, Any]]:
 def _counts(given: Texts) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in given or []:
-        # The name of a stratum may hold an equals sign, a number does not.
+        # The name of a stratum may contain an equals sign, a number cannot.
         name, equals, images = text.rpartition("=")
         if not equals or not images.isdecimal() or name in found:
             raise RequestError(f"--count {text!r}: write it as stratum=images, once per stratum")

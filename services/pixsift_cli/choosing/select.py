@@ -240,7 +240,7 @@ def _coverage_table(compared: Comparison) -> Table:
 
 
 def _strata_table(compared: Comparison) -> Table:
-    # Names come from outside: as Text, so that none of it is read as markup.
+    # Names come from outside: as Text, so that they are not read as markup.
     table = Table(Column(cell(compared.by)), "pool", *(label for label, _ in ways(compared)))
     names = sorted(compared.pool_strata, key=lambda n: (-compared.pool_strata[n], n))
     for name in names[:20]:

@@ -1,4 +1,4 @@
-"""``pixsift snapshot``: ask for snapshots, look at them, fetch them."""
+"""``pixsift snapshot``: request snapshots, show them, download them."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -218,9 +218,9 @@ def build_request(
 ) -> SnapshotRequest:
     """A request from a file and options; an option that was not given changes nothing.
 
-    default: finds the collection that is meant when none is named. settle: puts names that the
-    ledger knows in the place of paths.
-    Without a file it is of the newest version; a file that names none is of the first.
+    default: finds the collection when none is named. settle: replaces paths by names that the
+    ledger knows. Without a file the request has the newest version; a file without a version has
+    the first.
 
     Raises UserError that names the field and the remedy.
     """
@@ -271,7 +271,7 @@ def _page(database: "Database", found: SnapshotDetails) -> str:
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[SnapshotFacts], None]]:
-    """A bar on a terminal's stderr, which shows how far a snapshot is."""
+    """A progress bar of a snapshot, on a terminal's stderr."""
     there = console(err=True)
     with Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),

@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_LINES = 3.0
 
 
 class DemoView:
-    """Writes to stderr, so that stdout is the result's alone."""
+    """Writes to stderr, so that stdout has only the result."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = console(err=True, quiet=quiet)
@@ -36,7 +36,7 @@ class DemoView:
 
     @contextmanager
     def live(self) -> Iterator[Callable[[Standing], None]]:
-        """Yields a function that shows how far the demo is."""
+        """Yields a function that shows the demo's progress."""
         if not self._console.is_terminal:
             yield _Lines(self.say).show
             return
@@ -59,7 +59,7 @@ class _Lines:
 
 
 def summary(report: DemoReport) -> RenderableType:
-    """The table at the end, and where to look."""
+    """The table at the end, and where the results are."""
     table = Table(title=f"pixsift demo, {report.seconds:.0f} s", title_justify="left")
     table.add_column("outcome")
     table.add_column("objects", justify="right")

@@ -39,7 +39,7 @@ def down(
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete the ledger and all objects as well.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Stop the local loop, and keep its ledger and objects for the next one.
@@ -54,7 +54,7 @@ def down(
 
 
 def _ask(state: Path) -> None:
-    """Raises typer.Abort unless the person says yes; RequestError without a terminal."""
+    """Ask. Raises typer.Abort unless the answer is yes; RequestError without a terminal."""
     if read_record(state) is None and not has_kept(state):
         return
     if not sys.stdin.isatty():

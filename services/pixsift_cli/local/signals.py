@@ -1,4 +1,4 @@
-"""Signals to a command that starts processes: it ends in order."""
+"""Signals to a command that starts processes: it stops them before it ends."""
 
 import os
 import signal
@@ -16,10 +16,9 @@ from pixsift_cli.terminal import say
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """A terminal that closes, or a polite kill, ends the command as Ctrl-C does.
-
-    Whoever starts something inside stops it again on KeyboardInterrupt. One that comes while Python
-    runs a finalizer is dropped there, so it is sent again.
+    """A closed terminal (SIGHUP) or SIGTERM ends the command as Ctrl-C does: code inside stops what
+    it started on KeyboardInterrupt. Python drops an interrupt that comes while it runs a finalizer,
+    so it is sent again.
     """
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
@@ -29,12 +28,12 @@ def stopped_by_signals() -> Iterator[None]:
 
     def send_again(dropped: "sys.UnraisableHookArgs") -> None:
         if issubclass(dropped.exc_type, KeyboardInterrupt):
-            # From a thread: sent from here, it would be dropped in here.
+            # From a thread: sent from this handler, it would be dropped again.
             threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         else:
             unraisable(dropped)
 
-    # Ignored is a choice, of nohup's for one.
+    # Keep an ignored signal ignored, as nohup wants.
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     known: dict[int, Any] = {number: signal.signal(number, interrupt) for number in numbers}
     sys.unraisablehook = send_again

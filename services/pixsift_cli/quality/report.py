@@ -1,4 +1,4 @@
-"""What ``pixsift quality`` found, as CSV and as plain facts."""
+"""The results of ``pixsift quality``, as CSV and as an answer."""
 
 import csv
 import io
@@ -28,7 +28,8 @@ def to_csv(judged: Sequence[JudgedFile]) -> str:
 
 
 def safe_cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: a quote before = + - @ tab and CR (OWASP)."""
+    """A text that a spreadsheet does not read as a formula: a quote before = + - @ tab and CR
+    (OWASP)."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 

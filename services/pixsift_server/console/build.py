@@ -1,8 +1,8 @@
 """Build the console into ``pixsift_server/static``; Node comes from pip.
 
-``make console`` runs it, and so does the build of the wheel. Where no Node or no npm registry is
-found, it says so and ends well: everything but the console works without. Only the standard library
-is used, as this runs before anything is installed.
+``make console`` runs it, and so does the build of the wheel. Without Node or an npm registry it
+says so and exits with status 0: everything except the console works without it. Only the standard
+library is used, as this runs before anything is installed.
 """
 
 import hashlib
@@ -25,7 +25,8 @@ BUILD_SECONDS = 600
 
 
 def build(*, may_install_node: bool) -> str | None:
-    """Build unless what is there was made of these sources; why not, where it cannot be done."""
+    """Build unless the present files were made from these sources; returns the reason if it cannot
+    build."""
     digest = sources_digest()
     if is_built(digest):
         return None
@@ -49,7 +50,7 @@ def is_built(digest: str) -> bool:
 
 
 def sources_digest() -> str:
-    """SHA-256 over names and contents of everything that the bundle is made of."""
+    """SHA-256 over names and contents of all sources of the bundle."""
     digest = hashlib.sha256()
     for path in sorted(_sources()):
         digest.update(f"{path.relative_to(HERE).as_posix()}\0".encode())
@@ -87,7 +88,7 @@ def _install_node() -> list[str] | None:
 
 
 def _install() -> list[str]:
-    """What brings the packages of the lock file; nothing where they are there."""
+    """The command that installs the packages of the lock file; none if they are installed."""
     lock, there = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
     if there.exists() and there.stat().st_mtime >= lock.stat().st_mtime:
         return []
@@ -95,7 +96,7 @@ def _install() -> list[str]:
 
 
 def _run(command: list[str], node_folder: Path) -> str | None:
-    """Run it here; the end of what it said, where it failed."""
+    """Run the command here; returns the end of its output if it failed."""
     environment = {**os.environ, "PATH": f"{node_folder}{os.pathsep}{os.environ.get('PATH', '')}"}
     done = subprocess.run(  # noqa: S603 - npm with our own arguments
         command, cwd=HERE, env=environment, capture_output=True, text=True, check=False,

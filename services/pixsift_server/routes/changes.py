@@ -1,7 +1,7 @@
 """Changes: rulings, taking back, other rules, redrive, snapshot requests; long ones as jobs.
 
-Every change is noted with who asked for it, before it is carried out: what fails half-way is on
-record as well. Turns of decisions carry the same name.
+Every change is recorded with its caller before it is carried out, so a failed one is recorded too.
+The turns of its decisions have the same name.
 """
 
 from typing import Annotated
@@ -67,7 +67,7 @@ def say(
         {"kind": "also_keep", "images": ["s3://raw/robot-1/cam/0001.jpg"], "why": "rare"},
     ])],
 ) -> RulingDone:  # fmt: skip
-    """Rulings go before rules, through every later decision. `dry_run` shows what would change."""
+    """Rulings override rules in every later decision. `dry_run` shows what would change."""
     _note(parts, caller, "ruling", collection, ask)
     return rule.rule(
         parts.database, collection, ask.kind, [parsed(uri) for uri in ask.images], why=ask.why,
@@ -93,7 +93,8 @@ def say_best(
 def undo_rulings(
     parts: Of, caller: Caller, collection: Collection, ask: UndoRulingsAsk
 ) -> RulingDone:
-    """What they touched is decided again. 404 `unknown_ruling`: none of them is in force."""
+    """The images that they concern are decided again. 404 `unknown_ruling`: none of them is in
+    force."""
     _note(parts, caller, "ruling_undo", collection, ask)
     return rule.undo_rulings(
         parts.database, collection, ruling_ids=ask.ruling_ids, batch=ask.batch,
@@ -188,7 +189,8 @@ def try_selection(
 def request_snapshot(
     parts: Of, caller: Caller, request: Annotated[SnapshotRequest2, Body(examples=[_SELECTION])]
 ) -> SentRequest:
-    """Onto the curator's queue; `GET /v1/snapshots/{request_id}` shows what became of it."""
+    """Puts the request on the curator's queue; `GET /v1/snapshots/{request_id}` shows the
+    result."""
     _check_storable(request)
     _note(parts, caller, "snapshot_request", request.collection, request)
     return snapshots.send_request(parts.queue("snapshot_requests"), request)
@@ -218,7 +220,7 @@ def show_job(parts: Of, job_id: JobId) -> Job:
 
 @jobs_router.delete("/jobs/{job_id}", summary="Cancel a job")
 def cancel_job(parts: Of, caller: Caller, job_id: JobId) -> Job:
-    """It ends at its next report of progress; what it would have changed stays as it was."""
+    """It ends at its next report of progress, without changing anything."""
     access.record(parts.database, caller.actor, "job_cancel", detail={"job_id": job_id})
     return parts.jobs.cancel(job_id)
 

@@ -50,7 +50,7 @@ def list_collections(parts: Of) -> CollectionList:
 
 @router.get("/{collection}", summary="One collection: settings, generations, counts")
 def show(parts: Of, collection: Collection) -> CollectionDetails:
-    """Everything that decides what becomes of an object there, and what has become of them."""
+    """All settings that decide about an object there, and the counts of outcomes."""
     return collections.show(parts.database, collection)
 
 
@@ -78,7 +78,7 @@ def images(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> ImagePage:
-    """Pages of one point of the collection: what arrives meanwhile moves nothing.
+    """Pages of one point of the collection: new arrivals do not move them.
 
     Conditions on quality metrics go with `POST .../images/query`.
     """

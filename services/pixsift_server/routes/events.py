@@ -1,9 +1,7 @@
-"""One stream of what happens (server-sent events): decisions, queues, jobs, changes.
-
-Every event's id is a cursor. A client that comes back sends it as ``Last-Event-ID`` and gets what
-it missed; where the ledger went back meanwhile, it is answered ``history_lost`` and goes on from
-now. At most two messages a second and collection: above that, decisions come as counts with the
-newest images.
+"""One stream of events (server-sent events): decisions, queues, jobs, changes. Every event's id is
+a cursor. A client that reconnects sends it as ``Last-Event-ID`` and gets what it missed; if the
+ledger was restored in the meantime, it gets ``history_lost`` and continues from now. At most two
+messages a second and collection: above that, decisions come as counts with the newest images.
 """
 
 import time
@@ -76,7 +74,7 @@ async def stream(parts: Parts, start: Cursor | None) -> AsyncIterator[str]:
                 seen_queues = held.model_dump_json()
                 messages.append(_message("queues", held, cursor))
         except PixsiftError:
-            pass  # the ledger does not answer just now: nothing is skipped, the cursor stays
+            pass  # the ledger does not answer now: nothing is skipped, the cursor stays
         if parts.jobs.version != seen_jobs:
             seen_jobs = parts.jobs.version
             messages.append(_message("jobs", JobList(jobs=parts.jobs.all()[:20]), cursor))
@@ -89,7 +87,7 @@ async def stream(parts: Parts, start: Cursor | None) -> AsyncIterator[str]:
 
 
 def _now(parts: Parts) -> Cursor:
-    """A cursor that knows everything up to now."""
+    """A cursor at the present point."""
     newest = access.actions(parts.database, collection=None, before=None, limit=1).actions
     cursor = Cursor(action=newest[0].action_id if newest else 0)
     for name, head in parts.watcher.heads().items():
@@ -98,7 +96,7 @@ def _now(parts: Parts) -> Cursor:
 
 
 def _news(parts: Parts, cursor: Cursor) -> tuple[Cursor, list[str]]:
-    """What the cursor does not know yet, as messages, and the cursor that knows it."""
+    """The events after the cursor, as messages, and the new cursor."""
     messages: list[str] = []
     for name, head in parts.watcher.heads().items():
         known_cursor = cursor
@@ -112,7 +110,7 @@ def _news(parts: Parts, cursor: Cursor) -> tuple[Cursor, list[str]]:
                 lost = HistoryLost(collection=name, seq=head.seq)
                 messages.append(_message("history_lost", lost, cursor))
                 continue
-            if head.seq <= seq:  # what we know of the collection is a moment old
+            if head.seq <= seq:  # our copy of the collection is a moment old
                 continue
         found = parts.watcher.decisions(name, seq, head.seq)
         matched = parts.watcher.watch_hits(name, seq, head.seq)

@@ -47,7 +47,7 @@ def show(parts: Of, object_id: ObjectId) -> Image:
 def thumbnail(parts: Of, object_id: ObjectId) -> Response:
     """Re-encoded by pixsift: it carries none of the original's metadata."""
     body = browse.thumbnail(parts.database, parts.objects, parts.derived_bucket, object_id)
-    # For the caller's own cache, not for good: an erasure takes thumbnails away.
+    # For the caller's cache, and not for long: an erasure removes thumbnails.
     headers = {"Cache-Control": f"private, max-age={_DAY_SECONDS}",
                "Content-Disposition": "inline"}  # fmt: skip
     return Response(body, media_type="image/webp", headers=headers)

@@ -1,4 +1,4 @@
-"""What operators look at: queues, what could not be decided, who did what, tokens; snapshots."""
+"""For operators: queues, undecided messages, the record of changes, tokens; snapshots."""
 
 from typing import Annotated
 
@@ -37,7 +37,7 @@ def undecided(parts: Of, limit: Limit = 100) -> Undecided:
 
 @router.get("/dead-letters", summary="Messages of the dead-letter queue")
 def dead_letters(parts: Of, limit: Annotated[int, Query(ge=1, le=100)] = 10) -> DeadLetterQueue:
-    """SQS counts each look as a receive, of the few before the slow lane gives a message up."""
+    """SQS counts each look as a receive, and the slow lane allows only a few of them."""
     return redrive.undecided(
         parts.database, parts.queue("ingest_dlq"), limit=limit, messages=True
     ).dlq
@@ -76,7 +76,7 @@ def revoke_token(parts: Of, caller: Caller, token_id: Annotated[str, Path(max_le
 def list_snapshots(
     parts: Of, collection: CollectionFilter = None, limit: Limit = 100
 ) -> SnapshotList:
-    """And the requests that led to none."""
+    """With the requests that led to no snapshot."""
     return snapshots.list_snapshots(parts.database, collection=collection, limit=limit)
 
 

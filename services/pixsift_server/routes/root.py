@@ -1,4 +1,4 @@
-"""What the server is, whether it works, who asks, and the browser's session."""
+"""About the server: its version, its health, the caller, and the browser's session."""
 
 from typing import Annotated
 
@@ -19,13 +19,13 @@ _SESSION_SECONDS = 12 * 3600
 
 @router.get("/v1", summary="What this server is")
 def index() -> dict[str, str]:
-    """Name and version, and where the description of the API is."""
+    """Name and version, and the address of the API description."""
     return {"name": "pixsift", "version": __version__, "openapi": "/v1/openapi.json"}
 
 
 @router.get("/v1/health", summary="Whether the process answers")
 def health() -> Health:
-    """Says nothing of what the process needs: see `/v1/ready`."""
+    """Does not check dependencies: see `/v1/ready`."""
     return Health(status="ok", checks={})
 
 
@@ -33,7 +33,7 @@ def health() -> Health:
 def ready(parts: Of, response: Response) -> Health:
     """503 while the ledger does not answer."""
     if not ledger_answers(parts.database):
-        response.status_code = 503  # why is for the log: anyone may ask this
+        response.status_code = 503  # the reason goes to the log: this endpoint is open to anyone
         return Health(status="unavailable", checks={"ledger": "does not respond"})
     return Health(status="ok", checks={"ledger": "ok"})
 

@@ -1,4 +1,4 @@
-"""Snapshots compared: with one another, and with what lies in S3."""
+"""Compares snapshots with each other, and with their files in S3."""
 
 from typing import Annotated
 
