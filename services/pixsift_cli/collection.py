@@ -143,8 +143,8 @@ def create(
     for check in check_versioning((rule.bucket for rule in rules), wiring.uploads):
         if check.remedy is not None:
             warn(f"{check.name}: {check.detail} ({in_words(check.remedy)})")
-    told = [f"created collection {name}", *_settings_text(facts), *_what_was_before(rules)]
-    emit(facts, as_json, told)
+    lines = [f"created collection {name}", *_settings_text(facts), *_what_was_before(rules)]
+    emit(facts, as_json, lines)
 
 
 def _what_was_before(rules: Sequence[SourceRule]) -> list[str]:
@@ -311,7 +311,9 @@ def _settings_text(facts: CollectionSettings) -> list[str]:
         "model": f"{space.name} ({space.recipe_id}, {space.dimension} dimensions, "
         f"space {space.space_id})",
         "near-duplicate": f"cosine distance <= {facts.epsilon:g}, {look}, {_origin(facts)}",
-        "preset": f"{preset}: {presets.PRESETS[preset].told}" if preset else "none, its own rule",
+        "preset": (
+            f"{preset}: {presets.PRESETS[preset].description}" if preset else "none, its own rule"
+        ),
         "quality policy": json.dumps(facts.quality_policy) if facts.quality_policy
         else "the defaults",
         "on expiry": facts.expiry_policy,

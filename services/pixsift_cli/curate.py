@@ -106,11 +106,11 @@ def _lines(result: Curated, seconds: float) -> list[str]:
     lines = facts(result)
     lines += ["", *_table(outcome_lines(result.counts))]
     if result.counts.flags:
-        told = ", ".join(
+        flags = ", ".join(
             f"{count:,} {name.replace('_', ' ')}"
             for name, count in result.counts.flags.most_common(6)
         )
-        lines.append(f"flagged: {told}")
+        lines.append(f"flagged: {flags}")
     lines += ["", f"{seconds:.0f} s"]
     if result.page is not None and result.out is not None:
         lines += [f"report    {result.page}", f"manifest  {result.out / 'manifest.parquet'}, .csv"]

@@ -171,10 +171,10 @@ def _change_text(change: Mapping[str, Any]) -> str:
     limits = change["limits"]
     moved = change["motion_cells"] > STILL_CELLS
     names = ("moving",) if moved else ("small", "large", "peak")
-    told = ", ".join(f"{name} {change[name]:.2f} of {limits[name]:g}" for name in names)
+    measured = ", ".join(f"{name} {change[name]:.2f} of {limits[name]:g}" for name in names)
     verdict = "changed" if change["changed"] else "nothing stands out"
     unused = "" if change["counts"] else "; the rule does not ask"
-    return f"{verdict}: {told}; most at {here} here, {there} there{unused}"
+    return f"{verdict}: {measured}; most at {here} here, {there} there{unused}"
 
 
 def _because(reason: str | None) -> str:

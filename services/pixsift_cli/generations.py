@@ -67,8 +67,8 @@ def whatif(
     with wiring.database(name) as database:
         name = only_collection(database, name).name
         warn(warning(database, name, wanted))
-        told = operation.what_if(database, name, wanted, examples=examples)
-    emit(told, as_json, _whatif_text(told))
+        comparison = operation.what_if(database, name, wanted, examples=examples)
+    emit(comparison, as_json, _whatif_text(comparison))
 
 
 def redecide(
@@ -157,16 +157,17 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield report
 
 
-def _whatif_text(told: RuleComparison) -> list[str]:
+def _whatif_text(comparison: RuleComparison) -> list[str]:
     lines = [
-        f"{told.collection} at seq {told.at_seq}, epsilon {told.epsilon_now:g} -> "
-        f"{told.epsilon:g} (nothing was changed, {told.seconds:.1f} s):",
-        f"  kept        {told.kept_now} -> {told.kept}",
-        f"  duplicates  {told.duplicate_now} -> {told.duplicate}",
-        f"  {told.newly_duplicate} kept ones would become duplicates, "
-        f"{told.newly_kept} duplicates would be kept",
+        f"{comparison.collection} at seq {comparison.at_seq}, epsilon "
+        f"{comparison.epsilon_now:g} -> {comparison.epsilon:g} "
+        f"(nothing was changed, {comparison.seconds:.1f} s):",
+        f"  kept        {comparison.kept_now} -> {comparison.kept}",
+        f"  duplicates  {comparison.duplicate_now} -> {comparison.duplicate}",
+        f"  {comparison.newly_duplicate} kept ones would become duplicates, "
+        f"{comparison.newly_kept} duplicates would be kept",
     ]
-    for example in told.examples:
+    for example in comparison.examples:
         distance = "" if example["distance"] is None else f"{example['distance']:.4f} "
         lines += [
             f"    {example['from']} -> {example['to']}: {example['uri']}",

@@ -146,8 +146,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
         def report(what: str, done: int, of: int) -> None:
             rate = done / max(time.monotonic() - started, 1e-3)
-            told = f"{rate:.1f} a second" if what == "embedding" else ""
-            bar.update(task, description=what, completed=done, total=of, rate=told)
+            speed = f"{rate:.1f} a second" if what == "embedding" else ""
+            bar.update(task, description=what, completed=done, total=of, rate=speed)
 
         yield report
 

@@ -69,7 +69,7 @@ def _screen(found: StatusReport) -> Group:
         lines = ["no collections yet: pixsift collection create NAME --source s3://bucket/"]
     else:
         lines.append(_line("ignored", _IGNORED))
-    lines += [_line(name, _told(depth)) for name, depth in found.queues.items()]
+    lines += [_line(name, _depth_text(depth)) for name, depth in found.queues.items()]
     lines += [
         _line("anomaly", f"{a.messages} x {words_and_code(a.reason)}") for a in found.anomalies
     ]
@@ -101,11 +101,11 @@ def _growth(growing: GrowingShare) -> str:
     )
 
 
-def _line(about: str, told: str) -> str:
-    return f"{about:<18} {told}"
+def _line(about: str, text: str) -> str:
+    return f"{about:<18} {text}"
 
 
-def _told(depth: QueueDepth) -> str:
+def _depth_text(depth: QueueDepth) -> str:
     if depth.error:
         return f"does not respond: {depth.error}"
     return f"{depth.waiting} waiting, {depth.in_flight} in flight"

@@ -22,9 +22,9 @@ _NO_LIMIT = 10_000
 
 def say(lines: str | Iterable[str], *, err: bool = False) -> None:
     """Print lines; a line feed inside one of them is shown as an escape. A str is one line."""
-    told = [printable(line) for line in ([lines] if isinstance(lines, str) else lines)]
-    if told:
-        typer.echo("\n".join(told), err=err)
+    printed = [printable(line) for line in ([lines] if isinstance(lines, str) else lines)]
+    if printed:
+        typer.echo("\n".join(printed), err=err)
 
 
 def confirm(question: str, *, abort: bool = False) -> bool:

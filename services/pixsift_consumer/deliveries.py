@@ -71,8 +71,8 @@ class QueueSettler:
         """Give the messages back, visible at once."""
         left = [_ours(delivery) for delivery in deliveries]
         if left:
-            told = [delivery.message.message_id for delivery in left]
-            self._logger.warning("returned to the queue unfinished", extra={"messages": told})
+            ids = [delivery.message.message_id for delivery in left]
+            self._logger.warning("returned to the queue unfinished", extra={"messages": ids})
         for inbox in {delivery.inbox for delivery in left}:
             inbox.release([d.message for d in left if d.inbox is inbox], at_once=True)
         self._telemetry.count("released", len(left))

@@ -51,7 +51,7 @@ class Collections:
         self._space_id = space_id
         self._own_queue = own_queue
         self._logger = logger
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._served: dict[str, Any] = {}
         self._max_age = max_age_seconds
         self._clock = clock
@@ -133,8 +133,8 @@ class Collections:
         them."""
         for collection in self._known:
             for check in unknown_in(collection.quality_policy):
-                if (collection.name, check) not in self._told:
-                    self._told.add((collection.name, check))
+                if (collection.name, check) not in self._reported:
+                    self._reported.add((collection.name, check))
                     self._logger.error(
                         "a quality check that this release does not know is not applied: "
                         "upgrade the consumer",

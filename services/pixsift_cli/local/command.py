@@ -50,7 +50,7 @@ def down(
     if delete and not yes:
         _ask(state)
     done = operation.stop(state, keep=not delete)
-    emit(done, as_json, _told(state, done))
+    emit(done, as_json, _lines(state, done))
 
 
 def _ask(state: Path) -> None:
@@ -62,7 +62,7 @@ def _ask(state: Path) -> None:
     confirm(f"Delete the ledger and all objects of the local loop in {state}?", abort=True)
 
 
-def _told(state: Path, done: LoopStopped) -> list[str]:
+def _lines(state: Path, done: LoopStopped) -> list[str]:
     lines = [f"stopped {', '.join(done.stopped)}" if done.stopped else "nothing was running"]
     if done.deleted:
         lines.append("deleted the ledger and all objects")

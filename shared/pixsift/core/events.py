@@ -92,10 +92,10 @@ def notification_of(event: ObjectEvent) -> str:
         "key": quote_plus(event.key), "versionId": event.version_id, "eTag": event.etag,
         "size": size, "sequencer": event.sequencer,
     }  # fmt: skip
-    told = {name: value for name, value in entity.items() if value is not None}
+    fields = {name: value for name, value in entity.items() if value is not None}
     record = {
         "eventVersion": "2.1", "eventName": name,
-        "s3": {"bucket": {"name": event.bucket}, "object": told},
+        "s3": {"bucket": {"name": event.bucket}, "object": fields},
     }  # fmt: skip
     return json.dumps({"Records": [record]})
 

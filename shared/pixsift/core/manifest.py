@@ -115,10 +115,10 @@ def build_manifest(rows: Sequence[ManifestRow]) -> bytes:
         columns[_OTHERS] = _others_as_json(rows, attributes.others)
         fields.append(pa.field(_OTHERS, pa.string()))
     if any(row.rulings for row in rows):
-        told = [
+        said = [
             json.dumps(list(row.rulings), sort_keys=True) if row.rulings else None for row in rows
         ]
-        columns[_RULINGS] = told
+        columns[_RULINGS] = said
         fields.append(pa.field(_RULINGS, pa.string()))
     columns |= {_QUALITY + name: [row.quality.get(name) for row in rows] for name in quality}
     fields += [pa.field(_QUALITY + name, pa.float64()) for name in quality]
@@ -222,7 +222,7 @@ def _column(prefix: str, name: str, taken: Mapping[str, Any]) -> str:
 
 def _others_as_json(rows: Sequence[ManifestRow], names: frozenset[str]) -> list[str | None]:
     found = ({n: v for n, v in row.attributes.items() if n in names} for row in rows)
-    return [json.dumps(told, sort_keys=True) if told else None for told in found]
+    return [json.dumps(said, sort_keys=True) if said else None for said in found]
 
 
 def list_sha256(rows: Iterable[ManifestRow]) -> str:

@@ -23,7 +23,7 @@ class Preset:
     """One choice."""
 
     name: str
-    told: str
+    description: str
     limits: ChangeLimits | None
     """None: no test for change, so a caption or another state does not keep a picture."""
 

@@ -237,19 +237,20 @@ class LookRule:
                     "why": "no comparable signals on both sides"}  # fmt: skip
         compared = _compare_many([(a, b)], self.mask)
         signals = compared.signals[0]
-        told: dict[str, Any] = {
+        answer: dict[str, Any] = {
             "agrees": self.agrees(distance, a, b),
             "score": self.score(distance, signals),
             "signals": asdict(signals),
         }
         if has_change(a) and has_change(b):
             limits = self.limits or ChangeLimits()
-            told["change"] = _told(_changes(compared, [0], limits, self.mask), limits, b < a)
-            told["change"]["counts"] = self.limits is not None
-        return told
+            changes = _changes(compared, [0], limits, self.mask)
+            answer["change"] = _change_json(changes, limits, b < a)
+            answer["change"]["counts"] = self.limits is not None
+        return answer
 
 
-def _told(found: Changes, limits: ChangeLimits, swapped: bool) -> dict[str, Any]:
+def _change_json(found: Changes, limits: ChangeLimits, swapped: bool) -> dict[str, Any]:
     """One pair's change as plain values. swapped: the pair was compared the other way round."""
     first, second = found.places[0].tolist()
     return {

@@ -108,13 +108,13 @@ def reach(rules: Sequence[SourceRule], bucket: str, key: str) -> Reach:
 
 def why_ignored(rules: Sequence[SourceRule], key: str) -> str:
     """The patterns that leave out ``key``, of rules that all ignore it."""
-    told = []
+    reasons = []
     for rule in rules:
         excluding = [pattern for pattern in rule.exclude if _matches(key, pattern)]
-        told += [f"exclude {pattern!r}" for pattern in excluding[:1]]
+        reasons += [f"exclude {pattern!r}" for pattern in excluding[:1]]
         if not excluding and rule.include:
-            told.append(f"include {', '.join(map(repr, rule.include))}, which it does not match")
-    return "; ".join(dict.fromkeys(told))
+            reasons.append(f"include {', '.join(map(repr, rule.include))}, which it does not match")
+    return "; ".join(dict.fromkeys(reasons))
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,15 +179,15 @@ def _base(
 def _captured_at(arrival: Arrival, image: _Image) -> datetime | None:
     metadata = arrival.stored.metadata if arrival.stored else {}
     for name in _TIME_NAMES:
-        if (told := parse_timestamp(metadata.get(name, ""))) is not None:
-            return told
+        if (value := parse_timestamp(metadata.get(name, ""))) is not None:
+            return value
     return image.captured_at
 
 
 def _attributes(arrival: Arrival, image: _Image) -> dict[str, dict[str, str]]:
     metadata = dict(arrival.stored.metadata) if arrival.stored else {}
     found = {"metadata": metadata, "exif": dict(image.facts.get("exif") or {})}
-    return {source: told for source, told in found.items() if told}
+    return {source: value for source, value in found.items() if value}
 
 
 def _detail(text: str) -> dict[str, str]:

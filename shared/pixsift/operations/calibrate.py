@@ -183,14 +183,14 @@ def _per_camera(
     pairs: LabeledPairs, cameras: Sequence[str], asked: Asked
 ) -> dict[str, dict[str, Any]]:
     """The epsilon for each camera's own pictures."""
-    told: dict[str, dict[str, Any]] = {}
+    by_camera: dict[str, dict[str, Any]] = {}
     for camera in sorted(set(cameras) - {""}):
         own = pairs.of_pictures({i for i, name in enumerate(cameras) if name == camera})
         if not own.positives:
             continue
         points = curve(own, EPSILONS, second_look=True)
         chosen = propose(points, precision=asked.precision, recall=asked.recall)
-        told[camera] = {"positive_pairs": own.positives} | (
+        by_camera[camera] = {"positive_pairs": own.positives} | (
             asdict(chosen) if chosen else {"epsilon": None}
         )
-    return told
+    return by_camera

@@ -381,8 +381,8 @@ def facts(result: Curated) -> list[str]:
     passed = {"links that lead elsewhere": walked.links, "hidden folders": walked.hidden,
               "pipes and devices": walked.special}  # fmt: skip
     if any(passed.values()):
-        told = ", ".join(f"{count:,} {name}" for name, count in passed.items() if count)
-        lines.append(f"passed over: {told}")
+        counted = ", ".join(f"{count:,} {name}" for name, count in passed.items() if count)
+        lines.append(f"passed over: {counted}")
     lines += [f"cannot be listed: {each}" for each in walked.unreadable[:5]]
     if result.snapshot_id is not None:
         lines.append(_choice(result))

@@ -124,25 +124,25 @@ class Finder:
                 break
             most = min(4 * most, max(candidates.searched, 1))
         chosen = inside[: ask.k]
-        told = [
+        results = [
             _Found(int(ids[row]), float(distances[row]), int(near[row]), aim) for row, aim in chosen
         ]
         if ask.duplicates == "expanded":
-            told = self._expanded(collection, point, told, found)[: ask.k]
-        return self._told(point, told, found, way=way_of(ask, len(found.vectors))), candidates
+            results = self._expanded(collection, point, results, found)[: ask.k]
+        return self._hits(point, results, found, way=way_of(ask, len(found.vectors))), candidates
 
     def _expanded(
-        self, collection: Collection, point: SeqPoint, told: list["_Found"], found: Embedded
+        self, collection: Collection, point: SeqPoint, results: list["_Found"], found: Embedded
     ) -> list["_Found"]:
         """Each hit followed by its duplicates, nearest to the examples first."""
-        rows = self._rows.duplicates_of(point, [each.object_id for each in told])
+        rows = self._rows.duplicates_of(point, [each.object_id for each in results])
         own = found.object_ids
         ids = np.array(sorted(row["object_id"] for row in rows), np.int64)
         known, vectors = self._rows.vectors(collection.space_id, point.dimension, ids)
         near, distances = nearest_example(vectors, found.vectors)
         place = {int(i): n for n, i in enumerate(known)}
         behind: dict[int, list[_Found]] = {}
-        by_id = {each.object_id: each for each in told}
+        by_id = {each.object_id: each for each in results}
         for row in rows:
             at = place.get(row["object_id"])
             if at is None or row["object_id"] in own or bytes(row["pixel_sha256"]) in found.pixels:
@@ -153,17 +153,17 @@ class Finder:
                        duplicate_of=hit.object_id)
             )  # fmt: skip
         unfolded: list[_Found] = []
-        for each in told:
+        for each in results:
             others = sorted(behind.get(each.object_id, []), key=lambda f: (f.distance, f.object_id))
             unfolded += [each, *others]
         return unfolded
 
-    def _told(
-        self, point: SeqPoint, told: Sequence["_Found"], found: Embedded, *, way: Way
+    def _hits(
+        self, point: SeqPoint, results: Sequence["_Found"], found: Embedded, *, way: Way
     ) -> list[Hit]:
-        shown = self._rows.shown(point, [each.object_id for each in told])
+        shown = self._rows.shown(point, [each.object_id for each in results])
         hits: list[Hit] = []
-        for each in told:
+        for each in results:
             row = shown.get(each.object_id)
             if row is None:
                 continue

@@ -189,7 +189,7 @@ class Report:
         repeated = sum(n for (outcome, _), n in counts.outcomes.items() if outcome == "duplicate")
         if repeated:
             yield self._groups(f"Duplicates: {repeated:,}")
-        for name, title, told, found in (
+        for name, title, text, found in (
             ("flagged", "Flagged", "Kept or not, these are worth a look.",
              rows.files(flagged=True)),
             ("rejected", "Rejected", "They show nothing, or cannot be read.",
@@ -198,13 +198,13 @@ class Report:
              rows.files(outcome="failed")),
             ("kept", "Kept", "Every picture that repeats no other.", rows.files(outcome="kept")),
         ):  # fmt: skip
-            yield self._pictures(name, title, told, (self._file(row) for row in found))
+            yield self._pictures(name, title, text, (self._file(row) for row in found))
 
-    def _pictures(self, name: str, title: str, told: str, pictures: Iterator[Picture]) -> Chapter:
+    def _pictures(self, name: str, title: str, text: str, pictures: Iterator[Picture]) -> Chapter:
         first, pages = self._pages(
             name, title, pictures, lambda some: {"pictures": some}, first=_FIRST, size=_PER_PAGE
         )
-        return Chapter(title, told, pictures=_from_top(first), pages=pages)
+        return Chapter(title, text, pictures=_from_top(first), pages=pages)
 
     def _groups(self, title: str) -> Chapter:
         first, pages = self._pages(
@@ -212,8 +212,8 @@ class Report:
             first=_FIRST_GROUPS, size=_PER_PAGE // 4,
         )  # fmt: skip
         shown = [(_from_top([lead])[0], _from_top(rest)) for lead, rest in first]
-        told = "On the left what was kept, next to it what repeats it."
-        return Chapter(title, told, groups=shown, pages=pages)
+        text = "On the left what was kept, next to it what repeats it."
+        return Chapter(title, text, groups=shown, pages=pages)
 
     def _pages(
         self,

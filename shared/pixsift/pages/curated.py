@@ -19,7 +19,7 @@ class Chapter:
     """One kind of pictures: its first few, and where all of them are."""
 
     title: str
-    told: str
+    caption: str
     """One sentence on what these are."""
     pictures: Sequence[Picture] = ()
     groups: Sequence[Group] = ()
@@ -73,5 +73,5 @@ def _chapter(of: Chapter) -> str:
     if not of.pictures and not of.groups:
         return ""
     return section(
-        of.title, paragraph(of.told), figures(of.pictures), groups(of.groups), links(of.pages)
+        of.title, paragraph(of.caption), figures(of.pictures), groups(of.groups), links(of.pages)
     )

@@ -52,12 +52,12 @@ class Account:
             except ClientError as error:
                 return "absent" if error_code(error) in _ABSENT else "refused"
             try:
-                told = client.get_bucket_notification_configuration(Bucket=name)
+                notices = client.get_bucket_notification_configuration(Bucket=name)
             except ClientError:
                 return BucketFacts(None, 0, head.get("BucketRegion"))
-        targets = sum(len(told.get(f"{kind}Configurations", []))
+        targets = sum(len(notices.get(f"{kind}Configurations", []))
                       for kind in ("Queue", "Topic", "LambdaFunction"))  # fmt: skip
-        return BucketFacts("EventBridgeConfiguration" in told, targets, head.get("BucketRegion"))
+        return BucketFacts("EventBridgeConfiguration" in notices, targets, head.get("BucketRegion"))
 
     def has_secret(self, arn: str) -> bool | None:
         """None where we may not ask."""

@@ -103,8 +103,8 @@ class QuickObjects:
         if len(body) != size or etag is None:
             return None
         self._succeeded(bucket)
-        told = {str(name): str(value) for name, value in answer.attributes.items()}
-        metadata = {name: value for name, value in told.items() if name not in _NO_METADATA}
+        attributes = {str(name): str(value) for name, value in answer.attributes.items()}
+        metadata = {name: value for name, value in attributes.items() if name not in _NO_METADATA}
         return QuickAnswer(body, etag.strip('"'), metadata, answer.meta["last_modified"])
 
     def put(self, name: str, key: str, body: bytes, content_type: str) -> bool:

@@ -54,13 +54,13 @@ _LONGEST_TEXT: Final = 100
 def _captured_at(exif: Mapping[int, object]) -> str | None:
     for taken, fraction, offset in _TIMES:
         try:
-            told = datetime.strptime(_plain(exif.get(taken)), "%Y:%m:%d %H:%M:%S").isoformat()
+            text = datetime.strptime(_plain(exif.get(taken)), "%Y:%m:%d %H:%M:%S").isoformat()
         except ValueError:
             continue
         digits, zone = _plain(exif.get(fraction)), _plain(exif.get(offset))
         if digits.isdecimal() and digits.isascii():
-            told += f".{digits[:9]}"
-        return told + (zone if _OFFSET.fullmatch(zone) else "")
+            text += f".{digits[:9]}"
+        return text + (zone if _OFFSET.fullmatch(zone) else "")
     return None
 
 
@@ -91,5 +91,5 @@ def _plain(value: object) -> str:
 
 def _text(value: object) -> str | None:
     """One line that can be stored and shown, or None."""
-    told = "".join(c for c in _plain(value) if c.isprintable())[:_LONGEST_TEXT].strip()
-    return told or None
+    text = "".join(c for c in _plain(value) if c.isprintable())[:_LONGEST_TEXT].strip()
+    return text or None

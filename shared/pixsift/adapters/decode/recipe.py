@@ -87,7 +87,7 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
     started = monotonic()
     image_format = _check_container(blob, limits)
     flags: list[str] = []
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         opened = _open(blob, image_format, input_side, limits)
         image, raw, blob = opened.image, opened.raw, opened.blob
@@ -100,7 +100,7 @@ def _decode(blob: bytes, input_side: int, limits: DecodeLimits) -> DecodedImage:
         upright = transposed(srgb.image, exif.orientation)
     if frames > 1:
         flags.append("first_frame")
-    if told:
+    if caught:
         flags.append("decoder_warning")
     if exif.orientation >= 5:
         width, height = height, width

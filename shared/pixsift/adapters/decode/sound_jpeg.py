@@ -231,20 +231,20 @@ class _Parts:
         )
 
         def complaint(stray: int) -> str | None:
-            # The marker may follow upon a stray 0xff, of which the cut must leave no half.
+            # The marker may follow a stray 0xff: the cut must not leave half of it.
             kept = data[: len(data) - stray]
             return _complaint(before + header + kept + b"\xff\xd9", color)
 
-        stray, told = None, ""
+        stray, damage = None, ""
         for cut in range(min(MAX_STRAY_BYTES + 1, len(data)) + 1):
             answer = complaint(cut)
             if answer is None:
                 stray = cut
             elif _LEFT_OVER.search(answer) is None:
-                told = answer
+                damage = answer
                 break
         if stray is None:
-            raise _DamagedError(told or "more stray bytes than a camera leaves")
+            raise _DamagedError(damage or "more stray bytes than a camera leaves")
         if stray > MAX_STRAY_BYTES:
             raise _DamagedError("more stray bytes than a camera leaves")
         if stray:

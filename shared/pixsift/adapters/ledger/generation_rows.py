@@ -87,13 +87,13 @@ class GenerationRows:
         return self._in_space(states) if self.is_of_other_space else states
 
     def _in_space(self, states: Sequence[State]) -> list[State]:
-        told: list[State] = []
+        translated: list[State] = []
         for start in range(0, len(states), _ROWS_AT_ONCE):
             part = states[start : start + _ROWS_AT_ONCE]
             ids = [state.object_id for state in part]
             found = in_space(self.connection, self.space_id, ids)
-            told += [in_other_space(state, found.get(state.object_id)) for state in part]
-        return told
+            translated += [in_other_space(state, found.get(state.object_id)) for state in part]
+        return translated
 
     def _close(self, write: Close) -> None:
         self._writer().close([write.object_id], seq=write.seq)

@@ -159,12 +159,12 @@ class Overview:
 
 
 def _image(row: Facts) -> Facts:
-    told = {name: row[name] for name in ("object_id", "thumbnail_key", "outcome", "reason",
+    facts = {name: row[name] for name in ("object_id", "thumbnail_key", "outcome", "reason",
                                          "distance", "decided_at")}  # fmt: skip
-    told["uri"] = ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri
-    told["representative"] = (
+    facts["uri"] = ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri
+    facts["representative"] = (
         ObjectVersion(row["representative_bucket"], row["representative_key"],
                       row["representative_version_id"]).uri
         if row["representative_key"] is not None else None
     )  # fmt: skip
-    return told
+    return facts

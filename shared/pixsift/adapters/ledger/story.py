@@ -67,7 +67,7 @@ class StoryTeller:
         rules: Sequence[Facts],
     ) -> Facts:
         """One collection's part of the story."""
-        mine = [_told(row) for row in history if row["collection"] == name]
+        mine = [_decision(row) for row in history if row["collection"] == name]
         rule = next(
             (r for r in rules if r["collection"] == name
              and r["generation"] == r["current_generation"]),
@@ -135,10 +135,10 @@ class StoryTeller:
         self, connection: Connection, object_id: int, current: Facts, rule: Facts
     ) -> Facts | None:
         """The near miss of a kept image, measured again from the stored halves and signals."""
-        told = current["detail"].get("nearest")
-        if told is None:
+        shown = current["detail"].get("nearest")
+        if shown is None:
             return None
-        other = told["object_id"]
+        other = shown["object_id"]
         names = {
             "collection_id": rule["collection_id"], "generation": rule["generation"],
             "space_id": rule["space_id"], "object_ids": [object_id, other],
@@ -146,7 +146,7 @@ class StoryTeller:
         found = {row["object_id"]: row for row in self._rows(connection, "stored_vectors", names)}
         (version,) = self._rows(connection, "version", {"object_id": other})
         near: Facts = {
-            "uri": _uri(version), "stored_distance": told["distance"],
+            "uri": _uri(version), "stored_distance": shown["distance"],
             "recomputed_distance": None, "second_look": None,
         }  # fmt: skip
         if len(found) < 2 or rule["second_look"] is None:
@@ -165,15 +165,15 @@ class StoryTeller:
             return cursor.execute(statement, parameters).fetchall()
 
 
-def _told(row: Facts) -> Facts:
+def _decision(row: Facts) -> Facts:
     uri = None
     if row["representative_object_id"] is not None:
         uri = ObjectVersion(
             row["representative_bucket"], row["representative_key"],
             row["representative_version_id"],
         ).uri  # fmt: skip
-    told = {k: v for k, v in row.items() if not k.startswith("representative_")}
-    return told | {
+    shown = {k: v for k, v in row.items() if not k.startswith("representative_")}
+    return shown | {
         "representative": uri,
         "representative_object_id": row["representative_object_id"],
     }
@@ -188,9 +188,9 @@ def _merged(rows: Sequence[Facts], collection: str) -> Facts:
 
 
 def _ruled(rows: Sequence[Facts], collection: str) -> list[Facts]:
-    told = ("ruling_id", "kind", "who", "why", "batch", "said_at", "from_seq", "to_seq")
+    shown = ("ruling_id", "kind", "who", "why", "batch", "said_at", "from_seq", "to_seq")
     return [
-        {name: row[name] for name in told}
+        {name: row[name] for name in shown}
         | {
             "uri": _uri(row),
             "other": row["other_key"] and ObjectVersion(

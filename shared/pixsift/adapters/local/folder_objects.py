@@ -325,11 +325,11 @@ def _translated(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = f"{where}: {error.strerror}"
+        message = f"{where}: {error.strerror}"
         if error.errno in _GONE:
             raise ObjectGoneError("deleted", where) from error
         if error.errno in _DENIED:
-            raise AccessDeniedError(told) from error
+            raise AccessDeniedError(message) from error
         if error.errno in (*_FULL, *_DOWN):
-            raise DependencyDownError(told) from error
-        raise PermanentError("unreadable", told) from error
+            raise DependencyDownError(message) from error
+        raise PermanentError("unreadable", message) from error

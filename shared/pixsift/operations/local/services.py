@@ -82,10 +82,10 @@ def wait_until_ready(
     """
     started = time.monotonic()
     waiting = [service for service in services if not service.is_ready()]
-    told = 0.0
+    reported_at = 0.0
     while waiting and (waited := time.monotonic() - started) < seconds:
-        if waited - told >= _SECONDS_BETWEEN_LINES:
-            told = waited
+        if waited - reported_at >= _SECONDS_BETWEEN_LINES:
+            reported_at = waited
             names = ", ".join(service.process.name for service in waiting)
             say(f"waiting for {names}: {waited:.0f} of at most {seconds:.0f} s")
         time.sleep(0.1)
