@@ -53,7 +53,7 @@ def no_running_loop(
 
 @pytest.fixture
 def heeded_signals() -> Iterator[None]:
-    """Commands started in this test heed signals, though the run itself may be under nohup or in
+    """Commands started in this test get signals, even if the run itself is under nohup or in
     the background, where they would inherit that some are ignored."""
     known = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
     for number in known:
@@ -110,7 +110,7 @@ def database_url(postgres: EmbeddedPostgres, template_database: str) -> Iterator
 
 @pytest.fixture(scope="session")
 def real_images() -> Path:
-    """The large set of real images beside the checkout; absent elsewhere."""
+    """The large set of real images next to the checkout; absent elsewhere."""
     if not REAL_IMAGES.is_dir():
         pytest.skip(f"no real images: {REAL_IMAGES} is absent")
     return REAL_IMAGES
@@ -147,7 +147,7 @@ def localstack_session(localstack: LocalStackPlace) -> "Session":
     """Clients for the test's own hands: ``localstack_session.client("s3")``."""
     from localstack_client.session import Session
 
-    # Its endpoint yields to AWS_ENDPOINT_URL, which must not lead a test to somebody's cloud.
+    # Its endpoint yields to AWS_ENDPOINT_URL, which must not lead a test to a real account.
     assert "AWS_ENDPOINT_URL" not in os.environ
     return Session(localstack_host=f"localhost:{localstack.port}")
 

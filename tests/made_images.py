@@ -157,7 +157,7 @@ def _packed(line: NDArray[np.uint16], depth: int) -> bytes:
 
 
 def _orientations(folder: Path) -> None:
-    """One picture per EXIF orientation, stored as the camera would have; 0 is no orientation."""
+    """One picture per EXIF orientation, stored as the camera would have; 0 means no orientation."""
     folder.mkdir(parents=True)
     undo = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
             4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,

@@ -84,7 +84,7 @@ class Oracle:
         self._follow([name])
 
     def take_back(self, names: set[str]) -> None:
-        """Versions that were gone or failed are undecided again, and represent nobody."""
+        """Versions that were gone or failed are undecided again, and represent no image."""
         self.remove_together(names)
         self.gone -= names
         self.undecided |= names
@@ -157,8 +157,8 @@ class Oracle:
             self.again(touched, ended=True)
 
     def as_arrived(self, names: set[str]) -> None:
-        """Decide these again in the order of arrival, each beside those that arrived before it:
-        who was kept only since then gives way, and is decided again as well."""
+        """Decide these again in the order of arrival, each compared with those that arrived before
+        it: who was kept only since then gives way, and is decided again as well."""
         asked, ending = set(names), set[str]()
         kept, children, by_ruling = list(self.kept), dict(self.children), set(self.by_ruling)
         while True:

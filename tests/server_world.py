@@ -51,7 +51,7 @@ class World:
         return found.json()
 
     def as_(self, role: str) -> dict[str, str]:
-        """The header of that role; none for ``nobody``."""
+        """The header of that role; empty for ``nobody``."""
         return {"Authorization": f"Bearer {self.tokens[role]}"} if role in self.tokens else {}
 
     def id_of(self, key: str) -> int:

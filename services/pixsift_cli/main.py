@@ -165,7 +165,7 @@ line in the list of commands. A test compares both with the modules."""
 class _LazyGroup(TyperGroup):
     """Lists commands from the table, and imports a module only for a command of it."""
 
-    # Typer carries its own copy of click, under a private name: hence Any.
+    # Typer carries its own copy of click, under a private name, so the type is Any.
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)

@@ -1,7 +1,7 @@
 """Settings: environment variables ``PIXSIFT_*``, one frozen class per process, made of groups.
 
 AWS itself is configured by the standard variables (``AWS_ENDPOINT_URL``, ``AWS_REGION``, ...), so
-that no code knows LocalStack. Only a process's ``main``, or the ``wiring`` beside it, reads
+that no code knows LocalStack. Only a process's ``main``, or the ``wiring`` next to it, reads
 settings; a function that needs a threshold takes a float.
 """
 
@@ -318,7 +318,7 @@ class ServerSettings(
     SearchSettings,
     TelemetrySettings,
 ):
-    """How the server listens, whom it lets in, and what a request may cost."""
+    """How the server listens, which callers it accepts, and the limits of a request."""
 
     server_host: str = Field(
         default="127.0.0.1",

@@ -162,7 +162,7 @@ class LoginRefusedError(DependencyDownError):
 
 class DeviceLostError(DependencyDownError):
     """The accelerator fails, or has no room for one image. Says nothing about any image; a CUDA
-    context that has failed once never works again, so waiting in this process is no use."""
+    context that has failed once never works again, so waiting in this process does not help."""
 
     default_code = "device_lost"
 

@@ -1,4 +1,4 @@
-"""What becomes of changed scenes, and of copies: ours beside pHash, plain embedding and the rule
+"""Outcomes of changed scenes and of copies: ours compared with pHash, plain embedding and the rule
 without the test for change.
 
     python tests/bench/run.py change                  300 pairs a figure

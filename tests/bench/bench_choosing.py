@@ -160,7 +160,7 @@ def _choices(fold: Fold, seed: int) -> list[tuple[str, float, NDArray[np.intp]]]
 
 def _scores(fold: Fold, picks: NDArray[np.intp]) -> list[float]:
     labels = fold.labels[picks]
-    sound = picks[labels >= 0]  # whoever labels them throws junk away
+    sound = picks[labels >= 0]  # people who label images remove junk
     rows, classes = fold.rows[sound].astype(np.float64), fold.labels[sound]
     rare = fold.labels == _RARE
     return [

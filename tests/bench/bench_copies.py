@@ -1,4 +1,4 @@
-"""Server-side copies: requests and client CPU per object, beside ``aws s3 sync``.
+"""Server-side copies: requests and client CPU per object, compared with ``aws s3 sync``.
 
 Both run as processes of their own against the same counting S3 on this machine, so that CPU is the
 client's alone; wall time says little here, as the server shares the cores. Equal answers first:

@@ -1,6 +1,6 @@
-"""What a selection of real photographs covers, beside random and stratified random choices.
+"""Coverage of a selection of real photographs, compared with random and stratified random choices.
 
-Chance is measured as chance: the figures beside ours are means over many seeds.
+The figures of random choices are means over many seeds.
 """
 
 import sys

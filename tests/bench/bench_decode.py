@@ -1,12 +1,13 @@
-"""Decoding beside Pillow: the recipe alone, all that the decoder does, and the process border.
+"""Decoding compared with Pillow: the recipe alone, the whole decoder, and the transfer between
+processes.
 
 Peer: Pillow in this process, full decode and bicubic resize (and, for "all", the same thumbnail,
 hash, metrics and look from the full pixels). Fidelity first: pixels close to the full decode, and
 with EfficientNet-Lite0 equal embeddings within the stated cosine, and the pairs that change sides:
-at several epsilons by the embedding alone, and by the rule that ships, which is what decides.
-Beside each figure stands whether its target is met.
+at several epsilons by the embedding alone, and by the rule that ships, which decides.
+Each figure says whether its target is met.
 
-Images: real aerial photographs where the folder beside the checkout exists (resized to the three
+Images: real aerial photographs where the folder next to the checkout exists (resized to the three
 sizes, JPEG quality 90), otherwise generated scenes.
 """
 
@@ -171,7 +172,7 @@ def fidelity(photos: Sequence[Image.Image]) -> dict[str, Any]:
 
 
 def fidelity_rows(found: dict[str, Any]) -> list[list[object]]:
-    """Each figure beside its target."""
+    """Each figure with its target."""
     pairs, shipped = found["pairs"], found["changed_by_the_shipped_rule"]
     return [
         [f"least PSNR of {found['images']}, dB", f"{found['psnr_min']:.1f}",

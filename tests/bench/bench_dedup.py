@@ -1,4 +1,4 @@
-"""Dedup decisions per second, durable, beside naive pgvector and in-process indexes.
+"""Dedup decisions per second, durable, compared with naive pgvector and in-process indexes.
 
     python tests/bench/run.py dedup                     100k stored vectors of 384 dimensions
     python tests/bench/bench_dedup.py --rows 1000000    the same at a million (half an hour)

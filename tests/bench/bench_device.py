@@ -133,7 +133,7 @@ def _run_phase(options: Options) -> int:
 
 
 def _publish(options: Options, file: Path) -> None:
-    """The JSON and the table after every phase: whoever cuts the run off has both."""
+    """The JSON and the table after every phase: an interrupted run leaves both."""
     figures = read(file)
     conditions = _conditions(options)
     plain = [json.loads(line) for line in file.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Pixels to vectors: our batches beside transformers used as its model card shows.
+"""Pixels to vectors: our batches compared with transformers, used as its model card shows.
 
 Both take the same squares of real photographs and must give the same vectors (cosine >= 0.9999)
 before any clock starts. The weights of DINOv2-small are random, of the true shape: speed does not

@@ -1,4 +1,4 @@
-"""A folder of pictures: the whole of ``curate`` beside bare decoding and the bare model.
+"""A folder of pictures: the whole of ``curate`` compared with decoding alone and the model alone.
 
 The same photographs in the same process, in turn: decode all, then embed all (whose sum no tool
 that looks at every pixel can beat with these two), and the run that also reads, judges, searches

@@ -4,8 +4,8 @@ Every photograph is blurred in graded doses at full size, coded at several quali
 the recipe. ``blurred`` and ``motion_blurred`` look at the scaled pixels alone; ``or ..._full``: one
 of them or its twin at full size. Cost: the same file with suspicion and look, and without either.
 
-Images: the aerial photographs beside the checkout, whole and at 0.6 of their size; and the JPEGs of
-a folder of your own (``PIXSIFT_BENCH_LARGE``), as they are and in doses.
+Images: the aerial photographs next to the checkout, whole and at 0.6 of their size; and the JPEGs
+of a folder of your own (``PIXSIFT_BENCH_LARGE``), as they are and in doses.
 """
 
 import io

@@ -1,4 +1,5 @@
-"""k-center beside the textbook loop, a tuned loop and lightly-mundig; memory; the million.
+"""k-center compared with the textbook loop, a tuned loop and lightly-mundig; memory; a million
+rows.
 
     python tests/bench/bench_kcenter.py            n = 100,000 and 200,000, and memory at 500,000
     python tests/bench/bench_kcenter.py million    n = 1,000,000, k = 10,000 as well (minutes)
@@ -217,7 +218,7 @@ def _capped(folder: Path, k: int, limit: int) -> dict[str, Any]:
     for start in range(0, len(stored), 10_000):
         rows.append(stored[start : start + 10_000].astype(np.float16))
     del stored
-    # The pages of the map that filled the file are no memory of the traversal's.
+    # The pages of the map that filled the file do not count as memory of the traversal.
     Path("/proc/self/clear_refs").write_text("5")
     return _run(rows, k)
 

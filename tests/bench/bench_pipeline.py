@@ -1,4 +1,4 @@
-"""The consumer without and with a real model, beside a script that does one image at a time.
+"""The consumer without and with a real model, compared with a script that does one image at a time.
 
 S3 and SQS are a counting stub in a process of its own; PostgreSQL is the embedded one, durable.
 The consumer is the real process. Rates are taken between the first and the last tenth of the

@@ -1,4 +1,4 @@
-"""Reading a pool of 100,000 embeddings: binary COPY into a spill file, beside plain SELECT.
+"""Reading a pool of 100,000 embeddings: binary COPY into a spill file, compared with plain SELECT.
 
 The peer is what most code does: SELECT, one text vector per row, parsed into a float32 matrix.
 """

@@ -1,7 +1,8 @@
-"""Quality checks beside CleanVision on the same images: AUROC per check and dose, false alarms.
+"""Quality checks compared with CleanVision on the same images: AUROC per check and dose, false
+alarms.
 
 Clean images: the Kodak suite and a sample of clothing photographs, at about 0.15 megapixels (or
-generated scenes where the folder beside the checkout is absent). Each is degraded in graded doses;
+generated scenes where the folder next to the checkout is absent). Each is degraded in graded doses;
 AUROC tells how well a score separates a dose from the clean ones, whatever the threshold.
 """
 

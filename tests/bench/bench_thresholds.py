@@ -1,7 +1,7 @@
 """Copies against look-alikes: embedding alone, perceptual hash alone, embedding + second look.
 
 Every rule judges the same pairs of the real images; for each the strictness is chosen that finds
-most copies while precision stays at 0.99 or more, over all distinct pairs. Beside that, what the
+most copies while precision stays at 0.99 or more, over all distinct pairs. In addition, what the
 second look costs per image and per pair. Peer: the 64-bit DCT hash under a Hamming threshold, the
 rule that imagededup (10 bits) and CleanVision (0 bits) apply. To its favor, distinct pairs far
 apart for the embedding are never counted against it.

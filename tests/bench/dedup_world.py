@@ -105,7 +105,7 @@ def durable_server(*, sync_seconds: float = 0.0) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL of our own with fsync on: what is measured is durable.
 
     sync_seconds: added to every fsync and fdatasync, as disks over a network take 1 to 5 ms.
-    Autovacuum is off: whoever is measured after a large load would pay for it.
+    Autovacuum is off: it would slow the measurement after a large load.
     """
     settings = {"shared_buffers": "2GB", "maintenance_work_mem": "2GB", "max_wal_size": "8GB",
                 "autovacuum": "off"}  # fmt: skip

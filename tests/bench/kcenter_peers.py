@@ -1,4 +1,4 @@
-"""The other ways of doing a farthest-first traversal, to measure beside.
+"""Other implementations of farthest-first traversal, for comparison.
 
 Run as a script (by a peer's own interpreter): ``kcenter_peers.py ROWS.npy START K`` times
 lightly-mundig and prints JSON.

@@ -14,7 +14,7 @@ LETHAL = b"lethal"
 
 
 class LethalPool(DecoderPool):
-    """Decodes, unless it is told to die."""
+    """Decodes, unless it is configured to die."""
 
     def decode(self, blobs: Sequence[bytes]) -> list[DecodeResult]:
         if any(blob.startswith(LETHAL) for blob in blobs):

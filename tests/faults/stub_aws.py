@@ -101,7 +101,7 @@ class StubAws:
 
     @contextmanager
     def s3_unreachable(self) -> Iterator[None]:
-        """Nobody listens where S3 was; SQS goes on."""
+        """S3's port is closed; SQS continues."""
         door = self._s3_door
         assert door is not None, "nobody was told where S3 is"
         door.__exit__(None, None, None)

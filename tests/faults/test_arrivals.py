@@ -93,7 +93,7 @@ def test_consumer__what_the_rules_leave_out_is_counted_not_recorded(
 
 
 def test_consumer__puts_and_a_delete_in_every_order(aws: StubAws, consumer: Harness) -> None:
-    """PUT1 PUT2 DEL PUT3 of a key: under the marker lie the first two, whoever comes first."""
+    """PUT1 PUT2 DEL PUT3 of a key: the first two are under the marker, in any order of events."""
     orders = list(permutations(range(4)))
     histories = [record_history(aws, f"{n}.jpg", seed=10 * n) for n in range(len(orders))]
     for step in range(4):

@@ -161,7 +161,7 @@ def test_consumer__poison_harms_nobody_and_ends_as_failed(aws: StubAws, database
 
 
 class DeadDecoder(PlainDecoder):
-    """Down until somebody has asked three times."""
+    """Down until it was asked three times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ def test_consumer__a_dead_decoder_stops_receiving(aws: StubAws, database_url: st
 
 
 def send_as_one(aws: StubAws, bodies: Sequence[bytes]) -> None:
-    """Upload objects ``0.jpg``, ``1.jpg``, ... and speak of all of them in one message."""
+    """Upload objects ``0.jpg``, ``1.jpg``, ... and announce all of them in one message."""
     notify, aws.raw.notify = aws.raw.notify, lambda body: None
     objects = [
         BackfillObject(key=f"{n}.jpg", version_id=aws.raw.put(f"{n}.jpg", body).version_id)
@@ -254,7 +254,7 @@ def die(place: Scene) -> None:
 def test_consumer__what_ended_the_process_every_time_is_given_up(
     aws: StubAws, database_url: str
 ) -> None:
-    """Otherwise one message in the slow lane would end the process for ever."""
+    """Otherwise one message in the slow lane would end the process again and again."""
     version = aws.raw.put("killer.jpg", jpeg(1))
     [message] = aws.ingest.messages.values()
     message.receive_count = 2 + SLOW_LANE_RECEIVES  # the next receive is one too many

@@ -2,7 +2,9 @@
 
 import ast
 import inspect
+import io
 import re
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -240,7 +242,7 @@ def nodes_of(code: str) -> list[ast.AST]:
 
 @cache
 def messages_in(code: str) -> list[str]:
-    """Every piece of text with a space in it that is no docstring and describes no setting."""
+    """Every text with a space, except docstrings and descriptions of settings."""
     nodes = nodes_of(code)
     skipped = {
         id(part)
@@ -275,6 +277,35 @@ def test_english__messages_help_and_first_lines_are_plain() -> None:
         if STILTED.search(text)
     ]
     assert not found, found
+
+
+def test_english__comments_and_docstrings_are_plain() -> None:
+    stilted = re.compile(rf"{STILTED.pattern}|\b(?:whom|anew|hence)\b|\bspeaks? of\b", re.I)
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line}"
+        for root in ("shared", "services", "infra", "tests")
+        for path in (*(ROOT / root).rglob("*.py"), *(ROOT / root).rglob("*.sql"))
+        if path != Path(__file__) and path.parent.name != "migrations"  # those never change
+        for number, line in prose(path)
+        if stilted.search(re.sub(r"``nobody``|as nobody", "", line))  # the Unix account
+    ]
+    assert not found, found
+
+
+def prose(path: Path) -> Iterator[tuple[int, str]]:
+    """Comments, and every line of a docstring, with their line numbers."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".sql":
+        comments = (line.partition("--") for line in text.splitlines())
+        yield from ((number, comment) for number, (_, _, comment) in enumerate(comments, 1))
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines = str(node.value.value).splitlines()
+            yield from enumerate(lines, node.lineno)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
 
 
 def test_english__pages_are_plain() -> None:

@@ -61,7 +61,7 @@ def ways_around(code: str) -> Iterator[str]:
 
 
 def dotted(function: ast.expr) -> str:
-    """``typer.echo``; "" for what is no plain name."""
+    """``typer.echo``; "" for anything but a plain name."""
     if isinstance(function, ast.Attribute):
         owner = dotted(function.value)
         return f"{owner}.{function.attr}" if owner else ""

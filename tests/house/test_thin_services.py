@@ -57,7 +57,7 @@ def makers(service: Path, classes: set[str]) -> set[str]:
 
 
 def names_in(annotation: ast.expr) -> set[str]:
-    """Names of an annotation, quoted ones too; ``Callable[..., X]`` is no X."""
+    """Names of an annotation, quoted ones too; ``Callable[..., X]`` is not an X."""
     if isinstance(annotation, ast.Subscript) and "Callable" in ast.dump(annotation.value):
         return set()
     found = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}

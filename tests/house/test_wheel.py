@@ -1,4 +1,4 @@
-"""The built wheel is the whole product: every package and every file that is no Python."""
+"""The built wheel is the whole product: every package and every data file."""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""Who constructs adapters and reads settings: a process's ``main``, or the ``wiring`` beside it."""
+"""Who constructs adapters and reads settings: a process's ``main``, or the ``wiring`` next to
+it."""
 
 import re
 from pathlib import Path

@@ -232,7 +232,7 @@ def test_spaces__each_get_a_queue_and_consumers_behind_one_encrypted_topic(
 
 
 def test_imported_bucket__is_left_as_it_is(tmp_path: Path) -> None:
-    """Its notifications may be somebody's: EventBridge listens beside them."""
+    """Its notifications may belong to others: EventBridge gets events in addition."""
     stage = read_stage("prod")
     events = stage.events.model_copy(
         update={

@@ -72,7 +72,7 @@ def test_bucket_names__fit_s3_with_the_longest_prefix_and_region() -> None:
     [
         (0, 0, 0, 0, 0),
         (0, 1, 0, 0, 1),  # one image wakes one consumer
-        (0, 0, 0, 1, 1),  # a dead letter as well: nobody else drains it
+        (0, 0, 0, 1, 1),  # also for a dead letter: only the consumer reads it
         (0, 0, 9, 0, 0),  # what is hidden comes back by itself
         (1, 20_000, 128, 0, 1),
         (1, 27_001, 0, 0, 2),

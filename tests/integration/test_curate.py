@@ -335,7 +335,7 @@ def test_curate__the_ledger_may_not_lie_among_the_originals(photos: Path) -> Non
 
 def test_curate__only_this_account_reaches_the_ledger(ledger: Path) -> None:
     mode = (ledger / "postgres").stat().st_mode
-    assert mode & 0o007 == 0, oct(mode)  # its socket makes a superuser of whoever gets there
+    assert mode & 0o007 == 0, oct(mode)  # its socket gives superuser rights
 
 
 def test_curate__two_at_once_is_one_line(photos: Path, ledger: Path) -> None:

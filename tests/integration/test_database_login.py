@@ -129,7 +129,7 @@ def test_login__refused_for_two_minutes_ends_the_process(
         now[0] = REFUSED_FOR_SECONDS
         with pytest.raises(LoginRefusedError, match="was the password rotated"):
             ask(database)
-        # Its time begins anew once the login was taken.
+        # Its time starts again after a successful login.
         rotate(guarded, role, "first")
         database._check()
         rotate(guarded, role, "third")

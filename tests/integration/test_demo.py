@@ -75,7 +75,7 @@ def test_demo__the_ledger_agrees_with_what_the_robots_sent(state: Path) -> None:
     assert report["outcomes"]["rejected"] == {
         "blurred": 6, "black": 3, "truncated": 3, "not_an_image": 3,
     }  # fmt: skip
-    # Every scene is kept at least once; no copy is kept beside its original.
+    # Every scene is kept at least once; no copy is kept together with its original.
     assert SCENES <= outcomes["kept"] <= sound - ROBOTS * COPIES
 
     kept = outcomes["kept"]

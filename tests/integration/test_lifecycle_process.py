@@ -1,4 +1,4 @@
-"""The lifecycle commands as processes, beside a real consumer process and a stub of S3 and SQS."""
+"""The lifecycle commands as processes, with a real consumer process and a stub of S3 and SQS."""
 
 import json
 import subprocess

@@ -181,7 +181,7 @@ def test_redecide__the_new_generation_comes_with_a_body(ledger: Ledger, database
     fill(ledger, collection, vectors, "a")
     generations, search = Generations(ledger._database), PgvectorSearch(ledger._database)
     generations.redecide(collection, epsilon=1e-5)
-    assert rows(database_url, "SELECT * FROM neighbor_index") == []  # nobody used one
+    assert rows(database_url, "SELECT * FROM neighbor_index") == []  # it was not used
     search.advance(1)
     for undo in (False, True):
         switched = (

@@ -84,7 +84,7 @@ def test_events__tell_what_happens_resume_and_say_when_history_is_lost(
     assert [row["uri"] for row in decided["images"]] == ["s3://raw/r3/new.jpg?versionId=v1"]
     stream.close()  # type: ignore[attr-defined]
 
-    # What came while nobody listened is there when the reader comes back, and nothing twice.
+    # A reader that reconnects gets what it missed, each event once.
     ledger.commit(ledger.collection("c"), [image("r3/more.jpg", turned(160))])
     stream = client.events(last_event_id=seen_id)
     _, missed = until(stream, "decisions")

@@ -1,4 +1,4 @@
-"""A rule-based state machine: the ledger on a real PostgreSQL beside the brute-force oracle.
+"""A rule-based state machine: the ledger on a real PostgreSQL against the brute-force oracle.
 
 Hypothesis puts, overwrites, deletes, expires, redelivers, reorders, erases, changes epsilon, goes
 back, takes decisions back, makes rulings and takes them back, in any order it can think of. After
@@ -86,7 +86,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.failed: set[str] = set()
         """Their outcome is failed."""
         self.unread: set[str] = set()
-        """Nobody has read their bytes, whatever their outcome is now."""
+        """Their bytes were never read, whatever their outcome is now."""
 
     @initialize(remembers=st.booleans())
     def create(self, remembers: bool) -> None:
@@ -202,7 +202,7 @@ class LedgerMachine(RuleBasedStateMachine):
         found = eraser.find(version.bucket, version.key, version.version_id)
         eraser.erase(found, reason="test")
         erased = {f"{row['key']}@{row['version_id']}" for row in found}
-        # Of a version whose bytes nobody has read, only the version itself is marked.
+        # For a version whose bytes were never read, only the version itself is marked.
         known = erased - self.unread
         self.blocked |= {self.judged[n].content_sha256 or b"" for n in known}
         self.erased |= erased
@@ -212,12 +212,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(name=versions, kind=st.sampled_from(["choose", "choose", "also_keep", "useless"]))
     def rule_one(self, name: str, kind: Kind) -> None:
-        """Somebody says something of an image; what cannot hold is refused and changes nothing."""
+        """Make a ruling about an image; a contradiction is refused and changes nothing."""
         self._say(kind, name, None)
 
     @rule(name=versions, other=versions, kind=st.sampled_from(["same", "not_same"]))
     def rule_pair(self, name: str, other: str, kind: Kind) -> None:
-        """Somebody says something of a pair."""
+        """Make a ruling about a pair."""
         self._say(kind, name, other)
 
     @rule(name=versions)

@@ -42,7 +42,7 @@ def test_permanent_error__says_reason_and_detail() -> None:
     ],
 )
 def test_code__is_stable_and_survives_another_process(error: PixsiftError, code: str) -> None:
-    """Programs rely on these words: a change here breaks somebody's script."""
+    """Programs rely on these words: a change here breaks scripts."""
     assert error.code == code
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes of a moment ago
     assert (type(copy), str(copy), copy.code) == (type(error), str(error), code)

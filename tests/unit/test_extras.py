@@ -1,7 +1,7 @@
 """What a process says when an optional package is missing: one line with the extra, no traceback.
 
 The packages are hidden from a real process: None in ``sys.modules`` is what Python takes for "there
-is no such module".
+is not there".
 """
 
 import os

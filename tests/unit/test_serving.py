@@ -51,7 +51,7 @@ class Queue:
 
 @dataclass
 class Served:
-    """A curator that ends as told: the first message, and its looks for leftovers."""
+    """A curator whose results are given: of the first message, and of its looks for leftovers."""
 
     end: Callable[[], Reaction]
     resume_end: Callable[[], Reaction] = lambda: "done"

@@ -56,7 +56,7 @@ def test_logger__one_json_object_per_line(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_metrics__each_is_recorded_somewhere() -> None:
-    """A name that nobody records is a dashboard that stays empty."""
+    """A metric that is never recorded leaves a dashboard empty."""
     code = "\n".join(
         path.read_text("utf-8")
         for folder in ("services", "shared")

@@ -84,7 +84,7 @@ def test_ack_buffer__full_batches_at_once_the_rest_after_a_while() -> None:
     buffer = AckBuffer(cast(SqsQueue, queue), max_wait_seconds=1, clock=clock)
     buffer.add([message(str(n)) for n in range(13)])
     assert len(buffer.flush()) == 10
-    for _ in range(4):  # asking does not begin the wait anew
+    for _ in range(4):  # asking does not restart the wait
         clock.now += 0.2
         assert buffer.flush() == []
     clock.now += 0.2

@@ -16,7 +16,7 @@ Snapshot = Annotated[str, Path(max_length=200, description="Its id, request id o
 
 @router.get("/{snapshot}/diff/{other}", summary="Two snapshots compared")
 def diff(parts: Of, snapshot: Snapshot, other: Snapshot) -> SnapshotDiff:
-    """Added, removed (and by whom still represented), moved to another split."""
+    """Added, removed (with the image that still represents it), moved to another split."""
     return snapshot_checks.diff(parts.database, snapshot, other)
 
 

@@ -26,7 +26,7 @@ class AuditReport(Answer):
 
 
 class Reindexed(Answer):
-    """A collection's HNSW index was built anew."""
+    """A collection's HNSW index was built again."""
 
     built_to_seq: int
 

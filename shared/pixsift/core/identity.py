@@ -19,8 +19,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 class ObjectVersion:
     """One write of one object, at S3 or in a folder.
 
-    ``version_id`` is S3's version id, or ``etag:<etag>`` in a bucket without versioning: two writes
-    of the same bytes cannot be told apart there, not even by S3. Of a file it is
+    ``version_id`` is S3's version id, or ``etag:<etag>`` in a bucket without versioning: even S3
+    cannot distinguish two writes of the same bytes there. Of a file it is
     ``file:<size>-<time>-<hash>``.
     """
 

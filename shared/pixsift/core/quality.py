@@ -135,7 +135,8 @@ class QualityPolicy:
         """The defaults with what a collection says otherwise.
 
         Each value is an action, or an object with ``action``, ``min`` and ``max``. Raises
-        ValueError with the remedy for an unknown check, action, key or a limit that is no number.
+        ValueError with the remedy for an unknown check, action, key or a limit that is not a
+        number.
         """
         wanted: Any = json.loads(text) if isinstance(text, str) else text
         wanted = {} if wanted is None else wanted

@@ -213,7 +213,7 @@ def _second_difference(
             if step[axis - 1]:
                 place = np.arange(difference.shape[axis]) % BLOCK
                 difference = difference.compress((place > 0) & (place < BLOCK - 1), axis=axis)
-    # 32 rows of at most 510 fit 16 bits, which is what makes this cheap
+    # 32 rows of at most 510 fit 16 bits, which makes this cheap
     down, across = tall // TILE, wide // TILE
     rows = difference.view(np.uint16).reshape(count, down, -1, difference.shape[2])
     columns = rows.sum(axis=2, dtype=np.uint16).reshape(count, down, across, -1)

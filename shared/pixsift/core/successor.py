@@ -91,7 +91,7 @@ Fetch = Callable[[Sequence[State]], list[Image]]
 
 
 class Successor:
-    """The next generation, in memory: who is kept and who stands for whom."""
+    """The next generation, in memory: the kept images and what they represent."""
 
     def __init__(
         self, rule: NearRule, dimension: int, fetch: Fetch, rulings: Rulings = NO_RULINGS

@@ -175,7 +175,7 @@ class Exporter:
         finally:
             progress.flush()  # also after an error: what was copied stays copied
 
-    # -- what lies beside them --------------------------------------------------------------
+    # -- the files next to them -------------------------------------------------------------
 
     def _write_tables(self, snapshot: Snapshot, fence: int, rows: Sequence[ManifestRow]) -> None:
         for split in sorted({row.split for row in rows}):

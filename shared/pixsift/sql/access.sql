@@ -1,7 +1,7 @@
 -- Who may ask the server, and what was changed through it.
 
 -- name: insert_token
--- The hash of a new secret; the secret itself is nowhere.
+-- Stores the hash of a new secret; the secret itself is not stored.
 INSERT INTO api_token (token_id, name, role, secret_sha256, created_by, expires_at)
 VALUES (%(token_id)s, %(name)s, %(role)s, %(secret_sha256)s, %(created_by)s,
         now() + make_interval(secs => %(expires_seconds)s))

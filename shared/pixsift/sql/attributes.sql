@@ -21,8 +21,8 @@ WHERE collection_id = %(collection_id)s AND object_id = ANY (%(object_ids)s)
   AND source = 'sidecar' AND valid_to_seq IS NULL
 
 -- name: attribute_overview
--- How many objects have each attribute, by source, and how many values it takes. A null (a sidecar
--- took it away) is no value.
+-- How many objects have each attribute, by source, and how many values it takes. A null (removed by
+-- a sidecar) does not count.
 SELECT t.name, a.source, count(*), count(DISTINCT t.value)
 FROM attribute a, jsonb_each_text(a.attributes) AS t (name, value)
 WHERE a.collection_id = %(collection_id)s AND a.valid_to_seq IS NULL AND t.value IS NOT NULL

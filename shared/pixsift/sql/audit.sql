@@ -28,7 +28,8 @@ WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
 ORDER BY d.object_id LIMIT %(limit)s
 
 -- name: unmatched_kept
--- INV1: who is kept represents, and who represents is kept, or is remembered after expiry.
+-- INV1: every kept image is a representative, and every representative is kept, or remembered after
+-- expiry.
 SELECT coalesce(d.object_id, r.object_id) AS object_id,
        CASE WHEN r.object_id IS NULL THEN 'is kept, but is not a representative'
             ELSE 'represents, but is not kept' END AS wrong
@@ -88,7 +89,7 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
 
 -- name: traces_of_erased
 -- INV9: facts of erased objects, and objects with erased bytes. The salt comes from its own table,
--- where it is one for all: taken from each tombstone, every pair would be hashed.
+-- which has one row: with a salt from each tombstone, every pair would be hashed.
 SELECT o.object_id, 'is erased, but has facts left' AS wrong FROM object o
 WHERE o.erased_at IS NOT NULL
   AND (o.content_sha256 IS NOT NULL OR o.pixel_sha256 IS NOT NULL OR o.quality IS NOT NULL
@@ -103,7 +104,7 @@ FROM object o JOIN tombstone t
      ON t.content_hash = sha256((SELECT salt FROM tombstone_salt) || o.content_sha256)
 
 -- name: unpublished_redactions
--- INV9: snapshots that failed as one of their images was erased; nothing of it may lie in S3.
+-- INV9: snapshots that failed as one of their images was erased; none of its files may be in S3.
 SELECT s.snapshot_id, s.name, i.destination_key, i.object_id
 FROM snapshot s JOIN snapshot_item i USING (snapshot_id)
 WHERE s.collection_id = %(collection_id)s AND s.state <> 'published'
@@ -117,7 +118,7 @@ WHERE NOT EXISTS (SELECT FROM decision d WHERE d.pixel_sha256 = e.pixel_sha256)
   AND NOT EXISTS (SELECT FROM object o WHERE o.pixel_sha256 = e.pixel_sha256)
 
 -- name: published_items
--- INV7: what lies in the curated bucket, by the lists.
+-- INV7: what the lists say is in the curated bucket.
 SELECT s.snapshot_id, s.name, s.request -> 'export' ->> 'mode' AS mode, i.destination_key,
        i.copy_state, i.object_id
 FROM snapshot s JOIN snapshot_item i USING (snapshot_id)

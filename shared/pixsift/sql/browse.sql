@@ -1,4 +1,4 @@
--- What a person browses: pages of images as of a point, one image by its id, duplicate groups.
+-- For browsing: pages of images as of a point, one image by its id, duplicate groups.
 
 -- name: point
 -- Where a page is read: a point given, or now; its generation, and the token of its turn. A turn

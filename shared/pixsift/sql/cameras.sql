@@ -2,8 +2,9 @@
 
 -- name: camera_frames
 -- Every image of the current generation that was decoded and not erased, duplicates included (a
--- frozen camera is nothing but duplicates). Where a camera gave no time, S3's or arrival stands in.
--- Attribute sources in order of trust, as everywhere: sidecar, metadata, key, exif.
+-- frozen camera produces only duplicates). Where a camera gave no time, the time of S3 or of the
+-- arrival is used. Attribute sources in order of trust, as everywhere: sidecar, metadata, key,
+-- exif.
 SELECT CASE WHEN starts_with(o.bucket, 'file://') THEN o.bucket || '//'
             ELSE 's3://' || o.bucket || '/' END
        || o.key || '?versionId=' || o.version_id,

@@ -1,4 +1,4 @@
--- The registry: embedding spaces, and collections with what they are judged by.
+-- The registry: embedding spaces, and collections with their settings.
 
 -- name: ensure_space
 -- A space's id is a hash of everything else in its row, so a conflict is always the same row.

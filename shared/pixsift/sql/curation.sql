@@ -1,5 +1,5 @@
--- What became of the files of a folder, for its manifest and its report: in pages, by key, so that
--- memory does not grow with the folder.
+-- The outcomes of a folder's files, for its manifest and report: in pages, by key, so that memory
+-- does not grow with the folder.
 
 -- name: images_by_key
 -- A file has one version at a time: all others are gone.
@@ -38,7 +38,7 @@ FROM object
 WHERE object_id = ANY (%(object_ids)s)
 
 -- name: last_choice
--- Of the request that came last: the same wish at the same point is answered by an older snapshot.
+-- The snapshot of the last request: the same request at the same point gets an older snapshot.
 SELECT q.snapshot_id FROM snapshot_request q JOIN collection c USING (collection_id)
 WHERE c.name = %(collection)s AND q.snapshot_id IS NOT NULL
 ORDER BY q.received_at DESC LIMIT 1

@@ -1,4 +1,4 @@
--- Making the ledger forget an image; the rows that say that it did stay.
+-- Makes the ledger forget an image; the rows that record the erasure stay.
 
 -- name: erasable
 -- The versions of a key, or one of them.
@@ -14,7 +14,7 @@ FROM unnest(%(bucket)s::text[], %(key)s::text[], %(version_id)s::text[])
 JOIN object o ON (o.bucket, o.key, o.version_id) = (v.bucket, v.key, v.version_id)
 
 -- name: adopt_salt
--- Only while no mark rests on the ledger's own.
+-- Only while no mark was made with the ledger's own salt.
 UPDATE tombstone_salt SET salt = %(salt)s
 WHERE salt <> %(salt)s AND NOT EXISTS (SELECT FROM tombstone)
 
@@ -52,8 +52,8 @@ WHERE o.object_id = ANY (%(object_ids)s)
 GROUP BY o.object_id ORDER BY o.object_id
 
 -- name: bury
--- First of all: from here on no replay is decided as anything but gone. A version that was buried
--- before anybody had read its bytes is buried again with them.
+-- First step: from now on a repeated event can only be decided as gone. A version that was buried
+-- before its bytes were read is buried again with them.
 INSERT INTO tombstone (bucket, key_hash, content_hash, salt, reason)
 SELECT %(bucket)s, %(version_mark)s, %(content_mark)s, %(salt)s, %(reason)s
 WHERE NOT EXISTS (
@@ -67,7 +67,7 @@ SELECT FROM object WHERE object_id = ANY (%(object_ids)s)
 ORDER BY bucket, key, version_id FOR NO KEY UPDATE
 
 -- name: blank_objects
--- Last of all: an erasure that was interrupted finds the facts it still needs, and goes on.
+-- Last step, so that an interrupted erasure still finds the facts that it needs.
 UPDATE object SET etag = NULL, size_bytes = NULL, content_sha256 = NULL, pixel_sha256 = NULL,
        image_facts = NULL, quality = NULL, captured_at = NULL, thumbnail_key = NULL,
        stored_at = NULL,
@@ -75,20 +75,20 @@ UPDATE object SET etag = NULL, size_bytes = NULL, content_sha256 = NULL, pixel_s
 WHERE object_id = ANY (%(object_ids)s)
 
 -- name: drop_from_spaces
--- What it was in spaces that have not decided it; those that are being built look again.
+-- Its rows in spaces that are being built; they will be read again.
 DELETE FROM object_in_space WHERE object_id = ANY (%(object_ids)s)
 
 -- name: drop_arrivals
--- Nobody waits for it to be decided.
+-- The switch need not wait for it any more.
 DELETE FROM shadow_arrival WHERE object_id = ANY (%(object_ids)s)
 
 -- name: blank_items
--- Snapshots list it permanently, but not what its bytes add up to.
+-- Snapshots list it permanently, but without its checksum.
 UPDATE snapshot_item SET checksum = NULL
 WHERE object_id = ANY (%(object_ids)s) AND checksum IS NOT NULL
 
 -- name: drop_vectors
--- Unless another object, which is not erased, has the very same pixels.
+-- Unless another object, which is not erased, has the same pixels.
 DELETE FROM embedding e WHERE e.pixel_sha256 = ANY (%(pixels)s)
   AND NOT EXISTS (SELECT FROM decision d WHERE d.pixel_sha256 = e.pixel_sha256)
   AND NOT EXISTS (SELECT FROM object o WHERE o.pixel_sha256 = e.pixel_sha256)

@@ -1,4 +1,4 @@
--- What a search needs from the ledger beside vectors.
+-- What a search needs from the ledger.
 
 -- name: matching
 -- Ids of the images kept now that pass a filter, ascending; as pool_facts and `matching` of
@@ -112,7 +112,7 @@ JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha25
 WHERE d.object_id = ANY(%(object_ids)s)
 
 -- name: kept_with_pixels
--- The kept images that show the very same pixels.
+-- The kept images with exactly the same pixels.
 SELECT object_id FROM representative
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s AND valid_to_seq IS NULL
   AND pixel_sha256 = ANY(%(pixels)s)
@@ -136,7 +136,7 @@ SELECT o.object_id, o.bucket, o.key, o.version_id, o.thumbnail_key IS NOT NULL A
 FROM object o WHERE o.object_id = ANY(%(object_ids)s)
 
 -- name: duplicates_of
--- The duplicates of some kept images, for a search that unfolds them.
+-- The duplicates of some kept images, for a search that expands hits.
 SELECT object_id, representative_object_id, pixel_sha256 FROM decision
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND outcome = 'duplicate' AND valid_to_seq IS NULL

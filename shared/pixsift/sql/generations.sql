@@ -27,12 +27,12 @@ ON CONFLICT DO NOTHING
 RETURNING generation
 
 -- name: discard_generation
--- The number stays used.
+-- Its number is not used again.
 UPDATE generation SET state = 'discarded'
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s AND state = 'building'
 
 -- name: previous_generation
--- What was in use before the current one, and the point at which it was switched away from.
+-- The generation before the current one, and the seq at which it was replaced.
 SELECT g.generation, g.epsilon, g.second_look, c.switched_at_seq,
        coalesce(g.space_id, l.space_id) AS space_id, m.dimension,
        CASE WHEN g.space_id IS NULL THEN l.calibration ELSE g.calibration END AS calibration
@@ -112,7 +112,7 @@ WHERE o.content_sha256 IS NOT NULL
 ORDER BY redecide_order(o.quality, v.seq, o.object_id)
 
 -- name: tell_the_planner
--- A generation's worth of new rows: without fresh statistics every plan would take it for empty.
+-- After inserting a whole generation: without new statistics the planner would assume it is empty.
 ANALYZE decision, representative
 
 -- name: uris

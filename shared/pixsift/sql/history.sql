@@ -1,4 +1,4 @@
--- Every statement that locks a collection or writes its decision history. No other file has any.
+-- All statements that lock a collection or write its decision history are in this file.
 
 -- name: lock_collection
 -- Alone in its statement: the statements after it take fresh snapshots and so see every earlier
@@ -25,7 +25,7 @@ SELECT name, space_id FROM collection WHERE collection_id = %(collection_id)s FO
 
 -- name: close_decisions
 -- Rows are only ever added and closed. A row of a generation that is being built may be closed at
--- the very seq that it began at, or before: it is then valid nowhere.
+-- the very seq that it began at, or before: it is then never valid.
 UPDATE decision SET valid_to_seq = greatest(valid_from_seq, %(seq)s)
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
@@ -106,7 +106,7 @@ WHERE c.collection_id = %(collection_id)s AND g.collection_id = c.collection_id
   AND g.generation = %(generation)s
 
 -- name: insert_rulings
--- The unique indexes are a last net: rulings are checked before, under this lock.
+-- The unique indexes are a last protection: rulings are checked before, under this lock.
 INSERT INTO ruling (ruling_id, collection_id, kind, object_id, other_object_id, who, why, batch,
                     said_at, valid_from_seq)
 SELECT v.ruling_id, %(collection_id)s, v.kind, v.object_id, v.other, v.who, v.why, v.batch,
@@ -123,8 +123,9 @@ WHERE collection_id = %(collection_id)s AND ruling_id = ANY (%(ruling_ids)b::uui
   AND valid_to_seq IS NULL
 
 -- name: end_turn
--- The last statement under the lock. The condition is a second net: without the lock it would
--- touch no row. One statement with the turn's row, to save the lock a statement.
+-- The last statement under the lock. The condition is a second protection: without the lock it
+-- would change no row. One statement also inserts the turn's row, to shorten the time under the
+-- lock.
 WITH bumped AS (
     UPDATE collection SET seq = %(seq)s
     WHERE collection_id = %(collection_id)s AND seq = %(seq)s - 1
@@ -134,7 +135,7 @@ INSERT INTO turn (collection_id, seq, actor, reason)
 SELECT collection_id, seq, %(actor)s, %(reason)s FROM bumped
 
 -- name: discard_representatives
--- Nobody has ever read the rows of a generation that was not switched to: they may go.
+-- The rows of a generation that was never in use were never read, so they are deleted.
 DELETE FROM representative WHERE collection_id = %(collection_id)s AND generation = %(generation)s
 
 -- name: discard_decisions
@@ -147,8 +148,8 @@ UPDATE decision SET pixel_sha256 = NULL, detail = '{}'
 WHERE object_id = ANY (%(object_ids)b::bigint[]) AND (pixel_sha256 IS NOT NULL OR detail <> '{}')
 
 -- name: drop_representatives
--- An erasure: still open in generations out of use, which only an undo reads, and it follows the
--- erasure.
+-- An erasure: representatives still open in generations that are not in use. Only an undo reads
+-- these, and it follows the erasure.
 DELETE FROM representative
 WHERE object_id = ANY (%(object_ids)b::bigint[]) AND valid_to_seq IS NULL
 
@@ -195,7 +196,7 @@ WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND o.erased_at IS NOT NULL AND (d.pixel_sha256 IS NOT NULL OR d.detail <> '{}')
 
 -- name: drop_attributes
--- An erasure: robot, camera, place and time tell about the image too.
+-- An erasure: robot, camera, place and time also describe the image.
 DELETE FROM attribute WHERE object_id = ANY (%(object_ids)b::bigint[])
 
 -- name: drop_counters

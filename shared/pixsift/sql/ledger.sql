@@ -49,8 +49,8 @@ WHERE key_hash = ANY (%(version_marks)b::bytea[])
    OR content_hash = ANY (%(content_marks)b::bytea[])
 
 -- name: read_watermark
--- Phase 1, first statement: everything up to this seq is committed and visible to whoever looks
--- later. Read after the search it would hide what was committed in between.
+-- Phase 1, first statement: everything up to this seq is committed and visible to later reads. Read
+-- after the search, it would hide what was committed in between.
 SELECT c.seq,
        coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token,
        c.generation, g.epsilon, g.second_look, c.space_id,
@@ -82,9 +82,9 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
   AND (d.outcome <> 'gone' OR (v.reason = 'erased' AND d.reason <> 'erased'))
 
 -- name: children
--- Duplicates of representatives that are going away, in the order they are decided again. The
--- order is part of the promise: a re-decision is reproducible.
--- One without a vector comes too: left out, it would keep its representative from going for ever.
+-- Duplicates of removed representatives, in the order they are decided again. The order is
+-- guaranteed: a re-decision is reproducible. One without a vector is included: left out, it would
+-- block the removal of its representative forever.
 SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look || e.change AS look,
        d.detail
 FROM decision d
@@ -203,7 +203,7 @@ ON CONFLICT (queue, message_id, reason) DO NOTHING
 SELECT pg_is_in_recovery()
 
 -- name: try_locks
--- What a decision takes on these tables; a long DDL on one of them lets nobody have it.
+-- The locks of a decision on these tables; a long DDL on one of them blocks them.
 LOCK TABLE collection, object, decision, representative, embedding IN ROW EXCLUSIVE MODE
 
 -- name: try_write

@@ -1,4 +1,4 @@
--- What people look at: collections and their counts.
+-- For people: collections and their counts.
 
 -- name: change_collection
 -- Only what later arrivals are judged by; epsilon and the second look change by `redecide`.
@@ -10,8 +10,8 @@ UPDATE collection SET
 WHERE collection_id = %(collection_id)s
 
 -- name: outcome_counts
--- The outcomes that hold now, by reason; polled several times a second for progress. Counters: a
--- row each, however many decisions there are.
+-- The outcomes that hold now, by reason; polled several times a second for progress. Read from
+-- counters: one row each, independent of the number of decisions.
 SELECT n.outcome, n.reason, n.objects
 FROM outcome_count n JOIN collection c USING (collection_id, generation)
 WHERE n.collection_id = %(collection_id)s AND n.flag = '' AND n.objects <> 0
@@ -40,12 +40,12 @@ WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
 ORDER BY d.valid_from_seq DESC, d.decision_id DESC LIMIT %(limit)s
 
 -- name: thumbnail_keys
--- Where the thumbnails of these objects are.
+-- The keys of these objects' thumbnails.
 SELECT object_id, thumbnail_key FROM object
 WHERE object_id = ANY(%(object_ids)s) AND thumbnail_key IS NOT NULL
 
 -- name: outcomes_of_keys
--- What became of the objects of an upload, in every collection.
+-- The outcomes of the objects of an upload, in every collection.
 SELECT o.key, d.outcome, d.reason
 FROM object o JOIN decision d ON d.object_id = o.object_id
 JOIN collection c USING (collection_id, generation)

@@ -1,5 +1,5 @@
 -- name: library_version
--- Of the server's library, where the fix is, whatever version of the SQL around it is installed.
+-- The version of the server's library, which has the fix, independent of the installed SQL version.
 SELECT default_version FROM pg_available_extensions WHERE name = 'vector'
 
 -- name: body
@@ -13,7 +13,7 @@ SELECT set_config('hnsw.ef_search', %(ef_search)s, true)
 
 -- name: nearest
 -- All queries in one statement. The index is used because the column is ordered by the raw
--- operator of its operator class, ascending and alone. Rows that died since are proved dead later.
+-- operator of its operator class, ascending and alone. Rows removed since are recognized later.
 SELECT q.ordinal, near.object_id, near.distance
 FROM unnest(%(queries)b::halfvec[]) WITH ORDINALITY AS q (query, ordinal)
 CROSS JOIN LATERAL (
@@ -30,14 +30,14 @@ SELECT b.object_id FROM {body} b WHERE (b.embedding <=> %(query)b) + 0 <= %(max_
 
 -- name: create_body
 -- One narrow table per generation, so that no partial predicate is needed. Above about 1,000
--- dimensions a halfvec would go to TOAST, hence PLAIN.
+-- dimensions a halfvec would be stored in TOAST, so the storage is PLAIN.
 CREATE TABLE {body} (
     object_id bigint PRIMARY KEY,
     embedding halfvec({dimension}) STORAGE PLAIN NOT NULL
 )
 
 -- name: fill_body
--- What is valid and newer than the body. Ordered as it arrived: the recall that is published was
+-- Rows that are valid and newer than the body, in the order of arrival: the published recall was
 -- measured in that order.
 INSERT INTO {body} (object_id, embedding)
 SELECT r.object_id, e.embedding

@@ -1,5 +1,6 @@
 -- name: pool_collection
--- What a pool of this collection is made of; seq bounds the points one may ask for.
+-- The space and generation of a pool of this collection; seq is the highest point that may be asked
+-- for.
 SELECT c.name, c.seq, m.space_id, m.dimension, g.generation IS NOT NULL
 FROM collection c
 LEFT JOIN generation g
@@ -14,7 +15,7 @@ FROM collection c
 WHERE c.name = %(name)s
 
 -- name: pool_uris
--- What people know an object by.
+-- The parts of an object's URI.
 SELECT object_id, bucket, key, version_id
 FROM object
 WHERE object_id = ANY (%(object_ids)s)
@@ -28,9 +29,9 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s
 
 -- name: pool_facts
 -- One row per image kept at that point. A row is valid at S from valid_from_seq (included) to
--- valid_to_seq (excluded). erased tells whether its vector may rightly be missing. A remembered
--- image (expired, its memory keeps filtering) represents, but there is nothing left to choose.
--- Where no capture time is known S3's own stands in, and the row says so. Flags are those of the
+-- valid_to_seq (excluded). erased says whether its vector may be missing. A remembered
+-- image (expired, its memory keeps filtering) represents, but cannot be chosen. Where no capture
+-- time is known, S3's time of the write is used, and the row says so. Flags are those of the
 -- decision that held at that point.
 SELECT r.object_id, o.quality, extract(epoch FROM coalesce(o.captured_at, o.stored_at))::float8,
        o.captured_at IS NULL AND o.stored_at IS NOT NULL,
@@ -50,7 +51,7 @@ ORDER BY r.object_id
 
 -- name: pool_through_duplicates
 -- Kept images that stand for a duplicate which has all of these attributes and the prefix itself.
--- Of several sources of an attribute the one of the highest precedence counts, as in
+-- Of several sources of an attribute the one with the highest precedence counts, as in
 -- pool_attributes; one scan of the attributes, however many duplicates there are.
 WITH told AS (
     SELECT a.object_id, n.name,
@@ -124,7 +125,7 @@ WHERE d.object_id = ANY (%(object_ids)s)
 ORDER BY d.object_id
 
 -- name: pool_named
--- The objects behind a URI: one version where it is named, else all that we saw of that key.
+-- The objects behind a URI: one version where it is named, else all known versions of that key.
 SELECT object_id
 FROM object
 WHERE bucket = %(bucket)s AND key = %(key)s

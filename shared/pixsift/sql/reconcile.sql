@@ -1,4 +1,4 @@
--- What the ledger has of a range of keys, to be compared with the bucket's listing.
+-- The ledger's versions in a range of keys, to compare with the bucket's listing.
 
 -- name: known_in_range
 -- One row per version in a half-open range of keys (bytes, as S3 orders them), with the outcome
@@ -19,7 +19,7 @@ GROUP BY o.object_id
 ORDER BY o.key, o.object_id
 
 -- name: failed_versions
--- What ended as failed and may be tried once more.
+-- Objects whose outcome is failed: they may be tried again.
 SELECT o.bucket, o.key, o.version_id, o.etag, o.size_bytes, d.reason, c.name AS collection,
        d.decided_at
 FROM decision d JOIN collection c USING (collection_id, generation) JOIN object o USING (object_id)

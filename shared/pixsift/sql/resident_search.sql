@@ -23,15 +23,15 @@ COPY (
 ) TO STDOUT (FORMAT binary)
 
 -- name: closed
--- Representatives that ceased since the mirror's watermark; one that ceased after the new head
--- was read may leave early, as it never comes back but as a new row.
+-- Representatives that ended since the mirror's watermark. One that ended after the new head was
+-- read may be removed early: it can only come back as a new row.
 SELECT object_id FROM representative
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s
   AND valid_to_seq > %(watermark)s AND valid_from_seq <= %(watermark)s
 
 -- name: opened
--- Representatives that began since then and are still open. Those newer than the new head are
--- left for the next time. LIMIT 1: see tail in ledger.sql.
+-- Representatives that began since then and are still open. Those newer than the new head are read
+-- next time. LIMIT 1: see tail in ledger.sql.
 SELECT r.object_id, r.valid_from_seq, e.embedding
 FROM representative r
 CROSS JOIN LATERAL (

@@ -1,4 +1,4 @@
--- What people said of images. Reading only: rulings are written in a turn, see history.sql.
+-- Reads the rulings of people about images; they are written in a turn, see history.sql.
 
 -- name: rulings_touching
 -- Those in force about any of these objects, the oldest first.
@@ -87,7 +87,7 @@ WHERE r.collection_id = %(collection_id)s AND r.valid_to_seq IS NULL
   AND (o.content_sha256 = ANY (%(contents)b::bytea[]) OR d.pixel_sha256 = ANY (%(pixels)b::bytea[]))
 
 -- name: chain
--- The objects, and whom they are the same as, and whom those are: a contradiction may lie there.
+-- The objects, those they are the same as, and so on: there may be a contradiction.
 WITH RECURSIVE linked (object_id) AS (
     SELECT unnest(%(object_ids)b::bigint[])
     UNION
@@ -98,7 +98,7 @@ WITH RECURSIVE linked (object_id) AS (
 SELECT object_id FROM linked
 
 -- name: records
--- Rulings as people and journals read them: of one object, of one batch, or said or taken back
+-- Rulings as people and journals read them: of one object, of one batch, or made or taken back
 -- after a point; oldest first.
 SELECT r.ruling_id, c.name AS collection, r.kind, o.bucket, o.key, o.version_id,
        p.bucket AS other_bucket, p.key AS other_key, p.version_id AS other_version_id,
@@ -129,7 +129,8 @@ WHERE r.collection_id = %(collection_id)s AND r.ruling_id = ANY (%(ruling_ids)b:
   AND r.valid_to_seq IS NULL
 
 -- name: know_object
--- A ruling that is brought back may be about a version that a restored ledger has not heard of yet.
+-- A ruling restored from the journal may be about a version that a restored ledger does not know
+-- yet.
 INSERT INTO object (bucket, key, version_id) VALUES (%(bucket)s, %(key)s, %(version_id)s)
 ON CONFLICT (bucket, key, version_id) DO NOTHING
 
@@ -139,8 +140,8 @@ SELECT object_id FROM object
 WHERE bucket = %(bucket)s AND key = %(key)s AND version_id = %(version_id)s
 
 -- name: groups
--- For a bulk ruling: every kept image with its duplicates, and what a stated rule compares. One row
--- per member of a group of at least two, the kept one included.
+-- For a bulk ruling: every kept image with its duplicates, and the values that a bulk rule
+-- compares. One row per member of a group of at least two, the kept one included.
 SELECT coalesce(d.representative_object_id, d.object_id) AS of, d.object_id, d.outcome,
        o.quality, o.size_bytes, o.captured_at, coalesce(d.detail -> 'flags', '[]') AS flags
 FROM decision d JOIN object o USING (object_id)

@@ -1,4 +1,4 @@
--- What comparing snapshots asks the ledger.
+-- Reads for the comparison of snapshots.
 
 -- name: groups_of
 -- The duplicate group of some objects now, named by its representative.

@@ -100,7 +100,7 @@ WHERE s.snapshot_id = %(text)s OR s.name = %(text)s
 ORDER BY s.created_at DESC
 
 -- name: request_ids
--- Everyone who asked for this snapshot.
+-- All requests for this snapshot.
 SELECT request_id FROM snapshot_request WHERE snapshot_id = %(snapshot_id)s ORDER BY received_at
 
 -- name: claim
@@ -126,13 +126,13 @@ WHERE state IN ('resolved', 'copying') AND (lease_until IS NULL OR lease_until <
 ORDER BY created_at LIMIT 1
 
 -- name: abandoned
--- What failed some days ago: nothing refers to its copies any more.
+-- Snapshots that failed some days ago: nothing refers to their copies any more.
 SELECT snapshot_id FROM snapshot
 WHERE state = 'failed' AND created_at < now() - make_interval(secs => %(older_than_days)s * 86400)
 ORDER BY created_at
 
 -- name: unannounced
--- Finished, but the word of it never went out.
+-- Finished, but no event was sent.
 SELECT snapshot_id FROM snapshot
 WHERE state IN ('published', 'failed') AND announced_at IS NULL
 ORDER BY created_at LIMIT 1
@@ -146,8 +146,8 @@ WHERE i.snapshot_id = %(snapshot_id)s AND (%(all)s OR i.copy_state = 'planned')
 ORDER BY i.rank
 
 -- name: mark_copied
--- FOR SHARE on the snapshot row holds a new claim off until this commits: no write of an old
--- exporter lands after the new one has begun.
+-- FOR SHARE on the snapshot row delays a new claim until this commits: an old exporter cannot write
+-- after the new one has begun.
 WITH mine AS MATERIALIZED (
     SELECT snapshot_id FROM snapshot
     WHERE snapshot_id = %(snapshot_id)s AND fence = %(fence)s AND state = 'copying' FOR SHARE
@@ -201,8 +201,8 @@ UPDATE snapshot SET announced_at = now() WHERE snapshot_id = %(snapshot_id)s
 -- name: manifest_rows
 -- The chosen objects with what was known of them at the snapshot's own point in the history.
 -- Attributes are gathered by one join: a subquery per image would have no index for the past.
--- An object has one pixel hash per recipe and its row only the first; the one with a vector in the
--- space of the snapshot's generation is the one that it speaks of.
+-- An object has one pixel hash per recipe and its row only the first; the snapshot uses the one
+-- that has a vector in the space of its generation.
 WITH hashed AS (
     SELECT DISTINCT d.object_id, d.pixel_sha256
     FROM snapshot s
@@ -242,7 +242,7 @@ WHERE s.snapshot_id = %(snapshot_id)s
 ORDER BY i.rank
 
 -- name: duplicate_rows
--- Everyone a chosen image stood for at that point.
+-- The duplicates of each chosen image at that point.
 SELECT i.rank, o.bucket, o.key, o.version_id, d.reason, d.distance
 FROM snapshot s
 JOIN snapshot_item i USING (snapshot_id)
@@ -274,7 +274,7 @@ UPDATE snapshot_item SET copy_state = 'redacted'
 WHERE snapshot_id = %(snapshot_id)s AND object_id = %(object_id)s
 
 -- name: fail_unpublished
--- A list that lost an image to an erasure before it was published can never be whole.
+-- A list that lost an image to an erasure before publication can never be complete.
 UPDATE snapshot SET state = 'failed', error = %(error)s, fence = fence + 1, lease_until = NULL
 WHERE snapshot_id = %(snapshot_id)s AND state IN ('resolved', 'copying')
 

@@ -1,12 +1,12 @@
--- What objects are in an embedding space that has not decided them yet, and how far that has come.
+-- Objects in an embedding space that has not decided them yet, and what is still missing.
 
 -- name: in_space
--- What became of these objects there.
+-- The rows of these objects in the space.
 SELECT object_id, pixel_sha256, outcome, reason, detail FROM object_in_space
 WHERE space_id = %(space_id)s AND object_id = ANY (%(object_ids)s)
 
 -- name: lacking
--- A page of the judged objects of the generation in use that nothing is known of in the space.
+-- A page of the judged objects of the generation in use that the space does not know yet.
 SELECT o.object_id, o.bucket, o.key, o.version_id, o.content_sha256, o.size_bytes
 FROM decision d JOIN object o USING (object_id)
 WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
@@ -17,7 +17,7 @@ WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
 ORDER BY d.object_id LIMIT %(limit)s
 
 -- name: lacks_any
--- Under the lock: whether something was judged since that seq of which the space knows nothing.
+-- Under the lock: whether something was judged since that seq that the space does not know.
 SELECT EXISTS (
     SELECT FROM decision d JOIN object o USING (object_id)
     WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
@@ -27,8 +27,8 @@ SELECT EXISTS (
                       WHERE s.space_id = %(space_id)s AND s.object_id = d.object_id))
 
 -- name: work
--- What is to be fetched: one object of all with the same bytes, unless the space has seen it. And
--- what is remembered after its expiry, whose bytes are gone.
+-- Objects to fetch: one of all with the same bytes, unless the space has it already. And the
+-- objects remembered after expiry, whose bytes are gone.
 WITH judged AS (
     SELECT d.object_id, d.outcome, o.content_sha256, o.size_bytes
     FROM decision d
@@ -80,7 +80,7 @@ ORDER BY o.object_id, s.object_id
 ON CONFLICT DO NOTHING
 
 -- name: put_in_space
--- What is known stays, but for a failure: that was tried again.
+-- Known rows stay, except failures: those were tried again.
 INSERT INTO object_in_space (space_id, object_id, pixel_sha256, outcome, reason, detail)
 SELECT %(space_id)s, v.object_id, v.pixel_sha256, v.outcome, v.reason, coalesce(v.detail, '{}')
 FROM unnest(%(object_ids)s::bigint[], %(pixels)s::bytea[], %(outcomes)s::text[],
@@ -128,7 +128,7 @@ WHERE collection_id = %(collection_id)s AND space_id = %(space_id)s
 
 -- name: try_alone
 -- One process at a time builds a space of a collection; the lock ends with its session, so that a
--- process that died keeps nobody waiting.
+-- dead process does not block others.
 SELECT pg_try_advisory_lock(1886943087, %(collection_id)s)
 
 -- name: no_longer_alone

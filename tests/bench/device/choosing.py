@@ -62,7 +62,8 @@ def _beside_the_cpu(sheet: Sheet, rows: torch.Tensor, k: int, device: str) -> No
 
 
 def _facility(sheet: Sheet, options: Options, device: torch.device) -> None:
-    """Facility location reads the same row sources; told as left out where it is not there yet."""
+    """Facility location reads the same row sources; reported as left out if it does not exist
+    yet."""
     count, dimension, k = (400, 64, 10) if options.tiny else (50_000, 384, 500)
     name = f"facility location, {count:,} x {dimension}, k={k:,}"
     if find_spec("pixsift.core.choosing.facility") is None:
@@ -93,7 +94,7 @@ def _timed(sheet: Sheet, name: str, rows: torch.Tensor, k: int, device: str) -> 
     """Run it once for the clock, after a short one that loads what is loaded lazily."""
     source = TorchRows(rows, device=device)
     k_center_greedy(source, min(k, 8), start=0)
-    _ = source.summary  # one pass over all rows, which whoever owns a pool has made before
+    _ = source.summary  # one pass over all rows, which a pool has already made
     synchronize(rows.device)
     started = time.perf_counter()
     found = k_center_greedy(source, k, start=0)

@@ -1,7 +1,7 @@
-"""JPEG to model input: the sandboxed children on all cores, and the GPU's own decoder beside them.
+"""JPEG to model input: the sandboxed children on all cores, compared with the GPU's own decoder.
 
 The second is an experiment (docs/adr/0100): it parses untrusted bytes in a process that holds the
-GPU, and its pixels are not the recipe's. Its figures are here so that somebody can decide.
+GPU, and its pixels are not the recipe's. Its figures help to decide whether to use it.
 """
 
 import ctypes

@@ -39,7 +39,7 @@ def run(sheet: Sheet, options: Options) -> None:
 
 
 def batch_of(options: Options) -> int:
-    """The batch that the figures are told for."""
+    """The batch size of the reported figures."""
     return 4 if options.tiny else 128
 
 

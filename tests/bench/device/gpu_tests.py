@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[3]
 def run(sheet: Sheet, options: Options) -> None:
     files = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").rglob("test_*.py"))
              if "mark.gpu" in path.read_text("utf-8")]  # fmt: skip
-    # The machine's own torch may warn of things that ours does not: told, not fatal. One process:
-    # the plugins of the machine's pytest are none of ours.
+    # The machine's own torch may give warnings that ours does not: they are shown, not fatal. One
+    # process: the plugins of the machine's pytest are none of ours.
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default", "-q", "-rA",
                "-p", "no:cacheprovider", *files]  # fmt: skip
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What every phase is told."""
+"""The options of every phase."""
 
 import platform
 import subprocess

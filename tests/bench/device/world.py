@@ -36,7 +36,7 @@ class World:
         self, database_url: str, model: Path, *, batch: int, log: str,
         more: Mapping[str, str] | None = None,
     ) -> ConsumerProcess:  # fmt: skip
-        """A consumer on the device; its log lies beside the figures."""
+        """A consumer on the device; its log is next to the figures."""
         environment = {
             **{name: value for name, value in os.environ.items()
                if name.startswith(("AWS_", "LD_", "CUDA_", "PYTHON"))},

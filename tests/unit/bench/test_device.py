@@ -94,7 +94,7 @@ def test_sheet__a_line_cut_off_costs_itself_only(tmp_path: Path) -> None:
     assert [figure.name for figure in figures] == ["rate", "answers", "picks"]
     assert [figure.name for figure in failures(figures)] == [
         "picks"
-    ]  # a missed speed is no failure
+    ]  # a missed speed is not a failure
     assert sheet.known("rate") == 90.0
     assert sheet.known("absent") is None
     text = summary(figures, {"cores": 16})

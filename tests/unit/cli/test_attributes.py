@@ -58,7 +58,7 @@ def test_import__is_versioned_and_repeatable(
     assert labels(ledger, tmp_path, 5) == [key] * 5
     assert labels(ledger, tmp_path, 6) == ["cat", key, "dog", key, key]
     assert labels(ledger, tmp_path, 7) == ["lion", key, "dog", key, key]
-    assert labels(ledger, tmp_path, 7, "site")[0] == "north"  # the second file did not speak of it
+    assert labels(ledger, tmp_path, 7, "site")[0] == "north"  # the second file did not mention it
     out = run("list", "--collection", "shop")[1]
     assert "label" in out
     assert "sidecar" in out

@@ -1,5 +1,5 @@
-"""``erase``, ``undo``, ``audit``, ``reindex``, ``reconcile``, ``backfill`` and ``dlq``, as told to
-people; what they do is tested with their adapters and beside a consumer process."""
+"""What ``erase``, ``undo``, ``audit``, ``reindex``, ``reconcile``, ``backfill`` and ``dlq`` print;
+what they do is tested with their adapters and with a consumer process."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -32,7 +32,7 @@ LOGGER = make_logger("test", "CRITICAL")
 
 
 class Probe:
-    """Raises while it is told to."""
+    """Raises while the test wants it to."""
 
     def __init__(self) -> None:
         self.error: DependencyDownError | None = None

@@ -187,7 +187,7 @@ def test_vouches_for__the_rule_it_measured(
 def test_noise_warning__below_ten_times_the_noise() -> None:
     assert noise_warning(0.1, 0.0099) is None
     assert "own noise (0.011)" in (noise_warning(0.1, 0.011) or "")
-    assert noise_warning(0.0, None) is None  # nobody measured
+    assert noise_warning(0.0, None) is None  # not measured
 
 
 def test_exceeds_noise__tenfold() -> None:

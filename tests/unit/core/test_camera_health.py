@@ -17,7 +17,7 @@ from pixsift.core.camera_health import (
 def frames(
     brightness: list[float], *, camera: str = "front", pixels: list[int] | None = None
 ) -> list[Frame]:
-    """One frame a minute; distinct pixels unless told otherwise."""
+    """One frame a minute; distinct pixels unless given."""
     numbers = pixels or list(range(len(brightness)))
     return [
         Frame(f"s3://raw/{camera}/{i}.jpg", camera, i * 60.0, number.to_bytes(32, "big"), value)

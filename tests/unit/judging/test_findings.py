@@ -1,4 +1,4 @@
-"""What the ledger is told about an arrival."""
+"""The findings of an arrival for the ledger."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

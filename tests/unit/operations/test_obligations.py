@@ -1,4 +1,4 @@
-"""What was erased stays erased in a ledger that went back in time, or was made anew."""
+"""Erased images stay erased in a ledger that was restored or created again."""
 
 import hashlib
 import json
@@ -69,7 +69,7 @@ def dump(url: str) -> str:
 
 
 def test_catch_up__a_restored_ledger_erases_again(world: World) -> None:
-    """Whoever decides in it first catches up, and so does whoever only looks."""
+    """Every decision and every read in it first catches up."""
     world.keep("other.jpg")
     world.keep("secret.jpg", content=SECRET)
     world.keep("copy.jpg", content=SECRET)

@@ -22,7 +22,7 @@ from pixsift.operations.rule import rule, rule_best, undo_rulings
 
 
 class Group:
-    """Images of one collection, told by their keys."""
+    """Images of one collection, identified by their keys."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

@@ -1,4 +1,4 @@
-"""Taking back the decision about one object, by whoever asks."""
+"""Taking back the decision about one object."""
 
 import boto3
 import pytest

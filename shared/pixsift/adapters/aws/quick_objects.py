@@ -155,7 +155,7 @@ def _options(endpoint: str, region: str | None) -> dict[str, Any]:
     parts = urlsplit(endpoint)
     options: dict[str, Any] = {
         "region": region or "us-east-1",
-        # boto3 tries again, so nobody waits for a second try here.
+        # boto3 retries, so this does not.
         "retry_config": {"max_retries": 0},
         "client_options": {
             "connect_timeout": "5s", "read_timeout": "10s", "timeout": "300s",

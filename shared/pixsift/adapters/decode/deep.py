@@ -47,7 +47,7 @@ class Stretch:
     high: float
     """Value that is white; equal to ``low`` where the frame shows nothing."""
     used: float
-    """Share of the declared range between the robust limits, 0 to 1; 0 where none is declared."""
+    """Share of the declared range between the robust limits, 0 to 1; 0 without a declared range."""
     is_stretched: bool
     missing: float
     """Share of the pixels without a reading: not finite, or the file's own value for it."""

@@ -29,7 +29,7 @@ class DeepFrame:
     values: Samples
     """(H, W) or (H, W, 3)."""
     full: float | None
-    """The largest value that the file declares; None: none is declared."""
+    """The largest value that the file declares; None without a declaration."""
     nodata: float | None = None
     """The file's own value for "no reading"."""
     alpha: NDArray[np.uint8] | None = None

@@ -82,7 +82,7 @@ class DecisionProtocol:
             except StartAgainError:
                 continue
             except AnotherLedgerError:
-                assert self._duties is not None  # noqa: S101 - nobody else raises it
+                assert self._duties is not None  # noqa: S101 - only duties raise it
                 self._duties.catch_up()
                 continue
             self._pause("committed")

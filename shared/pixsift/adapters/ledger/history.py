@@ -94,8 +94,8 @@ class NewRuling:
 class GenerationWriter:
     """Adds and closes the rows of one generation.
 
-    Used directly only for a generation that is being built, whose rows nobody reads: each row has
-    the seq at which the generation in use saw the change. All other writes go through ``turn``.
+    Used directly only for a generation that is being built, whose rows no reader uses yet: each row
+    has the seq at which the generation in use saw the change. All other writes go through ``turn``.
     """
 
     connection: Connection

@@ -26,7 +26,7 @@ class StoryTeller:
         self._sql = statements("story")
 
     def tell(self, bucket: str, key: str, version_id: str | None = None) -> list[Facts]:
-        """One story per known version of the key, newest first; empty when none is known."""
+        """One story per known version of the key, newest first; empty for an unknown key."""
         with self._database.connection() as connection:
             names = {"bucket": bucket, "key": key, "version_id": version_id}
             versions = self._rows(connection, "versions_of_key", names)

@@ -79,7 +79,7 @@ class DemoPlan:
         return [upload for uploads in self.by_robot.values() for upload in uploads]
 
     def count(self, *kinds: Kind) -> int:
-        """How many uploads are of these kinds; of all kinds where none is named."""
+        """How many uploads are of these kinds; of all kinds if no kind is given."""
         return sum(1 for upload in self.uploads if not kinds or upload.kind in kinds)
 
     @property

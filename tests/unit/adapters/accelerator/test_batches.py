@@ -1,4 +1,4 @@
-"""Fixed shapes, memory pressure and rows that are no vectors, with models of a few lines."""
+"""Fixed shapes, memory pressure and invalid rows, with models of a few lines."""
 
 from collections.abc import Callable
 

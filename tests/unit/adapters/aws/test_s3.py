@@ -163,7 +163,7 @@ def test_check_bucket__absent_is_down(objects: S3Objects) -> None:
         ("403", 403, AccessDeniedError),
         ("RequestTimeTooSkewed", 403, AccessDeniedError),
         ("KMS.DisabledException", 400, AccessDeniedError),
-        ("InvalidObjectState", 403, PermanentError),  # Glacier: a 403 that is no refusal
+        ("InvalidObjectState", 403, PermanentError),  # Glacier: a 403, but not a refusal
         ("KMS.ThrottlingException", 400, TransientError),
         ("SlowDown", 503, TransientError),
         ("InternalError", 500, TransientError),

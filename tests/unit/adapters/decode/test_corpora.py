@@ -108,7 +108,7 @@ def test_corpora__content_decides_not_the_name(results: dict[str, DecodeResult])
 def test_corpora__every_orientation_comes_out_upright(
     results: dict[str, DecodeResult], images: Path, kind: str
 ) -> None:
-    """One picture, saved anew for each EXIF orientation: upright all look alike, but their pixels
+    """One picture, saved again for each EXIF orientation: upright all look alike, but their pixels
     are not equal, and only equal ones may share a hash."""
     names = [f"orientation/{kind}_{orientation}.jpg" for orientation in range(9)]
     decoded = [result for name in names if isinstance(result := results[name], DecodedImage)]

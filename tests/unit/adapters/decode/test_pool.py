@@ -196,7 +196,7 @@ def test_ping__a_child_must_live_not_know_the_format(pool: DecoderPool) -> None:
 
 
 def test_decode__a_stopped_child_is_replaced() -> None:
-    """More than a pipe holds: the write would block for ever; then a read that would."""
+    """More than a pipe holds: the write would block forever; then a read that would."""
     before = decoders()
     with DecoderPool(32, limits=LIMITS, workers=1) as pool:
         for blob in (bytes(5 * 2**20), picture()):

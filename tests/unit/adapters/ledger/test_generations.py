@@ -234,7 +234,7 @@ def test_redecide__a_number_taken_by_somebody_else_this_moment(
     ledger: Ledger, generations: Generations, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = new_collection(ledger)
-    # The question whether somebody is at it has been answered before the other began.
+    # The check for another builder was made before the other one began.
     monkeypatch.setitem(_SQL, "building", "SELECT 1 WHERE false")
     with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
         other.execute(_SQL["begin_generation"], {

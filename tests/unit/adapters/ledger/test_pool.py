@@ -83,8 +83,8 @@ def test_load_pool__filters(database_url: str, tmp_path: Path) -> None:
 
 
 def test_load_pool__flags(database_url: str, tmp_path: Path) -> None:
-    """Flagged images stay out from version 2 on unless asked for; how a file was written is no flag
-    of the picture."""
+    """Flagged images stay out from version 2 on unless asked for; how a file was written does not
+    count as a flag of the picture."""
     flags = [["blurred"], ["stray_bytes"], [], ["dark", "blurred"]]
     with ledger_of(database_url) as ledger:
         ledger.commit(

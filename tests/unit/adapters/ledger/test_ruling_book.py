@@ -23,7 +23,7 @@ KEPT = ("kept", "new", None)
 
 
 class World:
-    """A ledger whose objects are told by key."""
+    """A ledger whose objects are identified by key."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -159,7 +159,8 @@ def test_rulings__survive_redecide_undo_and_another_epsilon(world: World) -> Non
 
 
 def test_rulings__said_again_after_a_restore(world: World, database_url: str) -> None:
-    """A journal's record is brought back once, by its id, also to versions nobody has heard of."""
+    """A journal's record is restored once, by its id, even for versions that the ledger does not
+    know."""
     world.put(a=0, b=10)
     world.rule("also_keep", "b")
     (record,) = world.book.records(world.collection)

@@ -80,7 +80,7 @@ def test_snapshot__request_list_show_download(world: World, run: Run, tmp_path: 
     for row in parse_manifest((folder / "manifest.parquet").read_bytes()):
         assert (folder / row.path).read_bytes() == contents[row.source]
     again = json.loads(run("download", "set", str(folder), "--json")[1])
-    assert again["fetched"] == 1  # the descriptor, whose hash nobody keeps
+    assert again["fetched"] == 1  # the descriptor, whose hash is not stored
     assert "4/4" in run("list")[1]
     assert "published" in run("show", "set")[1]
 

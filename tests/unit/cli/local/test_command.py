@@ -124,7 +124,7 @@ def test_up__a_setting_given_now_mends_a_service_that_died_of_it(loop: Loop) -> 
 def test_up__repeats_the_last_words_of_a_service_that_ends_again(loop: Loop) -> None:
     loop.write(dead=["pixsift-curator"])
     loop.service_ends = True
-    # It worked once: what an earlier run said is no news.
+    # It worked once: the lines of an earlier run do not count.
     (loop.state / "pixsift-curator.log").write_text(f"{READY['pixsift-curator']}\n")
     error = up().exception
     assert isinstance(error, DependencyDownError)

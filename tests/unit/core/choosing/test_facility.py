@@ -1,4 +1,4 @@
-"""The lazy facility location beside the textbook's: same picks, whatever the memory."""
+"""The lazy facility location against the textbook loop: same picks, whatever the memory."""
 
 from typing import Any
 

@@ -44,7 +44,7 @@ def test_allocate__equal_means_equal_where_there_is_room(sizes: dict[str, int], 
         ({"a": 64, "b": 4}, 10, {"share": "sqrt"}, {"a": 8, "b": 2}),
         ({"a": 90, "b": 10}, 10, {"share": "proportional", "cap": 6}, {"a": 6, "b": 4}),
         ({"a": 5, "b": 5}, 6, {"share": "explicit", "counts": {"a": 4, "b": 2}}, {"a": 4, "b": 2}),
-        # explicit, and a runs short: told in the report, never a shorter list
+        # explicit, and a runs short: the report says so, never a shorter list
         ({"a": 3, "b": 9}, 6, {"share": "explicit", "counts": {"a": 5, "b": 1}}, {"a": 3, "b": 3}),
         ({"a": 3, "b": 9}, 4, {"share": "explicit", "counts": {"a": 4}}, {"a": 3, "b": 1}),
     ],

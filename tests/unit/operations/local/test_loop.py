@@ -1,4 +1,4 @@
-"""The local loop: where the server lives, what is written down, whom commands obey."""
+"""The local loop: the place of the server, the record, and which loop commands use."""
 
 import json
 import os
