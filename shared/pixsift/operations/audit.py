@@ -88,7 +88,8 @@ class Auditor:
             duplicates, wrong = self._check_claims(connection, names, kept, rule=rule, ruled=ruled)
         progress("pairs of kept images")
         drawn = _drawn(len(kept), sample, seed=at.seq)
-        pairs = check_kept_pairs(list(kept.values()), rule, only=drawn, rulings=ruled.rulings)
+        images_kept = list(kept.values())
+        pairs = list(check_kept_pairs(images_kept, rule, only=drawn, rulings=ruled.rulings))
         return AuditReport(
             collection=collection.name, seq=at.seq, generation=at.generation, kept=len(kept),
             duplicates=duplicates, undecided=undecided,
