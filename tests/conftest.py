@@ -70,7 +70,7 @@ def _fast_folder() -> str:
     if not memory.is_dir():
         return "/tmp"
     found = os.statvfs(memory)
-    # The server may run from a copy of its binaries beside the data.
+    # The server may run from a copy of its binaries next to the data.
     usable = not found.f_flag & os.ST_NOEXEC and found.f_bavail * found.f_frsize > 2 << 30
     return str(memory) if usable else "/tmp"
 
