@@ -55,8 +55,8 @@ class Aim:
 def modes_of(examples: Float64s, mean: Float64s, way: Way) -> tuple[Halves, tuple[Indices, ...]]:
     """(T, D) vectors that arrivals are compared with, and the examples behind each.
 
-    examples: (Q, D), Q of at least 1; mean: (D,) of the collection's unit rows, by which groups are
-    told apart. A mode is the plain mean of its unit examples: a threshold is a distance to it.
+    examples: (Q, D), Q of at least 1; mean: (D,) of the collection's unit rows, which separates
+    groups. A mode is the plain mean of its unit examples: a threshold is a distance to it.
     """
     units = unit(examples)
     if way == "nearest" or len(units) == 1:

@@ -54,8 +54,8 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
 ORDER BY r.valid_from_seq DESC, r.object_id DESC LIMIT %(limit)s
 
 -- name: reference_under_prefix
--- A reference set: what is kept or a duplicate in some collection and has a vector in the space, the
--- newest first.
+-- A reference set: objects kept or duplicate in some collection that have a vector in the space,
+-- the newest first.
 SELECT DISTINCT d.object_id FROM object o
 JOIN decision d ON d.object_id = o.object_id AND d.valid_to_seq IS NULL
                AND d.outcome IN ('kept', 'duplicate')

@@ -13,8 +13,8 @@ WHERE w.collection_id = %(collection_id)s AND w.space_id = %(space_id)s AND w.en
 ORDER BY w.watch_id, v.is_against, v.mode
 
 -- name: insert_hits
--- Of pairs that lie near enough: those that the watch's filter lets through, once each. The filter is
--- that of `matching` in find.sql; a test compares the two.
+-- Of the pairs that are near enough, those that the watch's filter lets through, each once. The
+-- filter is that of `matching` in find.sql; a test compares the two.
 INSERT INTO watch_hit (watch_id, object_id, collection_id, seq, outcome, distance, mode, is_due)
 SELECT w.watch_id, o.object_id, w.collection_id, %(seq)s::bigint, d.outcome, v.distance, v.mode,
        %(seq)s::bigint IS NOT NULL AND w.destination = 'events'
