@@ -20,7 +20,7 @@ from pixsift.adapters.ledger.curation import FolderRows
 from pixsift.adapters.local.folder_ledger import FolderLedger, default_ledger_folder
 from pixsift.adapters.local.link_copier import LinkMode
 from pixsift.adapters.postgres.database import Database
-from pixsift.core.manifest import ManifestRow
+from pixsift.core.manifest_rows import ManifestRow
 from pixsift.operations import curate as operation
 from pixsift.operations.curate import Curated, Tools, Wishes
 from pixsift.operations.embedder import ModelChoice

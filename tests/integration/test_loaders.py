@@ -11,7 +11,8 @@ from PIL import Image
 
 from pixsift.core.copyplan import destination_keys
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.manifest import ManifestRow, build_metadata
+from pixsift.core.manifest import build_metadata
+from pixsift.core.manifest_rows import ManifestRow
 from pixsift.core.webdataset import plan_shards, tar_stream
 
 KEYS = (

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pixsift.core.manifest import ManifestRow, attribute_columns, list_sha256
+from pixsift.core.manifest import attribute_columns, list_sha256
+from pixsift.core.manifest_rows import ManifestRow
 
 SNAPSHOT_SCHEMA = "pixsift.snapshot/1"
 SNAPSHOT_FILE = "snapshot.json"

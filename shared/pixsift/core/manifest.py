@@ -12,14 +12,14 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pixsift.core.identity import ObjectVersion
+from pixsift.core.manifest_rows import DuplicateRow, ManifestRow
 
 MANIFEST_SCHEMA = "pixsift.manifest/1"
 _ATTRIBUTE, _QUALITY = "attribute.", "quality."
@@ -58,49 +58,6 @@ _DUPLICATES = pa.schema([
     pa.field("reason", pa.string(), nullable=False),
     pa.field("distance", pa.float64()),
 ])  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestRow:
-    """One chosen image."""
-
-    rank: int
-    split: str
-    path: str
-    """Below the snapshot's prefix: ``data/train/robot-1/a.jpg``."""
-    source: ObjectVersion
-    etag: str
-    size_bytes: int
-    content_sha256: str
-    """Hex; the checksum the copy was verified against."""
-    pixel_sha256: str
-    format: str
-    width: int
-    height: int
-    captured_at: datetime | None = None
-    """Aware, in UTC."""
-    reason: str = ""
-    """Why it was chosen: the strategy's words."""
-    covering_radius: float | None = None
-    """Largest cosine distance left after this pick, where the strategy knows it."""
-    duplicates: int = 0
-    """How many other images it stands for."""
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    quality: Mapping[str, float] = field(default_factory=dict)
-    rulings: Sequence[Mapping[str, Any]] = ()
-    """In force about it: id, kind, who, why, said_at."""
-
-
-@dataclass(frozen=True, slots=True)
-class DuplicateRow:
-    """One image that is not in the snapshot because a chosen image represents it."""
-
-    representative_rank: int
-    source: ObjectVersion
-    reason: str
-    """``content``, ``pixels``, ``near``, ``near_look``."""
-    distance: float | None
-    """Cosine distance to the representative; None where no distance was needed."""
 
 
 def build_manifest(rows: Sequence[ManifestRow]) -> bytes:

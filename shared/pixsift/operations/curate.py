@@ -32,7 +32,8 @@ from pixsift.core import presets
 from pixsift.core.collection import Collection
 from pixsift.core.files import folder_bucket
 from pixsift.core.identity import location
-from pixsift.core.manifest import ManifestRow, build_metadata
+from pixsift.core.manifest import build_metadata
+from pixsift.core.manifest_rows import ManifestRow
 from pixsift.core.sources import SourceRule
 from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError
 from pixsift.messages import SnapshotRequest, parse_snapshot_request, why_not_storable

@@ -17,7 +17,7 @@ from pixsift.answers.snapshots import Downloaded
 from pixsift.core.copyplan import folded, place_in_folder
 from pixsift.core.descriptor import SNAPSHOT_FILE
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.manifest import ManifestRow
+from pixsift.core.manifest_rows import ManifestRow
 from pixsift.errors import ConflictError, ObjectGoneError, PermanentError, RequestError
 from pixsift.operations.snapshots import find
 

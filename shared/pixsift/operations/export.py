@@ -30,7 +30,8 @@ from pixsift.core.descriptor import (
     is_same_snapshot,
 )
 from pixsift.core.identity import ObjectVersion, location
-from pixsift.core.manifest import ManifestRow, build_duplicates, build_manifest, build_metadata
+from pixsift.core.manifest import build_duplicates, build_manifest, build_metadata
+from pixsift.core.manifest_rows import ManifestRow
 from pixsift.core.webdataset import plan_shards, tar_stream
 from pixsift.errors import ObjectGoneError, PermanentError, PixsiftError, TransientError
 from pixsift.operations.redact import drop_unpublished

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pixsift.adapters.ledger.curation import DuplicateOf, FileRow, FolderRows
 from pixsift.adapters.local.folder_objects import FolderObjects
 from pixsift.core.files import path_in
-from pixsift.core.manifest import ManifestRow
+from pixsift.core.manifest_rows import ManifestRow
 from pixsift.errors import ConflictError, PixsiftError, Remedy, RequestError
 from pixsift.pages.curated import Chapter, CuratedFolder, Group, curated_page, part_page
 from pixsift.pages.pictures import Picture

@@ -110,12 +110,14 @@ def pack(folder: Path, python: str) -> str:
 def install(folder: Path, site: Path) -> str:
     """Install into ``site`` what this Python lacks or has in an older version; what that was.
 
-    Exits when a module is still missing, and names it.
+    Exits when a module is still missing, and names it, and where the wheels are of another Python.
     """
     wheels = [wheel for wheel in sorted(folder.glob("*.whl")) if lacks(wheel)]
-    if wheels:
-        _pip("install", "--no-index", "--no-deps", "--no-compile", "--no-warn-script-location",
-             "--upgrade", "--target", str(site), *map(str, wheels))  # fmt: skip
+    here = f"{sys.version_info.major}{sys.version_info.minor}"
+    for wheel in wheels:
+        if (found := re.search(r"-cp(\d+)-cp\1-", wheel.name)) and found[1] != here:
+            sys.exit(f"{wheel.name} is for Python {found[1][0]}.{found[1][1:]}: pack for this one")
+        unpack(wheel, site)
     sys.path.insert(0, str(site))
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -123,6 +125,19 @@ def install(folder: Path, site: Path) -> str:
             f"this Python lacks {', '.join(missing)}: pack them (make device-pack), or install them"
         )
     return f"{len(wheels)} wheels installed: {' '.join(w.name.partition('-')[0] for w in wheels)}"
+
+
+def unpack(wheel: Path, site: Path) -> None:
+    """Put a wheel's modules into ``site``: the machine's Python may have no pip."""
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            name = re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", entry.filename)
+            if entry.is_dir() or ".data/" in name.partition("/")[0] + "/":
+                continue
+            path = site / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(archive.read(entry))
+            path.chmod(0o755 if entry.external_attr >> 16 & 0o100 else 0o644)
 
 
 def pinned(constraints: Path = ROOT / "constraints.txt") -> list[str]:

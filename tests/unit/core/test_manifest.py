@@ -14,8 +14,6 @@ from counts import examples
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.manifest import (
     MAX_COLUMNS,
-    DuplicateRow,
-    ManifestRow,
     attribute_columns,
     build_duplicates,
     build_manifest,
@@ -24,6 +22,7 @@ from pixsift.core.manifest import (
     parse_duplicates,
     parse_manifest,
 )
+from pixsift.core.manifest_rows import DuplicateRow, ManifestRow
 
 _TEXT = st.text(max_size=20)
 _SOURCES = st.builds(ObjectVersion, bucket=_TEXT, key=_TEXT, version_id=_TEXT)

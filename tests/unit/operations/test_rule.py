@@ -10,7 +10,8 @@ from ledger_world import image, new_collection, outcomes, turned
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.identity import S3Uri
-from pixsift.core.manifest import ManifestRow, build_manifest, parse_manifest
+from pixsift.core.manifest import build_manifest, parse_manifest
+from pixsift.core.manifest_rows import ManifestRow
 from pixsift.errors import NotFoundError, RequestError
 from pixsift.operations.explain import explain
 from pixsift.operations.rule import list_rulings, rule, rule_best, undo_rulings

@@ -6,7 +6,7 @@ from typing import Any
 
 from pixsift.core.copyplan import CopyItem
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.manifest import ManifestRow
+from pixsift.core.manifest_rows import ManifestRow
 
 _ATTRIBUTE_SOURCES = ("exif", "key", "metadata", "sidecar")
 """Weakest first: a later source overrides an earlier one."""

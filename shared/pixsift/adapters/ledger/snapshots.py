@@ -23,7 +23,7 @@ from pixsift.adapters.ledger.snapshot_rows import (
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.copyplan import CopyItem
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.manifest import DuplicateRow, ManifestRow
+from pixsift.core.manifest_rows import DuplicateRow, ManifestRow
 from pixsift.errors import ConflictError, NotFoundError, Remedy, TransientError
 from pixsift.sql import statements
 
