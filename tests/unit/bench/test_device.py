@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 
 from bench import bench_device
@@ -36,6 +38,16 @@ def run_script(out: Path, *arguments: str) -> list[Figure]:
     return figures
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small products: threads would wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_script__measures_on_a_cpu(tmp_path: Path) -> None:
     """The script with one phase, then the other phases that need no consumer, in this process."""
     run_script(tmp_path, "--only", "limits")
