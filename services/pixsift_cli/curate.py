@@ -11,7 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pixsift import curation
 from pixsift.answers.local import FolderReport, OutcomeOfFiles
-from pixsift.operations.curate import Curated, Tools, Wishes, facts, outcome_lines
+from pixsift.operations.curate import (
+    Curated,
+    Tools,
+    Wishes,
+    facts,
+    outcome_lines,
+    source_folder,
+)
 from pixsift.operations.folder_output import default_output
 from pixsift.operations.judge_folder import FolderTally
 from pixsift.worker import StopSignal
@@ -52,6 +59,10 @@ def curate(
         list[str] | None,
         typer.Option(help="Choose only where attribute=value; may be repeated (folder=2024/may)."),
     ] = None,
+    flagged: Annotated[
+        Literal["exclude", "include", "only"],
+        typer.Option(help="Whether images that a quality check flagged may be chosen."),
+    ] = "exclude",
     split: Annotated[
         str | None, typer.Option(help="Shares of train, val and test, as 0.8,0.1,0.1.")
     ] = None,
@@ -74,10 +85,11 @@ def curate(
 ) -> None:
     """Judge a folder of images, choose the best, write a report; originals stay as they are."""
     started = time.monotonic()
+    folder = source_folder(folder)
     wishes = Wishes(
-        out=out or default_output(folder.resolve()),
+        out=out or default_output(folder),
         select=curation.select_of(k=k, strategy=strategy, seed=seed, split=split),
-        where={"attributes": attribute_conditions(where)},
+        where={"attributes": attribute_conditions(where), "flagged": flagged},
         split={**shares(split), "group_by": group_by or []},
         preset=preset,
         key_pattern=key_pattern,

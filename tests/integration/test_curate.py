@@ -2,15 +2,12 @@
 
 import json
 import os
-import random
+import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,90 +17,12 @@ import pytest
 from PIL import Image
 
 import pixsift
-from pixsift import curation
-from pixsift.adapters.ledger.curation import FolderRows
-from pixsift.adapters.local.folder_ledger import FolderLedger
-from pixsift.adapters.postgres.database import Database
+from curated_folders import CODE, command, environment, originals, outcomes, picture, run, save
+from pixsift.core.files import bytes_of
 from pixsift.errors import ConflictError, NotFoundError, RequestError, UserError
-from pixsift.operations.curate import Curated, Tools, Wishes, collection_of
-from pixsift.operations.embedder import ModelChoice
 from pixsift.operations.judge_folder import FolderTally
 
-CODE = "from pixsift_cli.main import main; main()"
-
-
-@pytest.fixture(scope="module")
-def ledger() -> Iterator[Path]:
-    """A ledger whose server runs as long as the tests of this module."""
-    root = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))
-    root.chmod(0o755)
-    try:
-        with FolderLedger(root / "ledger"):
-            yield root / "ledger"
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Eight pictures, a second save and a copy of one, a broken one, a black one, a text."""
-    folder = tmp_path / "photos"
-    for seed in range(8):
-        save(folder / f"day-{seed % 2}" / f"{seed}.png", seed)
-    picture(3).save(folder / "day-1" / "3-again.jpg", quality=93)
-    shutil.copy(folder / "day-0" / "4.png", folder / "z-copy.png")
-    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
-    Image.new("RGB", (96, 96)).save(folder / "black.png")
-    (folder / "notes.txt").write_text("not a picture")
-    return folder
-
-
-def picture(seed: int) -> Image.Image:
-    """Blocks of color: every seed far from every other."""
-    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)
-
-
-def save(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture(seed).save(path)
-
-
-def run(
-    photos: Path, ledger: Path, *, stop: threading.Event | None = None, tools: Any = None,
-    **wishes: Any,
-) -> Curated:  # fmt: skip
-    wishes.setdefault("where", {"flagged": "include"})  # small squares of color are odd pictures
-    made: dict[str, Any] = {
-        "model": ModelChoice("stub"),
-        "logger": curation.quiet_logger(),
-        "workers": 1,
-    }
-    made |= tools or {}
-    return curation.run(
-        photos, FolderLedger(ledger), Wishes(**wishes), Tools(**made), stop or threading.Event()
-    )
-
-
-def outcomes(photos: Path, ledger: Path) -> dict[str, tuple[Any, ...]]:
-    """What the ledger says of every file."""
-    with FolderLedger(ledger) as store, Database(store.url) as database:
-        found = collection_of(database, photos.resolve())
-        assert found is not None
-        rows = FolderRows(database, found.collection_id)
-        return {
-            row.key: (row.outcome, row.reason, row.representative,
-                      None if row.distance is None else round(row.distance, 6))
-            for row in rows.files()
-        }  # fmt: skip
-
-
-def originals(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    return {
-        str(path): (path.stat().st_mtime_ns, path.stat().st_mode, path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+SIZES = 1_000, 100_000
 
 
 def test_curate__judges_chooses_and_leaves_the_originals_alone(
@@ -138,8 +57,6 @@ def test_curate__judges_chooses_and_leaves_the_originals_alone(
 
 
 def _sources(page: str) -> list[str]:
-    import re
-
     return re.findall(r'(?:src|href)="((?!data:)[^"]+)"', page)
 
 
@@ -184,42 +101,6 @@ def test_curate__stopped_and_run_again_ends_like_an_undisturbed_run(
     assert outcomes(photos, ledger) == outcomes(twin, ledger)
 
 
-def command(photos: Path, ledger: Path, *options: str) -> "subprocess.Popen[str]":
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("PIXSIFT_")}
-    return subprocess.Popen(
-        [sys.executable, "-c", CODE, "curate", str(photos), "--ledger", str(ledger), *options],
-        env=environment | {"PIXSIFT_MODEL": "stub", "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="surrogateescape",
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=pytest.mark.full)])
-def test_curate__killed_at_random_and_run_again_ends_like_an_undisturbed_run(
-    kills: int, tmp_path: Path, ledger: Path
-) -> None:
-    folder, twin = tmp_path / "photos", tmp_path / "twin"
-    for seed in range(40):
-        save(folder / f"{seed:02}.png", seed)
-        if seed % 3 == 0:
-            picture(seed).save(folder / f"{seed:02}-again.jpg", quality=92)
-    shutil.copytree(folder, twin)
-    run(twin, ledger)
-    rng = random.Random(7)
-    for _ in range(kills):
-        process = command(folder, ledger)
-        line = process.stderr.readline() if process.stderr else ""
-        while line and "judging" not in line:
-            line = process.stderr.readline() if process.stderr else ""
-        time.sleep(rng.uniform(0.0, 1.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if process.stdout and process.stderr:
-            process.stdout.close()
-            process.stderr.close()
-    run(folder, ledger, out=tmp_path / "out")
-    assert outcomes(folder, ledger) == outcomes(twin, ledger)
-
-
 # What a file system can hold against us.
 
 
@@ -256,13 +137,11 @@ def test_curate__what_may_not_be_read_fails_alone_and_is_tried_again(
     (photos / "day-0" / "0.png").chmod(0)
     save(photos / "closed" / "x.png", 50)
     (photos / "closed").chmod(0)
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("PIXSIFT_")}
     try:
         done = subprocess.run(
             [*limited, sys.executable, "-c", CODE, "curate", str(photos), "--ledger", str(ledger),
              "--json"],
-            env=environment | {"PIXSIFT_MODEL": "stub", "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True, text=True, check=False,
+            env=environment(), capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
@@ -338,16 +217,6 @@ def test_curate__only_this_account_reaches_the_ledger(ledger: Path) -> None:
     assert mode & 0o007 == 0, oct(mode)  # its socket gives superuser rights
 
 
-def test_curate__two_at_once_is_one_line(photos: Path, ledger: Path) -> None:
-    busy = f"another run \\(process {os.getpid()}\\)"
-    with (
-        FolderLedger(ledger) as store,
-        store.judging(),
-        pytest.raises(ConflictError, match=busy),
-    ):
-        run(photos, ledger)
-
-
 def test_curate__a_second_choice_takes_the_place_of_the_first(
     photos: Path, ledger: Path, tmp_path: Path
 ) -> None:
@@ -365,34 +234,78 @@ def test_curate__a_second_choice_takes_the_place_of_the_first(
     assert not (out / "data").exists()
 
 
-def test_curate__a_full_disk_is_one_line(photos: Path, ledger: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")
+def test_curate__the_datasets_library_loads_the_choice(
+    photos: Path, ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/folder.md says, with names that loaders trip over."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    datasets = pytest.importorskip("datasets", reason="pip install datasets: a test dependency")
+    datasets.disable_progress_bars()
+    names = [b"caf\xe9.png", b"a\nb.png", b"test/test.png", b"val/train/eval.png", b"x [1]*.png",
+             "\u6587 \u5b57.png".encode(), b"metadata.png", b"per%20cent.png"]  # fmt: skip
+    for seed, name in enumerate(names, 100):
+        path = Path(os.fsdecode(bytes(photos) + b"/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(seed).save(path)
     out = tmp_path / "out"
-    out.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(out)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if mounted.returncode != 0:
-        pytest.skip(f"no small file system to fill: {mounted.stderr.strip()}")
-    try:
-        with pytest.raises(RequestError, match="No space left on device"):
-            run(photos, ledger, out=out, select={"strategy": "all"}, link="copy")
-    finally:
-        subprocess.run(["umount", str(out)], check=True)
-    run(photos, ledger, out=out)
-    assert (out / "report.html").is_file()
+    run(photos, ledger, out=out, select={"strategy": "all"}, where={"flagged": "include"},
+        split={"train": 0.6, "val": 0.2, "test": 0.2})  # fmt: skip
+    found = datasets.load_dataset(
+        "imagefolder", data_dir=str(out / "data"), cache_dir=str(tmp_path / "cache")
+    )
+    chosen = {row["rank"]: row for row in pq.read_table(out / "manifest.parquet").to_pylist()
+              if row["rank"] is not None}  # fmt: skip
+    loaded = {record["rank"]: (split, record) for split, table in found.items() for record in table}
+    assert loaded.keys() == chosen.keys() and len(chosen) >= 8 + len(names)
+    for rank, (split, record) in loaded.items():
+        row = chosen[rank]
+        assert split == {"val": "validation"}.get(row["split"], row["split"])
+        source = os.fsdecode(bytes_of(f"{photos}/{row['path']}"))
+        with Image.open(source) as original:
+            assert record["image"].convert("RGB").tobytes() == original.convert("RGB").tobytes()
 
 
 @pytest.mark.full
 def test_curate__a_hundred_thousand_files_in_one_folder(tmp_path: Path, ledger: Path) -> None:
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for number in range(100_000):
-        pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.bmp")
-    done = run(folder, ledger, out=tmp_path / "out")
-    assert sum(done.counts.outcomes.values()) == 100_000
-    assert run(folder, ledger).tally.unchanged == 100_000
+    """As a process of its own: its memory is that of a thousand files."""
+    peaks = {}
+    for count in SIZES:
+        folder, out = tmp_path / f"of-{count}", tmp_path / f"out-{count}"
+        folder.mkdir()
+        for number in range(count):
+            pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((64, 48)).save(folder / f"{number}.png")
+        told, peaks[count] = _measured(
+            folder, ledger, "--out", str(out), "-k", "500", "--flagged", "include"
+        )
+        assert sum(each["images"] for each in told["outcomes"]) == count == told["judged"]
+        assert pq.read_metadata(out / "manifest.parquet").num_rows == count
+        pages = [out / "report.html", *(out / "report").glob("*.html")]
+        assert max(page.stat().st_size for page in pages) < 400_000
+        for source in _sources((out / "report.html").read_text()):
+            assert (out / source).is_file(), source
+    small, large = SIZES
+    assert peaks[large] < 1.5 * peaks[small], peaks
+    assert run(folder, ledger).tally.unchanged == large
+
+
+def _measured(folder: Path, ledger: Path, *options: str) -> tuple[dict[str, Any], int]:
+    """What the command answers as JSON, and the peak of its resident memory in KiB."""
+    process = command(folder, ledger, "--json", *options)
+    answers: list[tuple[str, str]] = []
+    reader = threading.Thread(target=lambda: answers.append(process.communicate()))
+    reader.start()
+    peak = 0
+    while reader.is_alive():
+        reader.join(0.5)
+        with suppress(OSError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max([peak, *(int(found) for found in re.findall(r"VmHWM:\s*(\d+)", status))])
+    out, errors = answers[0]
+    assert process.returncode == 0, errors
+    return json.loads(out), peak
 
 
 # As a library.

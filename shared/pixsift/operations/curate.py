@@ -25,8 +25,9 @@ from pixsift.adapters.ledger.curation import FolderRows
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.local.folder_ledger import FolderLedger
-from pixsift.adapters.local.folder_objects import FolderObjects
+from pixsift.adapters.local.folder_objects import PATIENCE_SECONDS, FolderObjects
 from pixsift.adapters.local.link_copier import LinkCopier, LinkMode
+from pixsift.adapters.local.patience import Patience
 from pixsift.adapters.postgres.database import Database
 from pixsift.core import presets
 from pixsift.core.collection import Collection
@@ -35,7 +36,14 @@ from pixsift.core.identity import location
 from pixsift.core.manifest import build_metadata
 from pixsift.core.manifest_rows import ManifestRow
 from pixsift.core.sources import SourceRule
-from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError
+from pixsift.errors import (
+    ConflictError,
+    DependencyDownError,
+    NotFoundError,
+    Remedy,
+    RequestError,
+    TransientError,
+)
 from pixsift.messages import SnapshotRequest, parse_snapshot_request, why_not_storable
 from pixsift.operations.collections import SIDECARS, create, threshold
 from pixsift.operations.embedder import ModelChoice, load, load_for
@@ -119,10 +127,22 @@ class Tools:
 
 
 def source_folder(folder: Path) -> Path:
-    """The folder with its links resolved. Raises NotFoundError or RequestError."""
-    try:
+    """The folder with its links resolved.
+
+    Raises NotFoundError or RequestError, and DependencyDownError where the file system hangs.
+    """
+
+    def look() -> Path:
         found = folder.resolve(strict=True)
         os.scandir(found).close()
+        return found
+
+    try:
+        found = Patience(PATIENCE_SECONDS).call(str(folder), look)
+    except TransientError as error:
+        raise DependencyDownError(
+            f"{error}: does the share answer that the folder is on?"
+        ) from error
     except NotADirectoryError:
         raise RequestError(f"{folder} is a file: name the folder with the images") from None
     except OSError as error:

@@ -245,11 +245,13 @@ class Report:
 
     def _grouped(self) -> Iterator[Group]:
         for some in _batches(self._output.rows.files(with_duplicates=True), size=_PER_PAGE):
-            repeats = self._output.rows.duplicates_of([row.object_id for row in some])
+            repeats = self._output.rows.duplicates_of(
+                [row.object_id for row in some], most=_REPEATS_SHOWN
+            )
             for row in some:
                 found = repeats.get(row.object_id, [])
-                shown = [self._repeat(each) for each in found[:_REPEATS_SHOWN]]
-                if more := len(found) - len(shown):
+                shown = [self._repeat(each) for each in found]
+                if more := found[0].in_all - len(found) if found else 0:
                     shown.append(Picture.file(None, f"and {more:,} more"))
                 yield self._file(row), shown
 

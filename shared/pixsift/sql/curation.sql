@@ -22,14 +22,21 @@ WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL AND d.outco
 ORDER BY o.key LIMIT %(limit)s
 
 -- name: duplicates_of
--- The nearest first.
-SELECT d.representative_object_id, o.object_id, o.key, o.thumbnail_key, d.reason, d.distance
-FROM decision d
-JOIN collection c USING (collection_id, generation)
-JOIN object o ON o.object_id = d.object_id
-WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL AND d.outcome = 'duplicate'
-  AND d.representative_object_id = ANY (%(object_ids)s)
-ORDER BY d.representative_object_id, d.distance NULLS FIRST, o.key
+-- The nearest of each, and how many there are: one image may stand for a hundred thousand.
+SELECT representative_object_id, object_id, key, thumbnail_key, reason, distance, in_all
+FROM (
+  SELECT d.representative_object_id, o.object_id, o.key, o.thumbnail_key, d.reason, d.distance,
+         count(*) OVER (PARTITION BY d.representative_object_id) AS in_all,
+         row_number() OVER (PARTITION BY d.representative_object_id
+                            ORDER BY d.distance NULLS FIRST, o.key) AS place
+  FROM decision d
+  JOIN collection c USING (collection_id, generation)
+  JOIN object o ON o.object_id = d.object_id
+  WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL AND d.outcome = 'duplicate'
+    AND d.representative_object_id = ANY (%(object_ids)s)
+) each
+WHERE place <= %(most)s
+ORDER BY representative_object_id, place
 
 -- name: images_of
 -- Keys and thumbnails of some objects.

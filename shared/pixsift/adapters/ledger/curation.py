@@ -48,6 +48,8 @@ class DuplicateOf:
     thumbnail_key: str | None
     reason: str
     distance: float | None
+    in_all: int
+    """How many repeat the same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,14 @@ class FolderRows:
                 return
             after = rows[-1].key
 
-    def duplicates_of(self, object_ids: Sequence[int]) -> dict[int, list[DuplicateOf]]:
-        """By what they repeat, the nearest first."""
+    def duplicates_of(
+        self, object_ids: Sequence[int], *, most: int
+    ) -> dict[int, list[DuplicateOf]]:
+        """By what they repeat, the nearest first; at most ``most`` of each."""
         found: dict[int, list[DuplicateOf]] = {}
-        names = {"collection_id": self._collection_id, "object_ids": list(object_ids)}
+        names = {
+            "collection_id": self._collection_id, "object_ids": list(object_ids), "most": most,
+        }  # fmt: skip
         with self._database.connection() as connection:
             cursor = connection.cursor(row_factory=class_row(DuplicateOf))
             for row in cursor.execute(_SQL["duplicates_of"], names):

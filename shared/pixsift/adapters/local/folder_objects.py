@@ -26,6 +26,7 @@ from pixsift.errors import (
     DependencyDownError,
     ObjectGoneError,
     PermanentError,
+    PixsiftError,
     TransientError,
 )
 from pixsift.ports import FetchedObject, ListedObject, ObjectHead
@@ -35,6 +36,8 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _DENIED = (errno.EACCES, errno.EPERM)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DOWN = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN, errno.ETIMEDOUT)
+PATIENCE_SECONDS = 30.0
+"""A disk that wakes up, and a share on the other side of a slow line, need some."""
 _ONLY_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """A pipe in place of a file must not block the open call."""
 
@@ -56,7 +59,7 @@ class Walked:
 class FolderObjects:
     """See ``pixsift.ports.ObjectStore``. Thread-safe."""
 
-    def __init__(self, *, patience_seconds: float = 30.0) -> None:
+    def __init__(self, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """patience_seconds: how long one call of the file system may take."""
         self._patience = Patience(patience_seconds)
 
@@ -76,7 +79,8 @@ class FolderObjects:
         folder below that cannot be listed is noted and passed over.
         """
         self.check_bucket(bucket)
-        root = os.path.realpath(folder_of(bucket))
+        folder = folder_of(bucket)
+        root = self._call(folder, lambda: os.path.realpath(folder))
         yield from self._walk(root, root, "", walked=walked, prefix=prefix, after=after)
 
     def list_versions(self, bucket: str, key: str) -> list[ListedVersion]:
@@ -114,19 +118,19 @@ class FolderObjects:
         where, wanted = _name(version), FileVersion.parse(version.version_id)
         if wanted is None:
             raise ObjectGoneError("overwritten", where)
-        descriptor = self._open(version.bucket, version.key)
+        descriptor, before = self._open(version.bucket, version.key)
         try:
-            before = os.fstat(descriptor)
             if not wanted.is_same_write(_version(before)):
                 raise ObjectGoneError("overwritten", where)
             if max_bytes is not None and before.st_size > max_bytes:
                 raise PermanentError("too_large", f"{before.st_size} bytes, limit {max_bytes}")
             if reserve is not None:
                 reserve(before.st_size)
-            body = self._call(where, lambda: _read_all(descriptor, before.st_size))
-            after = os.fstat(descriptor)
+            body, after = self._call(
+                where, lambda: (_read_all(descriptor, before.st_size), os.fstat(descriptor))
+            )
         finally:
-            os.close(descriptor)
+            self._close(descriptor)
         if len(body) != before.st_size or _version(after) != _version(before):
             raise TransientError(f"{where} changed while it was read")
         digest = hashlib.sha256(body)
@@ -142,28 +146,27 @@ class FolderObjects:
 
     def read(self, bucket: str, key: str) -> bytes:
         """The bytes at a key now. Raises ObjectGoneError."""
-        descriptor = self._open(bucket, key)
+        descriptor, found = self._open(bucket, key)
         try:
-            size = os.fstat(descriptor).st_size
-            return self._call(location(bucket, key), lambda: _read_all(descriptor, size))
+            return self._call(location(bucket, key), lambda: _read_all(descriptor, found.st_size))
         finally:
-            os.close(descriptor)
+            self._close(descriptor)
 
     def read_first_byte(self, version: ObjectVersion) -> None:
         """One byte, to see whether the file system answers."""
-        descriptor = self._open(version.bucket, version.key)
+        descriptor, _ = self._open(version.bucket, version.key)
         try:
             self._call(_name(version), lambda: os.read(descriptor, 1))
         finally:
-            os.close(descriptor)
+            self._close(descriptor)
 
     def read_start(self, bucket: str, key: str, count: int) -> bytes:
         """The first ``count`` bytes of a file, to see what it is."""
-        descriptor = self._open(bucket, key)
+        descriptor, _ = self._open(bucket, key)
         try:
             return self._call(location(bucket, key), lambda: os.read(descriptor, count))
         finally:
-            os.close(descriptor)
+            self._close(descriptor)
 
     def check_bucket(self, bucket: str) -> None:
         """Raise unless the folder is there and can be listed."""
@@ -244,18 +247,23 @@ class FolderObjects:
         found = self._lstat(path)
         return found if found is not None and stat.S_ISREG(found.st_mode) else None
 
-    def _open(self, bucket: str, key: str) -> int:
+    def _open(self, bucket: str, key: str) -> tuple[int, os.stat_result]:
         where, path = location(bucket, key), self._path(bucket, key)
-        descriptor = self._call(where, lambda: os.open(path, _ONLY_READ))
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
+        descriptor, found = self._call(where, lambda: _opened(path))
+        if not stat.S_ISREG(found.st_mode):
+            self._close(descriptor)
             raise PermanentError("unreadable", f"{where} is not a regular file")
-        return descriptor
+        return descriptor, found
+
+    def _close(self, descriptor: int) -> None:
+        """Even this may hang; the file was only read, so nothing depends on it."""
+        with suppress(PixsiftError):
+            self._call("close", lambda: os.close(descriptor))
 
     def _path(self, bucket: str, key: str) -> str:
         """The path of a key. Raises PermanentError where it leads out of the bucket's folder."""
-        path, root = path_in(bucket, key), os.path.realpath(folder_of(bucket))
-        inside = self._call(path, lambda: os.path.realpath(path))
+        path, folder = path_in(bucket, key), folder_of(bucket)
+        root, inside = self._call(path, lambda: (os.path.realpath(folder), os.path.realpath(path)))
         if not key or not inside.startswith(root.rstrip("/") + "/"):
             raise PermanentError("unreadable", f"{location(bucket, key)} leads out of its folder")
         return path
@@ -263,6 +271,15 @@ class FolderObjects:
     def _call(self, where: str, work: Callable[[], T]) -> T:
         with _translated(where):
             return self._patience.call(where, work)
+
+
+def _opened(path: str) -> tuple[int, os.stat_result]:
+    descriptor = os.open(path, _ONLY_READ)
+    try:
+        return descriptor, os.fstat(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
 
 
 def _entries(root: str, folder: str, walked: Walked) -> list[tuple[str, bool, str]]:
