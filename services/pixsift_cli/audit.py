@@ -46,7 +46,8 @@ def audit(
             curated=(wiring.s3_objects(), wiring.curated_bucket()) if snapshots else None,
             progress=lambda what: tell(f"auditing {what}"), actor=wiring.ACTOR,
         )  # fmt: skip
-    lines = [line for report in reports for line in _text(report)]
+        again = "the next run" if wiring.uses_folders() else "the queue"
+    lines = [line for report in reports for line in _text(report, again)]
     emit(reports, as_json, lines or "no collections")
     if any(report.findings for report in reports):
         raise typer.Exit(1)
@@ -69,13 +70,13 @@ def reindex(
     emit(built, as_json, f"the index of {name} is built up to seq {built.built_to_seq}")
 
 
-def _text(report: AuditReport) -> list[str]:
+def _text(report: AuditReport, again: str) -> list[str]:
     lines = [
         f"{report.collection}: {report.kept} kept and {report.duplicates} duplicates at seq "
         f"{report.seq}, generation {report.generation}; {report.pairs_compared} pairs compared",
     ]
     if report.undecided:
-        lines.append(f"  {report.undecided} undone, the queue will decide them again")
+        lines.append(f"  {report.undecided} undone, {again} will decide them again")
     for change in report.repaired:
         of = f" of {change.representative}" if change.representative else ""
         lines.append(

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
+from pixsift.core.files import shown
 from pixsift.core.identity import S3Uri
 from pixsift.errors import RequestError
 from pixsift_cli.terminal import say
@@ -82,10 +83,11 @@ def plain(facts: Answer) -> Any:
 
 
 def short_uris(uris: Sequence[str]) -> list[str]:
-    """URIs without version ids, except where two of them are versions of one key."""
+    """URIs without version ids, except where two of them are versions of one key; files by their
+    paths."""
     keys = [uri.partition("?versionId=")[0] for uri in uris]
     times = Counter(keys)
-    return [key if times[key] == 1 else uri for key, uri in zip(keys, uris, strict=True)]
+    return [shown(key if times[key] == 1 else uri) for key, uri in zip(keys, uris, strict=True)]
 
 
 def warn(warning: str | None) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from pixsift.core.change import STILL_CELLS
+from pixsift.core.files import shown
+from pixsift.core.identity import FOLDER
 from pixsift.operations.explain import explain as tell
 from pixsift.operations.paths import object_named
 from pixsift.words import in_words, words_and_code
@@ -38,11 +40,12 @@ def explain(
 
 
 def _lines(story: Mapping[str, Any]) -> Iterator[str]:
-    yield story["uri"]
-    yield from _facts(story["object"])
+    yield shown(story["uri"])
+    is_file = story["uri"].startswith(FOLDER)
+    yield from _facts(story["object"], is_file=is_file)
     for chapter in story["collections"]:
         yield ""
-        yield from _chapter(chapter)
+        yield from _chapter(chapter, again="the next run" if is_file else "the queue")
     for snapshot in story["snapshots"]:
         yield (
             f"  snapshot        {snapshot['snapshot_id']} ({snapshot['name']}, "
@@ -53,7 +56,7 @@ def _lines(story: Mapping[str, Any]) -> Iterator[str]:
         yield "  snapshots       in no snapshot"
 
 
-def _facts(version: Mapping[str, Any]) -> Iterator[str]:
+def _facts(version: Mapping[str, Any], *, is_file: bool) -> Iterator[str]:
     if version["erased_at"]:
         yield f"  erased          {version['erased_at']:%Y-%m-%d %H:%M:%S %Z}: its data was deleted"
         return
@@ -64,7 +67,8 @@ def _facts(version: Mapping[str, Any]) -> Iterator[str]:
             f"{image.get('height')} ({image.get('mode')})"
             + (f", flags: {', '.join(image['flags'])}" if image.get("flags") else "")
         )
-    yield f"  size            {version['size_bytes']} bytes, ETag {version['etag']}"
+    etag = "" if is_file else f", ETag {version['etag']}"
+    yield f"  size            {version['size_bytes']} bytes{etag}"
     yield f"  arrived         {version['first_seen_at']:%Y-%m-%d %H:%M:%S %Z}"
     if version["captured_at"]:
         yield f"  captured        {version['captured_at']:%Y-%m-%d %H:%M:%S %Z}"
@@ -86,14 +90,14 @@ def _facts(version: Mapping[str, Any]) -> Iterator[str]:
         yield f"  thumbnail       {version['thumbnail_key']}"
 
 
-def _chapter(chapter: Mapping[str, Any]) -> Iterator[str]:
+def _chapter(chapter: Mapping[str, Any], *, again: str) -> Iterator[str]:
     rule = chapter["rule"]
     look = ", second look" if rule["second_look"] else ""
     yield (
         f"  collection {chapter['collection']} (model {rule['model']}, epsilon "
         f"{rule['epsilon']:g}{look}, generation {rule['generation']})"
     )
-    outcome = chapter["outcome"] or "undecided: its decision was undone, it waits in the queue"
+    outcome = chapter["outcome"] or f"undecided: its decision was undone, {again} decides it again"
     yield f"  outcome         {outcome}{_because(chapter['reason'])}"
     if chapter["message"]:
         yield f"  because         {chapter['message']}"
@@ -106,13 +110,13 @@ def _chapter(chapter: Mapping[str, Any]) -> Iterator[str]:
     if chapter["stands_for"]["count"]:
         yield f"  represents      {chapter['stands_for']['count']} duplicates, the nearest:"
         for child in chapter["stands_for"]["nearest"]:
-            yield f"                  {child['distance']:.4f}  {child['uri']}"
+            yield f"                  {child['distance']:.4f}  {shown(child['uri'])}"
     if chapter["attributes"]:
         listed = ", ".join(f"{name}={value}" for name, value in chapter["attributes"].items())
         yield f"  attributes      {listed}"
     for row in chapter["history"]:
         until = "now" if row["valid_to_seq"] is None else f"seq {row['valid_to_seq']}"
-        of = f" of {row['representative']}" if row["representative"] else ""
+        of = f" of {shown(row['representative'])}" if row["representative"] else ""
         yield (
             f"  history         generation {row['generation']}, seq {row['valid_from_seq']} to "
             f"{until}: {row['outcome']}, {in_words(row['reason'])}{of}, "
@@ -124,7 +128,7 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
     proof = chapter["proof"]
     if proof is None:
         return
-    yield f"  representative  {chapter['representative']}"
+    yield f"  representative  {shown(chapter['representative'])}"
     if proof["recomputed_distance"] is None:
         yield "  distance        cannot be recomputed: a vector is missing"
         return
@@ -139,7 +143,7 @@ def _proof(chapter: Mapping[str, Any]) -> Iterator[str]:
 def _near_miss(missed: Mapping[str, Any] | None) -> Iterator[str]:
     if missed is None:
         return
-    yield f"  nearest kept    {missed['uri']}"
+    yield f"  nearest kept    {shown(missed['uri'])}"
     yield f"  distance        {missed['stored_distance']:.6f}, and not the same picture:"
     yield from _look(missed["second_look"])
 
@@ -156,7 +160,7 @@ def _look(look: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _ruling_text(ruling: Mapping[str, Any]) -> str:
-    other = f" {ruling['uri']} and {ruling['other']}" if ruling["other"] else ""
+    other = f" {shown(ruling['uri'])} and {shown(ruling['other'])}" if ruling["other"] else ""
     ended = "" if ruling["to_seq"] is None else f", taken back at seq {ruling['to_seq']}"
     return (
         f"{ruling['kind']}{other}, {ruling['who']}, {ruling['said_at']:%Y-%m-%d %H:%M}: "

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
 
+from pixsift.adapters.postgres.database import Database
 from pixsift.answers.decisions import RuleComparison, SwitchedGeneration, TakenBack
+from pixsift.core.files import shown
 from pixsift.operations import redecide as operation
-from pixsift.operations.paths import collection_with, object_named
+from pixsift.operations.paths import collection_with, names_object, object_named
 from pixsift.operations.redecide import Wanted, warning
 from pixsift.operations.retrieve import only_collection
 from pixsift.operations.take_back import take_back
@@ -99,32 +100,36 @@ def undo(
     One object: kept and duplicate are decided again from the stored vectors; rejected, failed and
     gone are sent through the queue once more.
     """
-    if uri is None and name is not None and (name.startswith("s3://") or Path(name).is_file()):
-        name, uri = None, name
-    if uri is not None:
-        with wiring.database(name, uri) as database:
-            wanted = object_named(database, uri)
-            name = name or collection_with(database, wanted)
-            taken_back = take_back(
-                database, wiring.ingest_queue(), only_collection(database, name).name, wanted,
+    with wiring.database(name, uri) as database:
+        if uri is None and name is not None and names_object(database, name):
+            name, uri = None, name
+        if uri is not None:
+            _undo_one(database, name, uri, as_json)
+            return
+        with _progress() as report:
+            done = operation.undo(
+                database,
+                only_collection(database, name).name,
+                take_over=take_over,
+                progress=report,
                 actor=wiring.ACTOR,
-            )  # fmt: skip
-            again = _NEXT_RUN if wiring.uses_folders() else _QUEUE
-        emit(taken_back, as_json, _taken_back_text(taken_back, again))
-        return
-    with wiring.database(name) as database, _progress() as report:
-        done = operation.undo(
-            database,
-            only_collection(database, name).name,
-            take_over=take_over,
-            progress=report,
-            actor=wiring.ACTOR,
-        )
+            )
     emit(done, as_json, switched_text(done))
 
 
+def _undo_one(database: Database, name: str | None, uri: str, as_json: bool) -> None:
+    wanted = object_named(database, uri)
+    name = name or collection_with(database, wanted)
+    taken_back = take_back(
+        database, wiring.ingest_queue(), only_collection(database, name).name, wanted,
+        actor=wiring.ACTOR,
+    )  # fmt: skip
+    again = _NEXT_RUN if wiring.uses_folders() else _QUEUE
+    emit(taken_back, as_json, _taken_back_text(taken_back, again))
+
+
 def _taken_back_text(done: TakenBack, again: str) -> list[str]:
-    lines = [f"undone, {again}: {uri}" for uri in done.sent_again]
+    lines = [f"undone, {again}: {shown(uri)}" for uri in done.sent_again]
     lines += [
         f"object {c.object_id}: {c.was} -> {c.outcome} ({in_words(c.reason)})"
         for c in done.decided_again
@@ -170,7 +175,7 @@ def _whatif_text(comparison: RuleComparison) -> list[str]:
     for example in comparison.examples:
         distance = "" if example["distance"] is None else f"{example['distance']:.4f} "
         lines += [
-            f"    {example['from']} -> {example['to']}: {example['uri']}",
-            f"      {distance}from {example['of']}",
+            f"    {example['from']} -> {example['to']}: {shown(example['uri'])}",
+            f"      {distance}from {shown(example['of'])}",
         ]
     return lines

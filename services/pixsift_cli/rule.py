@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 from pixsift.answers.decisions import RulingDone, RulingLine
+from pixsift.core.files import shown
 from pixsift.errors import RequestError
 from pixsift.operations import rule as operation
 from pixsift.operations.paths import collection_with, object_named
@@ -177,7 +178,9 @@ def list_(
 
 
 def _ruling_lines(row: RulingLine) -> Iterator[str]:
-    yield f"{row.ruling_id}  {row.kind:<9} {row.uri}" + (f"  {row.other}" if row.other else "")
+    yield f"{row.ruling_id}  {row.kind:<9} {shown(row.uri)}" + (
+        f"  {shown(row.other)}" if row.other else ""
+    )
     batch = f" (batch {row.batch})" if row.batch else ""
     ended = "" if row.to_seq is None else f", taken back at seq {row.to_seq}"
     yield f"  {row.who}, {row.said_at:%Y-%m-%d %H:%M}: {row.why}{batch}{ended}"
@@ -205,8 +208,9 @@ def _lines(done: RulingDone, if_dry: str, verb: str = "made") -> Iterator[str]:
     for kind, count in done.changed.items():
         yield f"  {count} images {kind}"
     for change in done.sample:
-        of = f" of {change.representative}" if change.representative else ""
-        yield f"    {change.was} -> {change.outcome} ({in_words(change.reason)}){of}: {change.uri}"
+        of = f" of {shown(change.representative)}" if change.representative else ""
+        why = f"{change.outcome} ({in_words(change.reason)})"
+        yield f"    {change.was} -> {why}{of}: {shown(change.uri)}"
     if done.rulings and not done.dry_run and verb == "made":
         how = f"--batch {done.batch}" if done.batch else done.ruling_ids[0]
         yield f"To take back: pixsift rule undo {how}"

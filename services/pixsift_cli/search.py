@@ -7,13 +7,15 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from pixsift.adapters.postgres.database import Database
 from pixsift.answers.choosing import Neighbor, Neighbors
 from pixsift.api import Example, SearchAnswer, SearchAsk
+from pixsift.core.files import shown
 from pixsift.errors import RequestError
 from pixsift.messages import Range, Where2
 from pixsift.operations.find import find_by_files
 from pixsift.operations.images import uris_and_thumbnails
-from pixsift.operations.paths import collection_name
+from pixsift.operations.paths import collection_name, prefix_named, uri_named
 from pixsift.pages.gallery import gallery
 from pixsift.pages.pictures import Picture
 from pixsift_cli import wiring
@@ -22,7 +24,6 @@ from pixsift_cli.common import (
     JsonOption,
     check_writable,
     emit,
-    s3_uri,
     short_uris,
     write_text,
 )
@@ -44,14 +45,16 @@ def search(
     folder: Annotated[Path | None, typer.Option(help="A folder of image files.")] = None,
     like: Annotated[
         list[str] | None,
-        typer.Option(help="s3://bucket/key of an image in the ledger; may be repeated."),
+        typer.Option(
+            help="s3://bucket/key, or a file, of an image in the ledger; may be repeated."
+        ),
     ] = None,
     prefix: Annotated[
-        str | None, typer.Option(help="s3://bucket/prefix: the kept images below it.")
+        str | None, typer.Option(help="s3://bucket/prefix, or a folder: the kept images below it.")
     ] = None,
     unlike: Annotated[
         list[str] | None,
-        typer.Option(help="s3://bucket/key of a counterexample; may be repeated."),
+        typer.Option(help="s3://bucket/key, or a file, of a counterexample; may be repeated."),
     ] = None,
     way: Annotated[
         str,
@@ -80,22 +83,23 @@ def search(
     """Find the kept images nearest to your images (exact search by cosine distance)."""
     files = _files(image, folder, others=bool(like or prefix))
     check_writable(html)
-    with wiring.database(collection) as database:
+    with wiring.database(collection, *like or (), prefix, *unlike or ()) as database:
         name = None if collection is None else collection_name(database, collection)
         ask = _asked({
-            "collection": name, "examples": _examples(like), "folder": prefix,
-            "counterexamples": _examples(unlike), "way": way, "k": k, "own": own,
+            "collection": name, "examples": _examples(database, like),
+            "folder": None if prefix is None else prefix_named(database, prefix),
+            "counterexamples": _examples(database, unlike), "way": way, "k": k, "own": own,
             "where": Where2(attributes=attribute_conditions(where), flagged="include"),
             "distance": None if max_distance is None else Range(max=max_distance),
             "duplicates": "expanded" if expanded else "folded",
         })  # fmt: skip
         found = _neighbors(find_by_files(database, files, ask, model=wiring.model()))
         if html is not None:
-            shown = uris_and_thumbnails(
+            pictures = uris_and_thumbnails(
                 database, wiring.objects(), wiring.derived_bucket(),
                 [each.object_id for each in found.neighbors],
             )  # fmt: skip
-            _draw(html, found, shown)
+            _draw(html, found, pictures)
     uris = short_uris([each.uri for each in found.neighbors])
     lines = [
         f"{each.distance:.4f}  {uri}{_itself(each)}"
@@ -110,13 +114,13 @@ def _itself(found: Neighbor) -> str:
     return "  (the query's own picture)" if found.distance < _SAME else ""
 
 
-def _draw(path: Path, found: Neighbors, shown: Mapping[int, tuple[str, bytes | None]]) -> None:
+def _draw(path: Path, found: Neighbors, known: Mapping[int, tuple[str, bytes | None]]) -> None:
     pictures = [
         Picture.inline(
-            shown[each.object_id][1],
+            known[each.object_id][1],
             f"distance {each.distance:.4f}{_itself(each)}",
             short_uris([each.uri])[0],
-            f"near {each.nearest_to}",
+            f"near {shown(each.nearest_to)}",
         )
         for each in found.neighbors
     ]
@@ -135,8 +139,9 @@ def _asked(values: dict[str, Any]) -> SearchAsk:
         raise RequestError(f"{where}: {first['msg']}") from error
 
 
-def _examples(uris: Sequence[str] | None) -> list[Example]:
-    return [Example(uri=uri) for uri in uris or [] if s3_uri(uri)]
+def _examples(database: Database, named: Sequence[str] | None) -> list[Example]:
+    """Of URIs and paths. Raises as ``object_named``."""
+    return [Example(uri=uri_named(database, text)) for text in named or []]
 
 
 def _neighbors(found: SearchAnswer) -> Neighbors:
@@ -163,6 +168,6 @@ def _files(images: Sequence[Path] | None, folder: Path | None, *, others: bool) 
     if not files and not others:
         raise RequestError(
             "nothing to search for: give --image FILE or --folder DIR with files in it, "
-            "--like s3://... or --prefix s3://..."
+            "--like s3://... or --prefix s3://... (or the path of a curated folder's file)"
         )
     return files

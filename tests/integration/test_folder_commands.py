@@ -1,6 +1,7 @@
 """The other commands on a folder's ledger: they take a path where they take a URI."""
 
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import numpy as np
 import pytest
 from moto import mock_aws
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from curated_folders import picture
 from pixsift import curation
 from pixsift.adapters.local.folder_ledger import FolderLedger
 from pixsift.errors import NotFoundError
@@ -24,6 +25,7 @@ from pixsift_cli import wiring
 from pixsift_cli.main import app
 
 CHOSEN = 3
+KEPT = 7
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +36,9 @@ def place() -> Iterator[Path]:
     photos = root / "photos"
     (photos / "trip").mkdir(parents=True)
     for seed in range(6):
-        small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-        made = Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)
-        made.save(photos / "trip" / f"{seed}.png")
-    made.save(photos / "trip" / "5-again.jpg", quality=95)
+        picture(seed).save(photos / "trip" / f"{seed}.png")
+    picture(5).save(photos / "trip" / "5-again.jpg", quality=95)
+    picture(9).save(os.fsdecode(os.fsencode(photos / "trip") + b"/caf\xe9.png"))
     Image.new("RGB", (96, 96)).save(photos / "black.png")
     try:
         with FolderLedger(root / "ledger"):
@@ -91,9 +92,24 @@ def test_explain__a_relative_path_and_a_folder_that_was_not_curated(
         run(place, "explain", "trip/9.png")
 
 
+def test_explain__shows_paths_and_no_internal_names(place: Path) -> None:
+    trip = place / "photos" / "trip"
+    told = run(place, "explain", str(trip / "5.png")).stdout
+    assert told.startswith(f"{trip / '5.png'}\n")
+    assert f"representative  {trip / '5-again.jpg'}\n" in told
+    assert "file:" not in told and "ETag" not in told
+    kept = run(place, "explain", str(trip / "5-again.jpg")).stdout
+    assert str(trip / "5.png") in kept and "file:" not in kept
+
+
+def test_explain__a_name_that_is_not_utf8_as_the_ledger_shows_it(place: Path) -> None:
+    told = run(place, "explain", str(place / "photos" / "trip" / "caf\\xe9.png"))
+    assert told.exit_code == 0 and "caf\\xe9.png" in told.stdout
+
+
 def test_status__counts_without_queues(place: Path) -> None:
     told = answered(place, "status")
-    assert told["queues"] == {} and told["collections"][0]["outcomes"]["kept"] == 6
+    assert told["queues"] == {} and told["collections"][0]["outcomes"]["kept"] == KEPT
 
 
 def test_images_whatif_audit__by_the_folder(place: Path) -> None:
@@ -113,13 +129,45 @@ def test_search__finds_the_folder_s_own_picture(place: Path) -> None:
     assert page.read_text().count("data:image/webp") == 2
 
 
+def test_search__like_a_file_and_below_a_folder(place: Path) -> None:
+    trip = place / "photos" / "trip"
+    told = answered(place, "search", "--like", str(trip / "2.png"), "-k", "2")
+    names = [Path(row["uri"].split("?")[0]).name for row in told["neighbors"]]
+    assert len(names) == 2 and "2.png" not in names
+    assert told["neighbors"][0]["nearest_to"].endswith("photos//trip/2.png")
+    below = answered(place, "search", "--prefix", str(trip), "--own", "-k", "9")
+    assert len(below["neighbors"]) == KEPT
+    whole = answered(place, "search", "--prefix", str(place / "photos"), "--own", "-k", "9")
+    assert len(whole["neighbors"]) == KEPT
+    unlike = answered(place, "search", "--like", str(trip / "2.png"), "-k", "1",
+                      "--unlike", str(trip / names[0]))  # fmt: skip
+    assert Path(unlike["neighbors"][0]["uri"].split("?")[0]).name != names[0]
+    lines = run(place, "search", "--like", str(trip / "2.png")).stdout
+    assert str(trip) in lines and "file:" not in lines
+    with pytest.raises(NotFoundError, match="in no folder that was curated"):
+        run(place, "search", "--like", "/usr/share/2.png")
+    with pytest.raises(NotFoundError, match="in no folder that was curated"):
+        run(place, "search", "--prefix", "/usr/share")
+
+
+def test_images_whatif_select__show_paths(place: Path) -> None:
+    photos = str(place / "photos")
+    listed = run(place, "images", "--collection", photos).stdout
+    assert f"{photos}/black.png" in listed and "file:" not in listed
+    would = run(place, "whatif", photos, "--epsilon", "0.9", "--no-second-look").stdout
+    assert f"{photos}/trip/" in would and "file:" not in would
+    compared = run(place, "select", "--collection", photos, "--compare", "--size", "2",
+                   "--flagged", "include")  # fmt: skip
+    assert compared.exit_code == 0 and "k_center" in compared.stdout
+
+
 def test_select__excludes_a_file_by_its_path(place: Path) -> None:
     excluded = place / "photos" / "trip" / "0.png"
     told = answered(place, "select", "--dry-run", "--collection", str(place / "photos"),
                     "--strategy", "all", "--flagged", "include",
                     "--exclude", str(excluded))  # fmt: skip
     names = {Path(row["uri"].split("?")[0]).name for row in told["images"]}
-    assert len(names) == 5 and "0.png" not in names
+    assert len(names) == KEPT - 1 and "0.png" not in names
 
 
 def test_rule_undo__one_picture_by_its_path(place: Path) -> None:
@@ -133,6 +181,25 @@ def test_rule_undo__one_picture_by_its_path(place: Path) -> None:
     done = curation.run(photos, FolderLedger(place / "ledger"), Wishes(), tools, threading.Event())
     assert done.tally.judged == 1
     assert done.counts.outcomes["rejected", "black"] == 1
+
+
+def test_undo__a_file_that_is_not_there_any_more(place: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"knows no object .*trip/gone\.png"):
+        run(place, "undo", str(place / "photos" / "trip" / "gone.png"))
+    with pytest.raises(NotFoundError, match="in no folder that was curated"):
+        run(place, "undo", "/usr/share/gone.png")
+
+
+def test_redecide_undo__another_rule_and_back(place: Path) -> None:
+    photos = str(place / "photos")
+    before = answered(place, "status")["collections"][0]["outcomes"]
+    result = run(place, "redecide", photos, "--epsilon", "1.9", "--no-second-look")
+    assert result.exit_code == 0 and "generation 2" in result.output, result.output
+    assert answered(place, "status")["collections"][0]["outcomes"]["kept"] < before["kept"]
+    result = run(place, "undo", photos)
+    assert result.exit_code == 0, result.output
+    assert answered(place, "status")["collections"][0]["outcomes"] == before
+    assert answered(place, "audit", photos)[0]["findings"] == []
 
 
 def test_upload__sends_what_was_chosen(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from pixsift.answers.snapshots import SnapshotDetails, SnapshotFacts
+from pixsift.core.files import shown
 from pixsift.errors import PermanentError, RequestError
 from pixsift.messages import SnapshotRequest, parse_snapshot_request, why_not_storable
 from pixsift.operations import snapshot_checks
@@ -133,13 +134,13 @@ def diff(
         found = snapshot_checks.diff(database, before, after)
     lines = [f"{found.kept} in both, {len(found.added)} added, {len(found.removed)} removed, "
              f"{len(found.moved)} in another split"]  # fmt: skip
-    lines += [f"+ {each.uri}  {each.split}" for each in found.added]
+    lines += [f"+ {shown(each.uri)}  {each.split}" for each in found.added]
     lines += [
-        f"- {each.uri}  {each.split}"
+        f"- {shown(each.uri)}  {each.split}"
         + (f"  represented by {each.represented_by}" if each.represented_by else "")
         for each in found.removed
     ]
-    lines += [f"~ {each.uri}  {each.was} -> {each.split}" for each in found.moved]
+    lines += [f"~ {shown(each.uri)}  {each.was} -> {each.split}" for each in found.moved]
     emit(found, as_json, lines)
 
 

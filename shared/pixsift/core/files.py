@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from pixsift.core.identity import FILE_VERSION, FOLDER, ObjectVersion
+from pixsift.core.identity import FILE_VERSION, FOLDER, ObjectVersion, S3Uri
 
 _HASH_DIGITS = 32
 """128 bits of SHA-256: no two files with the same can be made."""
@@ -72,6 +72,14 @@ def path_of(version: ObjectVersion) -> str:
 def path_in(bucket: str, key: str) -> str:
     """The path of ``key`` below the folder of ``bucket``."""
     return f"{folder_of(bucket)}/{os.fsdecode(bytes_of(key))}"
+
+
+def shown(uri: str) -> str:
+    """An object's URI as people know it: of a file its path, without the version."""
+    if not uri.startswith(FOLDER):
+        return uri
+    found = S3Uri.parse(uri)
+    return f"{found.bucket.removeprefix(FOLDER)}/{found.key}"
 
 
 def text_of(name: bytes) -> str:

@@ -12,7 +12,7 @@ from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.files import bytes_of, folder_bucket, folder_of, text_of
-from pixsift.core.identity import FOLDER, S3Uri
+from pixsift.core.identity import FOLDER, S3Uri, location
 from pixsift.errors import ConflictError, NotFoundError, RequestError
 
 
@@ -31,9 +31,42 @@ def object_named(database: Database, text: str) -> S3Uri:
     path = os.path.realpath(Path(text).expanduser().parent) + os.sep + Path(text).name
     for bucket, folder in _folders(database):
         if path.startswith(folder + os.sep):
-            return S3Uri(bucket, text_of(os.fsencode(path[len(folder) + 1 :])))
+            return S3Uri(bucket, _key(path, path[len(folder) + 1 :]))
     if os.sep not in text and not Path(text).exists():
         return _parsed(text)  # the expected form
+    raise NotFoundError(f"{text} lies in no folder that was curated", code="unknown_object")
+
+
+def names_object(database: Database, text: str) -> bool:
+    """Whether the text names an object by its URI or path, not a collection or its folder."""
+    if text.startswith("s3://") or Path(text).is_file():
+        return True
+    try:
+        collection_name(database, text)
+    except NotFoundError:
+        return True  # a path to no folder that was curated; the file may be gone by now
+    return False
+
+
+def uri_named(database: Database, text: str) -> str:
+    """``text``, or, of a path, the URI of the object. Raises as ``object_named``."""
+    is_file = is_path(text) and not text.startswith(FOLDER)
+    return object_named(database, text).location if is_file else text
+
+
+def prefix_named(database: Database, text: str) -> str:
+    """``text``, or, of a curated folder or one below it, the URI with which its objects begin.
+
+    Raises NotFoundError for a folder that was not curated.
+    """
+    if "://" in text:
+        return text
+    path = os.path.realpath(Path(text).expanduser())
+    for bucket, folder in _folders(database):
+        if path == folder:
+            return location(bucket)
+        if path.startswith(folder + os.sep):
+            return location(bucket, text_of(os.fsencode(path[len(folder) + 1 :])) + "/")
     raise NotFoundError(f"{text} lies in no folder that was curated", code="unknown_object")
 
 
@@ -60,10 +93,7 @@ def without_paths(database: Database, request: dict[str, Any]) -> None:
     for field in ("similar_to", "dissimilar_to", "exclude"):
         if isinstance(named := select.get(field), list):
             select[field] = [
-                object_named(database, text).location
-                if isinstance(text, str) and is_path(text) and not text.startswith(FOLDER)
-                else text
-                for text in named
+                uri_named(database, text) if isinstance(text, str) else text for text in named
             ]
 
 
@@ -88,6 +118,15 @@ def last_choice(database: Database, folder: Path) -> set[str]:
         )
     items = Snapshots(database).items(found, everything=True)
     return {os.fsdecode(bytes_of(item.source.key)) for item in items}
+
+
+def _key(path: str, below: str) -> str:
+    """The ledger's key of a file. ``below``: its path below the curated folder.
+
+    A name that is not UTF-8 may be given as the ledger shows it, with ``\\xNN`` for such a byte.
+    """
+    is_shown = "\\x" in below and not os.path.lexists(path)
+    return below if is_shown else text_of(os.fsencode(below))
 
 
 def _folders(database: Database) -> Iterator[tuple[str, str]]:
