@@ -40,6 +40,8 @@ _STATUS: tuple[tuple[type[PixsiftError], int], ...] = (
     (DependencyDownError, 503),
 )
 """Any other error is ours: a wrong setting, a missing package."""
+_CONFLICTS = frozenset({"other_space"})
+"""Settings that fit one collection and not another: the server has the model of some of them."""
 
 
 class ProblemError(Exception):
@@ -55,6 +57,8 @@ class ProblemError(Exception):
 
 def status_of(error: PixsiftError) -> int:
     """The HTTP status of an error."""
+    if error.code in _CONFLICTS:
+        return 409
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
