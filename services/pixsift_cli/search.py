@@ -70,6 +70,9 @@ def search(
     expanded: Annotated[
         bool, typer.Option("--expanded", help="Also list the duplicates of each image found.")
     ] = False,
+    outcome: Annotated[
+        str, typer.Option(help="kept, duplicate, or any: which images may be found.")
+    ] = "kept",
     collection: Annotated[
         str | None, typer.Option(help="Collection; default: 'default', or the only one.")
     ] = None,
@@ -91,7 +94,7 @@ def search(
             "counterexamples": _examples(database, unlike), "way": way, "k": k, "own": own,
             "where": Where2(attributes=attribute_conditions(where), flagged="include"),
             "distance": None if max_distance is None else Range(max=max_distance),
-            "duplicates": "expanded" if expanded else "folded",
+            "duplicates": "expanded" if expanded else "folded", "outcome": outcome,
         })  # fmt: skip
         found = _neighbors(find_by_files(database, files, ask, model=wiring.model()))
         if html is not None:

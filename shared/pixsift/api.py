@@ -394,8 +394,17 @@ class SearchAsk(ByExamples):
     """expanded: each hit is followed by the duplicates that it stands for; k counts them."""
     own: bool = False
     """Whether the examples themselves, and images with exactly the same pixels, may be found."""
+    outcome: Literal["kept", "duplicate", "any"] = "kept"
+    """Which images may be found; any: kept or duplicate. Others have no vector. Beyond kept images,
+    a search reads their vectors from the ledger."""
     exact: bool = False
     """Always exact, never through an approximate index, even if it takes long."""
+
+    @model_validator(mode="after")
+    def _unfolds_kept_images(self) -> "SearchAsk":
+        if self.outcome != "kept" and self.duplicates == "expanded":
+            raise ValueError("duplicates 'expanded' unfolds kept images: leave outcome 'kept'")
+        return self
 
 
 class SearchPlan(_Answer):
@@ -432,8 +441,9 @@ class Hit(_Answer):
     """Which group of examples found it, by its place in ``modes``."""
     is_itself: bool
     """Exactly the same pixels as an example."""
+    outcome: OutcomeName | None
     duplicate_of: int | None
-    """Of an expanded duplicate: the hit that represents it."""
+    """Of a duplicate: the image that represents it."""
     duplicates: int
     attributes: dict[str, Any]
     captured_at: datetime | None

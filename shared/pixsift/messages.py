@@ -253,6 +253,9 @@ class Select2(Select):
     novelty: float = Field(default=0.0, ge=0.0, le=1.0)
     """How much images far from ``preselected_snapshot`` count more than near ones."""
     balance: Balance | None = None
+    similar_way: Literal["nearest", "modes", "mean"] = "nearest"
+    """Of ``similar``: near any target; near each group of targets that look alike, in turn; near
+    their mean. A search by three examples or more goes by ``modes``."""
     exact: bool | None = None
     """Of ``typical``: exact at any size, or pruned; None: exact up to 10,000 images."""
     protected: Literal["exclude", "include"] = "exclude"
@@ -296,6 +299,8 @@ class Select2(Select):
             raise ValueError("balance is a soft target, quota a hard one: leave one of them out")
         if self.exact is not None and self.inside not in (*_WITH_TERMS, "balanced"):
             raise ValueError("exact needs strategy 'typical', 'mixed', 'balanced' or 'auto'")
+        if self.similar_way != "nearest" and self.inside != "similar":
+            raise ValueError("similar_way needs strategy 'similar'")
         if self.min_distance and self.strategy == "all":
             raise ValueError("strategy 'all' takes every image: leave out min_distance")
         return self
@@ -370,6 +375,8 @@ class SnapshotRequest2(SnapshotRequest):
         told = super().spec()
         if self.select.protected == "exclude":
             del told["select"]["protected"]
+        if self.select.similar_way == "nearest":
+            del told["select"]["similar_way"]
         return told
 
 

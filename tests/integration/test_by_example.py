@@ -19,7 +19,8 @@ from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Judged
 from pixsift.core.retrieval import unit
 from pixsift.errors import NotFoundError, RequestError
-from pixsift.messages import Range, Where2
+from pixsift.messages import Range, SnapshotRequest2, Where2
+from pixsift.operations.choose import choose
 from pixsift.operations.find import Finder
 from server_world import new_database
 
@@ -147,6 +148,26 @@ def test_find__own_images_bounds_folders_and_counterexamples(finder: Finder) -> 
         SearchAsk(examples=[example], counterexamples=[Example(object_id=first)], k=5)
     )
     assert first not in [hit.object_id for hit in away.hits]
+
+
+@pytest.mark.parametrize("way", ["nearest", "modes", "mean"])
+def test_find__a_snapshot_made_of_a_search_holds_the_same_images(finder: Finder, way: str) -> None:
+    """In the same order, whatever way a folder is searched."""
+    folder = [f"s3://raw/r7/{n:05}" for n in range(7, COUNT, 100)]
+    away = "s3://raw/r8/00008"
+    searched = finder.find(SearchAsk.model_validate({
+        "examples": [{"uri": uri} for uri in folder], "counterexamples": [{"uri": away}],
+        "k": 60, "way": way, "where": {"quality": {"sharpness": {"min": 0.25}}},
+    }))  # fmt: skip
+    assert len(searched.modes) != 1 or way == "mean"
+    request = SnapshotRequest2.model_validate({
+        "request_id": "r", "collection": "c", "name": "same",
+        "where": {"flagged": "include", "quality": {"sharpness": {"min": 0.25}}},
+        "select": {"strategy": "similar", "similar_to": folder, "dissimilar_to": [away], "k": 60,
+                   "similar_way": way},
+    })  # fmt: skip
+    with choose(finder.database, request) as choice:
+        assert choice.selection.object_ids.tolist() == [hit.object_id for hit in searched.hits]
 
 
 def test_find__mistakes_are_named(finder: Finder) -> None:

@@ -11,7 +11,7 @@ import uvicorn
 from ledger_world import image, turned
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
-from pixsift.client import Client, ProblemError
+from pixsift.client import Client, ProblemError, arrow, frame
 from pixsift.operations.events import Cursor
 from pixsift.telemetry import make_logger
 from pixsift_server.app import make_app
@@ -55,6 +55,9 @@ def client(url: str, world: World) -> Iterator[Client]:
 def test_client__reads_searches_rules_and_chooses(client: Client) -> None:
     assert [c.name for c in client.collections().collections] == ["c"]
     kept = list(client.images("c", outcome="kept", limit=1))
+    table = arrow(client.images("c"))
+    assert table.num_rows >= len(kept) and {"uri", "outcome", "flags"} <= set(table.column_names)
+    assert len(frame(kept)) == len(kept)
     assert len(kept) == 3
     (group,) = client.groups("c")
     assert group.duplicates == 2

@@ -122,6 +122,10 @@ def selection_changes(
     similar_to: Annotated[
         Texts, typer.Option(help="s3:// URI of a target for strategy 'similar'; may be repeated.")
     ] = None,
+    similar_way: Annotated[
+        str | None,
+        typer.Option(help="Of 'similar': nearest, modes or mean, as in a search."),
+    ] = None,
     dissimilar_to: Annotated[
         Texts, typer.Option(help="s3:// URI of a counterexample; may be repeated.")
     ] = None,
@@ -161,7 +165,8 @@ def selection_changes(
         "select": {
             "k": k, "at_most": at_most or None, "strategy": strategy, "seed": seed,
             "clusters": clusters, "cluster_share": cluster_share, "similar_to": similar_to,
-            "dissimilar_to": dissimilar_to, "exclude": exclude, "trim_outliers": trim_outliers,
+            "similar_way": similar_way, "dissimilar_to": dissimilar_to, "exclude": exclude,
+            "trim_outliers": trim_outliers,
             "protected": protected, "max_pool": max_pool, "preselected_snapshot": preselected,
             "purpose": purpose, "min_distance": apart, "prefer": _preferences(prefer),
             "emphasize": {"attribute": emphasize}, "novelty": novelty,

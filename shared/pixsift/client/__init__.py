@@ -3,6 +3,6 @@
 See ``Client``, and the examples in docs/server.md.
 """
 
-from pixsift.client.client import Client, ProblemError
+from pixsift.client.client import Client, ProblemError, arrow, frame
 
-__all__ = ["Client", "ProblemError"]
+__all__ = ["Client", "ProblemError", "arrow", "frame"]

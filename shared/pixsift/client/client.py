@@ -296,6 +296,13 @@ def frame(rows: Iterator[BaseModel] | Sequence[BaseModel]) -> Any:
     return pd.DataFrame([row.model_dump() for row in rows])
 
 
+def arrow(rows: Iterator[BaseModel] | Sequence[BaseModel]) -> Any:
+    """Rows as a pyarrow Table, where pyarrow is installed."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([row.model_dump(mode="json") for row in rows])
+
+
 def _example(each: str | int) -> dict[str, str | int]:
     return {"object_id": each} if isinstance(each, int) else {"uri": each}
 

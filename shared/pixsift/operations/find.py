@@ -72,11 +72,13 @@ class Finder:
         found = self._examples.of(collection, point, ask, given)
         against = self._examples.embedded(collection, point, ask.counterexamples, given)
         way = way_of(ask, len(found.vectors))
-        barred = self._barred(point, found, against, own=ask.own)
-        allowed = self._allowed(point, ask.where)
+        barred = self._barred(point, found, against, ask)
+        allowed = self._allowed(point, ask.where, ask.outcome)
         mean = np.zeros(point.dimension)
         if way != "nearest":
-            mean = self._by_example.mean(point, allowed=allowed, barred=barred)
+            mean = self._by_example.mean(
+                point, allowed=allowed, barred=barred, beyond_kept=ask.outcome != "kept"
+            )
         aims = aims_of(found.vectors, mean, way)
         hits, candidates = self._ranked(
             collection, point, ask, found=found, aims=aims, against=against.vectors, barred=barred,
@@ -108,7 +110,7 @@ class Finder:
         while True:
             candidates = self._by_example.near(
                 point, aims.vectors, most, counterexamples=against, allowed=allowed,
-                barred=barred, exact=ask.exact,
+                barred=barred, exact=ask.exact, beyond_kept=ask.outcome != "kept",
             )  # fmt: skip
             ids, vectors = self._rows.vectors(
                 collection.space_id, point.dimension, candidates.object_ids
@@ -149,8 +151,7 @@ class Finder:
                 continue
             hit = by_id[row["representative_object_id"]]
             behind.setdefault(hit.object_id, []).append(
-                _Found(row["object_id"], float(distances[at]), int(near[at]), hit.mode,
-                       duplicate_of=hit.object_id)
+                _Found(row["object_id"], float(distances[at]), int(near[at]), hit.mode)
             )  # fmt: skip
         unfolded: list[_Found] = []
         for each in results:
@@ -173,7 +174,8 @@ class Finder:
                     uri=ObjectVersion(row["bucket"], row["key"], row["version_id"]).uri,
                     distance=each.distance, nearest_to=found.names[each.near],
                     mode=0 if way == "nearest" else each.mode,
-                    is_itself=each.distance < _SAME, duplicate_of=each.duplicate_of,
+                    is_itself=each.distance < _SAME, outcome=row["outcome"],
+                    duplicate_of=row["representative_object_id"],
                     duplicates=row["duplicates"], attributes=row["attributes"],
                     captured_at=row["captured_at"],
                     thumbnail=thumbnail_path(each.object_id) if row["has_thumbnail"] else None,
@@ -181,24 +183,31 @@ class Finder:
             )  # fmt: skip
         return hits
 
-    def _barred(self, point: SeqPoint, found: Embedded, against: Embedded, *, own: bool) -> Ids:
+    def _barred(self, point: SeqPoint, found: Embedded, against: Embedded, ask: SearchAsk) -> Ids:
         """Ids that must not be found: images that are gone, counterexamples, and the examples."""
         barred = self._rows.remembered(point)
-        if own:
+        if ask.own:
             return np.union1d(barred, np.array(sorted(against.object_ids), np.int64))
-        same = self._rows.kept_with_pixels(point, sorted(found.pixels))
+        pixels = sorted(found.pixels)
+        same = (
+            self._rows.kept_with_pixels(point, pixels)
+            if ask.outcome == "kept"
+            else self._rows.with_pixels(pixels)
+        )
         mine = np.array(sorted(found.object_ids | against.object_ids), np.int64)
         return np.unique(np.concatenate([barred, same, mine]))
 
-    def _allowed(self, point: SeqPoint, where: Where2) -> Ids | None:
+    def _allowed(self, point: SeqPoint, where: Where2, outcome: str) -> Ids | None:
         """Ids that pass the filter; of one point and one filter they are read once."""
-        if where == Where2(flagged="include"):
+        if where == Where2(flagged="include") and outcome == "kept":
             return None
-        key = (point.collection_id, point.generation, str(point.token), where.model_dump_json())
+        key = (point.collection_id, point.generation, f"{point.token} {outcome}",
+               where.model_dump_json())  # fmt: skip
         with self._lock:
             if key in self._filters:
                 return self._filters[key]
-        found = self._rows.matching(point, where)
+        outcomes = ("kept", "duplicate") if outcome == "any" else (outcome,)
+        found = self._rows.matching(point, where, outcomes)
         with self._lock:
             while len(self._filters) >= _FILTERS_KEPT:
                 self._filters.pop(next(iter(self._filters)))
@@ -296,7 +305,6 @@ class _Found:
     distance: float
     near: int
     mode: int
-    duplicate_of: int | None = None
 
 
 def _is_within(bounds: Range | None, distance: float) -> bool:

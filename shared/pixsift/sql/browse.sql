@@ -98,15 +98,17 @@ WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
 ORDER BY coalesce(d.distance, 0) DESC, o.object_id LIMIT %(limit)s
 
 -- name: facet_counts
--- Values of one attribute among the images that hold one outcome now; the most frequent first.
+-- Values of one attribute among the images that hold one outcome now; the most frequent first. One pass
+-- over the attributes, in the order of their index: a look-up for each image takes several times as long.
 SELECT v.value, count(*) AS images
-FROM decision d
-CROSS JOIN LATERAL (
-    SELECT a.attributes ->> %(attribute)s AS value FROM attribute a
-    WHERE a.collection_id = d.collection_id AND a.object_id = d.object_id
-      AND a.valid_to_seq IS NULL AND a.attributes ? %(attribute)s
-    ORDER BY array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source) DESC LIMIT 1
-) v
+FROM (
+    SELECT DISTINCT ON (a.object_id) a.object_id, a.attributes ->> %(attribute)s AS value
+    FROM attribute a
+    WHERE a.collection_id = %(collection_id)s AND a.valid_to_seq IS NULL
+      AND a.attributes ? %(attribute)s
+    ORDER BY a.object_id,
+             array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source) DESC
+) v JOIN decision d ON d.object_id = v.object_id
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.valid_to_seq IS NULL AND (%(outcome)s::text IS NULL OR d.outcome = %(outcome)s)
 GROUP BY v.value ORDER BY count(*) DESC, v.value LIMIT %(limit)s

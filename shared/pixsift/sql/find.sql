@@ -1,14 +1,12 @@
 -- What a search needs from the ledger.
 
 -- name: matching
--- Ids of the images kept now that pass a filter, ascending; as pool_facts and `matching` of
--- pixsift.core.choosing.pool have it. A remembered image (expired) represents, but cannot be shown.
-SELECT r.object_id
-FROM representative r JOIN object o USING (object_id)
-JOIN decision d ON d.collection_id = r.collection_id AND d.generation = r.generation
-               AND d.object_id = r.object_id AND d.outcome <> 'gone' AND d.valid_to_seq IS NULL
-WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
-  AND r.valid_to_seq IS NULL
+-- Ids of the images with one of these outcomes now that pass a filter, ascending; as pool_facts and
+-- `matching` of pixsift.core.choosing.pool have it. A remembered image (expired) represents, but is gone.
+SELECT d.object_id
+FROM decision d JOIN object o USING (object_id)
+WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
+  AND d.valid_to_seq IS NULL AND d.outcome = ANY(%(outcomes)s::text[])
   AND (%(flags)s::text[] IS NULL OR d.detail -> 'flags' ?| %(flags)s::text[])
   AND (%(flagged)s::text = 'include' OR (%(flagged)s::text = 'only') = EXISTS (
         SELECT FROM jsonb_array_elements_text(coalesce(d.detail -> 'flags', '[]')) AS f (flag)
@@ -20,7 +18,7 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
         SELECT FROM jsonb_each(%(attributes)s::jsonb) AS w (name, wanted)
         WHERE NOT coalesce(w.wanted @> (
             SELECT a.attributes -> w.name FROM attribute a
-            WHERE a.collection_id = r.collection_id AND a.object_id = r.object_id
+            WHERE a.collection_id = d.collection_id AND a.object_id = d.object_id
               AND a.valid_to_seq IS NULL AND a.attributes ? w.name
             ORDER BY array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source) DESC
             LIMIT 1), false)))
@@ -29,7 +27,7 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
         WHERE NOT coalesce((o.quality ->> q.name)::float4
             BETWEEN coalesce((q.bounds ->> 'min')::float4, '-Infinity')
                 AND coalesce((q.bounds ->> 'max')::float4, 'Infinity'), false)))
-ORDER BY r.object_id
+ORDER BY d.object_id
 
 -- name: remembered
 -- Representatives whose image is gone: they filter, but cannot be shown.
@@ -117,9 +115,13 @@ SELECT object_id FROM representative
 WHERE collection_id = %(collection_id)s AND generation = %(generation)s AND valid_to_seq IS NULL
   AND pixel_sha256 = ANY(%(pixels)s)
 
+-- name: with_pixels
+-- Whatever shows the very same pixels, kept or not.
+SELECT object_id FROM object WHERE pixel_sha256 = ANY(%(pixels)s)
+
 -- name: shown
--- What a list shows of some kept images.
-SELECT o.object_id, o.bucket, o.key, o.version_id, o.thumbnail_key IS NOT NULL AS has_thumbnail,
+-- What a list shows of some images.
+SELECT s.outcome, s.representative_object_id, o.object_id, o.bucket, o.key, o.version_id, o.thumbnail_key IS NOT NULL AS has_thumbnail,
        coalesce(o.captured_at, o.stored_at) AS captured_at,
        (SELECT count(*) FROM decision x
         WHERE x.representative_object_id = o.object_id AND x.collection_id = %(collection_id)s
@@ -133,7 +135,10 @@ SELECT o.object_id, o.bucket, o.key, o.version_id, o.thumbnail_key IS NOT NULL A
             ORDER BY e.key,
                      array_position(ARRAY['exif', 'key', 'metadata', 'sidecar'], a.source) DESC
         ) p) AS attributes
-FROM object o WHERE o.object_id = ANY(%(object_ids)s)
+FROM object o
+LEFT JOIN decision s ON s.collection_id = %(collection_id)s AND s.generation = %(generation)s
+                    AND s.object_id = o.object_id AND s.valid_to_seq IS NULL
+WHERE o.object_id = ANY(%(object_ids)s)
 
 -- name: duplicates_of
 -- The duplicates of some kept images, for a search that expands hits.

@@ -67,4 +67,28 @@ def test_upload__of_another_model_is_refused_and_nonsense_named(world: World) ->
     none = world.client.post("/v1/search/upload", data={"ask": "{}"}, headers=world.as_("viewer"))
     assert none.status_code == 422
     assert isinstance(world.parts.embedder, QueryEmbedder)
-    assert json.loads(answer.text)["status"] == 500
+    assert json.loads(answer.text)["status"] == 409
+
+
+def test_search__by_outcome(world: World) -> None:
+    viewer = world.as_("viewer")
+    ask = {"examples": [{"uri": "s3://raw/r2/b.jpg"}], "k": 9}
+
+    def names(**more: object) -> list[str]:
+        answer = world.client.post("/v1/search", json={**ask, **more}, headers=viewer)
+        assert answer.status_code == 200, answer.text
+        return [h["uri"].rsplit("/", 1)[-1].split(".", 1)[0] for h in answer.json()["hits"]]
+
+    assert names(outcome="duplicate") == ["near", "nearer"]
+    assert set(names(outcome="any")) == {*names(), "near", "nearer"}
+    assert names(outcome="any", where={"prefix": "r1/"}) == ["near", "nearer", "a"]
+    found = world.client.post(
+        "/v1/search", json={**ask, "outcome": "duplicate"}, headers=viewer
+    ).json()
+    assert found["plan"]["how"] == "scan" and found["plan"]["is_exact"]
+    assert {hit["outcome"] for hit in found["hits"]} == {"duplicate"}
+    assert {hit["duplicate_of"] for hit in found["hits"]} == {world.id_of("r1/a.jpg")}
+    both = world.client.post(
+        "/v1/search", json={**ask, "outcome": "any", "duplicates": "expanded"}, headers=viewer
+    )
+    assert (both.status_code, both.json()["code"]) == (422, "invalid_request")

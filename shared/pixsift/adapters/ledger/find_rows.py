@@ -26,8 +26,8 @@ class FindRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def matching(self, point: SeqPoint, where: Where2) -> Ids:
-        """Ids of the kept images that pass a filter, ascending."""
+    def matching(self, point: SeqPoint, where: Where2, outcomes: Sequence[str] = ("kept",)) -> Ids:
+        """Ids of the images with one of these outcomes that pass a filter, ascending."""
         quality = {name: bounds.model_dump() for name, bounds in where.quality.items()}
         after, before = where.captured_after, where.captured_before
         return self._ids("matching", {
@@ -36,7 +36,7 @@ class FindRows:
             "attributes": Jsonb(where.attributes) if where.attributes else None,
             "quality": Jsonb(quality) if quality else None,
             "flagged": where.flagged, "flags": where.flags or None,
-            "file_checks": sorted(FILE_CHECKS),
+            "file_checks": sorted(FILE_CHECKS), "outcomes": list(outcomes),
         })  # fmt: skip
 
     def remembered(self, point: SeqPoint) -> Ids:
@@ -70,6 +70,10 @@ class FindRows:
     def kept_with_pixels(self, point: SeqPoint, pixels: Sequence[bytes]) -> Ids:
         """Kept images that show the very same pixels."""
         return self._ids("kept_with_pixels", {**_of(point), "pixels": list(pixels)})
+
+    def with_pixels(self, pixels: Sequence[bytes]) -> Ids:
+        """Whatever shows the very same pixels, kept or not."""
+        return self._ids("with_pixels", {"pixels": list(pixels)})
 
     def shown(self, point: SeqPoint, object_ids: Sequence[int]) -> dict[int, Facts]:
         """What a list shows of some images, by id."""

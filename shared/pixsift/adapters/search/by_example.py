@@ -68,9 +68,11 @@ class ByExample:
         with self._database.connection() as connection:
             return _count(connection, point) * (point.dimension + 8) * 4 <= self._memory_bytes
 
-    def mean(self, point: SeqPoint, *, allowed: Ids | None, barred: Ids) -> NDArray[np.float64]:
+    def mean(
+        self, point: SeqPoint, *, allowed: Ids | None, barred: Ids, beyond_kept: bool = False
+    ) -> NDArray[np.float64]:
         """(D,) mean of the unit vectors that may be found; zeros where there are none."""
-        if self.fits(point):
+        if not beyond_kept and self.fits(point):
             with self._resident(point) as mirror:
                 return _mean(mirror, _rows_open(mirror, allowed, barred))
         total, count = np.zeros(point.dimension), 0
@@ -83,13 +85,14 @@ class ByExample:
     def near(
         self, point: SeqPoint, aims: NDArray[np.float64], k: int, *,
         counterexamples: NDArray[np.float64], allowed: Ids | None, barred: Ids, exact: bool,
+        beyond_kept: bool = False,
     ) -> Candidates:  # fmt: skip
         """At least the k best of every aim among the allowed, or all there are.
 
         aims: (T, D); counterexamples: (C, D), C may be 0. allowed: ascending; None: everything
-        kept. barred: never in the answer.
+        kept. barred: never in the answer. beyond_kept: not all of the allowed are kept.
         """
-        if self.fits(point):
+        if not beyond_kept and self.fits(point):
             with self._resident(point) as mirror:
                 found = _in_memory(
                     mirror, aims, counterexamples, k, _rows_open(mirror, allowed, barred)
@@ -98,7 +101,9 @@ class ByExample:
         with self._database.connection() as connection:
             searched = _count(connection, point)
         is_selective = allowed is not None and len(allowed) <= _SCAN_SHARE * searched
-        if not exact and not is_selective and not len(counterexamples):
+        if beyond_kept:
+            searched = 0 if allowed is None else len(allowed)
+        if not beyond_kept and not exact and not is_selective and not len(counterexamples):
             indexed = self._through_index(point, aims, k, allowed=allowed, barred=barred)
             if indexed is not None:
                 return Candidates("index", False, searched, indexed)

@@ -406,9 +406,12 @@ def _similar(pool: Pool, request: Select, candidates: Indices, k: int) -> _Picks
         k = min(k, others.size)
     if k > others.size:
         raise RequestError(f"cannot choose {k} of {others.size} candidates besides the targets")
+    way = request.similar_way if isinstance(request, Select2) else "nearest"
     best, scores = most_similar(
-        pool.rows.subset(others), pool.rows.take(near), pool.rows.take(far), k
+        pool.rows.subset(others), pool.rows.take(near), pool.rows.take(far), k, way=way
     )
+    if way != "nearest":
+        return _Picks(others[best], [f"score {score:.4f} by way {way!r}" for score in scores])
     return _Picks(others[best], [_nearness(score, bool(far.size)) for score in scores])
 
 
