@@ -10,11 +10,14 @@ import psycopg
 from numpy.typing import NDArray
 
 from pixsift.adapters.ledger.ledger import Ledger
+from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import Finding, Judged
 from pixsift.core.sources import SourceRule
+from pixsift.messages import SnapshotRequest
+from pixsift.operations.resolve import resolve
 from pixsift.ports import EmbeddingSpace
 
 DIMENSION = 16
@@ -104,6 +107,16 @@ def outcomes(url: str) -> dict[str, tuple[str, str, str | None]]:
         " WHERE d.valid_to_seq IS NULL",
     )
     return {f"{key}@{version}": (a, b, c) for key, version, a, b, c in found}
+
+
+def snapshot_of(database: Database, asked: SnapshotRequest) -> str:
+    """The id of the snapshot that answers a request; its list is stored."""
+    taken = Snapshots(database).take(
+        request_id=asked.request_id, collection=asked.collection, at_seq=None,
+        body=asked.model_dump(mode="json", by_alias=True),
+    )  # fmt: skip
+    assert taken is not None
+    return resolve(database, taken, asked, spill_dir=None)
 
 
 def keys(judged: Sequence[Judged]) -> list[str]:

@@ -32,6 +32,8 @@ class Oracle:
     epsilon: float
     remembers: bool = False
     """What expires goes on filtering."""
+    keep_best: float | None = None
+    """A better one by this margin takes the place of the one that it is near to."""
     pictures: dict[str, Picture] = field(default_factory=dict)
     """In the order of arrival."""
     kept: list[str] = field(default_factory=list)
@@ -66,7 +68,7 @@ class Oracle:
             self.pictures.setdefault(name, picture)
             fresh.append(name)
         for name in self._in_order(fresh):
-            self._decide(name)
+            self._arrive(name)
         self._follow(fresh)
 
     def remove(self, name: str) -> None:
@@ -112,7 +114,7 @@ class Oracle:
         for name in self._in_order(list(self.pictures)):
             if name in self.useless:
                 continue
-            self._decide(name)
+            self._arrive(name)
             if name in self.gone:
                 self.children.pop(name, None)
         self.begin_generation()
@@ -262,6 +264,33 @@ class Oracle:
         return one.content == two.content or one.pixels == two.pixels
 
     # -- deciding ---------------------------------------------------------------------------
+
+    def _arrive(self, name: str) -> None:
+        """Decide; then let it take the place of the one that it is near to, if it is better."""
+        before = list(self.kept)
+        self._decide(name)
+        near = [other for other in before if self.within(name, other)]
+        if self.keep_best is None or len(near) != 1 or name not in self.children:
+            return
+        (old,) = near
+        group = [old] + [child for child, of in self.children.items() if of == old]
+        if (
+            old not in self.gone
+            and not any(self._is_ruled(each) for each in (name, *group))
+            and not self.equal(name, old)
+            and self.pictures[name].quality - self.pictures[old].quality >= self.keep_best
+            and all(self.within(name, each) for each in group)
+        ):
+            del self.children[name]
+            self.kept = [other for other in self.kept if other != old] + [name]
+            self.children |= dict.fromkeys((each for each in group if each != name), name)
+
+    def _is_ruled(self, name: str) -> bool:
+        """Whether anything was said of it, as one or the other of a pair."""
+        return (
+            name in self.said or name in self.same or name in self.same.values()
+            or any(name in pair for pair in self.apart)
+        )  # fmt: skip
 
     def _decide(self, name: str) -> None:
         if self.said.get(name) == "useless":

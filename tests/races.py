@@ -29,6 +29,8 @@ class Races:
     removals: bool = True
     """Whether now and then a representative is deleted while others arrive."""
     seed: int = 7
+    sharpness: bool = False
+    """Whether images are of different sharpness."""
 
     @property
     def count(self) -> int:
@@ -81,7 +83,11 @@ def _batch(races: Races, number: int, index: int) -> list[Judged]:
     """Variants of the round's image, now and then of the round before; one may be deleted."""
     chance = np.random.default_rng((races.seed, number, index))
     batch = [
-        image(f"{index}/{number}/{i}", _variant(races, index - int(chance.random() < 0.2), chance))
+        image(
+            f"{index}/{number}/{i}",
+            _variant(races, index - int(chance.random() < 0.2), chance),
+            quality={"sharpness": float(chance.random())} if races.sharpness else None,
+        )
         for i in range(races.images)
     ]
     if races.removals and index > 1 and chance.random() < 0.15:

@@ -104,6 +104,13 @@ def create(
     mask: Masks = None,
     quality_policy: Policy = None,
     expiry: Expiry = "remember",
+    keep_best: Annotated[
+        float | None,
+        typer.Option(
+            help="Let an image that is sharper by this margin (0.1, say) replace the "
+            "representative that it is near to; default: the first stays."
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="File that 'pixsift calibrate' wrote.")
     ] = None,
@@ -137,6 +144,7 @@ def create(
             key_pattern=_pattern(key_pattern),
             quality_policy=_quality(quality_policy),
             expiry_policy=_expiry(expiry),
+            keep_best=keep_best,
             actor=wiring.ACTOR,
         )
         facts = operation.settings(database, name)
@@ -314,6 +322,8 @@ def _settings_text(facts: CollectionSettings) -> list[str]:
         "preset": (
             f"{preset}: {presets.PRESETS[preset].description}" if preset else "none, its own rule"
         ),
+        "keep-best": f"an image ahead by {facts.keep_best:g} takes its representative's place"
+        if facts.keep_best else "off: the first image of a group represents it",
         "quality policy": json.dumps(facts.quality_policy) if facts.quality_policy
         else "the defaults",
         "on expiry": facts.expiry_policy,

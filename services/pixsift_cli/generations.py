@@ -41,6 +41,14 @@ ChangeLimit = Annotated[
 WithoutLook = Annotated[
     bool, typer.Option("--no-second-look", help="Decide by the embedding alone.")
 ]
+KeepBest = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Margin by which a sharper image replaces its representative; 0: none does; "
+        "default: as it is.",
+    ),
+]
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Discard a generation that a crash left unfinished.")
 ]
@@ -60,11 +68,15 @@ def register(app: typer.Typer) -> None:
 def whatif(
     name: Name = None, *, epsilon: Epsilon = None, preset: Preset = None,
     change_limit: ChangeLimit = 1.0, mask: Masks = None, no_second_look: WithoutLook = False,
+    keep_best: KeepBest = None,
     examples: Annotated[int, typer.Option(min=0, max=1000, help="How many examples to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Show what another rule would change, without changing or embedding anything."""
-    wanted = Wanted(epsilon, preset, change_limit, boxes(mask), not no_second_look)
+    wanted = Wanted(
+        epsilon, preset, change_limit, boxes(mask), not no_second_look,
+        keep_best=True if keep_best is None else keep_best or False,
+    )  # fmt: skip
     with wiring.database(name) as database:
         name = only_collection(database, name).name
         warn(warning(database, name, wanted))
@@ -75,10 +87,14 @@ def whatif(
 def redecide(
     name: Name = None, *, epsilon: Epsilon = None, preset: Preset = None,
     change_limit: ChangeLimit = 1.0, mask: Masks = None, no_second_look: WithoutLook = False,
+    keep_best: KeepBest = None,
     take_over: TakeOver = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Decide all images again with another rule, and switch to the result."""
-    wanted = Wanted(epsilon, preset, change_limit, boxes(mask), not no_second_look)
+    wanted = Wanted(
+        epsilon, preset, change_limit, boxes(mask), not no_second_look,
+        keep_best=True if keep_best is None else keep_best or False,
+    )  # fmt: skip
     with wiring.database(name) as database, _progress() as report:
         name = only_collection(database, name).name
         warn(warning(database, name, wanted))

@@ -15,6 +15,7 @@ REASON_WORDS: Final[Mapping[str, str]] = {
     "pixels": "same pixels",
     "near": "near-duplicate",
     "near_look": "near-duplicate, confirmed by the second look",
+    "better": "better than the image that it is near to, and took its place",
     "near_protected": "near an evaluation set",
     "ruled": "by a ruling",
     # gone

@@ -88,11 +88,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.unread: set[str] = set()
         """Their bytes were never read, whatever their outcome is now."""
 
-    @initialize(remembers=st.booleans())
-    def create(self, remembers: bool) -> None:
+    @initialize(remembers=st.booleans(), keep_best=st.sampled_from([None, 1.0]))
+    def create(self, remembers: bool, keep_best: float | None) -> None:
         policy: ExpiryPolicy = "remember" if remembers else "redecide"
-        self.collection = new_collection(self.ledger, expiry_policy=policy)
-        self.oracle.remembers = remembers
+        self.collection = new_collection(self.ledger, expiry_policy=policy, keep_best=keep_best)
+        self.oracle.remembers, self.oracle.keep_best = remembers, keep_best
 
     @rule(
         target=versions,

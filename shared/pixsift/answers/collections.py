@@ -75,6 +75,7 @@ class GenerationRule(Answer):
     generation: int
     epsilon: float
     second_look: dict[str, Any] | None
+    keep_best: float | None
     state: str
     created_at: datetime
     switched_at_seq: int | None
@@ -101,6 +102,7 @@ class CollectionSettings(Answer):
     space: Space
     epsilon: float
     second_look: dict[str, Any] | None
+    keep_best: float | None = None
     quality_policy: dict[str, Any] | None
     expiry_policy: str
     calibration: dict[str, Any] | None

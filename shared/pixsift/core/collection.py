@@ -41,6 +41,8 @@ class Collection:
     calibration: Mapping[str, Any] | None = None
     generation: int = 1
     seq: int = 0
+    keep_best: float | None = None
+    """By how much a better image takes the place of its representative; None: never."""
 
     def reach(self, bucket: str, key: str) -> Reach:
         """Whether the collection judges, ignores or does not know the object."""

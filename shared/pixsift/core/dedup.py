@@ -71,6 +71,9 @@ class NearRule:
     epsilon: float
     """Cosine distance."""
     look: Look | None = None
+    keep_best: float | None = None
+    """By how much a better image takes the place of its representative (``core.keep_best``); None:
+    never."""
 
     def verdict(self, distance: float, look_a: bytes, look_b: bytes) -> str | None:
         """``near``, ``near_look`` (the second look agreed as well), or None.

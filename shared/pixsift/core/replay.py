@@ -11,7 +11,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from pixsift.core.dedup import SCREEN_MARGIN, Fate, Halves, Image, Kept, NearRule, decide_batch
+from pixsift.core.dedup import (
+    SCREEN_MARGIN,
+    Fate,
+    Halves,
+    Image,
+    Judge,
+    Kept,
+    NearRule,
+    decide_batch,
+)
+from pixsift.core.keep_best import Groups, Step, decide_one
 from pixsift.core.rulings import NO_RULINGS, Rulings
 from pixsift.core.screen import Rows, Screen
 
@@ -50,16 +60,29 @@ class Replay:
         """Decide ``images`` in order, each seeing those before it; the kept ones are added."""
         if not images:
             return []
-        found = self._candidates(unit_rows(np.stack([image.embedding for image in images])))
-        near = {self._images[slot].object_id: self._images[slot] for s in found for slot in s}
-        kept = Kept(near, by_content=self._by_content, by_pixels=self._by_pixels, named=self._named)
-        candidates = {
-            image.object_id: [self._images[slot].object_id for slot in slots]
-            for image, slots in zip(images, found, strict=True)
-        }
+        kept, candidates = self._found(images)
         fates = decide_batch(images, kept, self.rule, candidates, rulings=self._rulings)
         self.keep([i for i, r in zip(images, fates, strict=True) if r.outcome == "kept"])
         return fates
+
+    def decide_each(self, images: Sequence[Image], groups: Groups) -> Iterator[tuple[Image, Step]]:
+        """The same where better images take places, one after the other: the caller sees to the
+        groups before it asks for the next."""
+        assert self.rule.keep_best is not None  # noqa: S101 - otherwise ``decide``
+        if not images:
+            return
+        kept, candidates = self._found(images)
+        judge = Judge(self.rule)
+        for image in images:
+            step = decide_one(
+                image, kept, judge, candidates[image.object_id], groups,
+                margin=self.rule.keep_best, rulings=self._rulings,
+            )  # fmt: skip
+            for object_id in list(step.displaced)[:1]:
+                self.remove(object_id)
+            if step.fate.outcome == "kept":
+                self.keep([image])
+            yield image, step
 
     def keep(self, images: Sequence[Image]) -> None:
         """Add ``images`` without applying the rule: the caller knows that they are kept."""
@@ -93,6 +116,16 @@ class Replay:
             self._alive[slot] = 0
             self._by_content.pop(image.content_sha256, None)
             self._by_pixels.pop(image.pixel_sha256, None)
+
+    def _found(self, images: Sequence[Image]) -> tuple[Kept, dict[int, list[int]]]:
+        """Who is kept and may be near, and for which of the images."""
+        found = self._candidates(unit_rows(np.stack([image.embedding for image in images])))
+        near = {self._images[slot].object_id: self._images[slot] for s in found for slot in s}
+        kept = Kept(near, by_content=self._by_content, by_pixels=self._by_pixels, named=self._named)
+        return kept, {
+            image.object_id: [self._images[slot].object_id for slot in slots]
+            for image, slots in zip(images, found, strict=True)
+        }
 
     def _candidates(self, rows: Rows) -> list[list[int]]:
         """Per row, the slots of every living kept image that may lie within epsilon."""

@@ -95,6 +95,10 @@ class Rulings:
         """Whether neither may represent the other."""
         return b in self.apart.get(a, ())
 
+    def touches(self, object_id: int) -> bool:
+        """Whether anything was said of an object, as the one or the other of a pair."""
+        return object_id in self.about or object_id in self.apart or object_id in self.followers
+
     def allow_both(self, a: int, b: int) -> bool:
         """Whether two kept images that the rule finds near may both be kept."""
         one, other = self.kind(a), self.kind(b)

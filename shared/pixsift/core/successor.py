@@ -11,11 +11,12 @@ kept does not filter.
 Pure: emits the rows to write; a what-if does not write them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pixsift.core.dedup import Fate, Image, NearRule
+from pixsift.core.keep_best import Merit
 from pixsift.core.outcomes import lasting
 from pixsift.core.replay import Replay, in_blocks
 from pixsift.core.rulings import NO_RULINGS, REASON, Rulings
@@ -90,13 +91,53 @@ Fetch = Callable[[Sequence[State]], list[Image]]
 """Images of the objects, in the order in which duplicates are decided again (best first)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Something rests on an image (a snapshot, an evaluation set) from one seq to another."""
+
+    after: int
+    """Turns after this one find it."""
+    to: int | None = None
+    """The last turn that finds it; None: all."""
+
+    def holds(self, seq: int) -> bool:
+        """Whether a turn finds it."""
+        return self.after < seq and (self.to is None or seq <= self.to)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """What keep-best asks of images."""
+
+    merits: Mapping[int, Merit]
+    holds: Mapping[int, Sequence[Hold]]
+
+
+Rank = Callable[[Sequence[State]], Ranked]
+"""Merits and holds of the objects."""
+
+
 class Successor:
     """The next generation, in memory: the kept images and what they represent."""
 
     def __init__(
-        self, rule: NearRule, dimension: int, fetch: Fetch, rulings: Rulings = NO_RULINGS
+        self,
+        rule: NearRule,
+        dimension: int,
+        fetch: Fetch,
+        rulings: Rulings = NO_RULINGS,
+        *,
+        rank: Rank = lambda states: Ranked({}, {}),
     ) -> None:
-        """rulings: in force while it is built. The switch handles rulings made in the meantime."""
+        """rulings: in force while it is built. The switch handles rulings made in the meantime.
+
+        rank: asked only where the rule keeps the best.
+        """
+        self._rank = rank
+        self._merits: dict[int, Merit] = {}
+        self._holds: dict[int, Sequence[Hold]] = {}
+        self._seq = 0
+        """Of the item being decided."""
         self._replay = Replay(rule, dimension, rulings)
         self._rulings = rulings
         self._fetch = fetch
@@ -144,23 +185,74 @@ class Successor:
         for block in in_blocks(states):
             images = self._images(block)
             alive = [state for state in block if state.object_id in images]
+            if self._replay.rule.keep_best is not None:
+                yield from self._decide_best(alive, images)
+                alive = []
             fates = self._replay.decide([images[state.object_id] for state in alive])
             for state, fate in zip(alive, fates, strict=True):
-                if state.object_id in self.states:
-                    yield Close(state.object_id, state.seq, representative=False)
-                if state.outcome == "gone":  # the generation in use remembers it
-                    new = replace(state, represents=fate.outcome == "kept")
-                else:
-                    new = replace(
-                        state, outcome=fate.outcome, reason=fate.reason,
-                        detail=lasting(state.detail) | fate.detail(),
-                        representative=fate.representative_object_id, distance=fate.distance,
-                        represents=fate.outcome == "kept",
-                    )  # fmt: skip
-                yield self._add(new, images[state.object_id] if new.represents else None)
+                yield from self._decided(state, fate, images[state.object_id])
             for state in block:
                 if state.object_id not in images:
                     yield from self._without_vector(state)
+
+    def _decided(self, state: State, fate: Fate, image: Image) -> Iterator[Write]:
+        if state.object_id in self.states:
+            yield Close(state.object_id, state.seq, representative=False)
+        if state.outcome == "gone":  # remembered there
+            new = replace(state, represents=fate.outcome == "kept")
+        else:
+            new = replace(
+                state, outcome=fate.outcome, reason=fate.reason,
+                detail=lasting(state.detail) | fate.detail(),
+                representative=fate.representative_object_id, distance=fate.distance,
+                represents=fate.outcome == "kept",
+            )  # fmt: skip
+        yield self._add(new, image if new.represents else None)
+
+    def _decide_best(self, states: Sequence[State], images: Mapping[int, Image]) -> Iterator[Write]:
+        """One after the other: a better image takes the place of its representative."""
+        self._learn(states)
+        steps = self._replay.decide_each([images[state.object_id] for state in states], self)
+        self._seq = states[0].seq if states else 0
+        for place, (state, (image, step)) in enumerate(zip(states, steps, strict=True), start=1):
+            yield from self._decided(state, step.fate, image)
+            for object_id, (_, fate) in step.displaced.items():
+                old = self.states[object_id]
+                yield Close(object_id, state.seq, representative=old.represents)
+                self._forget(old)
+                yield self._add(
+                    replace(
+                        old, outcome=fate.outcome, reason=fate.reason, detail=lasting(old.detail),
+                        representative=fate.representative_object_id, distance=fate.distance,
+                        seq=state.seq, represents=False,
+                    ),
+                    None,
+                )  # fmt: skip
+            if place < len(states):
+                self._seq = states[place].seq
+
+    def merit(self, object_id: int) -> Merit:
+        """See ``pixsift.core.keep_best.Groups``."""
+        if object_id not in self._merits:  # one that was copied
+            self._learn([self.states[object_id]])
+        return self._merits.get(object_id, Merit())
+
+    def is_held(self, representative: int) -> bool:
+        """See ``pixsift.core.keep_best.Groups``."""
+        if self.states[representative].outcome == "gone":
+            return True
+        self.merit(representative)
+        return any(hold.holds(self._seq) for hold in self._holds.get(representative, ()))
+
+    def duplicates(self, representative: int) -> Sequence[Image]:
+        """See ``pixsift.core.keep_best.Groups``."""
+        children = [self.states[child] for child in self._children.get(representative, ())]
+        return self._fetch(children) if children else []
+
+    def _learn(self, states: Sequence[State]) -> None:
+        ranked = self._rank(states)
+        self._merits.update(ranked.merits)
+        self._holds.update(ranked.holds)
 
     def _without_vector(self, state: State) -> Iterator[Write]:
         """Erased since the states were read (its ``gone`` is on its way), or lost: said so."""

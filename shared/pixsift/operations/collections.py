@@ -21,7 +21,7 @@ from pixsift.core.collection import Collection, ExpiryPolicy
 from pixsift.core.sources import DEFAULT_KEY_PATTERN, SourceRule
 from pixsift.errors import Remedy, RequestError
 from pixsift.operations.embedder import ModelChoice, load
-from pixsift.operations.redecide import check_epsilon, preset_rule, with_mask
+from pixsift.operations.redecide import check_epsilon, check_keep_best, preset_rule, with_mask
 from pixsift.ports import EmbeddingSpace
 
 DEFAULT_COLLECTION: Final = "default"
@@ -92,12 +92,15 @@ def create(
     key_pattern: str | None = DEFAULT_KEY_PATTERN,
     quality_policy: Mapping[str, Any] | None = None,
     expiry_policy: ExpiryPolicy = "remember",
+    keep_best: float | None = None,
     actor: str = "pixsift",
 ) -> Collection:
     """Create a collection: one dedup scope over the objects of its sources.
 
-    Raises RequestError for a malformed name or pattern, ConflictError for a taken name.
+    keep_best: see ``pixsift.core.keep_best``; None: off. Raises RequestError for a malformed name
+    or pattern, ConflictError for a taken name.
     """
+    check_keep_best(keep_best)
     registry = Collections(database, actor=actor)
     registry.ensure_space(chosen.space)
     return registry.create_collection(
@@ -110,6 +113,7 @@ def create(
         quality_policy=quality_policy or {},
         expiry_policy=expiry_policy,
         calibration=chosen.calibration,
+        keep_best=keep_best,
     )
 
 

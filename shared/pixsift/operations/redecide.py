@@ -28,15 +28,20 @@ class Wanted:
     mask: Mask = ()
     second_look: bool = True
     """False: the embedding alone decides."""
+    keep_best: float | bool = True
+    """The margin of keep-best; False: off; True: as it is."""
 
 
 def rule_of(collection: Collection, wanted: Wanted) -> tuple[float, SecondLook]:
     """Epsilon and second look of the wanted rule. Raises RequestError if nothing is asked."""
     if wanted == Wanted():
         raise RequestError(
-            "another rule needs an epsilon, a preset, a change limit, a mask, or no second look",
+            "another rule needs an epsilon, a preset, a change limit, a mask, no second look, or "
+            "another keep-best",
             code="no_rule",
         )
+    if not isinstance(wanted.keep_best, bool):
+        check_keep_best(wanted.keep_best)
     calibration = collection.calibration
     epsilon, look = collection.epsilon, collection.second_look
     if wanted.preset is not None:
@@ -93,7 +98,11 @@ def what_if(database: Database, name: str, wanted: Wanted, *, examples: int) -> 
     collection = Collections(database).collection(name)
     epsilon, second_look = rule_of(collection, wanted)
     return Generations(database).what_if(
-        collection, epsilon=epsilon, second_look=second_look, examples=examples
+        collection,
+        epsilon=epsilon,
+        second_look=second_look,
+        keep_best=wanted.keep_best,
+        examples=examples,
     )
 
 
@@ -108,8 +117,8 @@ def redecide(
     collection = Collections(database).collection(name)
     epsilon, second_look = rule_of(collection, wanted)
     return Generations(database, actor=actor).redecide(
-        collection, epsilon=epsilon, second_look=second_look, take_over=take_over,
-        progress=progress,
+        collection, epsilon=epsilon, second_look=second_look, keep_best=wanted.keep_best,
+        take_over=take_over, progress=progress,
     )  # fmt: skip
 
 
@@ -135,4 +144,13 @@ def check_epsilon(epsilon: float) -> None:
     if not 0 <= epsilon <= 2:
         raise RequestError(
             f"epsilon {epsilon:g} must be between 0 and 2 (cosine distance)", code="epsilon_range"
+        )
+
+
+def check_keep_best(margin: float | None) -> None:
+    """Raises RequestError for a margin that no image could be ahead by."""
+    if margin is not None and not 0 < margin <= 10:
+        raise RequestError(
+            f"keep-best {margin:g}: the margin must be above 0 and at most 10",
+            code="keep_best_range",
         )

@@ -164,7 +164,8 @@ def rule_in(
     check_epsilon(epsilon)
     summary = found.summary() if found.calibrated else None
     vouched = summary if vouches_for(summary, epsilon, chosen) else None
-    return Rule(epsilon, None if chosen is None else dict(chosen)), vouched
+    chosen = None if chosen is None else dict(chosen)
+    return Rule(epsilon, chosen, collection.keep_best), vouched
 
 
 def _planned(parts: Parts, name: str, wanted: Wanted) -> tuple[Collection, Rule, Target]:

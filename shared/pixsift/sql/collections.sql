@@ -30,15 +30,16 @@ WITH added AS (
     INSERT INTO turn (collection_id, seq, actor, reason)
     SELECT collection_id, seq, %(actor)s, 'created' FROM added
 )
-INSERT INTO generation (collection_id, generation, epsilon, second_look, state, space_id,
+INSERT INTO generation (collection_id, generation, epsilon, second_look, keep_best, state, space_id,
                         calibration)
-SELECT collection_id, 1, epsilon, second_look, 'current', space_id, calibration FROM added
+SELECT collection_id, 1, epsilon, second_look, %(keep_best)s, 'current', space_id, calibration
+FROM added
 RETURNING collection_id
 
 -- name: collections
 -- Epsilon and the second look are those of the current generation.
 SELECT c.collection_id, c.name, c.sources, c.key_pattern, c.space_id, g.epsilon, g.second_look,
-       c.quality_policy, c.expiry_policy, c.calibration, c.generation, c.seq
+       c.quality_policy, c.expiry_policy, c.calibration, c.generation, c.seq, g.keep_best
 FROM collection c JOIN generation g USING (collection_id, generation)
 WHERE (%(space_id)s::text IS NULL OR c.space_id = %(space_id)s)
   AND (%(name)s::text IS NULL OR c.name = %(name)s)

@@ -2,7 +2,7 @@
 
 -- name: position
 -- Read before the rows it is a watermark for.
-SELECT c.seq, c.generation, g.epsilon, g.second_look, c.space_id, m.dimension
+SELECT c.seq, c.generation, g.epsilon, g.second_look, c.space_id, m.dimension, g.keep_best
 FROM collection c JOIN generation g USING (collection_id, generation)
 JOIN model m ON m.space_id = c.space_id
 WHERE c.collection_id = %(collection_id)s
@@ -16,11 +16,12 @@ WHERE g.collection_id = %(collection_id)s AND g.state = 'building'
 -- name: begin_generation
 -- The next number is taken under the primary key: of two builders one gets no row. Without a space
 -- it is of the collection's, with the collection's calibration.
-INSERT INTO generation (collection_id, generation, epsilon, second_look, state, space_id,
-                        calibration)
+INSERT INTO generation (collection_id, generation, epsilon, second_look, keep_best, state,
+                        space_id, calibration)
 SELECT c.collection_id, (SELECT max(generation) + 1 FROM generation g
                          WHERE g.collection_id = c.collection_id),
-       %(epsilon)s, %(second_look)s, 'building', coalesce(%(space_id)s::text, c.space_id),
+       %(epsilon)s, %(second_look)s, %(keep_best)s, 'building',
+       coalesce(%(space_id)s::text, c.space_id),
        CASE WHEN %(space_id)s::text IS NULL THEN c.calibration ELSE %(calibration)s::jsonb END
 FROM collection c WHERE c.collection_id = %(collection_id)s
 ON CONFLICT DO NOTHING
@@ -33,7 +34,7 @@ WHERE collection_id = %(collection_id)s AND generation = %(generation)s AND stat
 
 -- name: previous_generation
 -- The generation before the current one, and the seq at which it was replaced.
-SELECT g.generation, g.epsilon, g.second_look, c.switched_at_seq,
+SELECT g.generation, g.epsilon, g.second_look, g.keep_best, c.switched_at_seq,
        coalesce(g.space_id, l.space_id) AS space_id, m.dimension,
        CASE WHEN g.space_id IS NULL THEN l.calibration ELSE g.calibration END AS calibration
 FROM generation c JOIN generation g USING (collection_id)

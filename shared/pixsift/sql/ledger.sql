@@ -53,7 +53,7 @@ WHERE key_hash = ANY (%(version_marks)b::bytea[])
 -- after the search, it would hide what was committed in between.
 SELECT c.seq,
        coalesce(t.token, '00000000-0000-0000-0000-000000000000') AS token,
-       c.generation, g.epsilon, g.second_look, c.space_id,
+       c.generation, g.epsilon, g.second_look, g.keep_best, c.space_id,
        ARRAY(SELECT p.protected_id FROM protected_set p
              WHERE p.collection_id = c.collection_id AND p.withdrawn_at IS NULL
              ORDER BY p.declared_at, p.protected_id) AS protected
@@ -86,7 +86,7 @@ WHERE r.collection_id = %(collection_id)s AND r.generation = %(generation)s
 -- guaranteed: a re-decision is reproducible. One without a vector is included: left out, it would
 -- block the removal of its representative forever.
 SELECT d.object_id, o.content_sha256, d.pixel_sha256, e.embedding, e.look || e.change AS look,
-       d.detail
+       d.detail, d.representative_object_id
 FROM decision d
 JOIN object o USING (object_id)
 LEFT JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = d.pixel_sha256
@@ -97,7 +97,7 @@ ORDER BY redecide_order(o.quality, d.valid_from_seq, d.object_id)
 
 -- name: child_ids
 -- Under the lock: whether the plan knows every child.
-SELECT object_id FROM decision
+SELECT object_id, representative_object_id FROM decision
 WHERE representative_object_id = ANY (%(representatives)b::bigint[])
   AND collection_id = %(collection_id)s AND generation = %(generation)s
   AND outcome = 'duplicate' AND valid_to_seq IS NULL

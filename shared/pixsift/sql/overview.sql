@@ -93,7 +93,7 @@ ORDER BY d.valid_from_seq DESC LIMIT %(most)s
 
 -- name: generations_of
 -- All of them: the history of rules.
-SELECT generation, epsilon, second_look, state, created_at, switched_at_seq
+SELECT generation, epsilon, second_look, keep_best, state, created_at, switched_at_seq
 FROM generation WHERE collection_id = %(collection_id)s ORDER BY generation
 
 -- name: space_of

@@ -4,9 +4,10 @@
 -- name: declare
 -- A set comes into force at once.
 INSERT INTO protected_set (collection_id, kind, snapshot_id, bucket, prefix, folder, distance, who,
-                           why)
-VALUES (%(collection_id)s, %(kind)s, %(snapshot_id)s, %(bucket)s, %(prefix)s, %(folder)s,
-        %(distance)s, %(who)s, %(why)s)
+                           why, declared_seq)
+SELECT c.collection_id, %(kind)s, %(snapshot_id)s, %(bucket)s, %(prefix)s, %(folder)s,
+       %(distance)s, %(who)s, %(why)s, c.seq
+FROM collection c WHERE c.collection_id = %(collection_id)s
 RETURNING protected_id
 
 -- name: add_images
@@ -19,7 +20,8 @@ ON CONFLICT DO NOTHING
 -- name: withdraw
 -- Those of the ids that are in force; the vectors of files go with them.
 WITH withdrawn AS (
-    UPDATE protected_set SET withdrawn_at = clock_timestamp()
+    UPDATE protected_set SET withdrawn_at = clock_timestamp(),
+           withdrawn_seq = (SELECT seq FROM collection WHERE collection_id = %(collection_id)s)
     WHERE collection_id = %(collection_id)s AND protected_id = ANY (%(protected_ids)s)
       AND withdrawn_at IS NULL
     RETURNING protected_id

@@ -42,6 +42,16 @@ VALUES (%(snapshot_id)s, %(collection_id)s, %(generation)s, %(request_id)s, %(na
 ON CONFLICT DO NOTHING
 RETURNING snapshot_id
 
+-- name: hold_collection
+-- Last of all, alone in its statement: a turn before it does not see the list, one after it does.
+SELECT FROM collection WHERE collection_id = %(collection_id)s FOR SHARE
+
+-- name: note_seq
+-- After hold_collection: from which seq on keep-best leaves what is listed in its place.
+UPDATE snapshot SET resolved_seq = c.seq
+FROM collection c
+WHERE snapshot.snapshot_id = %(snapshot_id)s AND c.collection_id = %(collection_id)s
+
 -- name: copy_items
 -- A list may be long: COPY, inside the transaction that stores the snapshot.
 COPY snapshot_item (snapshot_id, rank, object_id, split, destination_key, reason, covering_radius)

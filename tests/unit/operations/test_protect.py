@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledger_world import image, new_collection, rows, space, turned, unit
+from ledger_world import image, new_collection, rows, snapshot_of, space, turned, unit
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.pool import pool_point
@@ -30,7 +30,6 @@ from pixsift.operations.protect import (
     protect_snapshot,
     unprotect,
 )
-from pixsift.operations.resolve import resolve
 from pixsift.operations.rule import rule
 from pixsift.ports import EmbeddingSpace
 
@@ -49,15 +48,6 @@ def chosen(database: Database, asked: SnapshotRequest, at_seq: int | None = None
     with choose(database, asked, pool_point(database, "c", at_seq)) as choice:
         shown = preview(database, asked, choice)
     return {image.uri.removeprefix("s3://raw/").split("?")[0] for image in shown.images}
-
-
-def snapshot_of(database: Database, asked: SnapshotRequest) -> str:
-    taken = Snapshots(database).take(
-        request_id=asked.request_id, collection=asked.collection, at_seq=None,
-        body=asked.model_dump(mode="json", by_alias=True),
-    )  # fmt: skip
-    assert taken is not None
-    return resolve(database, taken, asked, spill_dir=None)
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ class Collections:
         quality_policy: Mapping[str, Any] | None = None,
         expiry_policy: ExpiryPolicy = "remember",
         calibration: Mapping[str, Any] | None = None,
+        keep_best: float | None = None,
     ) -> Collection:
         """Add a collection with its first generation.
 
@@ -84,6 +85,7 @@ class Collections:
                     "quality_policy": _json(quality_policy or {}),
                     "expiry_policy": expiry_policy,
                     "calibration": _json(calibration),
+                    "keep_best": keep_best,
                     "actor": self._actor,
                 },
             ).fetchone()

@@ -19,10 +19,18 @@ from pixsift.adapters.ledger.decision_plan import (
     who_is_kept,
 )
 from pixsift.adapters.ledger.history import AttributeRow, StartAgainError, Turn
+from pixsift.adapters.ledger.keep_best import (
+    LiveGroups,
+    UnknownGroupError,
+    ask_held,
+    held_by,
+    merit_of,
+)
 from pixsift.adapters.ledger.watch_rows import token_asked, token_of
 from pixsift.adapters.postgres.database import Connection, Cursor
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Fate, Image, Kept, decide_batch, may_be_near
+from pixsift.core.keep_best import decide_one
 from pixsift.core.outcomes import Decision, Ended, Judged, Outcome, comes_back, replaces
 from pixsift.core.rulings import NO_RULINGS, Ruling, Rulings
 from pixsift.core.second_look import SIGNAL_BYTES
@@ -117,6 +125,8 @@ class Batch:
         self._children: set[int] = set()
         self._closing: set[int] = set()
         """Representatives that end in this transaction."""
+        self._groups = LiveGroups({}, {}, {}, frozenset())
+        """With keep-best: what the representatives stand for."""
         self._rulings = NO_RULINGS
         """In force about the items and children."""
         self._named: dict[int, Image] = {}
@@ -152,7 +162,14 @@ class Batch:
         tail = self._connection.cursor(binary=True).execute(_SQL["tail"], names)
         vectors = execute(_SQL["count_vectors"], {**names, "pixel_sha256s": list(plan.vectors)})
         children = execute(_SQL["child_ids"], names) if plan.removing else None
-        about = [*object_ids, *(child.object_id for child in plan.children)]
+        about = [*object_ids, *(child.object_id for child in plan.children), *plan.members]
+        about += [i for group in plan.members.values() for i in group]
+        held = members = None
+        if plan.rule.keep_best is not None:
+            asked = [*object_ids, *plan.members]
+            held = ask_held(self._connection, self._collection.collection_id, asked)
+            of = {**names, "representatives": list(plan.members)}
+            members = execute(_SQL["child_ids"], of)
         said = execute(_RULINGS["rulings_touching"], {**names, "object_ids": about})
         watching = token_asked(self._connection, self._collection.collection_id)
         self._sync()
@@ -163,14 +180,33 @@ class Batch:
         self._before = {row[0]: row[1:] for row in before.fetchall()}
         self._live = living(alive)
         self._tail = images(tail)
-        self._children = {i for (i,) in children.fetchall()} if children is not None else set()
+        self._children = {row[0] for row in children.fetchall()} if children is not None else set()
         self._rulings = Rulings.of(Ruling(*row) for row in said.fetchall())
+        if held is not None and members is not None:
+            self._groups = self._read_groups(held_by(held, self._turn.seq), members)
         if targets := {t for i in about if (t := self._rulings.same_as(i)) is not None}:
             found = self._connection.cursor(binary=True).execute(
                 _RULINGS["represented_by"], {**names, "object_ids": list(targets)}
             )
             self._sync()
             self._named = {row[5]: image_of(row) for row in found.fetchall()}
+
+    def _read_groups(self, held: frozenset[int], members: Cursor) -> LiveGroups:
+        """Groups as they are now. Raises StartAgainError where the plan knows them otherwise."""
+        plan = self._plan
+        now: dict[int, set[int]] = {i: set() for i in plan.members}
+        for object_id, of in members.fetchall():
+            now[of].add(object_id)
+        if any(now[i] != group.keys() for i, group in plan.members.items() if i in self._live):
+            raise StartAgainError
+        # Duplicates of a removed one are decided first: who is kept of them keeps its place.
+        held |= {child.object_id for child in plan.children}
+        return LiveGroups(
+            plan.groups,
+            {i: list(group.values()) for i, group in plan.members.items()},
+            {i: merit_of(item) for i, item in zip(self._object_ids, plan.items, strict=True)},
+            held,
+        )  # fmt: skip
 
     def decide(self) -> list[Decision]:
         """One decision per item of the plan; fills ``changes``."""
@@ -270,12 +306,43 @@ class Batch:
         items = rulings.in_order(
             [self._image(i, item) for i, item in fresh if item.finding == "embedded"], _object_id
         )
+        if rule.keep_best is not None:
+            # What was given to them is decided already.
+            self._groups.held |= {fate.representative_object_id or 0 for fate in ruled}
+            return self._settle_best(items, kept, rule.keep_best)
         fates = decide_batch(
             items, kept, rule, self._near(items), self._plan.judge, rulings=rulings
         )
         if not all(map(self._plan.covers, items, fates)):
             raise StartAgainError
         return {image.object_id: fate for image, fate in zip(items, fates, strict=True)}
+
+    def _settle_best(self, items: list[Image], kept: Kept, margin: float) -> dict[int, Fate]:
+        """One item after the other: a better one takes the place of its representative."""
+        near, fates = self._near(items), dict[int, Fate]()
+        moved: dict[int, tuple[Image, Fate]] = {}
+        for item in items:
+            try:
+                step = decide_one(
+                    item, kept, self._plan.judge, near[item.object_id], self._groups,
+                    margin=margin, rulings=self._rulings,
+                )  # fmt: skip
+            except UnknownGroupError:
+                raise StartAgainError from None
+            self._groups.follow(item, step)
+            fates[item.object_id] = step.fate
+            for object_id, (image, fate) in step.displaced.items():
+                if object_id in fates:
+                    fates[object_id] = fate
+                else:
+                    moved[object_id] = (image, fate)
+        self._closing |= moved.keys() & self._live.keys()
+        stays = self._plan.lasting
+        self.changes.extend(
+            _child_change(image, fate, stays.get(image.object_id, {}))
+            for image, fate in moved.values()
+        )
+        return fates
 
     def _plan_holds(self, children: list[Image]) -> bool:
         """Whether everything that the children were decided from is as it was."""

@@ -10,6 +10,7 @@ from uuid import UUID
 import numpy as np
 
 from pixsift.adapters.ledger.history import StartAgainError, check_space
+from pixsift.adapters.ledger.keep_best import PlannedGroup, merit_of, planned_groups
 from pixsift.adapters.ledger.protected_sets import ArrivalGuard
 from pixsift.adapters.ledger.watch_rows import KnownWatches, token_asked, token_of
 from pixsift.adapters.postgres.database import Connection, Cursor, Database
@@ -26,6 +27,7 @@ from pixsift.core.dedup import (
     foresee_batch,
 )
 from pixsift.core.identity import ObjectVersion
+from pixsift.core.keep_best import beats
 from pixsift.core.outcomes import Judged, lasting
 from pixsift.core.protection import NEAR_PROTECTED, within
 from pixsift.core.second_look import LookRule
@@ -73,6 +75,10 @@ class Plan:
     """Pixel hash -> distance and object id of the nearest candidate that was judged not near."""
     protected: tuple[UUID, ...] = ()
     """Evaluation sets in force: arrivals near them are flagged."""
+    groups: dict[int, PlannedGroup] = field(default_factory=dict)
+    """With keep-best: the candidates, as what an item could take the place of."""
+    members: dict[int, dict[int, Image]] = field(default_factory=dict)
+    """With keep-best: what those stand for that an item is better than."""
     judge: Judge = field(init=False)
     """Verdicts so far: no pair is judged again under the lock."""
     candidates: dict[int, Image] = field(default_factory=dict)
@@ -149,10 +155,10 @@ class Planner:
         row = read.fetchone()
         if row is None:
             raise TransientError(f"collection {collection.name} is gone")
-        seq, token, generation, epsilon, second_look, space_id, protected = row
+        seq, token, generation, epsilon, second_look, keep_best, space_id, protected = row
         check_space(collection, space_id)
         items = _bury(items, marks.erased(buried))
-        rule, marks = near_rule(epsilon, second_look), Marks(marks.salt, items)
+        rule, marks = near_rule(epsilon, second_look, keep_best), Marks(marks.salt, items)
         plan = Plan(items, generation, rule, marks, (HistoryPoint(seq, token),))
         plan.protected = tuple(protected)
         plan.apart = {ObjectVersion(*row) for row in apart.fetchall()}
@@ -209,8 +215,43 @@ class Planner:
             plan.candidates = self._candidates(collection, plan, wanted)
         for pixels, ids in zip(queries, found.object_ids, strict=True):
             plan.near[pixels] = [int(i) for i in ids if int(i) in plan.candidates]
-        if not plan.children:
+        if plan.rule.keep_best is not None:
+            self._read_groups(collection, plan)  # all near candidates are needed
+        elif not plan.children:
             _foresee(plan)
+
+    def _read_groups(self, collection: Collection, plan: Plan) -> None:
+        """Candidates that an item is better than, and all that they stand for."""
+        names = {
+            "collection_id": collection.collection_id, "generation": plan.generation,
+            "space_id": collection.space_id,
+        }  # fmt: skip
+        with self._database.connection() as connection:
+            plan.groups = planned_groups(connection, names, list(plan.candidates))
+            wanted = {
+                other
+                for item in plan.items
+                if item.finding == "embedded" and item.pixel_sha256 is not None
+                for other in plan.near[item.pixel_sha256]
+                if other in plan.groups and not plan.groups[other].is_held
+                and other not in plan.removing
+                and beats(merit_of(item), plan.groups[other].merit, plan.rule.keep_best or 0.0)
+            }  # fmt: skip
+            cursor = connection.cursor(binary=True).execute(
+                _SQL["children"], {**names, "representatives": list(wanted)}
+            )
+            plan.members = {i: {} for i in wanted}
+            for row in cursor.fetchall():
+                plan.lasting[row[0]] = lasting(row[5])
+                if any(value is None for value in row[1:4]):
+                    plan.members.pop(row[6], None)  # one has no vector: it cannot be compared
+                elif row[6] in plan.members:
+                    plan.members[row[6]][row[0]] = image_of(row)
+        plan.lasting |= {i: dict(group.detail) for i, group in plan.groups.items()}
+        plan.groups = {
+            i: group if i in plan.members or i not in wanted else replace(group, is_held=True)
+            for i, group in plan.groups.items()
+        }
 
     def _candidates(
         self, collection: Collection, plan: Plan, object_ids: set[int]
@@ -306,10 +347,12 @@ def who_is_kept(plan: Plan, live: Mapping[int, tuple[bytes, bytes]]) -> Kept:
     return kept
 
 
-def near_rule(epsilon: float, second_look: Mapping[str, Any] | None) -> NearRule:
+def near_rule(
+    epsilon: float, second_look: Mapping[str, Any] | None, keep_best: float | None = None
+) -> NearRule:
     """The rule of a generation from its stored parameters."""
     look = None if second_look is None else LookRule.from_json(dict(second_look))
-    return NearRule(epsilon, look)
+    return NearRule(epsilon, look, keep_best)
 
 
 def read_salt(connection: Connection) -> bytes:

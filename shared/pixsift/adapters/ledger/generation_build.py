@@ -41,10 +41,11 @@ class Rule:
 
     epsilon: float
     second_look: dict[str, Any] | None
+    keep_best: float | None = None
 
     def near(self) -> NearRule:
         """The rule as the decision takes it."""
-        return near_rule(self.epsilon, self.second_look)
+        return near_rule(self.epsilon, self.second_look, self.keep_best)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Build:
         look = None if self.rule.second_look is None else Jsonb(self.rule.second_look)
         calibration = None if self._target is None else self._target.calibration
         names = {
-            "epsilon": self.rule.epsilon, "second_look": look,
+            "epsilon": self.rule.epsilon, "second_look": look, "keep_best": self.rule.keep_best,
             "space_id": None if self._target is None else self._space_id,
             "calibration": None if calibration is None else Jsonb(calibration),
         }  # fmt: skip
@@ -136,7 +137,9 @@ class Build:
         from_old = self._moves and again
         states = GenerationRows(connection, identity, base[0], space, from_old).states(base[1])
         rulings = in_use.rulings(base[1] if again else self.at.seq)
-        self.successor = Successor(self.rule.near(), dimension, target.images, rulings)
+        self.successor = Successor(
+            self.rule.near(), dimension, target.images, rulings, rank=target.ranked
+        )
         writes = self.successor.apply(states) if again else self.successor.copy(states)
         target.write(_counted(writes, len(states), self._progress))
         connection.execute(_SQL["tell_the_planner"])

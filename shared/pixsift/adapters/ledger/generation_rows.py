@@ -8,12 +8,13 @@ from typing import Any
 from psycopg.rows import class_row
 
 from pixsift.adapters.ledger.history import GenerationWriter
+from pixsift.adapters.ledger.keep_best import rank
 from pixsift.adapters.ledger.spaces import in_space
 from pixsift.adapters.postgres.database import Connection
 from pixsift.core.dedup import Image
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.rulings import Ruling, Rulings
-from pixsift.core.successor import Add, Close, State, Write, in_other_space
+from pixsift.core.successor import Add, Close, Ranked, State, Write, in_other_space
 from pixsift.sql import statements
 
 _SQL = statements("generations")
@@ -31,6 +32,7 @@ class Position:
     second_look: dict[str, Any] | None
     space_id: str
     dimension: int
+    keep_best: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class GenerationRows:
         }
         with self.connection.cursor(row_factory=class_row(Image), binary=True) as cursor:
             return cursor.execute(_SQL["images"], names).fetchall()
+
+    def ranked(self, states: Sequence[State]) -> Ranked:
+        """What keep-best asks of the objects."""
+        return rank(self.connection, self.collection_id, states)
 
     def write(self, writes: Iterable[Write]) -> None:
         """Write in order; runs of new rows go as one statement."""

@@ -43,6 +43,8 @@ NOTICE_SECONDS = 6.0
 """After this time every consumer knows that the generation is being built."""
 SecondLook = dict[str, Any] | bool
 """A rule; True: as it is now; False: none, the embedding alone decides."""
+KeepBest = float | bool
+"""A margin; True: as it is now; False: never."""
 
 
 class Generations:
@@ -61,17 +63,18 @@ class Generations:
         *,
         epsilon: float,
         second_look: SecondLook = True,
+        keep_best: KeepBest = True,
         examples: int = 10,
     ) -> RuleComparison:
         """What ``epsilon`` would change now."""
         started = time.monotonic()
         with self._database.connection() as connection:
             at = position(connection, collection.collection_id)
-            rule = _rule(at, epsilon, second_look)
+            rule = _rule(at, epsilon, second_look, keep_best)
             rows = GenerationRows(connection, collection.collection_id, at.generation, at.space_id)
             states = rows.states(at.seq)
             rulings = rows.rulings(at.seq)
-            successor = Successor(rule.near(), at.dimension, rows.images, rulings)
+            successor = Successor(rule.near(), at.dimension, rows.images, rulings, rank=rows.ranked)
             for _ in successor.apply(states):
                 pass
             changed = [
@@ -97,6 +100,7 @@ class Generations:
         *,
         epsilon: float,
         second_look: SecondLook = True,
+        keep_best: KeepBest = True,
         take_over: bool = False,
         progress: ReportCount = lambda what, done, of: None,
     ) -> SwitchedGeneration:
@@ -106,7 +110,7 @@ class Generations:
         """
         with self._database.connection() as connection:
             at = position(connection, collection.collection_id)
-        rule = _rule(at, epsilon, second_look)
+        rule = _rule(at, epsilon, second_look, keep_best)
         build = Build(collection, at, rule, self._bodies, progress, actor=self._actor)
         return self._run(build, take_over=take_over, base=(at.generation, at.seq), again=True)
 
@@ -169,7 +173,7 @@ class Generations:
             raise ConflictError(
                 f"collection {collection.name!r} has no earlier generation to go back to"
             )
-        rule = Rule(previous["epsilon"], previous["second_look"])
+        rule = Rule(previous["epsilon"], previous["second_look"], previous["keep_best"])
         target = Target(previous["space_id"], previous["dimension"], previous["calibration"])
         build = Build(
             collection, at, rule, self._bodies, progress, actor=self._actor, target=target,
@@ -249,10 +253,10 @@ def _examples(
     ]
 
 
-def _rule(at: Position, epsilon: float, second_look: SecondLook) -> Rule:
-    if isinstance(second_look, bool):
-        return Rule(epsilon, at.second_look if second_look else None)
-    return Rule(epsilon, second_look)
+def _rule(at: Position, epsilon: float, second_look: SecondLook, keep_best: KeepBest) -> Rule:
+    look = second_look if isinstance(second_look, dict) else at.second_look
+    margin = at.keep_best if isinstance(keep_best, bool) else keep_best
+    return Rule(epsilon, look if second_look else None, margin if keep_best else None)
 
 
 def _spread(changed: Sequence[tuple[State, State]], count: int) -> list[tuple[State, State]]:

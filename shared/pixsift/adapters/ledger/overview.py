@@ -119,6 +119,7 @@ class Overview:
             "space": space,
             "epsilon": collection.epsilon,
             "second_look": collection.second_look,
+            "keep_best": collection.keep_best,
             "quality_policy": collection.quality_policy,
             "expiry_policy": collection.expiry_policy,
             "calibration": collection.calibration,

@@ -11,6 +11,7 @@ from uuid import UUID
 import numpy as np
 from psycopg.rows import class_row
 
+from pixsift.adapters.ledger import history
 from pixsift.adapters.postgres.database import Connection, Database
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Halves
@@ -87,6 +88,7 @@ class ProtectedSets:
         }  # fmt: skip
         pictures = new.pictures or {}
         with self._database.transaction() as connection:
+            history.share(connection, collection)  # its seq is noted: keep-best asks for it
             row = connection.execute(_SQL["declare"], names).fetchone()
             assert row is not None  # noqa: S101 - it returns what it inserts
             connection.execute(
@@ -102,6 +104,7 @@ class ProtectedSets:
         """End sets; returns those that were in force."""
         names = {"collection_id": collection.collection_id, "protected_ids": list(protected_ids)}
         with self._database.transaction() as connection:
+            history.share(connection, collection)
             return [row[0] for row in connection.execute(_SQL["withdraw"], names).fetchall()]
 
     def sets(self, collection: Collection, *, withdrawn: bool = False) -> list[ProtectedSet]:

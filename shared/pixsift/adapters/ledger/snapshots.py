@@ -115,6 +115,8 @@ class Snapshots:
             fresh = connection.execute(_SQL["insert_snapshot"], parameters).fetchone()
             if fresh is not None:
                 _copy_items(connection, snapshot_id, items)
+                for statement in ("hold_collection", "note_seq"):
+                    connection.execute(_SQL[statement], parameters)
             found = connection.execute(_SQL["same_snapshot"], parameters).fetchone()
             if found is None:  # the request id belongs to another snapshot
                 raise TransientError(

@@ -4,7 +4,7 @@ Facts of every kept image are small and read first; embeddings are read only for
 lets through. A pool is of one embedding space: vectors of different spaces are never compared.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,9 +70,8 @@ class Facts:
         """(N,) which images a check of the picture flagged. Checks of how a file was written do not
         count: they would exclude whole cameras. Nor is what lies near it."""
         found = np.zeros(self.object_ids.size, dtype=bool)
-        for name, mask in self.flags.items():
-            if name not in FILE_CHECKS and name != NEAR_PROTECTED:
-                found |= mask
+        for name in picture_flags(self.flags):
+            found |= self.flags[name]
         return found
 
     def subset(self, indices: Indices) -> "Facts":
@@ -87,6 +86,11 @@ class Facts:
             None if self.through is None else self.through[indices],
             None if self.in_prefix is None else self.in_prefix[indices],
         )
+
+
+def picture_flags(flags: Iterable[str]) -> list[str]:
+    """Those that some check of the picture gave: not of the file, nor of what lies near it."""
+    return [name for name in flags if name not in FILE_CHECKS and name != NEAR_PROTECTED]
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,7 +239,7 @@ def test_redecide__a_number_taken_by_somebody_else_this_moment(
     with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
         other.execute(_SQL["begin_generation"], {
             "collection_id": collection.collection_id, "epsilon": 0.1, "second_look": None,
-            "space_id": None, "calibration": None,
+            "space_id": None, "calibration": None, "keep_best": None,
         })  # fmt: skip
         late = pool.submit(generations.redecide, collection, epsilon=WIDE)
         while not rows(database_url, "SELECT 1 FROM pg_locks WHERE NOT granted"):
