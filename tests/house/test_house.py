@@ -341,3 +341,16 @@ def first_lines(code: str) -> Iterator[str]:
             text = node.value
         if isinstance(text, ast.Constant) and isinstance(text.value, str):
             yield text.value.strip().split("\n")[0]
+
+
+def test_images__tests_that_need_the_large_set_are_listed() -> None:
+    """A public clone skips these; whatever else needs images takes the fixture ``images``."""
+    found = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        if "real_images" in {argument.arg for argument in node.args.args}
+    }
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert set(re.findall(r"^- `(test_\w+)`: ", page, re.M)) == found

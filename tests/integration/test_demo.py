@@ -91,7 +91,7 @@ def test_demo__the_ledger_agrees_with_what_the_robots_sent(state: Path) -> None:
 def test_demo__ctrl_c_stops_everything_that_was_started(state: Path) -> None:
     # More frames than it can upload before the signal comes, however busy the machine is.
     process = pixsift(state, "demo", "--frames", "60", PIXSIFT_MODEL="stub")
-    record = _once_running(state / "demo", processes=4)
+    record = _once_running(state / "demo", processes=3)
     process.send_signal(signal.SIGINT)
     _, errors = finished(process)
 

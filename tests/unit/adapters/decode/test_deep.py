@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from made_images import scene as photograph
 from pixsift.adapters.decode.deep import eight_bits
 from pixsift.adapters.decode.recipe import DecodeLimits, decode_image
 from pixsift.core.images import DecodedImage
@@ -209,10 +210,9 @@ def test_deep__no_cliff_where_stretching_ends() -> None:
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
-def test_deep__color_of_ten_bits(image_format: str, real_images: Path) -> None:
+def test_deep__color_of_ten_bits(image_format: str) -> None:
     """Pillow keeps the high bytes of deep color only; the low ones hold the picture here."""
-    with Image.open(real_images / "photos" / "kodak" / "05.png") as photo:
-        pixels = np.asarray(photo.convert("RGB").resize((320, 240)), np.uint16)
+    pixels = np.asarray(photograph("coffee.png").resize((320, 240)), np.uint16)
     ten_bits = pixels * 4
     blob = (_png_of_color if image_format == "PNG" else _tiff_of_color)(ten_bits)
     image = decoded(blob)
