@@ -169,7 +169,7 @@ def _run(
                 database, loop.stack.raw_bucket, made_of.model,
                 quality_policy={"blurred": "reject"}, actor=made_of.actor,
             )  # fmt: skip
-        loop.start_services(view.say)
+        loop.start_services(view.say, server=False)
         plan = future.result()
         view.say(f"three robots upload {plan.count()} objects; these are the outcomes:")
         with made_of.connect(loop.database_url) as database:

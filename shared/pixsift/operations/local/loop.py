@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -120,31 +121,42 @@ class LocalLoop:
         """
         self.state.mkdir(parents=True, exist_ok=True)
         port = DEFAULT_PORT if self._prefer_default_port and is_port_free(DEFAULT_PORT) else None
-        say("starting LocalStack: this takes about 20 s")
-        place = LocalStack(
-            self._venv, self.state / "localstack", port=port, kept_objects=self._kept.objects
-        ).start(self._note)
-        say(f"LocalStack is ready at {place.endpoint}")
-        _private_folder(self._postgres.root)
-        self._postgres.start()
+        say("starting LocalStack and PostgreSQL: this takes about 20 s")
+        self._write()  # so that a stop finds PostgreSQL from the start
+        with ThreadPoolExecutor(1) as beside:  # LocalStack takes longer than all of the ledger
+            ledger = beside.submit(self._start_ledger)
+            place = LocalStack(
+                self._venv, self.state / "localstack", port=port, kept_objects=self._kept.objects
+            ).start(self._note)
+            say(f"LocalStack is ready at {place.endpoint}")
+            applied = ledger.result()
         self._speak_to(place.environment() | {"PIXSIFT_DATABASE_URL": self._postgres.url()})
-        applied = migrate(self._postgres.url())
-        say(f"PostgreSQL with pgvector runs, {len(applied)} migrations applied")
+        say(f"PostgreSQL with pgvector runs, {applied} migrations applied")
         self.stack = deploy_events_stack()
         self._speak_to(self.stack.environment())
         say(f"the events stack is deployed: upload to s3://{self.stack.raw_bucket}/")
         if self._kept.exists():
             say(f"{self._kept.load(place.endpoint)} object versions are there again")
 
-    def start_services(self, say: Say) -> list[StartedService]:
-        """Consumer, curator and server, as separate processes, without waiting for them."""
-        self._speak_to(self._server_place(say))
+    def _start_ledger(self) -> int:
+        """PostgreSQL and its schema; returns how many migrations were applied."""
+        _private_folder(self._postgres.root)
+        self._postgres.start()
+        return len(migrate(self._postgres.url()))
+
+    def start_services(self, say: Say, *, server: bool = True) -> list[StartedService]:
+        """Consumer, curator and server, as separate processes, without waiting for them.
+
+        server: False leaves it out, where it is not used.
+        """
+        if server:
+            self._speak_to(self._server_place(say))
         self._settings = {
             name: value for name, value in os.environ.items()
             if name.startswith("PIXSIFT_") and name not in self.environment
         }  # fmt: skip
         services = []
-        for name in SERVICES if is_server_installed() else NEEDED:
+        for name in SERVICES if server and is_server_installed() else NEEDED:
             service = _start_service(name, self.state, self._record())
             self._note(service.process)
             services.append(service)
