@@ -145,6 +145,19 @@ def test_docs__links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target} is missing"
 
 
+def test_readme__figures_are_those_of_the_pages() -> None:
+    """A figure has one place; the README repeats it from the page of its row."""
+    rows = re.findall(
+        r"^\| [^|]+ \| ([^|]+ \| [^|]+) \| \[\w+\]\((docs/\w+\.md)\) \|$",
+        (ROOT / "README.md").read_text("utf-8"), re.M,
+    )  # fmt: skip
+    assert len(rows) >= 11
+    number = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?")
+    for figures, page in rows:
+        known = set(number.findall((ROOT / page).read_text("utf-8")))
+        assert set(number.findall(figures)) <= known, f"{page}: {figures}"
+
+
 def test_docs__tests_named_as_proof_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     code = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
