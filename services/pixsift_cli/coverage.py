@@ -145,6 +145,7 @@ def _lines(found: CoverageReport) -> list[str]:
         lines.append(f"gap     {far}  {uri}{near}")
     for region in found.regions:
         like = ", ".join(short_uris([each.uri for each in region.examples[:2]]))
-        lines.append(f"region  {region.images} images ({100 * region.share:.1f} %), like {like}")
+        many = f"{region.images} image{'s' * (region.images != 1)}"
+        lines.append(f"region  {many} ({100 * region.share:.1f} %), like {like}")
     lines += [f"skipped {name}: {reason}" for name, reason in found.failures.items()]
     return lines

@@ -194,8 +194,8 @@ def _asked(values: dict[str, Any]) -> WatchAsk:
 
 
 def _line(watch: Watch) -> str:
-    modes = f"{len(watch.modes)} mode{'s' * (len(watch.modes) != 1)}"
-    matched = f"{watch.hits} hit{'s' * (watch.hits != 1)}"
+    modes = _counted(len(watch.modes), "mode")
+    matched = _counted(watch.hits, "hit")
     state = {"watching": "", "ended": f", ended ({watch.ended_why})",
              "other_space": ", asleep: its collection has moved to another model"}  # fmt: skip
     announced = ", announced" if watch.destination == "events" else ""
@@ -217,6 +217,11 @@ def _tried(found: WatchTrial, max_distance: float) -> list[str]:
     uris = short_uris([hit.uri for hit in found.nearest])
     return [
         f"{found.matching} of {found.compared} kept images of {found.collection} lie within "
-        f"{max_distance:g} of {len(found.modes)} modes; the nearest that pass the filter:",
+        f"{max_distance:g} of {_counted(len(found.modes), 'mode')}; the nearest that pass the "
+        "filter:",
         *(f"{hit.distance:.4f}  {uri}" for hit, uri in zip(found.nearest, uris, strict=True)),
     ]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

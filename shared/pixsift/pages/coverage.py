@@ -27,7 +27,8 @@ def coverage_page(report: CoverageReport, pictures: Mapping[int, bytes | None]) 
         ])),
         section(f"Regions that no reference covers ({report.uncovered} images)", groups([
             (_picture(region.examples[0], pictures,
-                      f"{region.images} images, {100 * region.share:.1f} %"),
+                      f"{region.images} image{'s' * (region.images != 1)}, "
+                      f"{100 * region.share:.1f} %"),
              [_picture(seen, pictures, "") for seen in region.examples[1:]])
             for region in report.regions if region.examples
         ])),
