@@ -392,7 +392,7 @@ def facts(result: Curated) -> list[str]:
     tally = result.tally
     lines = [
         f"{tally.total:,} files: {tally.judged:,} judged now, {tally.unchanged:,} known from "
-        f"before, {tally.ignored:,} ignored as they are not images"
+        f"before, {tally.ignored:,} ignored (not images)"
     ]
     if tally.removed:
         lines.append(f"{tally.removed:,} pictures are no longer there")
