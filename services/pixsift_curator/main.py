@@ -159,3 +159,7 @@ def fault_point(setting: str) -> Callable[[str], None]:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return at_point
+
+
+if __name__ == "__main__":
+    main()
