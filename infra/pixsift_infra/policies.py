@@ -98,26 +98,44 @@ def migrate(places: Places) -> list[Statement]:
 
 
 def server(places: Places) -> list[Statement]:
-    """Shows thumbnails and images, asks for snapshots; judges and deletes nothing."""
+    """Shows thumbnails and images, asks for snapshots, sends dead letters back; judges nothing."""
     return [
+        # A link to an original is signed with these rights.
         _allow("ReadRaw", ("s3:GetObject", "s3:GetObjectVersion"), f"{places.raw}/*"),
-        _allow("ListRaw", ("s3:ListBucket",), places.raw),
         _allow("ReadThumbnails", ("s3:GetObject",), f"{places.derived}/*"),
+        # Snapshots to verify them, and the journal, which lies in the same bucket.
         _allow("ReadSnapshots", ("s3:GetObject",), f"{places.curated}/*"),
+        # Without it what is missing is refused (403) instead of missing.
         _allow("List", ("s3:ListBucket", "s3:ListBucketVersions"), places.derived, places.curated),
+        # What people say of images outlives the ledger (docs/adr/0190).
+        _allow("WriteJournal", ("s3:PutObject",), f"{places.curated}/.pixsift/obligations/*"),
         _allow("Look", ("sqs:GetQueueAttributes", "sqs:GetQueueUrl"), places.ingest,
-               places.ingest_dlq),
+               places.ingest_dlq, places.requests),
         # To show a dead letter, the server receives it and gives it back.
         _allow("Peek", ("sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"), places.ingest_dlq),
-        _allow("Ask", ("sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes"),
-               places.requests),
+        # Redrive: sent where it came from, then deleted here.
+        _allow("Redrive", ("sqs:DeleteMessage",), places.ingest_dlq),
+        _allow("SendBack", ("sqs:SendMessage",), places.ingest),
+        _allow("Ask", ("sqs:SendMessage",), places.requests),
         *_common(places),
+    ]  # fmt: skip
+
+
+def doctor(places: Places) -> list[Statement]:
+    """Asks everything that the services need whether it answers; changes nothing."""
+    return [
+        _allow("Versioning", ("s3:GetBucketVersioning",), places.raw),
+        _allow("List", ("s3:ListBucket", "s3:ListBucketVersions"), places.derived, places.curated),
+        _allow("ReadJournal", ("s3:GetObject",), f"{places.curated}/.pixsift/obligations/*"),
+        _allow("Look", ("sqs:GetQueueAttributes", "sqs:GetQueueUrl"), places.ingest,
+               places.ingest_dlq, places.requests),
+        *_secret(places),
     ]  # fmt: skip
 
 
 ROLES: Mapping[str, Any] = {
     "consumer": consumer, "curator": curator, "reconcile": reconcile, "audit": audit,
-    "migrate": migrate, "server": server,
+    "migrate": migrate, "server": server, "doctor": doctor,
 }  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def server_task(stage: Stage) -> Task:
 JOBS = (
     Task(name="migrate", command=("pixsift", "migrate"), cpu=256, memory_mb=512, role="migrate"),
     Task(name="doctor", command=("pixsift", "doctor", "--no-model"), cpu=512, memory_mb=1024,
-         role="server", ingest="ingest"),
+         role="doctor", ingest="ingest"),
     Task(name="reconcile", command=("pixsift", "reconcile"), cpu=512, memory_mb=1024,
          role="reconcile", ingest="ingest", schedule="rate(1 hour)"),
     Task(name="audit-sample", command=("pixsift", "audit", "--sample", "1000"), cpu=1024,

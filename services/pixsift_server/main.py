@@ -21,6 +21,8 @@ from pixsift_server.app import bare_app, make_app
 from pixsift_server.parts import Parts
 from pixsift_server.wiring import login_of, opened_parts
 
+_BACKLOG = 2048
+"""Connections that may wait, as uvicorn's default."""
 _STOP_SECONDS = 10
 """Seconds for open requests to finish, streams included."""
 
@@ -64,6 +66,7 @@ def serve(settings: ServerSettings) -> None:
             )
         )  # fmt: skip
         socket = server.config.bind_socket()
+        socket.listen(_BACKLOG)  # from here on callers wait instead of being refused
         host, port = socket.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         logger.info("server ready", url=url, needs_token=parts.access.needs_identity)

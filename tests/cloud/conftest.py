@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
 from botocore.config import Config
+
+if TYPE_CHECKING:
+    from cloud.scene import Scene
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,3 +73,12 @@ def running(folder: Path, **environment: str) -> Iterator[Cloud]:
 def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     with running(tmp_path_factory.mktemp("ministack")) as cloud:
         yield cloud
+
+
+@pytest.fixture
+def scene(ministack: Cloud, database_url: str, tmp_path: Path) -> "Iterator[Scene]":
+    """A world whose consumer, with every right, has kept two images."""
+    from cloud.scene import made_scene  # it imports this module
+
+    with made_scene(ministack, database_url, tmp_path) as made:
+        yield made
