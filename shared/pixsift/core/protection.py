@@ -1,6 +1,8 @@
-"""Evaluation sets: images that a selection keeps away from, so that a test stays a test. Pure.
+"""Evaluation sets: images that a selection keeps away from, so that evaluation data stay separate.
+Pure.
 
-Distance has the one definition of ``pixsift.core.dedup``; the boundary belongs to the protected.
+Distance has the one definition of ``pixsift.core.dedup``; an image at the boundary counts as
+protected.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ NEAR_PROTECTED: Final = "near_protected"
 """Flag of an arrival near a protected picture."""
 Kind = Literal["snapshot", "prefix", "folder"]
 LEAST_DISTANCE: Final = 1e-4
-"""Vectors of one picture, made in two batches, may lie so far apart."""
+"""Vectors of one picture from two batches may differ by this much."""
 _BLOCK = 2048
 _MEMBERS = 4096
 """Rows and pictures compared at once: 32 MiB of float32 products."""
@@ -90,7 +92,7 @@ def within(rows: RowSource, protection: Protection) -> NDArray[np.bool_]:
             stop = first + len(block)
             distances = 1.0 - _unit(block) @ units.T
             near[first:stop] |= (distances < limits - SCREEN_MARGIN).any(axis=1)
-            # What is not a number is doubtful as well; comparing it again says no.
+            # NaN counts as doubtful; the exact comparison then says no.
             unsure = ~(np.abs(distances - limits) > SCREEN_MARGIN) & ~near[first:stop, None]
             found, columns = np.nonzero(unsure)
             doubtful += zip((found + first).tolist(), columns.tolist(), strict=True)
@@ -118,7 +120,7 @@ def _settle(
     doubtful: Sequence[tuple[int, int]],
     near: NDArray[np.bool_],
 ) -> None:
-    """Measure the pairs that float32 left open, until one of a row's is near."""
+    """Measure the pairs that float32 left open, until a row has one that is near."""
     wanted = np.array(sorted({row for row, _ in doubtful}), np.intp)
     exact = {
         int(row): values

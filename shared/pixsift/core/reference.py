@@ -1,4 +1,4 @@
-"""A reference set and a collection: what the collection lacks, and what the reference lacks.
+"""Compares a reference set with a collection: what each of them lacks.
 
 A *gap* is a reference without an image of the collection within a cosine distance. An image is
 *covered* when a reference lies within that distance of it. Both come from one pass over the
@@ -78,7 +78,7 @@ class ReferenceScan:
 
 
 class Regions:
-    """Images shared out among centroids, block by block, with the nearest image to each."""
+    """Assigns images to centroids, block by block, with the nearest images of each."""
 
     def __init__(self, centroids: Float64s) -> None:
         """centroids: (K, D)."""

@@ -1,4 +1,4 @@
-"""Watches: which arrivals are like the examples of a standing query.
+"""Watches: finds arrivals that are similar to the examples of a standing query.
 
 A watch has *modes*: the examples themselves, or the mean of each group of them that look alike. An
 image matches when its cosine distance to the nearest mode is at most the watch's, and smaller than
@@ -113,7 +113,7 @@ class Matcher:
     def nearest(self, vectors: Halves) -> tuple[Float64s, Indices]:
         """(N,) cosine distance of each row to its nearest mode, and which one that is.
 
-        Of a matcher of one watch. Infinite for a row that is as near to a counterexample.
+        Of a matcher of one watch. Infinite for a row that is at least as near to a counterexample.
         """
         units = unit(vectors.astype(np.float64))
         cosines = units @ self._units.T
@@ -136,7 +136,8 @@ class Matcher:
 
 
 def _rounded(distances: Float64s) -> Float64s:
-    """To decimals on which every way to add up a product agrees: an image is 0 from itself."""
+    """Rounded to decimals on which every order of summation agrees: an image has distance 0 to
+    itself."""
     return np.asarray(np.maximum(0.0, np.round(distances, DECIMALS)), np.float64)
 
 

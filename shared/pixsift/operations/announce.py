@@ -1,8 +1,8 @@
 """Hits of watches on the event bus: at least once, each with an id that stays the same.
 
 The hits themselves are the outbox: they are due from the transaction that decided their image. A
-process claims some, sends them, and notes that they were taken; what it had claimed when it died is
-sent by another one a minute later, perhaps a second time.
+process claims some, sends them, and records that they were accepted. If it dies, another process
+sends its claimed hits a minute later, possibly a second time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ Send = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 def announce_hits(database: Database, send: Send) -> int:
-    """Announce what is due; how many hits that was. Raises what ``send`` raises."""
+    """Announce the hits that are due; returns how many. Raises what ``send`` raises."""
     rows, sent = WatchRows(database), 0
     while sent < _MOST:
         claimed = rows.claim(limit=_AT_ONCE, seconds=_CLAIM_SECONDS)
@@ -37,7 +37,7 @@ def announce_hits(database: Database, send: Send) -> int:
 
 
 def detail_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What an event says. id: the same however often it is sent."""
+    """The detail of an event. Its id stays the same when it is sent again."""
     version = ObjectVersion(row["bucket"], row["key"], row["version_id"])
     return {
         "id": f"{row['watch_id']}/{row['object_id']}", "hit_id": row["hit_id"],

@@ -1,8 +1,8 @@
-"""A collection compared with a reference set, both ways; and how much of what came was new.
+"""A collection compared with a reference set, both ways; and the share of arrivals that was new.
 
-A reference set is a folder, a snapshot or some images: a validation set, say, or what a model was
-trained on. Its gaps are what the collection lacks; the regions that it does not cover are what the
-collection has to offer. The references themselves never count as the collection's images.
+A reference set is a folder, a snapshot or some images: for example a validation set, or a training
+set. Its gaps are images that the collection lacks; the regions that it does not cover are images
+that the collection could add. The references themselves never count as the collection's images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ from pixsift.operations.snapshots import find, objects_of
 
 MOST_REFERENCES: Final = 20_000
 _SAMPLE: Final = 8192
-"""Uncovered images that regions are learned from; all of them are then shared out."""
+"""Uncovered images that regions are learned from; then all are assigned to regions."""
 _EXAMPLES: Final = 5
 _QUANTILES: Final = {"p10": 0.1, "p50": 0.5, "p90": 0.9, "max": 1.0}
 Report = Callable[[str, int, int | None], None]
@@ -174,7 +174,7 @@ def _regions(
     by_example: ByExample, rows: FindRows, collection: Collection, point: SeqPoint, ids: Ids,
     *, report: Report,
 ) -> Regions | None:  # fmt: skip
-    """What is not covered, grouped by k-means on a sample, and then all of it shared out."""
+    """The uncovered images, grouped by k-means on a sample; then all are assigned."""
     if not len(ids):
         return None
     chance = np.random.default_rng(len(ids))

@@ -18,7 +18,7 @@ from pixsift.operations.browse import known_version
 from pixsift.operations.explain import explain
 
 MODES_FROM = 3
-"""Examples from which on ``auto`` looks for modes: two have nothing to be grouped by."""
+"""From this many examples on ``auto`` looks for modes: two examples cannot be grouped."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +57,7 @@ class Examples:
     ) -> Embedded:
         """Those of a query, its folder included; at least one.
 
-        Raises NotFoundError for an unknown example, RequestError where there is nothing to go by,
+        Raises NotFoundError for an unknown example, RequestError where there are no examples,
         or an example has no vector in the collection's space.
         """
         found = self.embedded(collection, point, ask.examples, uploads)
@@ -142,7 +142,7 @@ class Examples:
 
 
 def parsed(uri: str) -> S3Uri:
-    """Raises RequestError for what is not an S3 URI."""
+    """Raises RequestError for text that is not an S3 URI."""
     try:
         return S3Uri.parse(uri)
     except ValueError as error:

@@ -28,7 +28,7 @@ def protect_snapshot(
     database: Database, collection: str, snapshot: str, *, distance: float | None = None,
     who: str, why: str,
 ) -> ProtectedList:  # fmt: skip
-    """Protect what a snapshot holds, of whatever collection. snapshot: its id, request id or name.
+    """Protect the images of a snapshot, of any collection. snapshot: its id, request id or name.
 
     distance: cosine distance within which nothing is chosen; None: the collection's epsilon.
     Raises UserError for an unknown, failed or ambiguous snapshot, or one of another space.
@@ -70,7 +70,7 @@ def protect_folder(
 ) -> ProtectedList:  # fmt: skip
     """Protect the images of a folder of this machine: the ledger keeps their vectors only.
 
-    Raises RequestError where a file has no vector: a set that is protected in part is not.
+    Raises RequestError where a file has no vector: a partly protected set would be useless.
     """
     found = Collections(database).collection(collection)
     new = NewSet(
@@ -162,7 +162,7 @@ def _pictures(folder: Path, collection: Collection, model: ModelChoice) -> Mappi
 
 
 def _is_wanted(path: Path, folder: Path) -> bool:
-    """Hidden files and what lies in hidden folders are not images of a set."""
+    """Hidden files and files in hidden folders are not images of a set."""
     parts = path.relative_to(folder).parts
     return path.is_file() and not any(part.startswith(".") for part in parts)
 

@@ -1,8 +1,8 @@
 """Watches: begin, try, list and end standing queries, read their hits, run them over the past.
 
-Arrivals are matched where they are decided (``adapters.ledger.decision_batch``). Everything here
-may happen at any time next to it: a new watch is known to every turn after its ``from_seq``, and a
-past run adds only hits that are not there yet.
+Arrivals are matched in the transaction that decides them (``adapters.ledger.decision_batch``).
+Everything here may run at the same time: every turn after a watch's ``from_seq`` knows the watch,
+and a past run adds only hits that do not exist yet.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -120,7 +120,7 @@ def named(database: Database, text: str, *, collection: str | None = None) -> Wa
 
 
 def end(database: Database, watch_id: int) -> Watch:
-    """End a watch; its hits stay. One that has ended stays as it is."""
+    """End a watch; its hits stay. A watch that has ended does not change."""
     _row(database, watch_id)
     WatchRows(database).end(watch_id, why="asked")
     return show(database, watch_id)
@@ -147,8 +147,8 @@ def run_past(
 ) -> WatchPast:
     """Match what is in the collection now, as if it arrived; hits that are there stay as they are.
 
-    Such hits are listed, not announced: an event bus is for what happens. Run again, it finds what
-    was kept late: by a ruling, another rule, or because its representative went away.
+    Such hits are listed, but not announced: events are for new arrivals. Run again, it finds images
+    that were kept later: by a ruling, by another rule, or because their representative was removed.
     Raises NotFoundError, and ConflictError for a watch that is not open.
     """
     row = _row(database, watch_id)

@@ -98,8 +98,9 @@ WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
 ORDER BY coalesce(d.distance, 0) DESC, o.object_id LIMIT %(limit)s
 
 -- name: facet_counts
--- Values of one attribute among the images that hold one outcome now; the most frequent first. One pass
--- over the attributes, in the order of their index: a look-up for each image takes several times as long.
+-- Values of one attribute among the images that have one outcome now; the most frequent first. One
+-- pass over the attributes, in the order of their index: a look-up for each image takes several
+-- times as long.
 SELECT v.value, count(*) AS images
 FROM (
     SELECT DISTINCT ON (a.object_id) a.object_id, a.attributes ->> %(attribute)s AS value

@@ -1,8 +1,9 @@
 -- What a search needs from the ledger.
 
 -- name: matching
--- Ids of the images with one of these outcomes now that pass a filter, ascending; as pool_facts and
--- `matching` of pixsift.core.choosing.pool have it. A remembered image (expired) represents, but is gone.
+-- Ids of the images with one of these outcomes now that pass a filter, ascending; as in pool_facts
+-- and in `matching` of pixsift.core.choosing.pool. A remembered image (expired) represents, but is
+-- gone.
 SELECT d.object_id
 FROM decision d JOIN object o USING (object_id)
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
@@ -121,7 +122,8 @@ SELECT object_id FROM object WHERE pixel_sha256 = ANY(%(pixels)s)
 
 -- name: shown
 -- What a list shows of some images.
-SELECT s.outcome, s.representative_object_id, o.object_id, o.bucket, o.key, o.version_id, o.thumbnail_key IS NOT NULL AS has_thumbnail,
+SELECT s.outcome, s.representative_object_id, o.object_id, o.bucket, o.key, o.version_id,
+       o.thumbnail_key IS NOT NULL AS has_thumbnail,
        coalesce(o.captured_at, o.stored_at) AS captured_at,
        (SELECT count(*) FROM decision x
         WHERE x.representative_object_id = o.object_id AND x.collection_id = %(collection_id)s

@@ -21,7 +21,7 @@ from pixsift.sql import statements
 
 _SQL = statements("protection")
 _FRESH_SECONDS = 30.0
-"""How old the pictures may be that arrivals are compared with: more of a prefix may have come."""
+"""How old the pictures may be that arrivals are compared with: a prefix may have new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ProtectedSet:
 
     @property
     def source(self) -> str:
-        """What people call it."""
+        """Its name for people."""
         if self.kind == "prefix":
             return f"s3://{self.bucket}/{self.prefix}"
         return self.folder or f"snapshot {self.snapshot_name} ({self.snapshot_id})"
@@ -88,7 +88,7 @@ class ProtectedSets:
         }  # fmt: skip
         pictures = new.pictures or {}
         with self._database.transaction() as connection:
-            history.share(connection, collection)  # its seq is noted: keep-best asks for it
+            history.share(connection, collection)  # its seq is stored: keep-best needs it
             row = connection.execute(_SQL["declare"], names).fetchone()
             assert row is not None  # noqa: S101 - it returns what it inserts
             connection.execute(
@@ -108,7 +108,7 @@ class ProtectedSets:
             return [row[0] for row in connection.execute(_SQL["withdraw"], names).fetchall()]
 
     def sets(self, collection: Collection, *, withdrawn: bool = False) -> list[ProtectedSet]:
-        """Those in force, the oldest first; withdrawn: all that there ever were."""
+        """The sets in force, the oldest first; withdrawn: also those that were withdrawn."""
         with self._database.connection() as connection:
             return _sets(connection, collection.collection_id, withdrawn=withdrawn)
 
@@ -119,7 +119,7 @@ class ProtectedSets:
 
 
 class ArrivalGuard:
-    """Tells arrivals near a protected picture. Thread-safe; reads the pictures now and then."""
+    """Finds arrivals near a protected picture. Thread-safe; reads the pictures now and then."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database

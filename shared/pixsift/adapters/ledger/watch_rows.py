@@ -1,7 +1,7 @@
 """Watches of a ledger: what arrivals are compared with, what a list shows, what is to be announced.
 
-How a watch begins decides what it will see. It is written while the collection is shared: turns
-under way are over, later ones wait. So every turn after ``from_seq`` finds the new token under its
+The start of a watch decides what it sees. It is written while the collection is shared: running
+turns have ended, later ones wait. So every turn after ``from_seq`` finds the new token under its
 lock and starts again where it was planned with older watches; what was decided up to ``from_seq``
 is the past, which ``past_vectors`` reads.
 """
@@ -28,7 +28,7 @@ from pixsift.sql import statements
 _SQL = statements("watches")
 Facts = dict[str, Any]
 MOST_WATCHES = 1000
-"""Of one collection that are open at a time: what an arrival is compared with has a limit."""
+"""Open watches of one collection at a time: an arrival is compared with all of them."""
 
 
 def token_asked(connection: Connection, collection_id: int) -> Cursor:
@@ -37,7 +37,7 @@ def token_asked(connection: Connection, collection_id: int) -> Cursor:
 
 
 def token_of(answer: Cursor) -> UUID | None:
-    """Of a collection's watches as they are now; None: it never had one."""
+    """The token of a collection's present watches; None: it never had one."""
     row = answer.fetchone()
     return None if row is None else row[0]
 
@@ -50,7 +50,7 @@ class KnownWatches:
         self._known: dict[tuple[int, str], tuple[UUID, Matcher]] = {}
 
     def of(self, connection: Connection, collection: Collection, token: UUID | None) -> Matcher:
-        """Those of the token, which was read before; read again where it is another one."""
+        """The watches of this token; read again if the token has changed."""
         if token is None:
             return Matcher.empty()
         key = (collection.collection_id, collection.space_id)
@@ -111,7 +111,9 @@ class WatchRows:
         with self._database.transaction() as connection:
             if share(connection, collection) != collection.space_id:
                 raise TransientError(f"collection {collection.name} has moved to another space")
-            connection.execute(_SQL["change_watches"], names)  # the next change waits here
+            connection.execute(
+                _SQL["change_watches"], names
+            )  # the next change waits here for this one
             count = connection.execute(_SQL["count_open"], names).fetchone()
             if count is not None and count[0] >= MOST_WATCHES:
                 raise ConflictError(
@@ -194,7 +196,7 @@ class WatchRows:
         return self._rows("claim_hits", {"limit": limit, "seconds": seconds})
 
     def announced(self, hit_ids: Sequence[int]) -> None:
-        """Note that the bus has taken them."""
+        """Record that the bus has accepted them."""
         with self._database.connection() as connection:
             connection.execute(_SQL["mark_hits_announced"], {"hit_ids": list(hit_ids)})
 
