@@ -17,6 +17,7 @@ from pixsift_server.openapi import described
 from pixsift_server.page import STATIC, serve_console
 from pixsift_server.parts import Parts
 from pixsift_server.routes import (
+    border,
     changes,
     collections,
     coverage,
@@ -26,13 +27,14 @@ from pixsift_server.routes import (
     operations,
     root,
     snapshots,
+    spread,
     watches,
 )
 
 _ROUTERS = (
-    root.router, collections.router, coverage.router, images.router, finding.router,
-    operations.router, snapshots.router, watches.router, changes.router, changes.jobs_router,
-    events.router,
+    root.router, border.router, spread.router, collections.router, coverage.router,
+    images.router, finding.router, operations.router, snapshots.router, watches.router,
+    changes.router, changes.jobs_router, events.router,
 )  # fmt: skip
 
 

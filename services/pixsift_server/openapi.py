@@ -5,12 +5,25 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
+from pixsift.answers.checks import AuditReport
+from pixsift.answers.choosing import SelectionPreview
+from pixsift.answers.decisions import RuleComparison, SwitchedGeneration
 from pixsift.api import Problem
+from pixsift.api_changes import Decisions, HistoryLost, SnapshotVerified
 from pixsift_server.access import ACCESS
 from pixsift_server.problems import MEDIA_TYPE
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
+_NOT_ANSWERED_DIRECTLY: tuple[type[BaseModel], ...] = (
+    Problem,
+    # data of events
+    Decisions, HistoryLost,
+    # results of jobs
+    SelectionPreview, RuleComparison, SwitchedGeneration, AuditReport, SnapshotVerified,
+)  # fmt: skip
+"""Schemas that no endpoint names as its answer."""
 _WAYS_IN = {
     "bearer": {"type": "http", "scheme": "bearer",
                "description": "`pixsift token create` makes one."},
@@ -37,9 +50,12 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs", {}))
-    schemas["Problem"] = problem
+    for model in _NOT_ANSWERED_DIRECTLY:
+        schema = model.model_json_schema(
+            mode="serialization", ref_template="#/components/schemas/{model}"
+        )
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
     found["components"]["securitySchemes"] = _WAYS_IN
     for path, operations in found["paths"].items():
         for method, operation in operations.items():

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.search.resident import ResidentSearch
 from pixsift.api import Role
 from pixsift.errors import DependencyDownError
 from pixsift.operations.events import Watcher
@@ -57,6 +58,9 @@ class Parts:
     embedder: QueryEmbedder
     watcher: Watcher
     jobs: Jobs
+    rejudging: ResidentSearch
+    """For rulings: it holds a collection's vectors from its first ruling on, so that the next one
+    need not read them all."""
     limits: Limits = field(default_factory=Limits)
 
     def queue(self, name: QueueName) -> SqsQueue:

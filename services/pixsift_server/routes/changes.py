@@ -72,7 +72,7 @@ def say(
     return rule.rule(
         parts.database, collection, ask.kind, [parsed(uri) for uri in ask.images], why=ask.why,
         who=caller.actor, other=None if ask.other is None else parsed(ask.other),
-        dry_run=ask.dry_run, actor=caller.actor,
+        dry_run=ask.dry_run, actor=caller.actor, search=parts.rejudging,
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def say_best(
     _note(parts, caller, "ruling_best", collection, ask)
     return rule.rule_best(
         parts.database, collection, ask.best, why=ask.why, who=caller.actor, prefix=ask.prefix,
-        dry_run=ask.dry_run, actor=caller.actor,
+        dry_run=ask.dry_run, actor=caller.actor, search=parts.rejudging,
     )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def undo_rulings(
     _note(parts, caller, "ruling_undo", collection, ask)
     return rule.undo_rulings(
         parts.database, collection, ruling_ids=ask.ruling_ids, batch=ask.batch,
-        dry_run=ask.dry_run, actor=caller.actor,
+        dry_run=ask.dry_run, actor=caller.actor, search=parts.rejudging,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from pixsift.api_changes import Job, SnapshotDiff, SnapshotVerified
+from pixsift.api_redactions import Redactions
 from pixsift.operations import snapshot_checks
 from pixsift_server.access import Caller
 from pixsift_server.jobs import ReportProgress
@@ -18,6 +19,12 @@ Snapshot = Annotated[str, Path(max_length=200, description="Its id, request id o
 def diff(parts: Of, snapshot: Snapshot, other: Snapshot) -> SnapshotDiff:
     """Added, removed (with the image that still represents it), moved to another split."""
     return snapshot_checks.diff(parts.database, snapshot, other)
+
+
+@router.get("/{snapshot}/redactions", summary="Images that erasures took out of a snapshot")
+def redactions(parts: Of, snapshot: Snapshot) -> Redactions:
+    """By rank; none for most snapshots."""
+    return snapshot_checks.redactions(parts.database, snapshot)
 
 
 @router.post("/{snapshot}/verify", status_code=202, summary="Compare a snapshot with S3")

@@ -18,6 +18,15 @@ class ChosenImage(Answer):
     reason: str
 
 
+class FarImage(Answer):
+    """One image that a selection covers badly."""
+
+    object_id: int
+    uri: str
+    distance: float
+    """Cosine distance to the nearest chosen image."""
+
+
 class SelectionPreview(Answer):
     """What a request would choose, and how well that covers the pool. Strategies add facts."""
 
@@ -39,6 +48,15 @@ class SelectionPreview(Answer):
     splits: dict[str, int]
     outlier_uris: list[str]
     images: list[ChosenImage]
+    worst_covered: list[FarImage]
+    """The images of the pool that are farthest from any chosen one, farthest first."""
+    copies: int
+    """Images that would be copied; 0 for references."""
+    copied_bytes: int
+    copy_dollars: float
+    """For the copy requests, once."""
+    storage_dollars_month: float
+    prices_as_of: str
 
 
 class Neighbor(Answer):

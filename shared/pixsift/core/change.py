@@ -12,7 +12,7 @@ The signals are those of :mod:`pixsift.core.change_signals`; the alignment comes
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -64,6 +64,23 @@ class ChangeLimits:
             found.motion <= UNSURE_CELLS, moved & self._at_rest(found, self.unsure), moved
         )
         return np.where(found.motion <= STILL_CELLS, rest, unsure)
+
+    def scaled(self, factor: float) -> "ChangeLimits":
+        """Every limit times ``factor``: below 1 more counts as a change, above 1 less."""
+        return replace(
+            self, small=self.small * factor, large=self.large * factor, peak=self.peak * factor,
+            moving=self.moving * factor,
+        )  # fmt: skip
+
+    def factor(self, found: "Changes") -> NDArray[np.float64]:
+        """(P,) the least factor of ``scaled`` at which nothing stands out."""
+        both = np.maximum(found.small / self.small, found.large / self.large)
+        moved = found.moving / self.moving
+        unsure = np.where(
+            found.motion <= UNSURE_CELLS, np.maximum(moved, both / self.unsure), moved
+        )
+        rest = np.maximum(both, found.peak / self.peak)
+        return np.where(found.motion <= STILL_CELLS, rest, unsure).astype(np.float64)
 
     def _at_rest(self, found: "Changes", room: float) -> Bools:
         return (found.small <= self.small * room) & (found.large <= self.large * room)

@@ -64,6 +64,22 @@ class Estimate:
         return variable / self.images * 1e6 if self.images else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class CopyCost:
+    """What the copies of a snapshot cost, in dollars: once, and for a month of storage."""
+
+    requests: float
+    month: float
+
+
+def copy_cost(copies: int, size_bytes: int, *, prices: Mapping[str, float] = PRICES) -> CopyCost:
+    """One request for each copy (up to 5 GB), and the storage of all of them."""
+    return CopyCost(
+        requests=copies / 1000 * prices["s3_put_per_thousand"],
+        month=size_bytes / 1e9 * prices["s3_gb_month"],
+    )
+
+
 def estimate(
     images_per_day: float,
     *,

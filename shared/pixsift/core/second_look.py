@@ -230,6 +230,44 @@ class LookRule:
             agreed[i] = unchanged
         return agreed
 
+    def change_factors(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[float | None]:
+        """Times how much the limits of change must be for each pair to agree; 1: as they are.
+
+        0: the pair agrees at any factor, as no change is looked for. None: it never does, since
+        something else than a change refuses it.
+        """
+        answers = [self._without_looking(*pair) for pair in pairs]
+        found: list[float | None] = [None if answer is False else 0.0 for answer in answers]
+        waiting = [i for i, answer in enumerate(answers) if answer is None]
+        for start in range(0, len(waiting), _TOGETHER):
+            part = waiting[start : start + _TOGETHER]
+            for i, factor in zip(part, self._factors([pairs[i] for i in part]), strict=True):
+                found[i] = factor
+        return found
+
+    def _factors(self, pairs: Sequence[tuple[float, bytes, bytes]]) -> list[float | None]:
+        compared = _compare_many([(a, b) for _, a, b in pairs], self.mask)
+        found: list[float | None] = [
+            0.0 if self.score(distance, signals) >= 0 else None
+            for (distance, _, _), signals in zip(pairs, compared.signals, strict=True)
+        ]
+        limits = self.limits
+        asked = [
+            i for i, (_, a, b) in enumerate(pairs)
+            if found[i] is not None and has_change(a) and has_change(b)
+        ]  # fmt: skip
+        if limits is None or not asked:
+            return found
+        # A pair that seems unchanged is looked at once more: never at the one factor, always at
+        # the other, and it must pass both looks.
+        first, again = (
+            limits.factor(_changes(compared, asked, limits.scaled(factor), self.mask))
+            for factor in (0.0, ANY_CHANGE)
+        )
+        for i, factor in zip(asked, np.maximum(first, again).tolist(), strict=True):
+            found[i] = factor
+        return found
+
     def explain(self, distance: float, a: bytes, b: bytes) -> dict[str, Any]:
         """The pair's signals, score and verdict, where it differs most: for ``explain``."""
         if not (comparable(a) and comparable(b)):

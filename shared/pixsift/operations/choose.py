@@ -17,16 +17,18 @@ from pixsift.adapters.ledger.pool import (
     object_uris,
     pool_point,
     pool_protection,
+    total_bytes,
 )
 from pixsift.adapters.ledger.snapshots import Snapshots
 from pixsift.adapters.postgres.database import Database
-from pixsift.answers.choosing import ChosenImage, SelectionPreview, StrategyComparison
+from pixsift.answers.choosing import ChosenImage, FarImage, SelectionPreview, StrategyComparison
 from pixsift.core.choosing.auto import resolved
 from pixsift.core.choosing.contest import Contest, contest
 from pixsift.core.choosing.coverage import Comparison, compare
 from pixsift.core.choosing.pool import Pool
 from pixsift.core.choosing.sampling import Selection, select
 from pixsift.core.choosing.splits import assign
+from pixsift.core.cost import PRICES_AS_OF, copy_cost
 from pixsift.core.protection import NO_PROTECTION, Protection
 from pixsift.errors import RequestError, UserError
 from pixsift.messages import Select2, SnapshotRequest, SnapshotRequest2
@@ -116,7 +118,13 @@ def preview(database: Database, request: SnapshotRequest, choice: Choice) -> Sel
     """A choice as it is shown before anything is copied."""
     selection, splits = choice.selection, choice.splits
     chosen, outliers = selection.object_ids.tolist(), selection.outliers.tolist()
-    uris = object_uris(database, [*chosen, *outliers])
+    worst = [
+        (int(choice.pool.object_ids[row]), far) for row, far in choice.comparison.selection.worst
+    ]
+    uris = object_uris(database, [*chosen, *outliers, *(object_id for object_id, _ in worst)])
+    copies = len(chosen) if request.export.mode == "copy" else 0
+    copied_bytes = total_bytes(database, chosen) if copies else 0
+    cost = copy_cost(copies, copied_bytes)
     facts: dict[str, Any] = selection.report
     return SelectionPreview(
         **facts,
@@ -133,6 +141,15 @@ def preview(database: Database, request: SnapshotRequest, choice: Choice) -> Sel
                 zip(chosen, splits, selection.reasons, strict=True)
             )
         ],
+        worst_covered=[
+            FarImage(object_id=object_id, uri=uris[object_id], distance=round(far, 4))
+            for object_id, far in worst
+        ],
+        copies=copies,
+        copied_bytes=copied_bytes,
+        copy_dollars=cost.requests,
+        storage_dollars_month=cost.month,
+        prices_as_of=PRICES_AS_OF,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.core.quality import METRICS
 from pixsift.core.rulings import KINDS, PAIRS, Kind, Ruling
 from pixsift.errors import NotFoundError, RequestError
+from pixsift.ports import NeighborSearch
 
 Best = Literal["largest", "newest", "oldest"]
 BEST: Final[tuple[Best, ...]] = ("largest", "newest", "oldest")
@@ -40,12 +41,14 @@ def rule(
     database: Database, collection: str, kind: str, targets: Sequence[S3Uri], *,
     why: str, who: str, other: S3Uri | None = None, dry_run: bool = False,
     sample: int = _SAMPLE, seed: int = 0, actor: str = "pixsift",
+    search: NeighborSearch | None = None,
 ) -> RulingDone:  # fmt: skip
     """Make a ruling of ``kind`` about every version of ``targets``, or about the version that a URI
     names.
 
     other: of ``same`` and ``not_same``: what they are compared with. dry_run: only show what would
-    change. Several are one batch. Raises NotFoundError for an unknown collection or object,
+    change. search: one that lives longer than this call holds the collection's vectors ready.
+    Several are one batch. Raises NotFoundError for an unknown collection or object,
     RequestError for an unknown kind, ConflictError for rulings that cannot hold.
     """
     checked = _kind(kind, other)
@@ -56,13 +59,16 @@ def rule(
         new_ruling(Ruling(checked, known.object_id, against), who=_who(who), why=_why(why))
         for known in objects
     ]
-    return _say(database, found, said, dry_run=dry_run, sample=sample, seed=seed, actor=actor)
+    return _say(
+        database, found, said, dry_run=dry_run, sample=sample, seed=seed, actor=actor,
+        search=search,
+    )  # fmt: skip
 
 
 def rule_best(
     database: Database, collection: str, best: str, *,
     why: str, who: str, prefix: str = "", dry_run: bool = False, sample: int = _SAMPLE,
-    seed: int = 0, actor: str = "pixsift",
+    seed: int = 0, actor: str = "pixsift", search: NeighborSearch | None = None,
 ) -> RulingDone:  # fmt: skip
     """In every group choose the image that is best by a stated rule; a group whose best image
     represents it stays as it is.
@@ -79,21 +85,24 @@ def rule_best(
         new_ruling(Ruling("choose", object_id), who=_who(who), why=f"{best}: {_why(why)}")
         for object_id in chosen
     ]
-    done = _say(database, found, said, dry_run=dry_run, sample=sample, seed=seed, actor=actor)
+    done = _say(
+        database, found, said, dry_run=dry_run, sample=sample, seed=seed, actor=actor,
+        search=search,
+    )  # fmt: skip
     return done.model_copy(update={"groups": len({member.of for member in members})})
 
 
 def undo_rulings(
     database: Database, collection: str, *, ruling_ids: Sequence[UUID] = (),
     batch: UUID | None = None, dry_run: bool = False, sample: int = _SAMPLE, seed: int = 0,
-    actor: str = "pixsift",
+    actor: str = "pixsift", search: NeighborSearch | None = None,
 ) -> RulingDone:  # fmt: skip
     """Take rulings back, or a whole batch; what they touched is decided again.
 
     Raises NotFoundError when none of them is in force.
     """
     found = Collections(database).collection(collection)
-    book = RulingBook(database, actor=actor)
+    book = RulingBook(database, search=search, actor=actor)
     if batch is not None:
         ruling_ids = [r.ruling_id for r in book.records(found, batch=batch, in_force=True)]
     records = book.records(found, ruling_ids=ruling_ids, in_force=True)
@@ -124,12 +133,14 @@ def list_rulings(
 
 def _say(
     database: Database, collection: Collection, said: Sequence[NewRuling], *,
-    dry_run: bool, sample: int, seed: int, actor: str,
+    dry_run: bool, sample: int, seed: int, actor: str, search: NeighborSearch | None,
 ) -> RulingDone:  # fmt: skip
     batch = uuid4() if len(said) > 1 else None
     if batch is not None:
         said = with_batch(said, batch)
-    changed = RulingBook(database, actor=actor).say(collection, said, dry_run=dry_run)
+    changed = RulingBook(database, search=search, actor=actor).say(
+        collection, said, dry_run=dry_run
+    )
     return _done(
         database, collection, [new.ruling_id for new in said], batch, changed, dry_run=dry_run,
         sample=sample, seed=seed,

@@ -18,6 +18,7 @@ from pixsift.api_changes import (
     SnapshotProblem,
     SnapshotVerified,
 )
+from pixsift.api_redactions import RedactedImage, Redactions
 from pixsift.core.descriptor import SNAPSHOT_FILE
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.outcomes import SnapshotObject
@@ -61,6 +62,18 @@ def diff(database: Database, before: str, after: str) -> SnapshotDiff:
         moved=[MovedImage(object_id=i, uri=_uri(row), split=row.split, was=old[i].split)
                for i, row in new.items() if i in old and old[i].split != row.split],
     )  # fmt: skip
+
+
+def redactions(database: Database, text: str) -> Redactions:
+    """What erasures took out of a snapshot. Raises as ``find`` does."""
+    found = find(database, text)
+    return Redactions(
+        snapshot_id=found.snapshot_id,
+        redacted=[
+            RedactedImage(rank=row["rank"], path=row["destination_key"])
+            for row in Snapshots(database).redactions(found.snapshot_id)
+        ],
+    )
 
 
 def verify(

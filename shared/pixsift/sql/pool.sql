@@ -20,6 +20,12 @@ SELECT object_id, bucket, key, version_id
 FROM object
 WHERE object_id = ANY (%(object_ids)s)
 
+-- name: pool_bytes
+-- What copies of them would hold.
+SELECT coalesce(sum(size_bytes), 0)::bigint
+  FROM object
+ WHERE object_id = ANY (%(object_ids)s);
+
 -- name: pool_spaces
 -- Vectors of different spaces are never compared: more than one row here is refused.
 SELECT DISTINCT space_id

@@ -182,6 +182,14 @@ def object_uris(database: Database, object_ids: Sequence[int]) -> dict[int, str]
     return {row[0]: ObjectVersion(*row[1:]).uri for row in rows}
 
 
+def total_bytes(database: Database, object_ids: Sequence[int]) -> int:
+    """Bytes of the objects in S3, as far as they are known."""
+    with database.connection() as connection:
+        row = connection.execute(_SQL["pool_bytes"], {"object_ids": list(object_ids)}).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate has a row
+    return int(row[0])
+
+
 def _on_device(rows: RowSource, device: str) -> RowSource:
     require(f"a pool on device {device!r}", ["torch"], extra="gpu")
     from pixsift.adapters.accelerator.rows import TorchRows

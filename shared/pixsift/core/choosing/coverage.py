@@ -21,6 +21,8 @@ _WORK = 4e9
 """Pairs beyond which coverage is measured on a random part of the pool: seconds, not minutes."""
 _POINTS = 10
 """Of the coverage curve."""
+_WORST = 12
+"""Images that are shown as the worst covered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Coverage:
     curve: tuple[CurvePoint, ...]
     strata: dict[str, int]
     """Chosen images by stratum."""
+    worst: tuple[tuple[int, float], ...] = ()
+    """Images farthest from any chosen one: row of the pool and cosine distance, farthest first."""
 
     @property
     def covering_radius(self) -> float:
@@ -156,7 +160,11 @@ def _measure(
         seen = int(np.count_nonzero(counts))
         curve.append(CurvePoint(stop, float(distances.max()), float(distances.mean()), seen))
         start = stop
-    return Coverage(tuple(curve), dict(zip(strata.values, counts.tolist(), strict=True)))
+    farthest = np.argsort(-nearest, kind="stable")[:_WORST]
+    return Coverage(
+        tuple(curve), dict(zip(strata.values, counts.tolist(), strict=True)),
+        worst=tuple((int(measured[i]), float(nearest[i]) / 2) for i in farthest if nearest[i] > 0),
+    )  # fmt: skip
 
 
 def _lower(source: RowSource, nearest: Float32s, rows: RowSource, centers: Indices) -> None:
