@@ -332,6 +332,45 @@ def test_english__pages_are_plain() -> None:
     assert not found, found
 
 
+CONSOLE = ROOT / "services" / "pixsift_server" / "console" / "src"
+
+
+def test_english__the_console_is_plain() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {text}"
+        for kind in ("*.svelte", "*.ts")
+        for path in CONSOLE.rglob(kind)
+        if "generated" not in path.parts
+        for text in shown_by(path.read_text("utf-8"))
+        if STILTED.search(text)
+    ]
+    assert not found, found
+
+
+def shown_by(component: str) -> Iterator[str]:
+    """What a component says: text between tags, strings with a space in them, and comments."""
+    script = r"<script\b.*?</script>|<style>.*?</style>"
+    code = "\n".join(re.findall(script, component, re.DOTALL)) or component
+    markup = re.sub(script, "", component, flags=re.DOTALL)
+    for text in re.findall(r"[>}]([^<>{}]+)(?=[<{])", markup):
+        yield text.strip()
+    for text in re.findall(r'"([^"\n]* [^"\n]*)"|`([^`\n]* [^`\n]*)`', code + markup):
+        yield re.sub(r"\$?\{[^{}]*\}", "", "".join(text))
+    for pair in re.findall(r"(?<![:\"'`])//(.*)|^ *(?:/\*)?\*+ (.*)", code, re.MULTILINE):
+        yield "".join(pair)
+
+
+def test_english__what_a_component_says_is_found() -> None:
+    component = (
+        "<script>\n  // a comment\n  const told = `of ${told} images`;\n</script>\n"
+        '<p title="a title">Some text {told} more</p><style>.nobody { color: red; }</style>'
+    )
+    said = [text for text in shown_by(component) if text]
+    assert {"Some text", "more", "a title", "of  images"} <= set(said)
+    assert " a comment" in said
+    assert not any("told" in text or "nobody" in text for text in said)
+
+
 @pytest.mark.parametrize(
     ("text", "is_stilted"),
     [
