@@ -23,10 +23,12 @@ from pixsift.adapters.decode.recipe import DecodeLimits, decode_image
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
 from pixsift.api import TokenAsk
+from pixsift.core import presets
 from pixsift.core.collection import Collection
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.images import DecodedImage
 from pixsift.core.outcomes import Judged
+from pixsift.core.second_look import LookRule
 from pixsift.core.sources import SourceRule
 from pixsift.operations.access import create_token
 from pixsift.telemetry import make_logger
@@ -46,6 +48,8 @@ BEGUN = datetime(2026, 11, 26, 9, tzinfo=UTC)
 SIZE = (256, 192)
 """So small that the thumbnail is the picture."""
 LIMITS = DecodeLimits()
+LENIENT = 40.0
+"""Factor on what counts as a change: what is painted into a frame does not keep it."""
 
 
 @dataclass
@@ -82,6 +86,7 @@ class ConsoleWorld:
             image_facts={"format": facts.format, "width": facts.width, "height": facts.height},
             quality=decoded.quality, captured_at=BEGUN + timedelta(minutes=self.minutes),
             stored_at=BEGUN + timedelta(minutes=self.minutes, seconds=4), embedding=vector,
+            look=decoded.look,
         )  # fmt: skip
 
     def commit(self, *judged: Judged) -> None:
@@ -167,6 +172,7 @@ def served_console(url: str, **rules: Any) -> Iterator[ConsoleWorld]:
         collection = new_collection(
             ledger, "warehouse", sources=[SourceRule("raw")],
             key_pattern=r"(?P<robot>[^/]+)/(?P<camera>[^/]+)/.*",
+            second_look=presets.scaled(LookRule(), LENIENT).to_json(),
         )  # fmt: skip
         options: dict[str, Any] = {
             "needs_identity": False, "host_names": frozenset({"127.0.0.1"}),
@@ -178,6 +184,8 @@ def served_console(url: str, **rules: Any) -> Iterator[ConsoleWorld]:
         curator.serve(request(collection="warehouse", name="november",
                               select={"strategy": "k_center", "k": 8, "seed": 7},
                               split={"train": 0.75, "val": 0.25}))  # fmt: skip
+        curator.serve(request(collection="warehouse", name="december", request_id="december",
+                              select={"strategy": "random", "k": 8, "seed": 1}))  # fmt: skip
         for role in ("viewer", "operator"):
             made = create_token(database, TokenAsk(name=role, role=role), actor="test")
             world.tokens[role] = made.token

@@ -54,7 +54,10 @@ export const entry = new Entry();
 interface Options {
   query?: Values;
   body?: unknown;
+  form?: FormData;
   signal?: AbortSignal;
+  /** After so long without an answer the server counts as lost. */
+  milliseconds?: number;
 }
 
 const RETRIES = 4;
@@ -85,8 +88,8 @@ async function send(method: string, path: string, options: Options): Promise<Res
     const answer = await fetch(path + queryOf(options.query), {
       method,
       headers,
-      body: options.body === undefined ? undefined : JSON.stringify(options.body),
-      signal: options.signal,
+      body: options.form ?? (options.body === undefined ? undefined : JSON.stringify(options.body)),
+      signal: limited(options),
     });
     return answer;
   } catch (error) {
@@ -94,6 +97,12 @@ async function send(method: string, path: string, options: Options): Promise<Res
     connection.lost();
     throw new Refusal(0, "unreachable", "The server does not answer.");
   }
+}
+
+function limited({ signal, milliseconds }: Options): AbortSignal | undefined {
+  if (milliseconds === undefined) return signal;
+  const end = AbortSignal.timeout(milliseconds);
+  return signal ? AbortSignal.any([signal, end]) : end;
 }
 
 async function refusalOf(answer: Response): Promise<Refusal> {
@@ -131,8 +140,15 @@ export class Loaded<T> {
   refusal = $state.raw<Refusal | null>(null);
   isLoading = $state(false);
   #running: AbortController | null = null;
+  /** When the newest question is answered. */
+  settled: Promise<void> = Promise.resolve();
 
-  async load(question: (signal: AbortSignal) => Promise<T>): Promise<void> {
+  load(question: (signal: AbortSignal) => Promise<T>): Promise<void> {
+    this.settled = this.#load(question);
+    return this.settled;
+  }
+
+  async #load(question: (signal: AbortSignal) => Promise<T>): Promise<void> {
     this.#running?.abort();
     const running = new AbortController();
     this.#running = running;

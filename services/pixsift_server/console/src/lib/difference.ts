@@ -26,7 +26,7 @@ async function picture(source: string): Promise<HTMLImageElement> {
   return image;
 }
 
-/** Red, green and blue, each without its mean: other light is no difference. */
+/** Red, green and blue, each without its mean, so that other light does not count. */
 function channels(image: HTMLImageElement, high: number): Float32Array[] {
   const canvas = document.createElement("canvas");
   canvas.width = WIDE;

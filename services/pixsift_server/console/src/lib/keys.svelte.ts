@@ -2,10 +2,11 @@
 // Keys belong to the topmost layer.
 
 export interface Key {
-  /** As `KeyboardEvent.key` has it; two with a space between are pressed one after the other. */
+  /** As `KeyboardEvent.key` has it; two with a space between are pressed one after the other; `1-9`
+   * is any of these digits. */
   key: string;
   does: string;
-  run: () => void;
+  run: (pressed: string) => void;
 }
 
 /** Everywhere, on this screen, in a dialog: a dialog hides what is below it. */
@@ -49,11 +50,11 @@ export function press(event: KeyboardEvent): void {
   prefix = "";
   for (const layer of reachable()) {
     const keys = layer.keys();
-    const bound = keys.find((each) => each.key === sequence);
+    const bound = keys.find((each) => each.key === sequence || (each.key === "1-9" && /^[1-9]$/.test(sequence)));
     if (bound) {
       if (takesItself(event)) return;
       event.preventDefault();
-      bound.run();
+      bound.run(event.key);
       return;
     }
     if (keys.some((each) => each.key.startsWith(`${event.key} `))) {
@@ -82,5 +83,6 @@ const NAMES: Record<string, string> = {
 
 export function shown(key: string): string[] {
   if (key === " ") return ["Space"];
+  if (key === "1-9") return ["1", "…", "9"];
   return key.split(" ").map((each) => NAMES[each] ?? (each.length === 1 ? each.toUpperCase() : each));
 }

@@ -14,7 +14,9 @@ export interface Place {
 export const PLACES: Place[] = [
   { name: "Live", path: "/", icon: "live", key: "l", owns: [""] },
   { name: "Browse", path: "/browse", icon: "browse", key: "b", owns: ["browse", "image"] },
-  { name: "Duplicates", path: "/duplicates", icon: "duplicates", key: "d", owns: ["duplicates"] },
+  { name: "Review", path: "/review", icon: "duplicates", key: "r", owns: ["review", "duplicates"] },
+  { name: "What if", path: "/what-if", icon: "whatif", key: "w", owns: ["what-if"] },
+  { name: "Search", path: "/search", icon: "search", key: "f", owns: ["search"] },
   { name: "Snapshots", path: "/snapshots", icon: "snapshots", key: "s", owns: ["snapshots"] },
   { name: "Operations", path: "/operations", icon: "operations", key: "o", owns: ["operations"] },
 ];

@@ -14,10 +14,13 @@ function stored(): Theme {
 
 export const theme = $state({ chosen: stored() });
 
+const system = matchMedia("(prefers-color-scheme: dark)");
+system.addEventListener("change", () => applyTheme());
+
+/** The page always says which one holds, so that each palette stands once in the style sheet. */
 export function applyTheme(): void {
-  const root = document.documentElement;
-  if (theme.chosen === "system") root.removeAttribute("data-theme");
-  else root.setAttribute("data-theme", theme.chosen);
+  const isDark = theme.chosen === "dark" || (theme.chosen === "system" && system.matches);
+  document.documentElement.setAttribute("data-theme", isDark ? "dark" : "light");
 }
 
 export function nextTheme(): void {
