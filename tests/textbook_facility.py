@@ -27,9 +27,12 @@ def textbook_facility(
     weights: Floats | None = None,
     min_distance: float = 0.0,
     barred: tuple[int, ...] = (),
+    own: Floats | None = None,
 ) -> tuple[list[int], list[float]]:
     """Picks in order, and the gain of each (whole similarities)."""
     sims = similarities(rows, rows)
+    if own is not None:
+        np.fill_diagonal(sims, np.where(sims.diagonal() > 0, own, 0))
     weights = np.ones(len(rows)) if weights is None else weights
     best = np.full(len(rows), -1.0)
     if outside is not None and len(outside):

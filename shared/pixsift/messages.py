@@ -233,7 +233,7 @@ class Balance(_Message):
     """The advantage of an image of a stratum with too few, in gains of a mean pick."""
 
 
-_TRIMMED = dict.fromkeys(("k_center", "mixed", "typical", "balanced"), 0.1)
+_TRIMMED = {"k_center": 0.15, "typical": 0.1, "mixed": 0.1, "balanced": 0.1}
 """The largest share of odd images that these strategies leave out by default
 (docs/selection.md)."""
 _WITH_TERMS = ("typical", "mixed", "auto")

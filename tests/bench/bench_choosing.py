@@ -5,12 +5,14 @@
 
 Every fold draws a pool to choose from and other images to test on. Printed per strategy and k: mean
 accuracy of a linear probe and of the nearest neighbor, standard error over folds; classes covered,
-junk among the first 40, recall of the rare class.
+junk among the first 40, recall of the rare class. Then where ``auto`` and ``balanced`` stand beside
+random and the best single strategy, in standard errors of the paired differences.
 """
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.report import publish
-from clothing import clothing_pool
+from clothing import clothing_pool, embedded
+from odd_images import odd_images
 from pixsift.core.choosing.auto import resolved
 from pixsift.core.choosing.probe import nearest, probe
 from pixsift.core.choosing.rows import ArrayRows
@@ -34,7 +37,9 @@ _PREFIXES = ("typical", "mixed", "k_center", "farthest", "random")
 """One choice at the largest k holds the smaller ones."""
 _CLASSES, _DIMENSION, _POOL, _TESTED = 20, 32, 600, 500
 _RARE = _CLASSES - 1
-_PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos" / "clothing"
+_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+_ODD = 20
+"""Odd images among 200 photographs: 9 % of the pool."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,28 +62,31 @@ def main() -> dict[str, Any]:
     for name, make in worlds().items():
         if not names or name in names:
             figures[name] = _measured(make, folds)
-            text.append(_table(name, folds, figures[name]))
+            text.append(table_of(name, folds, figures[name]))
     publish("choosing", figures, "\n\n".join(text))
     return figures
 
 
 def worlds() -> dict[str, Callable[[int], Fold]]:
     """Sets by name: a fold for a seed."""
-    found: dict[str, Callable[[int], Fold]] = {
-        "even": lambda seed: _made(seed, "even"),
-        "tail": lambda seed: _made(seed, "tail"),
-        "bursts": lambda seed: _made(seed, "bursts"),
-        "junk": lambda seed: _made(seed, "junk"),
-        "rare": lambda seed: _made(seed, "rare"),
-    }
-    if _PHOTOS.is_dir():
-        pool = clothing_pool(_PHOTOS)
-        rows, labels = pool.rows.take(np.arange(pool.rows.count)), pool.facts.attributes["class"]
-        found["clothing"] = lambda seed: _halved(rows, labels.codes.astype(np.intp), seed)
+    made = ("even", "tail", "bursts", "junk", "clumps", "rare")
+    found: dict[str, Callable[[int], Fold]] = {name: partial(_made, kind=name) for name in made}
+    if (_DATA / "photos" / "clothing").is_dir():
+        found["clothing"] = lambda seed: _photos(seed, odd=False)
+        found["clothing_odd"] = lambda seed: _photos(seed, odd=True)
     return found
 
 
-def _made(seed: int, kind: str) -> Fold:
+@cache
+def photos() -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
+    """Embeddings and classes of the clothing photographs, and embeddings of odd images."""
+    pool = clothing_pool(_DATA / "photos" / "clothing")
+    codes = pool.facts.attributes["class"].codes.astype(np.intp)
+    odd = embedded(odd_images(_DATA))[0].astype(np.float64)
+    return pool.rows.take(np.arange(pool.rows.count)), codes, odd
+
+
+def _made(seed: int, *, kind: str) -> Fold:
     """Classes of four modes each around a common mean; tested on all classes alike."""
     rng = np.random.default_rng([seed, 7])
     base = 0.8 * rng.normal(size=_DIMENSION)
@@ -104,18 +112,36 @@ def _made(seed: int, kind: str) -> Fold:
         labels = labels[scenes]
     else:
         rows = draw(labels)
-    if kind == "junk":
+    if kind in ("junk", "clumps"):
         places = rng.permutation(_POOL)[: _POOL // 10]
-        rows[places] = 1.8 * rng.normal(size=(places.size, _DIMENSION)) + 0.2 * base
+        rows[places] = _junk(rng, places.size, in_clumps=kind == "clumps") + 0.2 * base
         labels[places] = -1
     tested = rng.integers(_CLASSES, size=_TESTED)
     return Fold(_unit(rows).astype(np.float16), labels, _unit(draw(tested)), tested)
 
 
-def _halved(rows: NDArray[np.float64], labels: NDArray[np.intp], seed: int) -> Fold:
-    order = np.random.default_rng(seed).permutation(len(rows))
+def _junk(rng: np.random.Generator, count: int, *, in_clumps: bool) -> NDArray[np.float64]:
+    """Rows of no class: each alone, or in clumps of two to five."""
+    if not in_clumps:
+        return np.asarray(1.8 * rng.normal(size=(count, _DIMENSION)))
+    clumps = np.repeat(np.arange(count), rng.integers(2, 6, size=count))[:count]
+    middles = 1.8 * rng.normal(size=(count, _DIMENSION))
+    return np.asarray(middles[clumps] + 0.7 * rng.normal(size=(count, _DIMENSION)))
+
+
+def _photos(seed: int, *, odd: bool) -> Fold:
+    """200 photographs to choose from, and odd images among them; the others to test on."""
+    rows, labels, others = photos()
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(rows))
     pool, rest = order[:200], order[200:]
-    return Fold(rows[pool].astype(np.float16), labels[pool], rows[rest], labels[rest])
+    drawn = others[rng.permutation(len(others))[:_ODD]] if odd else others[:0]
+    mixed = rng.permutation(len(pool) + len(drawn))
+    return Fold(
+        np.concatenate([rows[pool], drawn])[mixed].astype(np.float16),
+        np.concatenate([labels[pool], np.full(len(drawn), -1)])[mixed],
+        rows[rest], labels[rest],
+    )  # fmt: skip
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,20 +149,32 @@ def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _measured(make: Callable[[int], Fold], folds: int) -> dict[str, Any]:
-    found: dict[str, list[list[float]]] = {}
-    for seed in range(folds):
-        fold = make(seed)
-        for strategy, share, picks in _choices(fold, seed):
-            found.setdefault(f"{strategy} {share}", []).append(_scores(fold, picks))
+    return summary([one_fold(make, seed) for seed in range(folds)])
+
+
+def one_fold(make: Callable[[int], Fold], seed: int) -> dict[str, list[float]]:
+    """Scores by strategy and share; a choice that two strategies make is scored once."""
+    fold, known = make(seed), dict[bytes, list[float]]()
+    found = {}
+    for strategy, share, picks in _choices(fold, seed):
+        key = picks.tobytes()
+        known[key] = known.get(key) or _scores(fold, picks)
+        found[f"{strategy} {share}"] = known[key]
+    return found
+
+
+def summary(folds: list[dict[str, list[float]]]) -> dict[str, Any]:
+    """Means over folds, the error of the probe's, and the probes themselves."""
     names = ("probe", "neighbor", "classes", "junk_of_40", "rare_recall")
-    return {
-        key: {
-            **dict(zip(names, np.mean(values, axis=0).round(4).tolist(), strict=True)),
-            "probe_error": float(np.std(np.array(values)[:, 0], ddof=1) / folds**0.5),
-            "probes": [round(value[0], 4) for value in values],
+    found = {}
+    for key in folds[0]:
+        values = np.array([fold[key] for fold in folds])
+        found[key] = {
+            **dict(zip(names, values.mean(axis=0).round(4).tolist(), strict=True)),
+            "probe_error": float(values[:, 0].std(ddof=1) / len(folds) ** 0.5),
+            "probes": values[:, 0].round(4).tolist(),
         }
-        for key, values in found.items()
-    }
+    return found
 
 
 def _choices(fold: Fold, seed: int) -> list[tuple[str, float, NDArray[np.intp]]]:
@@ -172,7 +210,8 @@ def _scores(fold: Fold, picks: NDArray[np.intp]) -> list[float]:
     ]
 
 
-def _table(name: str, folds: int, found: dict[str, Any]) -> str:
+def table_of(name: str, folds: int, found: dict[str, Any]) -> str:
+    """One set as text."""
     lines = [
         f"{name}, {folds} folds: probe ± error | neighbor | classes | junk of 40 | rare recall",
         f"{'':10s}" + "".join(f"{f'{100 * share:g} %':>34s}" for share in SHARES),
@@ -187,7 +226,20 @@ def _table(name: str, folds: int, found: dict[str, Any]) -> str:
                 f"{f['rare_recall']:.2f}"
             )
         lines.append(f"{strategy:10s}{cells}")
+    for share in SHARES:
+        singles = [s for s in STRATEGIES if s != "auto"]
+        best = max(singles, key=lambda s: float(found[f"{s} {share}"]["probe"]))
+        pairs = (("auto", "random"), ("auto", best), ("balanced", "random"))
+        lines.append(f"{100 * share:g} %: " + "; ".join(_beside(found, *p, share) for p in pairs))
     return "\n".join(lines)
+
+
+def _beside(found: dict[str, Any], one: str, other: str, share: float) -> str:
+    differences = np.subtract(
+        found[f"{one} {share}"]["probes"], found[f"{other} {share}"]["probes"]
+    )
+    error = float(differences.std(ddof=1) / len(differences) ** 0.5)
+    return f"{one} - {other} {100 * differences.mean():+.1f} ± {100 * error:.1f}"
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from pixsift_cli.terminal import cell, drawn
 _MAP_POINTS = 3000
 _PICTURES = 500
 """Thumbnails in the page: some 10 kB each."""
+_LEFT_OUT = 48
+"""Thumbnails of images left out as odd."""
 
 
 def register(app: typer.Typer) -> None:
@@ -89,11 +91,13 @@ def choose(
         operation.choose(database, request, report_by=report_by) as choice,
     ):
         if picture is not None:
+            selection = choice.selection
             shown = uris_and_thumbnails(
                 database, wiring.objects(), wiring.derived_bucket(),
-                choice.selection.object_ids.tolist()[:_PICTURES],
+                [*selection.object_ids.tolist()[:_PICTURES],
+                 *selection.outliers.tolist()[:_LEFT_OUT]],
             )  # fmt: skip
-            _draw(picture, request, choice, _picks(choice, shown))
+            _draw(picture, request, choice, shown)
         facts = operation.preview(database, request, choice)
     text = _text(facts.model_dump(), choice.comparison)
     emit(facts, as_json, text + (["", f"picture: {picture}"] if picture else []))
@@ -105,12 +109,21 @@ def _picks(
     """The first picks in the order of their choice. shown: URI and thumbnail by object."""
     chosen = choice.selection.object_ids.tolist()
     uris = dict(zip(shown, short_uris([uri for uri, _ in shown.values()]), strict=True))
-    rows = zip(chosen, choice.splits, choice.selection.reasons, strict=True)
+    rows = list(zip(chosen, choice.splits, choice.selection.reasons, strict=True))[:_PICTURES]
     return [
         Picture.inline(shown[object_id][1], f"{rank}, {split}", uris[object_id], reason)
         for rank, (object_id, split, reason) in enumerate(rows)
         if object_id in shown
     ]
+
+
+def _left_out(
+    choice: operation.Choice, shown: Mapping[int, tuple[str, bytes | None]]
+) -> list[Picture]:
+    """The images farthest from their neighbors, which were left out as odd."""
+    lost = [shown[i] for i in choice.selection.outliers.tolist()[:_LEFT_OUT] if i in shown]
+    names = short_uris([uri for uri, _ in lost])
+    return [Picture.inline(found, name) for (_, found), name in zip(lost, names, strict=True)]
 
 
 def _compare(
@@ -154,8 +167,12 @@ def _write(path: Path, page: str) -> None:
 
 
 def _draw(
-    path: Path, request: SnapshotRequest, choice: operation.Choice, picks: Sequence[Picture]
+    path: Path,
+    request: SnapshotRequest,
+    choice: operation.Choice,
+    pictures: Mapping[int, tuple[str, bytes | None]],
 ) -> None:
+    """pictures: URI and thumbnail by object."""
     selection, compared = choice.selection, choice.comparison
     rng = np.random.default_rng(request.select.seed)
     others = np.setdiff1d(selection.candidates, selection.indices)
@@ -167,7 +184,10 @@ def _draw(
         compared,
         plane(choice.pool.rows, shown),
         np.isin(shown, selection.indices).tolist(),
-        picks=picks,
+        picks=_picks(choice, pictures),
+        left_out=_left_out(choice, pictures),
+        left_out_count=selection.outliers.size,
+        warning=str(selection.report["warning"]) if "warning" in selection.report else None,
     )
     _write(path, page)
 

@@ -36,7 +36,7 @@ def comparison_page(
         section(
             "Odd and flagged images among the chosen",
             paragraph(
-                f"Odd: much farther from its neighbors than almost all images; {found.odd} of "
+                f"Odd: much farther from its neighbors than most images; {found.odd} of "
                 f"{found.compared_on} are. They may be rare scenes or junk: look at the pictures."
             ),
             _table(found, odd_images),
@@ -165,8 +165,8 @@ def _left_out(found: Contest, pictures: Mapping[int, tuple[str, bytes | None]]) 
     return section(
         "Left out as odd",
         paragraph(
-            f"{longest.left_out.size} images, the farthest from their neighbors first, by every "
-            "strategy except farthest and random; trim_outliers 0 keeps them."
+            f"{longest.left_out.size} images, the farthest from their neighbors first, by "
+            f"{longest.strategy}; trim_outliers 0 keeps them."
         ),
         _gallery(shown[:_MOST_LEFT_OUT], pictures),
     )

@@ -32,11 +32,16 @@ def selection_page(
     chosen: Sequence[bool],
     *,
     picks: Sequence[Picture] = (),
+    left_out: Sequence[Picture] = (),
+    left_out_count: int = 0,
+    warning: str | None = None,
 ) -> str:
     """The page. flat: (M, 2) in 0..1, a map of the pool; chosen: which of its points are picks;
-    picks: thumbnails of the first picks, in the order of their choice."""
+    picks: thumbnails of the first picks, in the order of their choice; left_out: of the images
+    trimmed as odd, the farthest from their neighbors first, ``left_out_count`` in all."""
     return document(
         title, [subtitle],
+        paragraph(warning, note=True) if warning else "",
         section(f"The first {len(picks)} picks, in the order of their choice", figures(picks)),
         section("Coverage", paragraph(_MEASURES), _table(compared)),
         side_by_side([
@@ -45,12 +50,27 @@ def selection_page(
             (f"Images chosen by {compared.by}", _strata(compared)),
             ("Map of the pool", _map(flat, chosen)),
         ]),
+        _left_out(left_out, left_out_count),
     )  # fmt: skip
 
 
 def ways(compared: Comparison) -> list[tuple[str, Coverage]]:
     """The three ways of choosing, with what people call them."""
     return [(label, getattr(compared, name)) for name, label in _WAYS.items()]
+
+
+def _left_out(shown: Sequence[Picture], count: int) -> str:
+    if not count:
+        return ""
+    first = f" The first {len(shown)} are shown." if len(shown) < count else ""
+    return section(
+        "Left out as odd",
+        paragraph(
+            f"{count} images, the farthest from their neighbors first.{first} They may be junk or "
+            "rare scenes: trim_outliers 0 keeps them all."
+        ),
+        figures(shown, small=True),
+    )
 
 
 def _table(compared: Comparison) -> str:

@@ -133,10 +133,10 @@ def test_serve__auto_is_resolved_before_the_hash_and_says_why(world: World) -> N
     world.keep(*(f"{i:02d}.jpg" for i in range(20)))
     second = {"schema": "pixsift.snapshot-request/2"}
     world.serve(request(select={"k": 3}, **second))
-    world.serve(request(select={"k": 3, "strategy": "typical"}, request_id="r2", **second))
+    world.serve(request(select={"k": 3, "strategy": "balanced"}, request_id="r2", **second))
     assert world.snapshot_id("r1") == world.snapshot_id("r2")
     report = world.snapshots.get(world.snapshot_id()).report
-    assert report["strategy"] == "typical"
+    assert report["strategy"] == "balanced"
     assert "3 of 32 images (9.38 %)" in report["auto"]
 
 

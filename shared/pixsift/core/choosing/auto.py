@@ -1,22 +1,18 @@
 """Chooses the strategy for a request of ``auto``: a function of its own, so that the request can
 record the choice.
 
-Measured on several sets (docs/selection.md): when few of many images are chosen, typical images
-train best. Beyond about a fifth of all images, further picks far from the chosen ones train as
-well, and cover more.
+Measured on several sets (docs/selection.md): images that stand for many others train best. Beyond a
+fifth of a pool, what is left to stand for is mostly odd: then an image counts little for itself
+(``mixed``). The first picks of a greedy choice are made as if none followed: for a handful, the
+middles of that many clusters teach more (``balanced``).
 """
-
-from math import ceil
 
 from pixsift.messages import Select2, Strategy
 
+HANDFUL = 4
+"""So few images are chosen by clusters."""
 TYPICAL_SHARE = 0.2
-"""Of the candidates, chosen as typical before ``mixed`` goes on with the farthest."""
-
-
-def typical_first(candidates: int) -> int:
-    """How many of the candidates ``mixed`` chooses as typical before it goes far."""
-    return max(1, ceil(TYPICAL_SHARE * candidates))
+"""Of the candidates, up to which ``typical`` is chosen."""
 
 
 def resolved(request: Select2, candidates: int) -> tuple[Select2, str | None]:
@@ -35,10 +31,12 @@ def resolved(request: Select2, candidates: int) -> tuple[Select2, str | None]:
 
 def _rule(request: Select2, candidates: int) -> tuple[Strategy, str]:
     k = request.k or 0
-    share = 100 * k / max(1, candidates)
-    size = f"{k} of {candidates} images ({share:.3g} %)"
+    size = f"{k} of {candidates} images ({100 * k / max(1, candidates):.3g} %)"
     if request.purpose == "rare":
-        return "k_center", f"purpose is rare scenes: far from each other, {size}"
-    if k <= typical_first(candidates):
+        return "k_center", f"{size}, purpose rare: far from each other, odd images left out"
+    has_terms = request.prefer or request.emphasize or request.novelty or request.balance
+    if k <= HANDFUL and not has_terms and not request.preselected_snapshot:
+        return "balanced", f"{size}, a handful: the middles of clusters"
+    if k <= TYPICAL_SHARE * candidates:
         return "typical", f"{size} is at most {TYPICAL_SHARE:.0%}: typical images train best"
-    return "mixed", f"{size} is more than {TYPICAL_SHARE:.0%}: typical first, then the farthest"
+    return "mixed", f"{size} is more than {TYPICAL_SHARE:.0%}: typical, but not for itself alone"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixsift.core.choosing.outliers import loneliness, odd_limit
+from pixsift.core.choosing.outliers import isolation
 from pixsift.core.choosing.pool import Pool, column_of
 from pixsift.core.choosing.probe import interval, nearest, probe
 from pixsift.core.choosing.rows import Float64s, Indices
@@ -131,8 +131,7 @@ def contest(
     pool = _part(pool, members)
     n = members.size
     sizes = sorted({min(k, n) for k in ks} or {max(2, round(share * n)) for share in SHARES})
-    lonely = loneliness(pool.rows, seed=request.seed)
-    odd = lonely > odd_limit(lonely)
+    odd = isolation(pool.rows, seed=request.seed).odd
     sims = Similarities(pool.rows)
     skills = _skills(pool, request, sizes, strategies, label=label, group=group) if label else {}
     entries = []
@@ -150,7 +149,7 @@ def contest(
                 for k in sizes
             ),
             first=members[largest.indices],
-            left_out=members[lost[np.argsort(-lonely[lost], kind="stable")]],
+            left_out=members[lost],
         ))  # fmt: skip
     tested = n if label is None else int(_labeled(pool, label).sum())
     return Contest(

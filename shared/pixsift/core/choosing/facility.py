@@ -14,11 +14,13 @@ picks in the same order:
 
 1. *Lazy*. A gain never grows as picks are added, so a gain measured earlier bounds it from above.
    Candidates are looked at in order of their bound, until no bound reaches the best gain found.
-2. *Few products*. The first gains are linear in the rows: no pair is measured. One pass over half
-   the pairs bounds the gains after the first pick. The candidates that remain get their column of
-   similarities, which is kept while memory allows; then another pass updates all bounds.
-3. *Lists*. A pair matters only as long as its similarity exceeds what the client already has. Once
-   few enough pairs are left, one more pass gathers them; from then on no product is needed.
+2. *Few products*. The first gains are linear in the rows: no pair is measured. After the first
+   pick, one pass over half of all pairs bounds every gain.
+3. *Lists*. A pair matters only as long as its similarity exceeds what the client already has.
+   Where not all pairs fit the memory, the same pass lists each client's most similar rows, as many
+   as do. A client that has more than the least of them needs no product from then on; for the
+   others, a candidate's column is measured (``pairs``). Once such columns have cost a good part of
+   a pass over these clients, that pass is made, and all bounds are up to date.
 
 *Why rounding cannot change a pick.* Products are float32 and within ``error`` (a proven bound).
 Every gain is an interval that holds the true one; if the intervals of the best candidates overlap,
@@ -38,8 +40,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pixsift.core.choosing.pairs import Pairs, floors
 from pixsift.core.choosing.rows import NO_INDICES, Float32s, Float64s, Indices, RowSource
-from pixsift.core.choosing.similarities import Lists, Similarities
+from pixsift.core.choosing.similarities import Similarities
 
 MEMORY_BYTES = 1 << 30
 """For lists of pairs, or columns of similarities before there are lists."""
@@ -48,10 +51,13 @@ EXACT_ROWS = 10_000
 over all pairs before lists fit, and pruned ones one (docs/selection.md)."""
 _PAIR_BYTES = 9
 """Bytes of a pair: client, similarity, and the overhead while lists are built."""
-_BATCH = 64
-"""Columns of similarities made at once: one at a time would read all rows for each."""
-_WATCHED = 128
-"""Columns by which the number of pairs left is estimated."""
+_LISTED, _IN_COLUMNS = 0.6, 0.3
+"""Shares of the memory; the rest is for pairs above the floors."""
+_FIRST, _BATCH = 8, 64
+"""Columns of similarities made at once: one at a time would read all rows for each. The first few
+candidates often hold the pick."""
+_PATIENCE = 0.25
+"""Columns measured, in shares of the products that make all bounds anew, before that is done."""
 _ROUNDING = 1e-11
 """Relative error of float64 sums: far above the error of a million terms."""
 
@@ -70,6 +76,9 @@ class Terms:
     """How many picks each group should have at least."""
     reward: float = 0.0
     """Added to the gain while a candidate's group is short, in shares of a mean pick's gain."""
+    own: Float64s | None = None
+    """(N,) how similar a row counts as to itself, -1 to 1; None: 1 each. With less, a row that is
+    like no other gains little by being picked: it stands for itself alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,11 +94,13 @@ class Facility:
     best_possible: float
     """No k rows (in addition to ``outside``) reach a value above this."""
     passes: int
-    """How often half of all pairs were measured."""
+    """Passes over all pairs, or over those of the clients that need it."""
+    products: float
+    """Similarities measured, in shares of all N² of them."""
     evaluations: int
     """Gains measured; the textbook loop measures N for each pick."""
     pairs: int
-    """Pairs held at the end."""
+    """Pairs listed."""
     pruned_loss: float
     """How much of ``value`` pruning may have cost at most; 0 when exact."""
 
@@ -150,25 +161,29 @@ class _Greedy:
         self.k = k
         self.weights = np.ones(n) if terms.weights is None else terms.weights.astype(np.float64)
         self.total_weight = float(self.weights.sum())
+        self.own = None
+        if terms.own is not None:  # a row without length is like nothing, itself included
+            self.own = np.where(self.sims.norms > 0, terms.own, 0.0)
         self.extra = _Extra(terms, n, self.total_weight / (2 * max(k, 1)))
         self.best = self.sims.nearest(outside) if outside and outside.count else np.full(n, -1.0)
         """(N,) exact similarity to the nearest pick; with pruning, at least the floor."""
-        self.floor: Float32s | None = None
+        self.is_pruned = False
+        """``best`` is at least the floor."""
         self.start_is_linear = outside is None or not outside.count
         self.min_distance = min_distance
         self.closed = np.zeros(n, dtype=bool)
         """Picked, or not to be picked."""
         self.most_pairs = max(1, memory_bytes // _PAIR_BYTES)
-        self.store: _Columns | _Held = _Columns(self.sims, memory_bytes)
-        self.needs = self._needs()
+        self.holds_all = 4 * n * n <= memory_bytes
+        """All columns fit: every pair is measured once."""
+        columns = memory_bytes if self.holds_all else int(_IN_COLUMNS * memory_bytes)
+        self.pairs = Pairs(self.sims, columns)
         self.heap: list[tuple[float, int]] = []
         """(minus the bound of its gain, candidate)."""
-        self.fresh: dict[int, tuple[float, float]] = {}
-        """Gains measured since the last pick."""
         self.picks: list[int] = []
         self.gains: list[float] = []
-        self.passes = self.evaluations = 0
-        self._refreshed_at = -1
+        self.passes = self.evaluations = self.in_passes = 0
+        self._measured_by_refresh = 0
         self._outside = outside
 
     def bar(self, barred: Indices) -> None:
@@ -176,88 +191,86 @@ class _Greedy:
         self.closed[barred] = True
 
     def prune(self, neighbors: int) -> None:
-        """Give each row a floor, and gather what lies above."""
-        floor = _floors(self.sims, neighbors)
+        """Give each row a floor that counts as what it has, and list what lies above."""
+        floor = floors(self.sims, neighbors)
         if self.min_distance:
             # Rows too near to a pick must be found.
             floor = np.minimum(floor, np.float32(1 - self.min_distance - 2 * self.sims.error))
-        self.floor = floor
+        self.is_pruned = True
+        self.holds_all = False
         self.best = np.maximum(self.best, floor.astype(np.float64))
-        self.start_is_linear = False
-        self._gather()
+        needs = self._needs()
+        self.pairs.listed(self.sims.lists(needs), needs, needs)
+        self._pile(self.pairs.most_gains(self.best, self.weights))
+        self._count_pass()
 
     def run(self) -> Facility:
         """All picks."""
-        if isinstance(self.store, _Columns):
-            if self.sims.count**2 <= self.most_pairs:
-                self._gather()
-            elif self.start_is_linear:
-                self._bound_linearly()
-            else:
-                self._refresh()
+        self.pairs.update(self._needs())
+        if self.holds_all:
+            self.pairs.load(range(self.sims.count))
+        is_bounded = self.is_pruned
+        if not is_bounded and self.start_is_linear:
+            self._bound_linearly()
         while len(self.picks) < self.k:
+            if not is_bounded and (self.picks or not self.start_is_linear):
+                self._bound_all()
+                is_bounded = True
             found = self._next()
             if found is None:
                 break
             self._commit(*found)
-            if isinstance(self.store, _Columns):
-                self._after_first()
+            self._keep_bounds()
         return self._result()
 
-    def _after_first(self) -> None:
-        """Before there are lists: gather them as soon as they fit."""
-        assert isinstance(self.store, _Columns)  # noqa: S101
-        if len(self.picks) >= self.k:
+    def _keep_bounds(self) -> None:
+        """After a pick: all bounds anew, once columns have cost as much as that is worth."""
+        low = self.pairs.low.size
+        if not low:
             return
-        if self.store.pairs_left(self.needs) <= 0.9 * self.most_pairs:
-            self._gather()
-        elif len(self.picks) == 1 and self.start_is_linear:
-            self._refresh()
+        self.pairs.update(self._needs())
+        spent = self.pairs.measured - self._measured_by_refresh
+        cost = self.sims.count * min(low, self.sims.count / 2)
+        if self.pairs.lists is not None and spent > _PATIENCE * cost:
+            self._bound_anew()
 
     def _next(self) -> tuple[int, float] | None:
         """The textbook's next pick and its gain; None when no candidate is left."""
-        while True:
-            try:
-                return self._look()
-            except _NoRoomError:
-                # Too many candidates remain: update all bounds, or start over.
-                assert isinstance(self.store, _Columns)  # noqa: S101
-                self.store.clear()
-                if self._refreshed_at < len(self.picks):
-                    self._refresh()
-
-    def _look(self) -> tuple[int, float] | None:
-        heap = self.heap
         seen: list[tuple[float, float, int]] = []
-        lowest, lowest_at = -1.0, -1
-        while heap:
-            bound, candidate = -heap[0][0], heap[0][1]
-            if bound < lowest or (bound == lowest and lowest_at >= 0 and candidate > lowest_at):
-                break
-            heapq.heappop(heap)
-            if self.closed[candidate]:
-                continue
-            if self.min_distance and self.best[candidate] > 1 - self.min_distance:
-                self.closed[candidate] = True
-                continue
-            try:
-                low, high = self._evaluate(candidate, min(bound, np.inf))
-            except _NoRoomError:
-                heapq.heappush(heap, (-bound, candidate))
-                for upper, _, again in seen:
-                    heapq.heappush(heap, (-upper, again))
-                raise
-            seen.append((high, low, candidate))
-            if low > lowest:
-                # ``lowest_at`` names a candidate only where its gain is known to be exact.
-                lowest, lowest_at = low, candidate if low == high else -1
+        lowest, lowest_at, batch = -1.0, -1, _FIRST
+        while taken := self._take(batch if self.pairs.low.size else 1, lowest, lowest_at):
+            self.pairs.load([candidate for _, candidate in taken])
+            for bound, candidate in taken:
+                if _is_beaten(bound, candidate, lowest, lowest_at):
+                    heapq.heappush(self.heap, (-bound, candidate))
+                    continue
+                low, high = self._evaluate(candidate, bound)
+                seen.append((high, low, candidate))
+                if low > lowest:
+                    # ``lowest_at`` names a candidate only where its gain is known to be exact.
+                    lowest, lowest_at = low, candidate if low == high else -1
+            batch = min(2 * batch, _BATCH)
         if not seen:
             return None
         pick, gain = self._decide([(c, low, high) for high, low, c in seen if high >= lowest])
         for upper, _, candidate in seen:
             if candidate != pick:
-                heapq.heappush(heap, (-upper, candidate))
+                heapq.heappush(self.heap, (-upper, candidate))
         return pick, gain
+
+    def _take(self, size: int, lowest: float, lowest_at: int) -> list[tuple[float, int]]:
+        """The next candidates that may gain more than ``lowest``, and the bounds of their gains."""
+        heap, taken = self.heap, list[tuple[float, int]]()
+        while heap and len(taken) < size:
+            bound, candidate = -heap[0][0], heap[0][1]
+            if _is_beaten(bound, candidate, lowest, lowest_at):
+                break
+            heapq.heappop(heap)
+            if self.min_distance and self.best[candidate] > 1 - self.min_distance:
+                self.closed[candidate] = True
+            if not self.closed[candidate]:
+                taken.append((bound, candidate))
+        return taken
 
     def _decide(self, rivals: list[tuple[int, float, float]]) -> tuple[int, float]:
         if len(rivals) == 1:
@@ -274,60 +287,55 @@ class _Greedy:
 
     def _evaluate(self, candidate: int, bound: float) -> tuple[float, float]:
         """Bounds of a candidate's gain by the picks so far, its terms included."""
-        if candidate in self.fresh:
-            return self.fresh[candidate]
         extra = self.extra.of(candidate)
         if bound <= extra:
             return extra, extra
         self.evaluations += 1
-        clients, values = self._column(candidate)
+        clients, values = self._seen(candidate)
         best, weights, error = self.best[clients], self.weights[clients], self.sims.error
         over = values - best
         # Nothing is more similar than 1: a client that has that gains no more.
         most = np.minimum(over + error, 1 - best)
         high = float(weights @ np.maximum(most, 0)) * (1 + _ROUNDING)
         low = float(weights @ np.maximum(over - error, 0)) * (1 - _ROUNDING) if high else 0.0
-        self.fresh[candidate] = low + extra, high + extra
-        return self.fresh[candidate]
-
-    def _column(self, candidate: int) -> tuple[Indices, Float32s]:
-        """Rows that may be nearer to the candidate than to every pick, and how similar they are."""
-        if isinstance(self.store, _Held):
-            clients, values = self.store.lists.of(candidate)
-            return clients.astype(np.intp), values
-        if not self.store.has(candidate):
-            ahead = [c for _, c in heapq.nsmallest(2 * _BATCH, self.heap) if not self.closed[c]]
-            self.store.load(candidate, ahead)
-        column = self.store.of(candidate)
-        inside = np.flatnonzero(column > self.needs)
-        return inside, column[inside]
+        return low + extra, high + extra
 
     def _active(self, candidate: int) -> Indices:
         """Rows that may be nearer to the candidate than to every pick, ascending."""
-        if isinstance(self.store, _Columns) and not self.store.has_room_for(candidate):
-            self.store.clear()
-        clients, values = self._column(candidate)
+        clients, values = self._seen(candidate)
         best = self.best[clients]
         return np.sort(clients[(values > best - self.sims.error) & (best < 1)])
 
+    def _seen(self, candidate: int) -> tuple[Indices, NDArray[np.floating]]:
+        """Clients that may gain from a candidate, and how similar they count as."""
+        clients, values = self.pairs.of(candidate)
+        if self.own is None:
+            return clients, values
+        return clients, np.where(clients == candidate, self.own[candidate], values)
+
+    def _exact(self, clients: Indices, candidate: int) -> Float64s:
+        """(M,) how similar clients count as to a candidate, exactly."""
+        found = self.sims.exact_with(clients, candidate)
+        if self.own is not None:
+            found[clients == candidate] = self.own[candidate]
+        return found
+
     def _exact_gain(self, candidate: int, known: dict[bytes, float]) -> float:
         content = self.sims.rows.take(np.array([candidate], np.intp)).tobytes()
-        if content not in known:  # copies gain alike
-            active = self._active(candidate)
-            over = self.sims.exact_with(active, candidate) - self.best[active]
-            known[content] = math.fsum((self.weights[active] * np.maximum(over, 0)).tolist())
+        if content in known and self.own is None:  # copies gain alike
+            return known[content]
+        active = self._active(candidate)
+        over = self._exact(active, candidate) - self.best[active]
+        known[content] = math.fsum((self.weights[active] * np.maximum(over, 0)).tolist())
         return known[content]
 
     def _commit(self, pick: int, gain: float) -> None:
         active = self._active(pick)
-        self.best[active] = np.maximum(self.best[active], self.sims.exact_with(active, pick))
+        self.best[active] = np.maximum(self.best[active], self._exact(active, pick))
         self.closed[pick] = True
         self.extra.picked(pick)
         self.picks.append(pick)
         self.gains.append(gain)
-        self.fresh.clear()
-        if isinstance(self.store, _Columns):
-            self.needs = self._needs()
 
     def _needs(self) -> Float32s:
         """(N,) what a float32 similarity must exceed to matter to a row."""
@@ -341,35 +349,38 @@ class _Greedy:
         sums = self.total_weight + self.sims.sums(self.weights)
         self._pile(sums + 1e-9 * self.total_weight)
 
-    def _refresh(self) -> None:
-        gains = self.sims.gains(
-            self.best.astype(np.float32), self.weights.astype(np.float32)
-        )  # fmt: skip
+    def _bound_all(self) -> None:
+        """Bound all gains, and list as many pairs as memory holds in the same pass."""
+        if self.holds_all:
+            self._bound_anew()
+            return
+        needs = self._needs()
+        neighbors = int(_LISTED * self.most_pairs / self.sims.count)
+        floor = np.maximum(floors(self.sims, neighbors), needs)
+        lists, gains = self.sims.lists_and_gains(
+            floor, self.best.astype(np.float32), self.weights.astype(np.float32)
+        )
+        self.pairs.listed(lists, floor, needs)
         self._pile(gains + self.sims.gains_error(gains, self.total_weight))
-        self.passes += 1
-        self._refreshed_at = len(self.picks)
+        self._count_pass()
 
-    def _gather(self) -> None:
-        self.store.clear()
-        lists = self.sims.lists(self._needs())
-        self.store = _Held(lists)
+    def _bound_anew(self) -> None:
+        self._pile(self.pairs.most_gains(self.best, self.weights))
         self.passes += 1
-        counts = np.diff(lists.offsets)
-        bounds = np.zeros(self.sims.count)
-        for start in range(0, self.sims.count, 4096):
-            part = slice(start, min(start + 4096, self.sims.count))
-            inside = slice(lists.offsets[part.start], lists.offsets[part.stop])
-            clients = lists.clients[inside]
-            best = self.best[clients]
-            over = np.clip(lists.similarities[inside] - best + self.sims.error, 0, 1 - best)
-            who = np.repeat(np.arange(part.stop - part.start), counts[part])
-            bounds[part] = np.bincount(
-                who, over * self.weights[clients], minlength=part.stop - part.start
-            )
-        self._pile(bounds * (1 + _ROUNDING))
+        self._measured_by_refresh = self.pairs.measured
+
+    def _count_pass(self) -> None:
+        self.passes += 1
+        self.in_passes += self.sims.count * (self.sims.count + 1) // 2
+        self._measured_by_refresh = self.pairs.measured
 
     def _pile(self, bounds: Float64s) -> None:
+        """bounds: (N,) of the gains, a row's similarity to itself taken for 1."""
         bounds = bounds + self.extra.all()
+        if self.own is not None:
+            counted = np.maximum(self.own - self.best, 0)
+            taken = np.where(self.sims.norms > 0, np.maximum(1 - self.best, 0), counted)
+            bounds = bounds - self.weights * (taken - counted)
         open_ = np.flatnonzero(~self.closed)
         self.heap = list(zip((-bounds[open_]).tolist(), open_.tolist(), strict=True))
         heapq.heapify(self.heap)
@@ -381,22 +392,29 @@ class _Greedy:
         rest = self._measured_anew(heapq.nsmallest(self.k, self.heap))
         possible = reached - sum(min(bound, 0.0) for bound, _ in rest) / scale
         value = reached
-        if self.floor is not None:
+        if self.is_pruned or self.own is not None:
             value = self._true_value(picks)
+        loss = reached - value
+        if self.own is not None:
+            # What f counts less than the truth: picks that are alone, here and at the optimum.
+            alone = self.weights * (1 - self.own) / scale
+            loss += float(alone[picks].sum())
+            possible += float(np.sort(alone)[alone.size - picks.size :].sum())
         return Facility(
             picks=picks,
             gains=np.array(self.gains) / 2,
             value=value,
             best_possible=min(1.0, possible),
             passes=self.passes,
+            products=(self.in_passes + self.pairs.measured) / max(1, self.sims.count**2),
             evaluations=self.evaluations,
-            pairs=self.store.lists.clients.size if isinstance(self.store, _Held) else 0,
-            pruned_loss=max(0.0, reached - value),
+            pairs=self.pairs.count,
+            pruned_loss=max(0.0, loss) if self.is_pruned else 0.0,
         )
 
     def _measured_anew(self, first: list[tuple[float, int]]) -> list[tuple[float, int]]:
         """The k largest bounds once the first of them are brought up to date."""
-        if not isinstance(self.store, _Held):
+        if self.pairs.low.size and not self.holds_all:
             return first
         known = {c for _, c in first}
         again = [(-self._evaluate(c, -bound)[1], c) for bound, c in first if not self.closed[c]]
@@ -408,59 +426,9 @@ class _Greedy:
         return (self.total_weight + float(self.weights @ chosen)) / (2 * self.total_weight or 1.0)
 
 
-class _NoRoomError(Exception):
-    """No room for another column of similarities."""
-
-
-class _Columns:
-    """Columns of similarities of the candidates in question, and of some drawn to watch."""
-
-    def __init__(self, sims: Similarities, memory_bytes: int) -> None:
-        n = sims.count
-        self._sims = sims
-        self._room = max(2 * _BATCH, memory_bytes // (4 * n) - _WATCHED)
-        self._columns: dict[int, Float32s] = {}
-        drawn = np.random.default_rng([n, 0x666C]).permutation(n)[:_WATCHED]
-        self._watched = np.sort(drawn)
-        self._watch: Float32s | None = None
-
-    def has(self, candidate: int) -> bool:
-        return candidate in self._columns
-
-    def of(self, candidate: int) -> Float32s:
-        return self._columns[candidate]
-
-    def has_room_for(self, candidate: int) -> bool:
-        return candidate in self._columns or len(self._columns) + _BATCH <= self._room
-
-    def load(self, candidate: int, others: list[int]) -> None:
-        """Make a candidate's column, and others' that will be asked for soon."""
-        if not self.has_room_for(candidate):
-            raise _NoRoomError
-        wanted = [c for c in dict.fromkeys([candidate, *others]) if c not in self._columns]
-        wanted = wanted[:_BATCH]
-        found = self._sims.columns(np.array(wanted, dtype=np.intp))
-        self._columns.update(zip(wanted, found, strict=True))
-
-    def clear(self) -> None:
-        self._columns.clear()
-
-    def pairs_left(self, needs: Float32s) -> float:
-        """About how many pairs matter still, from the columns drawn."""
-        if self._watch is None:
-            self._watch = self._sims.columns(self._watched)
-        above = sum(int(np.count_nonzero(column > needs)) for column in self._watch)
-        return above / len(self._watch) * self._sims.count
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """All pairs that matter."""
-
-    lists: Lists
-
-    def clear(self) -> None:
-        """Nothing to give back before new lists replace these."""
+def _is_beaten(bound: float, candidate: int, lowest: float, lowest_at: int) -> bool:
+    """No gain within the bound precedes one of at least ``lowest``, or that of ``lowest_at``."""
+    return bound < lowest or (bound == lowest and lowest_at >= 0 and candidate > lowest_at)
 
 
 class _Extra:
@@ -487,22 +455,3 @@ class _Extra:
     def picked(self, pick: int) -> None:
         if self._short is not None and self._strata is not None:
             self._short[self._strata[pick]] -= 1
-
-
-def _floors(sims: Similarities, neighbors: int) -> Float32s:
-    """(N,) about the similarity of each row to its ``neighbors``-th most similar one.
-
-    From a sample of rows: any floor is a valid one, and the loss is measured, not assumed.
-    """
-    n = sims.count
-    rank = 16
-    size = min(n, max(rank + 1, math.ceil(rank * n / max(1, neighbors))))
-    sample = np.sort(np.random.default_rng([n, 0x6670]).permutation(n)[:size])
-    units = sims.units_of(sample)
-    found = np.empty(n, np.float32)
-    rank = min(size, max(1, round(neighbors * size / n)))
-    for start in range(0, n, 1024):
-        stop = min(start + 1024, n)
-        tile = sims.units(start, stop) @ units.T
-        found[start:stop] = np.partition(tile, size - rank, axis=1)[:, size - rank]
-    return found

@@ -6,21 +6,22 @@ that show why. A shorter list is returned only where the request says `at_most`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 import numpy as np
 
 from pixsift.core.choosing.apart import apart
-from pixsift.core.choosing.auto import resolved, typical_first
+from pixsift.core.choosing.auto import resolved
 from pixsift.core.choosing.clusters import cluster
 from pixsift.core.choosing.facility import EXACT_ROWS, MEMORY_BYTES, facility_location
 from pixsift.core.choosing.kcenter import k_center_greedy
-from pixsift.core.choosing.outliers import loneliest, loneliness, most_isolated, odd_limit
+from pixsift.core.choosing.outliers import EXTREME, ODD, isolation, most_isolated
 from pixsift.core.choosing.pool import ObjectIds, Pool, column_of
 from pixsift.core.choosing.quotas import allocate, room
 from pixsift.core.choosing.rows import NO_INDICES, Float64s, Indices, RowSource
 from pixsift.core.choosing.similar import most_similar
+from pixsift.core.choosing.similarities import Similarities
 from pixsift.core.choosing.terms import terms_of
 from pixsift.errors import ConflictError, NotFoundError, Remedy, RequestError, UserError
 from pixsift.messages import Select, Select2
@@ -28,6 +29,8 @@ from pixsift.messages import Select, Select2
 _PAIRS = int(0.7 * MEMORY_BYTES / 9)
 """Pairs that pruned facility location holds; the rest of the memory is for pairs above the
 floors."""
+_OWN = 0.1
+"""Weight of what a pick adds by standing for itself, beyond what its nearest neighbor would."""
 _POLLUTED = 0.1
 """Share of odd picks that is worth a warning."""
 
@@ -44,7 +47,7 @@ class Selection:
     empty; NaN where a pick has none (mixed)."""
     reasons: tuple[str, ...]
     outliers: ObjectIds
-    """Left out by ``trim_outliers``."""
+    """Left out by ``trim_outliers``; from version 2 on, the farthest from others first."""
     candidates: Indices
     """Rows that could have been chosen: eligible, not excluded, capped and trimmed."""
     anchors: Indices
@@ -233,15 +236,15 @@ def _trimmed(
 def _tidied(
     pool: Pool, candidates: Indices, request: Select2, facts: dict[str, object]
 ) -> tuple[Indices, Indices, Indices]:
-    """The remaining candidates, the trimmed ones, and the odd ones among all: far more isolated
-    than most."""
+    """The remaining candidates, the trimmed ones with the farthest from others first, and the odd
+    ones among all."""
     count = int(request.trim_outliers * candidates.size)
     if not count and request.inside != "farthest":
         return candidates, NO_INDICES, NO_INDICES
-    lonely = loneliness(pool.rows.subset(candidates), seed=request.seed)
-    odd = candidates[lonely > odd_limit(lonely)]
-    lost = loneliest(lonely, min(count, odd.size))
-    return np.delete(candidates, lost), candidates[lost], odd
+    beyond = ODD if request.inside in ("k_center", "farthest") else EXTREME
+    found = isolation(pool.rows.subset(candidates), seed=request.seed, beyond=beyond)
+    lost = found.farthest(count)
+    return np.delete(candidates, lost), candidates[lost], candidates[found.odd]
 
 
 def _warn_of_odd(odd: Indices, picks: Indices, facts: dict[str, object]) -> None:
@@ -343,12 +346,26 @@ def _cosine(euclidean: float) -> float:
     return euclidean * euclidean / 2
 
 
-def _typical(pool: Pool, request: Select, members: Indices, anchors: Indices, k: int) -> _Picks:
-    """Facility location among members; anchors already stand for the rows around them."""
+def _typical(
+    pool: Pool,
+    request: Select,
+    members: Indices,
+    anchors: Indices,
+    k: int,
+    *,
+    own: float | None = None,
+) -> _Picks:
+    """Facility location among members; anchors already stand for the rows around them.
+
+    own: how much it counts that a pick stands for itself better than its nearest neighbor does.
+    """
     assert isinstance(request, Select2)  # noqa: S101
     if not k:
         return _Picks(NO_INDICES, [])
     terms, facts = terms_of(pool, request, members, anchors, k=k)
+    if own is not None:
+        others = Similarities(pool.rows.subset(members)).nearest_others()
+        terms = replace(terms, own=others + own * (1 - others))
     is_exact = members.size <= EXACT_ROWS if request.exact is None else request.exact
     found = facility_location(
         pool.rows.subset(members), k,
@@ -372,19 +389,8 @@ def _typical(pool: Pool, request: Select, members: Indices, anchors: Indices, k:
 
 
 def _mixed(pool: Pool, request: Select, members: Indices, anchors: Indices, k: int) -> _Picks:
-    """A fifth of the candidates as typical, then those farthest from all chosen."""
-    first = _typical(pool, request, members, anchors, min(k, typical_first(members.size)))
-    rest = k - first.indices.size
-    if not rest:
-        return first
-    chosen = np.concatenate([anchors, first.indices])
-    far = _k_center(pool.rows, members, np.sort(chosen), rest, request.seed)
-    return _Picks(
-        np.concatenate([first.indices, far.indices]),
-        [*first.reasons, *far.reasons],
-        np.concatenate([np.full(first.indices.size, np.nan), far.radii]),
-        {**first.facts, **far.facts, "typical_first": first.indices.size},
-    )
+    """Typical images that gain little by standing for themselves: what is odd comes last."""
+    return _typical(pool, request, members, anchors, k, own=_OWN)
 
 
 def _random(candidates: Indices, k: int, seed: int) -> _Picks:
@@ -432,7 +438,7 @@ def _balanced(pool: Pool, request: Select, candidates: Indices, anchors: Indices
     groups = {f"cluster {n:05d}": candidates[labels == n] for n in np.unique(labels)}
     sizes = {name: group.size for name, group in groups.items()}
     quota = allocate(sizes, k, share=request.cluster_share, seed=request.seed)
-    inside = "typical" if isinstance(request, Select2) else "k_center"
+    inside = "mixed" if isinstance(request, Select2) else "k_center"
     return _inside_groups(pool, request, groups, anchors, quota, inside=inside)
 
 

@@ -135,31 +135,50 @@ class Similarities:
                 found[part] = np.maximum(found[part], tile.max(axis=1))
         return found.astype(np.float64)
 
-    def columns(self, candidates: Indices) -> Float32s:
-        """(M, N) similarities of some candidates to all rows, in float32."""
+    def nearest_others(self) -> Float64s:
+        """(N,) similarity of each row to the most similar other one, to five decimals; one pass."""
+        found = np.full(self.count, -1.0, np.float32)
+        for rows, columns, tile in _ahead(self._tiles()):
+            if rows == columns:
+                np.fill_diagonal(tile, -1)
+            else:
+                found[columns] = np.maximum(found[columns], tile.max(axis=0))
+            found[rows] = np.maximum(found[rows], tile.max(axis=1))
+        # Rounded well above float32 error, so that a pick does not hang on BLAS but in rare cases.
+        return np.asarray(np.clip(np.round(found.astype(np.float64), 5), -1, 1))
+
+    def columns(self, candidates: Indices, clients: Indices | None = None) -> Float32s:
+        """(M, C) similarities of some candidates to some rows, or to all, in float32."""
         units = self.units_of(candidates)
-        found = np.empty((candidates.size, self.count), np.float32)
-        for start in range(0, self.count, 4 * TILE):
-            stop = min(start + 4 * TILE, self.count)
-            found[:, start:stop] = units @ self.units(start, stop).T
+        count = self.count if clients is None else clients.size
+        found = np.empty((candidates.size, count), np.float32)
+        for start in range(0, count, 4 * TILE):
+            stop = min(start + 4 * TILE, count)
+            others = self.units(start, stop) if clients is None else self.units_of(
+                clients[start:stop]
+            )  # fmt: skip
+            found[:, start:stop] = units @ others.T
         return found
 
-    def gains(self, floor: Float32s, weights: Float32s) -> Float64s:
-        """(N,) for each candidate the weighted sum of what exceeds each client's floor; one pass.
+    def gains(self, best: Float32s, weights: Float32s) -> Float64s:
+        """(N,) for each candidate the weighted sum of what exceeds each client's best; one pass.
 
         Within ``gains_error`` of the truth.
         """
+        sums = _Sums(best, weights)
+        for rows, columns, tile in _ahead(self._tiles()):
+            sums.add(rows, columns, tile)
+        return sums.found
+
+    def gains_of(self, clients: Indices, best: Float32s, weights: Float32s) -> Float64s:
+        """(N,) the same sum over some clients alone. best, weights: (C,) of these."""
         found = np.zeros(self.count)
         scratch = np.empty((TILE, TILE), np.float32)
-        for rows, columns, tile in _ahead(self._tiles()):
+        for rows, columns, tile in _ahead(self._strips(clients)):
             over = scratch[: tile.shape[0], : tile.shape[1]]
-            np.subtract(tile, floor[columns], out=over)
+            np.subtract(tile, best[columns], out=over)
             np.maximum(over, 0, out=over)
             found[rows] += over @ weights[columns]
-            if rows != columns:
-                np.subtract(tile, floor[rows, None], out=over)
-                np.maximum(over, 0, out=over)
-                found[columns] += weights[rows] @ over
         return found
 
     def gains_error(self, gains: Float64s, total_weight: float) -> Float64s:
@@ -172,11 +191,18 @@ class Similarities:
         """Every pair whose float32 similarity exceeds the client's floor; one pass."""
         gathered = _Gathered(self.count)
         for rows, columns, tile in _ahead(self._tiles()):
-            gathered.add(rows, columns, tile, tile > floor[columns])
-            if rows != columns:
-                other = np.ascontiguousarray((tile > floor[rows, None]).T)
-                gathered.add(columns, rows, tile.T, other)
+            gathered.add_both(rows, columns, tile, floor)
         return gathered.lists()
+
+    def lists_and_gains(
+        self, floor: Float32s, best: Float32s, weights: Float32s
+    ) -> tuple[Lists, Float64s]:
+        """``lists`` and ``gains`` in one pass."""
+        gathered, sums = _Gathered(self.count), _Sums(best, weights)
+        for rows, columns, tile in _ahead(self._tiles()):
+            gathered.add_both(rows, columns, tile, floor)
+            sums.add(rows, columns, tile)
+        return gathered.lists(), sums.found
 
     def _tiles(self) -> Iterator[tuple[slice, slice, Float32s]]:
         """(rows, columns, similarities) of the pairs on and below the diagonal."""
@@ -186,6 +212,15 @@ class Similarities:
             for start in range(low, self.count, TILE):
                 rows = slice(start, min(start + TILE, self.count))
                 yield rows, columns, self.units(rows.start, rows.stop) @ right
+
+    def _strips(self, clients: Indices) -> Iterator[tuple[slice, slice, Float32s]]:
+        """(rows, part of the clients, similarities) of all rows with some clients."""
+        for low in range(0, clients.size, TILE):
+            part = slice(low, min(low + TILE, clients.size))
+            right = self.units_of(clients[part]).T
+            for start in range(0, self.count, TILE):
+                rows = slice(start, min(start + TILE, self.count))
+                yield rows, part, self.units(rows.start, rows.stop) @ right
 
     def _blocks(self) -> Iterator[tuple[int, Float64s]]:
         for start in range(0, self.count, _TAKEN):
@@ -197,12 +232,39 @@ class Similarities:
         return np.asarray(np.where(norms > 0, norms, 1)[:, None], dtype=np.float64)
 
 
+class _Sums:
+    """What each candidate adds beyond each client's best, summed as the tiles come."""
+
+    def __init__(self, best: Float32s, weights: Float32s) -> None:
+        self._best, self._weights = best, weights
+        self._scratch = np.empty((TILE, TILE), np.float32)
+        self.found = np.zeros(best.size)
+
+    def add(self, rows: slice, columns: slice, tile: Float32s) -> None:
+        """A tile serves its rows as candidates, and its columns unless they are the same."""
+        best, weights = self._best, self._weights
+        over = self._scratch[: tile.shape[0], : tile.shape[1]]
+        np.subtract(tile, best[columns], out=over)
+        np.maximum(over, 0, out=over)
+        self.found[rows] += over @ weights[columns]
+        if rows != columns:
+            np.subtract(tile, best[rows, None], out=over)
+            np.maximum(over, 0, out=over)
+            self.found[columns] += weights[rows] @ over
+
+
 @dataclass(slots=True, eq=False)
 class _Gathered:
     """Pairs as the tiles bring them; put in order of the candidates at the end."""
 
     count: int
     _pieces: dict[int, list[tuple[Int32s, Int32s, Float32s]]] = field(default_factory=dict)
+
+    def add_both(self, rows: slice, columns: slice, tile: Float32s, floor: Float32s) -> None:
+        """Rows as candidates, and columns unless they are the same."""
+        self.add(rows, columns, tile, tile > floor[columns])
+        if rows != columns:
+            self.add(columns, rows, tile.T, np.ascontiguousarray((tile > floor[rows, None]).T))
 
     def add(
         self, candidates: slice, clients: slice, tile: Float32s, above: NDArray[np.bool_]

@@ -1,5 +1,6 @@
 """The lazy facility location against the textbook loop: same picks, whatever the memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pixsift.core.choosing import facility, similarities
+from pixsift.core.choosing import facility, pairs, similarities
 from pixsift.core.choosing.facility import Facility, Terms, facility_location
 from pixsift.core.choosing.rows import ArrayRows
 from pools import unit_rows
@@ -22,8 +23,9 @@ Rows = NDArray[np.floating]
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tiles and batches, so that a small pool meets every path."""
     monkeypatch.setattr(similarities, "TILE", 16)
+    monkeypatch.setattr(facility, "_FIRST", 2)
     monkeypatch.setattr(facility, "_BATCH", 4)
-    monkeypatch.setattr(facility, "_WATCHED", 8)
+    monkeypatch.setattr(pairs, "_FEWEST_COLUMNS", 8)
 
 
 @st.composite
@@ -49,12 +51,14 @@ def test_facility_location__picks_are_the_textbooks_at_any_memory(
     k = data.draw(st.integers(0, n))
     outside = unit_rows(3, rows.shape[1], seed=5) if data.draw(st.booleans()) else None
     weights = np.random.default_rng(n).random(n) if data.draw(st.booleans()) else None
+    own = np.random.default_rng(k).uniform(-1, 1, n) if data.draw(st.booleans()) else None
     apart = data.draw(st.sampled_from([0.0, 0.05, 0.4]))
     memory = data.draw(st.sampled_from([1 << 30, 9 * n * max(2, n // 8), 9]))
-    picks, gains = textbook_facility(rows, k, outside=outside, weights=weights, min_distance=apart)
+    picks, gains = textbook_facility(rows, k, outside=outside, weights=weights, min_distance=apart,
+                                     own=own)  # fmt: skip
     found = facility_location(
         ArrayRows(rows), k, outside=None if outside is None else ArrayRows(outside),
-        terms=Terms(weights=weights), min_distance=apart, memory_bytes=memory,
+        terms=Terms(weights=weights, own=own), min_distance=apart, memory_bytes=memory,
     )  # fmt: skip
     assert found.picks.tolist() == picks
     np.testing.assert_allclose(found.gains * 2, gains, rtol=1e-3, atol=1e-3)
@@ -70,14 +74,15 @@ def test_facility_location__near_ties_below_float32_are_told_apart() -> None:
         assert found.picks.tolist() == textbook_facility(rows, 24)[0]
 
 
-def test_facility_location__a_bound_that_is_no_bound_is_caught(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The mutation: where bounds are too small by the error of a product, other rows are picked."""
+def near_ties() -> Rows:
+    """Three directions, eight rows each; what tells rows apart lies far below float32."""
     rng = np.random.default_rng(0)
     base = np.linalg.qr(rng.normal(size=(40, 3)))[0].T
-    rows = np.concatenate([base + 1e-5 * rng.normal(size=base.shape) for _ in range(8)])
-    truth = textbook_facility(rows, 24)[0]
+    return np.concatenate([base + 1e-5 * rng.normal(size=base.shape) for _ in range(8)])
+
+
+def without_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gains are bounded as if products were exact."""
     sound = facility._Greedy._evaluate
 
     def broken(self: Any, candidate: int, bound: float) -> tuple[float, float]:
@@ -85,7 +90,57 @@ def test_facility_location__a_bound_that_is_no_bound_is_caught(
         return low, low
 
     monkeypatch.setattr(facility._Greedy, "_evaluate", broken)
-    assert facility_location(ArrayRows(rows), 24).picks.tolist() != truth
+
+
+def bounds_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A candidate may gain a little more than its bound says."""
+    sound = facility._Greedy._pile
+
+    def broken(self: Any, bounds: NDArray[np.float64]) -> None:
+        sound(self, bounds * np.linspace(0.8, 1.0, bounds.size))
+
+    monkeypatch.setattr(facility._Greedy, "_pile", broken)
+
+
+def bounds_before_the_pick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gain measured for one pick counts as known for the next."""
+
+    def broken(bound: float, candidate: int, lowest: float, lowest_at: int) -> bool:
+        return lowest >= 0
+
+    monkeypatch.setattr(facility, "_is_beaten", broken)
+
+
+def low_clients_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only listed pairs count, also for clients that have less than these."""
+    sound = pairs.Pairs.listed
+
+    def broken(self: Any, lists: Any, floor: Any, needs: Any) -> None:
+        sound(self, lists, floor, np.full_like(needs, 2))
+
+    monkeypatch.setattr(pairs.Pairs, "listed", broken)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "rows", "memory"),
+    [
+        (without_errors, near_ties(), 1 << 30),
+        (bounds_too_low, unit_rows(70, 6, seed=3, centers=5), 1 << 30),
+        (bounds_before_the_pick, unit_rows(70, 6, seed=3, centers=5), 1 << 30),
+        (low_clients_forgotten, unit_rows(70, 6, seed=3, centers=5), 9 * 70 * 8),
+    ],
+)
+def test_facility_location__a_bound_that_does_not_hold_is_caught(
+    mutate: Callable[[pytest.MonkeyPatch], None],
+    rows: Rows,
+    memory: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Mutations of the lazy bound: each of them picks other rows than the textbook."""
+    truth = textbook_facility(rows, 24)[0]
+    assert facility_location(ArrayRows(rows), 24, memory_bytes=memory).picks.tolist() == truth
+    mutate(monkeypatch)
+    assert facility_location(ArrayRows(rows), 24, memory_bytes=memory).picks.tolist() != truth
 
 
 def test_facility_location__value_and_bound_are_what_brute_force_finds() -> None:
