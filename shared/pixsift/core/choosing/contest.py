@@ -56,7 +56,7 @@ class Size:
     attributes: dict[str, float]
     """Share of an attribute's values that the chosen have."""
     odd: int
-    """Chosen images that are odd: far lonelier than almost all."""
+    """Chosen images that are odd: much farther from others than most."""
     flagged: int | None
     """Chosen images that a quality check flagged; None: not known."""
     probe: Skill | None = None
@@ -74,7 +74,7 @@ class Entry:
     first: Indices
     """The first picks at the largest k, rows of the pool."""
     left_out: Indices
-    """What was trimmed as odd, the loneliest first."""
+    """What was trimmed as odd, the farthest from others first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
