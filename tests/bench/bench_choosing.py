@@ -5,8 +5,8 @@
 
 Every fold draws a pool to choose from and other images to test on. Printed per strategy and k: mean
 accuracy of a linear probe and of the nearest neighbor, standard error over folds; classes covered,
-junk among the first 40, recall of the rare class. Then where ``auto`` and ``balanced`` stand beside
-random and the best single strategy, in standard errors of the paired differences.
+junk among the first 40, recall of the rare class. Then ``auto`` and ``balanced`` minus
+random and minus the best single strategy: the paired difference and its standard error.
 """
 
 import sys

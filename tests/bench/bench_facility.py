@@ -1,11 +1,12 @@
-"""Facility location beside the bare similarity products, apricot-select and submodlib.
+"""Facility location, the bare similarity products, apricot-select and submodlib.
 
     python tests/bench/bench_facility.py                     2,000 to 10,000 rows, and peers
     python tests/bench/bench_facility.py 100000 5000         so many rows, so many picks
     python tests/bench/bench_facility.py 100000 5000 pruned  the same, pruned to what memory holds
+    python tests/bench/bench_facility.py 20000 1000 peers    the same, and peers
 
 The bare products are all N² similarities once, in float32, in the same process just before. Peers
-choose from a matrix that is made for them; that time is told apart. All reach the same objective
+choose from a matrix that is made for them; that time is listed separately. All reach the same objective
 before a clock counts.
 """
 
@@ -38,7 +39,7 @@ def main() -> dict[str, Any]:
     sizes = [(given[0], given[1])] if len(given) == 2 else _WITH_PEERS
     figures = {
         f"{n} x {k}{', pruned' if is_pruned else ''}": _measured(
-            n, k, is_pruned=is_pruned, with_peers=len(given) != 2
+            n, k, is_pruned=is_pruned, with_peers=len(given) != 2 or "peers" in sys.argv
         )
         for n, k in sizes
     }

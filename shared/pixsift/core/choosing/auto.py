@@ -1,17 +1,17 @@
 """Chooses the strategy for a request of ``auto``: a function of its own, so that the request can
 record the choice.
 
-Measured on several sets (docs/selection.md): images that stand for many others train best. Beyond a
-fifth of a pool, what is left to stand for is mostly odd: then an image counts little for itself
-(``mixed``). The first picks of a greedy choice are made as if none followed: for a handful, the
-middles of that many clusters teach more (``balanced``).
+Measured on several sets (docs/selection.md): when few of many images are chosen, typical images
+train best. Beyond a tenth of all images, typical picks become odd ones; then clusters in step with
+the root of their size train better (``balanced``). So they do for a handful of images: the first
+picks of a greedy choice are made as if none followed.
 """
 
 from pixsift.messages import Select2, Strategy
 
 HANDFUL = 4
 """So few images are chosen by clusters."""
-TYPICAL_SHARE = 0.2
+TYPICAL_SHARE = 0.1
 """Of the candidates, up to which ``typical`` is chosen."""
 
 
@@ -36,7 +36,10 @@ def _rule(request: Select2, candidates: int) -> tuple[Strategy, str]:
         return "k_center", f"{size}, purpose rare: far from each other, odd images left out"
     has_terms = request.prefer or request.emphasize or request.novelty or request.balance
     if k <= HANDFUL and not has_terms and not request.preselected_snapshot:
-        return "balanced", f"{size}, a handful: the middles of clusters"
+        return "balanced", f"{size}, a handful: the middles of clusters train best"
     if k <= TYPICAL_SHARE * candidates:
         return "typical", f"{size} is at most {TYPICAL_SHARE:.0%}: typical images train best"
-    return "mixed", f"{size} is more than {TYPICAL_SHARE:.0%}: typical, but not for itself alone"
+    more = f"{size} is more than {TYPICAL_SHARE:.0%}"
+    if has_terms:
+        return "mixed", f"{more}, with terms: typical images, odd ones last"
+    return "balanced", f"{more}: clusters in step with the root of their size train best"

@@ -57,7 +57,7 @@ _FIRST, _BATCH = 8, 64
 """Columns of similarities made at once: one at a time would read all rows for each. The first few
 candidates often hold the pick."""
 _PATIENCE = 0.25
-"""Columns measured, in shares of the products that make all bounds anew, before that is done."""
+"""Columns measured, in shares of the products that update all bounds, before they are updated."""
 _ROUNDING = 1e-11
 """Relative error of float64 sums: far above the error of a million terms."""
 
@@ -224,7 +224,7 @@ class _Greedy:
         return self._result()
 
     def _keep_bounds(self) -> None:
-        """After a pick: all bounds anew, once columns have cost as much as that is worth."""
+        """After a pick: update all bounds, once columns have cost as much as that is worth."""
         low = self.pairs.low.size
         if not low:
             return

@@ -2,7 +2,7 @@
 
 Each row, as a client, has a floor. Pairs above it are listed once, in one pass over all. A client
 whose best similarity so far lies above its floor needs no other pair from then on. The others are
-*low*: for these, a candidate is measured anew, in a column over the low clients alone. Soon after
+*low*: for these, a candidate is measured in a column over the low clients alone. Soon after
 the first picks few clients are low, and at last none.
 """
 

@@ -42,7 +42,7 @@ def test_select__shows_the_choice_beside_chance(ledger: LedgerOfRows, run: Run) 
     )
     assert status == 0
     assert re.search(r"12 of 1\d\d candidates by typical, seed 0, collection shop at seq 120", out)
-    assert "12 of 120 images (10 %) is at most 20%: typical images train best" in out
+    assert "12 of 120 images (10 %) is at most 10%: typical images train best" in out
     for text in ("this selection", "stratified random", "covering radius", EVIL, "splits: train"):
         assert text in out
 

@@ -137,15 +137,17 @@ def test_resolved__says_why() -> None:
     assert few.strategy == "balanced"
     assert reason is not None
     assert "4 of 1000 images (0.4 %)" in reason
-    assert resolved(Select2(k=200), 1000)[0].strategy == "typical"
+    assert resolved(Select2(k=100), 1000)[0].strategy == "typical"
     many, _ = resolved(Select2(k=500, seed=3), 1000)
-    assert (many.strategy, many.seed) == ("mixed", 3)
+    assert (many.strategy, many.seed) == ("balanced", 3)
     assert many.trim_outliers == 0.1
     rare, _ = resolved(Select2(k=10, purpose="rare"), 1000)
     assert rare.strategy == "k_center"
     assert rare.trim_outliers == 0.15
     # Terms are of facility location, at any size.
     for term in ({"novelty": 0.5, "preselected_snapshot": "s"}, {"balance": {"by": "robot"}}):
+        most, _ = resolved(Select2.model_validate({"k": 500, **term}), 1000)
+        assert most.strategy == "mixed"
         few, _ = resolved(Select2.model_validate({"k": 2, **term}), 1000)
         assert few.strategy == "typical"
     named = Select2(strategy="random", k=10)
