@@ -6,8 +6,8 @@
     python tests/bench/bench_facility.py 20000 1000 peers    the same, and peers
 
 The bare products are all N² similarities once, in float32, in the same process just before. Peers
-choose from a matrix that is made for them; that time is listed separately. All reach the same objective
-before a clock counts.
+choose from a matrix that is made for them; that time is listed separately. The objective that each
+reaches is compared.
 """
 
 import json
