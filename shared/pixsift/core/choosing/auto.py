@@ -2,9 +2,10 @@
 record the choice.
 
 Measured on several sets (docs/selection.md): when few of many images are chosen, typical images
-train best. Beyond a tenth of all images, typical picks become odd ones; then clusters in step with
-the root of their size train better (``balanced``). So they do for a handful of images: the first
-picks of a greedy choice are made as if none followed.
+train best. Beyond a tenth of all images, typical picks become odd ones; ``mixed`` takes these last.
+Beyond three tenths, clusters in step with the root of their size train as well as anything
+(``balanced``). So they do for a handful of images: the first picks of a greedy choice are made as
+if none followed.
 """
 
 from pixsift.messages import Select2, Strategy
@@ -13,6 +14,8 @@ HANDFUL = 4
 """So few images are chosen by clusters."""
 TYPICAL_SHARE = 0.1
 """Of the candidates, up to which ``typical`` is chosen."""
+MIXED_SHARE = 0.3
+"""Of the candidates, up to which ``mixed`` is chosen."""
 
 
 def resolved(request: Select2, candidates: int) -> tuple[Select2, str | None]:
@@ -39,7 +42,6 @@ def _rule(request: Select2, candidates: int) -> tuple[Strategy, str]:
         return "balanced", f"{size}, a handful: the middles of clusters train best"
     if k <= TYPICAL_SHARE * candidates:
         return "typical", f"{size} is at most {TYPICAL_SHARE:.0%}: typical images train best"
-    more = f"{size} is more than {TYPICAL_SHARE:.0%}"
-    if has_terms:
-        return "mixed", f"{more}, with terms: typical images, odd ones last"
-    return "balanced", f"{more}: clusters in step with the root of their size train best"
+    if k <= MIXED_SHARE * candidates or has_terms:
+        return "mixed", f"{size} is more than {TYPICAL_SHARE:.0%}: typical images, odd ones last"
+    return "balanced", f"{size} is more than {MIXED_SHARE:.0%}: typical images of every cluster"

@@ -138,6 +138,7 @@ def test_resolved__says_why() -> None:
     assert reason is not None
     assert "4 of 1000 images (0.4 %)" in reason
     assert resolved(Select2(k=100), 1000)[0].strategy == "typical"
+    assert resolved(Select2(k=300), 1000)[0].strategy == "mixed"
     many, _ = resolved(Select2(k=500, seed=3), 1000)
     assert (many.strategy, many.seed) == ("balanced", 3)
     assert many.trim_outliers == 0.1
