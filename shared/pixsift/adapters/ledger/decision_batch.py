@@ -26,7 +26,12 @@ from pixsift.adapters.ledger.keep_best import (
     held_by,
     merit_of,
 )
-from pixsift.adapters.ledger.watch_rows import token_asked, token_of
+from pixsift.adapters.ledger.watch_rows import (
+    matcher_asked,
+    matcher_of,
+    token_asked,
+    token_of,
+)
 from pixsift.adapters.postgres.database import Connection, Cursor
 from pixsift.core.collection import Collection
 from pixsift.core.dedup import Fate, Image, Kept, decide_batch, may_be_near
@@ -173,8 +178,8 @@ class Batch:
         said = execute(_RULINGS["rulings_touching"], {**names, "object_ids": about})
         watching = token_asked(self._connection, self._collection.collection_id)
         self._sync()
-        if token_of(watching) != plan.watch_token:
-            raise StartAgainError
+        if token_of(watching) != plan.watch_token and plan.vectors:
+            self._match_again()
         if plan.marks.erased(buried) or vectors.fetchone() != (len(plan.vectors),):
             raise StartAgainError
         self._before = {row[0]: row[1:] for row in before.fetchall()}
@@ -207,6 +212,15 @@ class Batch:
             {i: merit_of(item) for i, item in zip(self._object_ids, plan.items, strict=True)},
             held,
         )  # fmt: skip
+
+    def _match_again(self) -> None:
+        """The watches changed since the plan: rare, and cheaper than to plan again."""
+        collection = self._collection
+        asked = matcher_asked(self._connection, collection.collection_id, collection.space_id)
+        self._sync()
+        vectors = self._plan.vectors
+        found = matcher_of(asked).match(np.stack([vector for vector, _ in vectors.values()]))
+        self._plan.matches = dict(zip(vectors, found, strict=True))
 
     def decide(self) -> list[Decision]:
         """One decision per item of the plan; fills ``changes``."""

@@ -2,8 +2,8 @@
 
 The start of a watch decides what it sees. It is written while the collection is shared: running
 turns have ended, later ones wait. So every turn after ``from_seq`` finds the new token under its
-lock and starts again where it was planned with older watches; what was decided up to ``from_seq``
-is the past, which ``past_vectors`` reads.
+lock and compares once more where it was planned with older watches; what was decided up to
+``from_seq`` is the past, which ``past_vectors`` reads.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,9 +68,20 @@ def read_matcher(
     connection: Connection, collection_id: int, space_id: str, watch_id: int | None = None
 ) -> Matcher:
     """The open watches of a collection in its space, or one of them."""
+    return matcher_of(matcher_asked(connection, collection_id, space_id, watch_id))
+
+
+def matcher_asked(
+    connection: Connection, collection_id: int, space_id: str, watch_id: int | None = None
+) -> Cursor:
+    """Send the question; ``matcher_of`` reads the answer."""
     names = {"collection_id": collection_id, "space_id": space_id, "watch_id": watch_id}
-    rows = connection.cursor(binary=True).execute(_SQL["matched_by"], names).fetchall()
-    return Matcher(Aim(*row) for row in rows)
+    return connection.cursor(binary=True).execute(_SQL["matched_by"], names)
+
+
+def matcher_of(answer: Cursor) -> Matcher:
+    """What arrivals are compared with."""
+    return Matcher(Aim(*row) for row in answer.fetchall())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
