@@ -179,7 +179,8 @@ def test_review__two_hundred_groups_by_keyboard(
         page.keyboard.press("j")
         expect(heading).not_to_have_text(before, timeout=60_000)
     note(groups_reviewed=len(seen), groups_ruled=said, review_seconds=time.monotonic() - begun)
-    assert len(seen) == GROUPS
+    # A group that was ruled about and put back may come again, in another place.
+    assert len(seen) >= GROUPS - said
 
 
 @contextmanager
