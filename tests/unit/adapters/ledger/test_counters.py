@@ -120,7 +120,7 @@ def test_counters__a_million_decisions_in_milliseconds(
         " FROM generate_series(1, 1000000) i RETURNING object_id)"
         " INSERT INTO decision (collection_id, generation, object_id, outcome, reason,"
         " valid_from_seq) SELECT c.collection_id, 1, object_id, 'rejected', 'black',"
-        " 1 + object_id % 20000 FROM o, c RETURNING 1",
+        " 1 + object_id %% 20000 FROM o, c RETURNING 1",
     )
     with Database(database_url) as database:
         overview = Overview(database)
