@@ -24,6 +24,7 @@ from pixsift.operations.access import create_token
 from pixsift.operations.embedder import ModelChoice
 from pixsift.operations.events import Watcher
 from pixsift.operations.find import Finder, QueryEmbedder
+from pixsift.operations.obligations import obligations_of
 from pixsift.telemetry import make_logger
 from pixsift_server.app import make_app
 from pixsift_server.jobs import Jobs
@@ -31,7 +32,10 @@ from pixsift_server.parts import AccessRules, Limits, Parts
 
 HOST = "localhost"
 THUMBNAIL = b"RIFF....WEBPVP8 a thumbnail"
-QUEUES = {"ingest": "ingest", "ingest_dlq": "ingest-dlq", "snapshot_requests": "requests"}
+QUEUES = {
+    "ingest": "ingest", "ingest_dlq": "ingest-dlq", "snapshot_requests": "requests",
+    "snapshot_requests_dlq": "requests-dlq",
+}  # fmt: skip
 STRANGE = 'in/"><img src=x onerror=alert(1)>\x1b[31m.jpg'
 """A key that a robot may choose."""
 
@@ -108,6 +112,7 @@ def parts_over(database: Database, **rules: Any) -> Parts:
         queues=queues,
         watcher=Watcher(database, queues),
         jobs=Jobs(make_logger("test", "ERROR")),
+        obligations=obligations_of(database, S3Objects(), "curated"),
         derived_bucket="derived",
         curated_bucket="curated",
         access=AccessRules(**{**options, **rules}),

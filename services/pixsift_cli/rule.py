@@ -125,7 +125,7 @@ def best(
         done = operation.rule_best(
             database, only_collection(database, collection).name, by,
             why=why, who=who or _user(), prefix=prefix, dry_run=not apply, sample=sample,
-            seed=seed, actor=wiring.ACTOR,
+            seed=seed, actor=wiring.ACTOR, obligations=wiring.obligations(database),
         )  # fmt: skip
     emit(done, as_json, _lines(done, "--apply makes them"))
 
@@ -149,6 +149,7 @@ def undo(
             database, only_collection(database, collection).name,
             ruling_ids=[_uuid(text) for text in ruling or []],
             batch=None if batch is None else _uuid(batch), dry_run=dry_run, actor=wiring.ACTOR,
+            obligations=wiring.obligations(database),
         )  # fmt: skip
     emit(done, as_json, _lines(done, "nothing was taken back", "taken back"))
 
@@ -197,6 +198,7 @@ def _say(
             database, only_collection(database, name).name, kind, uris,
             other=None if other is None else object_named(database, other),
             why=why, who=who or _user(), dry_run=dry_run, actor=wiring.ACTOR,
+            obligations=wiring.obligations(database),
         )  # fmt: skip
     emit(done, as_json, _lines(done, "nothing was changed"))
 

@@ -61,7 +61,9 @@ def revoke(
 ) -> None:
     """End a token from the next request on."""
     with wiring.database() as database:
-        ended = access.revoke_token(database, token_id, actor=wiring.ACTOR)
+        ended = access.revoke_token(
+            database, token_id, actor=wiring.ACTOR, journal=wiring.obligations(database)
+        )
     emit(ended, as_json, f"revoked {ended.token_id} ({ended.name})")
 
 

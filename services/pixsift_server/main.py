@@ -14,7 +14,6 @@ from pixsift.adapters.postgres.migrate import check_migrated
 from pixsift.config import ServerSettings
 from pixsift.errors import LoginRefusedError, PixsiftError, SettingError, UserError
 from pixsift.operations.access import list_tokens
-from pixsift.operations.obligations import obligations_of
 from pixsift.remedies import one_line
 from pixsift.telemetry import make_logger
 from pixsift_server.app import bare_app, make_app
@@ -57,7 +56,7 @@ def serve(settings: ServerSettings) -> None:
     with opened_parts(settings, logger) as parts:
         check_migrated(login_of(settings))
         _check_someone_can_enter(parts, settings)
-        obligations_of(parts.database, parts.objects, settings.journal).catch_up()
+        parts.obligations.catch_up()
         server = uvicorn.Server(
             uvicorn.Config(
                 make_app(parts, logger), host=settings.server_host, port=settings.server_port,

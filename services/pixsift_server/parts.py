@@ -14,10 +14,11 @@ from pixsift.api import Role
 from pixsift.errors import DependencyDownError
 from pixsift.operations.events import Watcher
 from pixsift.operations.find import Finder, QueryEmbedder
+from pixsift.operations.obligations import Obligations
 from pixsift.operations.status import Queues
 from pixsift_server.jobs import Jobs
 
-QueueName = Literal["ingest", "ingest_dlq", "snapshot_requests"]
+QueueName = Literal["ingest", "ingest_dlq", "snapshot_requests", "snapshot_requests_dlq"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Parts:
     rejudging: ResidentSearch
     """For rulings: it holds a collection's vectors from its first ruling on, so that the next one
     need not read them all."""
+    obligations: Obligations
+    """Met before anything is answered, also where the ledger was restored meanwhile."""
     limits: Limits = field(default_factory=Limits)
 
     def queue(self, name: QueueName) -> SqsQueue:

@@ -16,6 +16,7 @@ from pixsift.errors import PixsiftError, SettingError
 from pixsift.operations.embedder import ModelChoice
 from pixsift.operations.events import Watcher
 from pixsift.operations.find import Finder, QueryEmbedder
+from pixsift.operations.obligations import obligations_of
 from pixsift_server.jobs import Jobs
 from pixsift_server.parts import AccessRules, Limits, Parts
 
@@ -49,10 +50,13 @@ def opened_parts(settings: ServerSettings, logger: Logger) -> Iterator[Parts]:
             "ingest": _queue(settings.ingest_queue),
             "ingest_dlq": _queue(settings.ingest_dlq),
             "snapshot_requests": _queue(settings.snapshot_queue),
+            "snapshot_requests_dlq": _queue(settings.snapshot_dead_letters),
         }
+        objects = S3Objects(connections=settings.server_threads)
         yield Parts(
             database=database,
-            objects=S3Objects(connections=settings.server_threads),
+            objects=objects,
+            obligations=obligations_of(database, objects, settings.journal),
             queues=queues,
             watcher=Watcher(database, queues),
             jobs=jobs,

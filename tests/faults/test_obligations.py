@@ -12,7 +12,10 @@ from invariants import violations
 from ledger_world import rows
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.postgres.database import Database
+from pixsift.core.identity import S3Uri
 from pixsift.operations.erase import new_erasure
+from pixsift.operations.obligations import obligations_of
+from pixsift.operations.rule import rule
 
 
 def erase(place: Scene, key: str) -> None:
@@ -22,6 +25,14 @@ def erase(place: Scene, key: str) -> None:
             curated_bucket="pixsift-curated", journal_bucket="pixsift-curated",
         )  # fmt: skip
         eraser.erase(eraser.find(RAW, key, None), reason="ticket 7")
+
+
+def say(place: Scene, kind: str, key: str) -> None:
+    with patch.dict("os.environ", place.environment()), Database(place.database_url) as database:
+        rule(
+            database, "test", kind, [S3Uri(RAW, key)], why="seen", who="ann",
+            obligations=obligations_of(database, S3Objects(), "pixsift-curated"),
+        )  # fmt: skip
 
 
 def test_consumer__meets_the_journal_before_it_decides_in_a_restored_ledger(
@@ -44,5 +55,31 @@ def test_consumer__meets_the_journal_before_it_decides_in_a_restored_ledger(
         assert found["again/11.jpg"] == ("gone", "erased")
         assert found["near/12.jpg"][0] == "kept"
         assert rows(database_url, "SELECT count(*) FROM obligation") == [(1,)]
+        assert violations(database_url, "test") == []
+        assert consumer.stop() == 0, consumer.log_text()
+
+
+def test_consumer__obeys_the_rulings_of_the_journal_before_it_decides(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A backup, then two rulings, the backup back: the consumer that runs on obeys them."""
+    with scene(database_url, tmp_path) as place, place.consumer() as consumer:
+        place.put("g0", jpeg(0), "kept")
+        place.put("g0", jpeg(0, quality=80), "duplicate")
+        place.put("g1", jpeg(1), "kept")
+        wait_until(lambda: place.aws.is_drained, seconds=120, what=place.report)
+        near, other = (f"{key}.jpg" for key in ("g0/2", "g1/3"))
+        with backup(database_url) as copy:
+            say(place, "also_keep", near)
+            say(place, "useless", other)
+            restore(database_url, copy)
+        place.put("g2", jpeg(2), "kept")
+        wait_until(lambda: place.aws.is_drained, seconds=120, what=place.report)
+        found = {key.split("@")[0]: value for key, value in outcomes(database_url).items()}
+        assert found[near] == ("kept", "ruled") and found[other] == ("rejected", "ruled")
+        assert found["g2/4.jpg"][0] == "kept"
+        assert rows(database_url, "SELECT kind, count(*) FROM obligation GROUP BY kind") == [
+            ("ruling", 2)
+        ]
         assert violations(database_url, "test") == []
         assert consumer.stop() == 0, consumer.log_text()

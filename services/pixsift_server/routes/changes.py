@@ -73,6 +73,7 @@ def say(
         parts.database, collection, ask.kind, [parsed(uri) for uri in ask.images], why=ask.why,
         who=caller.actor, other=None if ask.other is None else parsed(ask.other),
         dry_run=ask.dry_run, actor=caller.actor, search=parts.rejudging,
+        obligations=parts.obligations,
     )  # fmt: skip
 
 
@@ -86,6 +87,7 @@ def say_best(
     return rule.rule_best(
         parts.database, collection, ask.best, why=ask.why, who=caller.actor, prefix=ask.prefix,
         dry_run=ask.dry_run, actor=caller.actor, search=parts.rejudging,
+        obligations=parts.obligations,
     )  # fmt: skip
 
 
@@ -99,6 +101,7 @@ def undo_rulings(
     return rule.undo_rulings(
         parts.database, collection, ruling_ids=ask.ruling_ids, batch=ask.batch,
         dry_run=ask.dry_run, actor=caller.actor, search=parts.rejudging,
+        obligations=parts.obligations,
     )  # fmt: skip
 
 

@@ -69,7 +69,9 @@ def create_token(
 @router.delete("/tokens/{token_id}", summary="End a token")
 def revoke_token(parts: Of, caller: Caller, token_id: Annotated[str, Path(max_length=64)]) -> Token:
     """From the next request on."""
-    return access.revoke_token(parts.database, token_id, actor=caller.actor)
+    return access.revoke_token(
+        parts.database, token_id, actor=caller.actor, journal=parts.obligations
+    )
 
 
 @router.get("/snapshots", tags=["snapshots"], summary="Snapshots, newest first")

@@ -9,8 +9,9 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from pixsift.adapters.aws.journal import Obligation
 from pixsift.adapters.ledger.access import AccessRows
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.postgres.database import Database
@@ -29,6 +30,12 @@ from pixsift.errors import NotFoundError
 
 _PREFIX = "px"
 _DAY_SECONDS = 86_400.0
+
+
+class RevocationJournal(Protocol):
+    """See ``pixsift.operations.obligations.Obligations``."""
+
+    def write_revocation(self, token_id: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +64,28 @@ def list_tokens(database: Database) -> TokenList:
     return TokenList(tokens=[Token(**row) for row in AccessRows(database).tokens()])
 
 
-def revoke_token(database: Database, token_id: str, *, actor: str) -> Token:
-    """End a token at once. Raises NotFoundError where there is none of that id."""
+def revoke_token(
+    database: Database, token_id: str, *, actor: str, journal: RevocationJournal | None = None
+) -> Token:
+    """End a token at once, also in a ledger that is restored later.
+
+    journal: None: none is kept. Raises NotFoundError where there is no token of that id, and
+    DependencyDownError where the journal cannot be written; the token is revoked then, and revoking
+    it again writes the journal.
+    """
     row = AccessRows(database).revoke(token_id)
     if row is None:
         raise NotFoundError(f"no token {token_id!r}", code="unknown_token")
     record(database, actor, "token_revoke", detail={"token_id": token_id})
+    if journal is not None:
+        journal.write_revocation(token_id)
     return Token(**row)
+
+
+def meet_revocation(database: Database, entry: Obligation) -> bool:
+    """End a token in a restored ledger, where it exists."""
+    AccessRows(database).revoke(str(entry.facts["token_id"]))
+    return True
 
 
 def caller_of(database: Database, presented: str) -> Caller | None:

@@ -126,7 +126,7 @@ def check_ledger(find_login: Callable[[], Login]) -> Iterator[Check]:
 def check_journal(
     journal: Journal, open_database: Callable[[], AbstractContextManager[Database]]
 ) -> Check:
-    """The journal of erasures, and whether the ledger has met all of it."""
+    """The journal of obligations, and whether the ledger has met all of it."""
     try:
         there = f"{journal.place}: {sum(1 for _ in journal.entries())} entries"
     except PixsiftError as error:

@@ -18,6 +18,7 @@ from pixsift.errors import DependencyDownError, NotFoundError, PixsiftError
 from pixsift.operations.forget import Facts, Forgetting, pixels_of
 from pixsift.operations.obligations import Obligations
 from pixsift.operations.redact import Redactor
+from pixsift.operations.ruling_journal import forget_reasons
 
 
 class Erasure:
@@ -75,6 +76,7 @@ class Erasure:
         snapshots = [s for row in found for s in self._redactor.redact(row["object_id"])]
         thumbnails = self._drop_thumbnails(found)
         sources = self._drop_sources(found) if source else 0
+        forget_reasons(self._database, self._journal, [row["object_id"] for row in found])
         vectors = self._forgetting.forget(found)
         obligations = Obligations(self._database, self._journal)
         for key in journal:

@@ -12,6 +12,7 @@ from typing import Any
 from psycopg import sql as identifiers
 from psycopg.rows import dict_row
 
+from pixsift.adapters.aws.journal import Obligation
 from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.snapshots import Snapshots
@@ -151,9 +152,10 @@ class Forgetting:
         return _rows(connection, "erasure_facts", {"object_ids": ids})
 
 
-def meet_erasure(database: Database, entry: Mapping[str, Any]) -> None:
+def meet_erasure(database: Database, obligation: Obligation) -> bool:
     """Erase from a restored ledger what was erased before. S3 was not restored: its copies,
     thumbnails and shards are gone already."""
+    entry = obligation.facts
     forgetting = Forgetting(database, Ledger(database, actor="journal"))
     forgetting.bury(entry)
     found = forgetting.facts_now(forgetting.named_by(entry), copies=False)
@@ -163,6 +165,7 @@ def meet_erasure(database: Database, entry: Mapping[str, Any]) -> None:
         for held in snapshots.holding(row["object_id"]):
             snapshots.redact(held["snapshot_id"], row["object_id"])
     forgetting.forget(found)
+    return True
 
 
 def pixels_of(found: Iterable[Facts]) -> list[bytes]:

@@ -1,28 +1,36 @@
-"""Obligations: erasures and rulings that a ledger must keep even after a restore. A restored
-database has lost what was decided since its backup. What S3 knows can be found again; what people
-asked for cannot. So each obligation is first written to a journal outside the database
-(``adapters.aws.journal``), and a ledger records which entries it has carried out. Before a process
-decides or serves, and again whenever the ledger was exchanged, the missing entries are carried out,
-oldest first. Doing one twice changes nothing.
+"""Obligations: erasures, rulings and revoked tokens that a ledger must keep even after a restore.
+
+A restored database has lost what was decided since its backup. What S3 knows can be found again;
+what people asked for cannot. So each obligation is written to a journal outside the database
+(``adapters.aws.journal``) before success is reported, and a ledger records which entries it has
+carried out. Before a process decides or serves, and again whenever the ledger was exchanged, the
+missing entries are carried out, oldest first. Doing one twice changes nothing.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
-from pixsift.adapters.aws.journal import Journal, unreadable
+from pixsift.adapters.aws.journal import Journal, Obligation, unreadable
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.duties import which_ledger
 from pixsift.adapters.postgres.database import Database
+from pixsift.errors import DependencyDownError, PixsiftError
+from pixsift.operations import ruling_journal
+from pixsift.operations.access import meet_revocation
 from pixsift.operations.forget import meet_erasure
 from pixsift.sql import statements
 
 _SQL = statements("obligations")
 _KEYS_AT_ONCE = 1000
 
-Meet = Callable[[Database, Mapping[str, Any]], None]
-"""Carries out an entry, given its facts; may be called again."""
-KINDS: Final[Mapping[str, Meet]] = {"erasure": meet_erasure}
+Meet = Callable[[Database, Obligation], bool]
+"""Carries out an entry; may be called again. False: it has to wait."""
+KINDS: Final[Mapping[str, Meet]] = {
+    "erasure": meet_erasure,
+    ruling_journal.KIND: ruling_journal.meet_rulings,
+    "revoked_token": meet_revocation,
+}
 """Every kind of obligation. A new kind needs a line here, and ``Journal.write`` where it is
 made."""
 
@@ -53,6 +61,8 @@ class Obligations:
     def catch_up(self) -> int:
         """Carry out every entry that is missing in this ledger; returns how many there were.
 
+        A ruling of a collection that this ledger does not have waits for the next call.
+
         Raises DependencyDownError or TransientError; the former also for an entry that this
         release does not understand.
         """
@@ -65,8 +75,8 @@ class Obligations:
                 meet = self._kinds.get(entry.kind)
                 if meet is None:
                     raise unreadable(self._journal.bucket, key, f"kind {entry.kind!r}")
-                meet(self._database, entry.facts)
-                self.note(key, entry.kind)
+                if meet(self._database, entry):
+                    self.note(key, entry.kind)
             self._ledger = ledger
             return len(waiting)
 
@@ -80,6 +90,40 @@ class Obligations:
     def are_met_by(self, ledger: str) -> bool:
         """Whether this ledger is up to date. ledger: the answer of ``which_ledger``."""
         return self._ledger == ledger
+
+    def write_rulings(self) -> int:
+        """Write what people said or took back into the journal, as far as it is not there.
+
+        Returns how many entries were needed. Raises DependencyDownError where it cannot be written:
+        the rulings are in force, and whoever calls this next writes them.
+        """
+        try:
+            keys = ruling_journal.write_rulings(self._database, self._journal)
+        except PixsiftError as error:
+            raise DependencyDownError(
+                f"the rulings are in force, but the journal {self._journal.place} cannot be "
+                f"written, so that a restored ledger would forget them ({error}): the curator "
+                "writes them as soon as it can",
+                code="not_journaled",
+            ) from error
+        for key in keys:
+            self.note(key, ruling_journal.KIND)
+        return len(keys)
+
+    def write_revocation(self, token_id: str) -> None:
+        """Write into the journal that a token is revoked.
+
+        Raises DependencyDownError where it cannot be written; the token is revoked all the same.
+        """
+        try:
+            key = self._journal.write("revoked_token", {"token_id": token_id})
+        except PixsiftError as error:
+            raise DependencyDownError(
+                f"the token is revoked, but the journal {self._journal.place} cannot be written, "
+                f"so that a restored ledger would admit it ({error}): revoke it again later",
+                code="not_journaled",
+            ) from error
+        self.note(key, "revoked_token")
 
     def note(self, key: str, kind: str) -> None:
         """Record that an entry is carried out."""

@@ -29,6 +29,7 @@ from pixsift.core.identity import ObjectVersion, S3Uri
 from pixsift.core.quality import METRICS
 from pixsift.core.rulings import KINDS, PAIRS, Kind, Ruling
 from pixsift.errors import NotFoundError, RequestError
+from pixsift.operations.obligations import Obligations
 from pixsift.ports import NeighborSearch
 
 Best = Literal["largest", "newest", "oldest"]
@@ -42,15 +43,20 @@ def rule(
     why: str, who: str, other: S3Uri | None = None, dry_run: bool = False,
     sample: int = _SAMPLE, seed: int = 0, actor: str = "pixsift",
     search: NeighborSearch | None = None,
+    obligations: Obligations | None = None,
 ) -> RulingDone:  # fmt: skip
     """Make a ruling of ``kind`` about every version of ``targets``, or about the version that a URI
     names.
 
     other: of ``same`` and ``not_same``: what they are compared with. dry_run: only show what would
     change. search: one that lives longer than this call holds the collection's vectors ready.
-    Several are one batch. Raises NotFoundError for an unknown collection or object,
-    RequestError for an unknown kind, ConflictError for rulings that cannot hold.
+    Several are one batch. obligations: what is journaled is met first, and the rulings are
+    journaled before this returns; None: for a ledger without a journal (of folders).
+    Raises NotFoundError for an unknown collection or object, RequestError for an unknown kind,
+    ConflictError for rulings that cannot hold; DependencyDownError ``not_journaled`` for rulings
+    that are in force, but not in the journal yet.
     """
+    _catch_up(obligations)
     checked = _kind(kind, other)
     found = Collections(database).collection(collection)
     objects = [known for uri in targets for known in _known(database, uri)]
@@ -62,6 +68,7 @@ def rule(
     return _say(
         database, found, said, dry_run=dry_run, sample=sample, seed=seed, actor=actor,
         search=search,
+        obligations=obligations,
     )  # fmt: skip
 
 
@@ -69,6 +76,7 @@ def rule_best(
     database: Database, collection: str, best: str, *,
     why: str, who: str, prefix: str = "", dry_run: bool = False, sample: int = _SAMPLE,
     seed: int = 0, actor: str = "pixsift", search: NeighborSearch | None = None,
+    obligations: Obligations | None = None,
 ) -> RulingDone:  # fmt: skip
     """In every group choose the image that is best by a stated rule; a group whose best image
     represents it stays as it is.
@@ -76,7 +84,9 @@ def rule_best(
     best: ``largest``, ``newest``, ``oldest``, or ``most`` or ``least`` and a quality metric, as in
     ``most sharpness``. Of equals the representative stays, then the older one; an image without the
     value never wins. prefix: only images with such keys take part.
+    obligations: as for ``rule``.
     """
+    _catch_up(obligations)
     value = _order(best)
     found = Collections(database).collection(collection)
     members = RulingBook(database).groups(found, prefix=prefix)
@@ -88,6 +98,7 @@ def rule_best(
     done = _say(
         database, found, said, dry_run=dry_run, sample=sample, seed=seed, actor=actor,
         search=search,
+        obligations=obligations,
     )  # fmt: skip
     return done.model_copy(update={"groups": len({member.of for member in members})})
 
@@ -96,11 +107,13 @@ def undo_rulings(
     database: Database, collection: str, *, ruling_ids: Sequence[UUID] = (),
     batch: UUID | None = None, dry_run: bool = False, sample: int = _SAMPLE, seed: int = 0,
     actor: str = "pixsift", search: NeighborSearch | None = None,
+    obligations: Obligations | None = None,
 ) -> RulingDone:  # fmt: skip
     """Take rulings back, or a whole batch; what they touched is decided again.
 
-    Raises NotFoundError when none of them is in force.
+    obligations: as for ``rule``. Raises NotFoundError when none of them is in force.
     """
+    _catch_up(obligations)
     found = Collections(database).collection(collection)
     book = RulingBook(database, search=search, actor=actor)
     if batch is not None:
@@ -109,6 +122,7 @@ def undo_rulings(
     if not records:
         raise NotFoundError("no such ruling is in force", code="unknown_ruling")
     changed = book.take_back(found, [r.ruling_id for r in records], dry_run=dry_run)
+    _journal(obligations, dry_run)
     return _done(
         database, found, [r.ruling_id for r in records], batch, changed, dry_run=dry_run,
         sample=sample, seed=seed,
@@ -134,6 +148,7 @@ def list_rulings(
 def _say(
     database: Database, collection: Collection, said: Sequence[NewRuling], *,
     dry_run: bool, sample: int, seed: int, actor: str, search: NeighborSearch | None,
+    obligations: Obligations | None,
 ) -> RulingDone:  # fmt: skip
     batch = uuid4() if len(said) > 1 else None
     if batch is not None:
@@ -141,10 +156,22 @@ def _say(
     changed = RulingBook(database, search=search, actor=actor).say(
         collection, said, dry_run=dry_run
     )
+    _journal(obligations, dry_run)
     return _done(
         database, collection, [new.ruling_id for new in said], batch, changed, dry_run=dry_run,
         sample=sample, seed=seed,
     )  # fmt: skip
+
+
+def _catch_up(obligations: Obligations | None) -> None:
+    """What a restored ledger owes may contradict what is about to be said."""
+    if obligations is not None:
+        obligations.ensure()
+
+
+def _journal(obligations: Obligations | None, dry_run: bool) -> None:
+    if obligations is not None and not dry_run:
+        obligations.write_rulings()
 
 
 def _done(

@@ -116,6 +116,41 @@ WHERE r.collection_id = %(collection_id)s
 ORDER BY r.valid_from_seq, r.said_at, r.ruling_id
 LIMIT %(limit)s
 
+-- name: not_journaled
+-- What was said or taken back and is in no entry of the journal yet, with the turn that did it.
+SELECT n.ended, t.seq, t.at, r.ruling_id, c.name AS collection, r.kind, o.bucket, o.key, o.version_id,
+       p.bucket AS other_bucket, p.key AS other_key, p.version_id AS other_version_id,
+       r.who, r.why, r.batch, r.said_at, r.valid_from_seq, r.valid_to_seq
+FROM ruling r
+CROSS JOIN LATERAL (VALUES (false, r.valid_from_seq, r.said_in),
+                           (true, r.valid_to_seq, r.ended_in)) AS n (ended, seq, entry)
+JOIN turn t ON t.collection_id = r.collection_id AND t.seq = n.seq
+JOIN collection c ON c.collection_id = r.collection_id
+JOIN object o ON o.object_id = r.object_id
+LEFT JOIN object p ON p.object_id = r.other_object_id
+WHERE n.entry IS NULL
+  AND (r.said_in IS NULL OR (r.valid_to_seq IS NOT NULL AND r.ended_in IS NULL))
+ORDER BY c.name, t.seq, n.ended, r.said_at, r.ruling_id
+
+-- name: journaled_as
+-- The entry that tells of these rulings.
+UPDATE ruling SET said_in = CASE WHEN %(ended)s THEN said_in ELSE coalesce(said_in, %(key)s) END,
+                  ended_in = CASE WHEN %(ended)s THEN coalesce(ended_in, %(key)s) ELSE ended_in END
+WHERE ruling_id = ANY (%(ruling_ids)s::uuid[])
+
+-- name: entries_about
+-- Entries of the journal that tell of rulings about these objects.
+SELECT DISTINCT v.entry
+FROM ruling r CROSS JOIN LATERAL (VALUES (r.said_in), (r.ended_in)) AS v (entry)
+WHERE v.entry IS NOT NULL
+  AND (r.object_id = ANY (%(object_ids)s::bigint[])
+       OR r.other_object_id = ANY (%(object_ids)s::bigint[]))
+ORDER BY v.entry
+
+-- name: versions_of
+-- What object ids mean, for those who look for them outside of the ledger.
+SELECT bucket, key, version_id FROM object WHERE object_id = ANY (%(object_ids)s::bigint[])
+
 -- name: open_rulings
 -- Those of these ids that are in force, with their objects, and whether the first one was a
 -- duplicate by the rule when it was said, in the generation in use.

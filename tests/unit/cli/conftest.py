@@ -1,9 +1,11 @@
 """The command as a user runs it."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from pixsift_cli import main as cli
 
@@ -27,3 +29,15 @@ def run_pixsift(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
         return status, said.out, said.err
 
     return command
+
+
+@pytest.fixture
+def curated(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The curated bucket of the defaults, which holds the journal."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket="pixsift-curated")
+        yield "pixsift-curated"

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from ledger_world import image, ledger_of, new_collection, outcomes, turned
+from ledger_world import image, ledger_of, new_collection, outcomes, rows, turned
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(database_url: str, monkeypatch: pytest.MonkeyPatch, run_pixsift: Run) -> Run:
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch, run_pixsift: Run, curated: str) -> Run:
     """Over a ledger where b is a sharper duplicate of a, and c is alone."""
     monkeypatch.setenv("PIXSIFT_DATABASE_URL", database_url)
     with ledger_of(database_url) as ledger:
@@ -40,6 +40,9 @@ def test_rule__is_made_listed_explained_and_taken_back(run: Run, database_url: s
     assert outcomes(database_url)["b@v1"][0] == "duplicate"
     assert run("rule", "list")[1] == "no rulings\n"
     assert "taken back at seq" in run("rule", "list", "--past")[1]
+    assert rows(database_url, "SELECT kind, count(*) FROM obligation GROUP BY kind") == [
+        ("ruling", 2)
+    ]
 
 
 def test_rule_best__shows_before_it_applies(run: Run, database_url: str) -> None:
@@ -64,3 +67,13 @@ def test_rule__mistakes_are_one_line(run: Run) -> None:
         status, _, err = run("rule", *arguments)
         assert status == 2, arguments
         assert why in err and len(err.splitlines()) == 1
+
+
+def test_rule__a_journal_that_cannot_be_written_is_no_success(
+    run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not said at all where the journal cannot even be read."""
+    monkeypatch.setenv("PIXSIFT_JOURNAL_BUCKET", "absent")
+    status, _, err = run("rule", "also-keep", "s3://raw/b", "--why", "a pallet")
+    assert status != 0 and "absent" in err
+    assert outcomes(database_url)["b@v1"][0] == "duplicate"

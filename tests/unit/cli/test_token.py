@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from ledger_world import rows
 from pixsift.adapters.postgres.database import Database
 from pixsift.errors import NotFoundError, RequestError
 from pixsift.operations.access import caller_of
@@ -20,7 +21,7 @@ def token(*arguments: str) -> Any:
 
 
 def test_token__lives_from_create_to_revoke(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch, curated: str
 ) -> None:
     monkeypatch.setenv("PIXSIFT_DATABASE_URL", database_url)
     made = token("create", "ann", "--role", "reviewer", "--expires", "never")
@@ -31,6 +32,7 @@ def test_token__lives_from_create_to_revoke(
         assert "token" not in listed and listed["expires_at"] is None
         assert token("revoke", made["token_id"])["revoked_at"] is not None
         assert caller_of(database, made["token"]) is None
+    assert rows(database_url, "SELECT kind FROM obligation") == [("revoked_token",)]
     with pytest.raises(NotFoundError, match="no token 'nope'"):
         token("revoke", "nope")
 

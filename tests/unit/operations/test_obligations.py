@@ -11,7 +11,7 @@ from moto import mock_aws
 
 from faults.restore import backup, restore
 from ledger_world import outcomes, rows
-from pixsift.adapters.aws.journal import PREFIX, Journal
+from pixsift.adapters.aws.journal import PREFIX, Journal, Obligation
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.postgres.database import Database
@@ -163,9 +163,12 @@ def test_catch_up__what_this_release_cannot_meet_stops_it(world: World, body: by
 
 def test_catch_up__the_kinds_of_others_join_by_name(world: World) -> None:
     met: list[object] = []
-    journal(world).write("ruling", {"keep": 1})
-    obligations = Obligations(
-        world.database, journal(world), {"ruling": lambda database, facts: met.append(facts)}
-    )
+
+    def meet(database: Database, entry: Obligation) -> bool:
+        met.append(entry.facts)
+        return True
+
+    journal(world).write("vow", {"keep": 1})
+    obligations = Obligations(world.database, journal(world), {"vow": meet})
     assert obligations.catch_up() == 1
     assert met == [{"keep": 1}]

@@ -1,7 +1,8 @@
 """A journal in a bucket: small objects that are only ever added, ordered by time.
 
-It holds what a ledger must not forget when it is restored to an earlier time (erasures, rulings).
-Such a promise is written here first; if that fails, nothing is promised.
+It holds what a ledger must not forget when it is restored to an earlier time: erasures, rulings,
+revoked tokens. Such a promise is written here before success is reported. Only an erasure changes
+an entry: it removes the reasons that people gave for rulings about the image.
 """
 
 import json
@@ -45,11 +46,19 @@ class Journal:
         then nothing was written, or an entry that its writer does not know of."""
         at = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%fZ")
         key = f"{PREFIX}{at}-{uuid4().hex[:12]}.json"
-        body = json.dumps({"schema": SCHEMA, "kind": kind, "facts": facts}, default=str)
         self._objects.put(
-            self.bucket, key, body.encode(), content_type="application/json", only_if_absent=True
-        )
+            self.bucket, key, _body(kind, facts), content_type="application/json",
+            only_if_absent=True,
+        )  # fmt: skip
         return key
+
+    def write_again(self, key: str, kind: str, facts: Mapping[str, Any]) -> None:
+        """Replace an entry by one that says less; its earlier versions are deleted."""
+        earlier = self._objects.list_versions(self.bucket, key)
+        self._objects.put(self.bucket, key, _body(kind, facts), content_type="application/json")
+        for version in earlier:
+            if version.version_id != "null":
+                self._objects.delete(self.bucket, key, version_id=version.version_id)
 
     def entries(self, *, after: str = "") -> Iterator[str]:
         """Keys of the entries written after one, oldest first."""
@@ -66,6 +75,10 @@ class Journal:
             return Obligation(key, str(entry["kind"]), dict(entry["facts"]))
         except (ValueError, TypeError, KeyError) as error:
             raise unreadable(self.bucket, key, str(error)) from error
+
+
+def _body(kind: str, facts: Mapping[str, Any]) -> bytes:
+    return json.dumps({"schema": SCHEMA, "kind": kind, "facts": facts}, default=str).encode()
 
 
 def unreadable(bucket: str, key: str, why: str) -> DependencyDownError:

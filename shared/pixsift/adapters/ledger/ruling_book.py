@@ -7,6 +7,7 @@ transaction: all or nothing, even for thousands at once.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
@@ -59,6 +60,18 @@ class Member:
     size_bytes: int | None
     captured_at: datetime | None
     flags: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unjournaled:
+    """Rulings that one turn said or took back, and no entry of the journal tells of."""
+
+    collection: str
+    ended: bool
+    """Whether they were taken back."""
+    at: datetime
+    """Of the turn: by this time, entries are in the order of what they tell."""
+    records: list[Record]
 
 
 class RulingBook:
@@ -134,23 +147,51 @@ class RulingBook:
         }  # fmt: skip
         return [_record(row) for row in self._rows("records", names)]
 
-    def bring_back(self, collection: Collection, record: Record) -> list[ChangedOutcome]:
-        """Put a ruling of a journal into force, or end it as the journal says; once, by its id.
+    def bring_back(self, collection: Collection, records: Sequence[Record]) -> list[ChangedOutcome]:
+        """Put rulings of a journal into force, all of them or none; each once, by its id.
 
         The ledger may be older than the journal: versions that it does not know get their row.
-        Raises ConflictError as ``say`` does.
+        Raises ConflictError and NotFoundError as ``say`` does.
         """
-        if record.valid_to_seq is not None:
-            return self.take_back(collection, [record.ruling_id])
-        new = NewRuling(
-            record.ruling_id,
-            Ruling(
-                record.kind, self._know(record.version),
-                None if record.other is None else self._know(record.other),
-            ),
-            record.who, record.why, record.batch, record.said_at,
-        )  # fmt: skip
-        return self.say(collection, [new])
+        with self._database.transaction() as connection:
+            said = [
+                NewRuling(
+                    record.ruling_id,
+                    Ruling(
+                        record.kind, _know(connection, record.version),
+                        None if record.other is None else _know(connection, record.other),
+                    ),
+                    record.who, record.why, record.batch, record.said_at,
+                )
+                for record in records
+            ]  # fmt: skip
+        return self.say(collection, said)
+
+    def not_journaled(self) -> list[Unjournaled]:
+        """What was said or taken back and is in no entry of the journal, one item per turn."""
+        rows = self._rows("not_journaled", {})
+        return [
+            Unjournaled(collection, ended, at, [_record(row) for row in of_one_turn])
+            for (collection, _, ended, at), of_one_turn in groupby(
+                rows, key=lambda row: (row["collection"], row["seq"], row["ended"], row["at"])
+            )
+        ]
+
+    def journaled(self, ruling_ids: Sequence[UUID], key: str, *, ended: bool) -> None:
+        """Note which entry tells of rulings. ended: of their end."""
+        with self._database.connection() as connection:
+            names = {"ruling_ids": list(ruling_ids), "key": key, "ended": ended}
+            connection.execute(_SQL["journaled_as"], names)
+
+    def entries_about(self, object_ids: Sequence[int]) -> list[str]:
+        """Keys of the journal's entries that tell of rulings about these objects."""
+        rows = self._rows("entries_about", {"object_ids": list(object_ids)})
+        return [row["entry"] for row in rows]
+
+    def versions_of(self, object_ids: Sequence[int]) -> list[ObjectVersion]:
+        """The versions that these ids mean in this ledger."""
+        rows = self._rows("versions_of", {"object_ids": list(object_ids)})
+        return [ObjectVersion(row["bucket"], row["key"], row["version_id"]) for row in rows]
 
     def groups(self, collection: Collection, *, prefix: str = "") -> list[Member]:
         """Members of all groups of two and more, those of one group together."""
@@ -163,14 +204,6 @@ class RulingBook:
             connection.cursor(row_factory=class_row(Member)) as cursor,
         ):
             return cursor.execute(_SQL["groups"], names).fetchall()
-
-    def _know(self, version: ObjectVersion) -> int:
-        names = {"bucket": version.bucket, "key": version.key, "version_id": version.version_id}
-        with self._database.transaction() as connection:
-            connection.execute(_SQL["know_object"], names)
-            row = connection.execute(_SQL["object_id_of"], names).fetchone()
-        assert row is not None  # noqa: S101 - it was written a moment ago
-        return int(row[0])
 
     def _known(self, collection: Collection, ruling_ids: Sequence[UUID]) -> set[UUID]:
         return {r.ruling_id for r in self.records(collection, ruling_ids=ruling_ids)}
@@ -277,6 +310,14 @@ class _Check:
                     f"({row['reason']}); change the quality policy, or send it again",
                     code="ruling_conflict",
                 )
+
+
+def _know(connection: Connection, version: ObjectVersion) -> int:
+    names = {"bucket": version.bucket, "key": version.key, "version_id": version.version_id}
+    connection.execute(_SQL["know_object"], names)
+    row = connection.execute(_SQL["object_id_of"], names).fetchone()
+    assert row is not None  # noqa: S101 - it was written a moment ago
+    return int(row[0])
 
 
 def _column(connection: Connection, name: str, names: dict[str, Any]) -> set[int]:

@@ -169,8 +169,8 @@ def test_rulings__said_again_after_a_restore(world: World, database_url: str) ->
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM ruling")
     seq = world.ledger.collection("c").seq
-    world.book.bring_back(world.collection, record)
-    world.book.bring_back(world.collection, record)
+    world.book.bring_back(world.collection, [record])
+    world.book.bring_back(world.collection, [record])
     (again,) = world.book.records(world.collection)
     assert (again.ruling_id, again.said_at) == (record.ruling_id, record.said_at)
     assert world.ledger.collection("c").seq == seq + 1
