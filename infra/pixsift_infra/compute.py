@@ -137,7 +137,7 @@ class ComputeStack(Stack):
             curated=f"arn:{self.partition}:s3:::{self._curated}",
             derived=f"arn:{self.partition}:s3:::{self._derived}",
             ingest=queue(ingest), ingest_dlq=queue(f"{ingest}-dlq"),
-            requests=queue("snapshot-requests"),
+            requests=queue("snapshot-requests"), requests_dlq=queue("snapshot-requests-dlq"),
             event_bus=f"{self._arn('events')}:event-bus/default",
             database_secret=self._secret, raw_key=self._stage.events.raw_key_arn,
         )  # fmt: skip
@@ -275,7 +275,8 @@ class ComputeStack(Stack):
             **({"PIXSIFT_DATABASE_URL": url} if url else {}),
             **({"PIXSIFT_STAGE": self._stage.name, "PIXSIFT_DERIVED_BUCKET": self._derived,
                 "PIXSIFT_CURATED_BUCKET": self._curated,
-                "PIXSIFT_SNAPSHOT_QUEUE": f"{self._prefix}-snapshot-requests"}
+                "PIXSIFT_SNAPSHOT_QUEUE": f"{self._prefix}-snapshot-requests",
+                "PIXSIFT_SNAPSHOT_DLQ": f"{self._prefix}-snapshot-requests-dlq"}
                if task.name != "migrate" else {}),
             **({"PIXSIFT_INGEST_QUEUE": f"{self._prefix}-{task.ingest}",
                 "PIXSIFT_INGEST_DLQ": f"{self._prefix}-{task.ingest}-dlq"} if task.ingest else {}),

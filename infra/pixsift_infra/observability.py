@@ -41,9 +41,12 @@ def alarms(stage: Stage) -> list[Alarm]:
         found += [
             Alarm(f"{space}-oldest-message", "AWS/SQS", "ApproximateAgeOfOldestMessage",
                   {"QueueName": queue}, 900, 5, "an outcome comes within seconds, in normal times"),
-            _dlq(f"{space}-dead-letters", f"{queue}-dlq"),
+            _dlq(f"{space}-dead-letters", f"{queue}-dlq",
+                 "the slow lane takes them within seconds"),
         ]  # fmt: skip
-    found.append(_dlq("snapshot-dead-letters", f"{prefix}-snapshot-requests-dlq"))
+    found.append(_dlq("snapshot-dead-letters", f"{prefix}-snapshot-requests-dlq",
+                      "the curator takes them when nothing else waits: it does not run, or an "
+                      "outage keeps it from them"))  # fmt: skip
     for metric, service, minutes, why in (
         ("outcome_failed", "pixsift-consumer", 1, "an image that nobody judged"),
         ("access_denied", "pixsift-consumer", 1, "permissions, not data"),
@@ -62,9 +65,9 @@ def alarms(stage: Stage) -> list[Alarm]:
     return found
 
 
-def _dlq(name: str, queue: str) -> Alarm:
+def _dlq(name: str, queue: str, why: str) -> Alarm:
     return Alarm(name, "AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": queue}, 1, 15,
-                 "the slow lane takes them within seconds")  # fmt: skip
+                 why)  # fmt: skip
 
 
 class ObservabilityStack(Stack):

@@ -14,6 +14,7 @@ _RECEIVE = (
     "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility",
     "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
 )  # fmt: skip
+_JOURNAL = ".pixsift/obligations/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Places:
     ingest: str
     ingest_dlq: str
     requests: str
+    requests_dlq: str
     event_bus: str
     database_secret: str
     raw_key: str = ""
@@ -67,7 +69,8 @@ def curator(places: Places) -> list[Statement]:
             ("s3:PutObject", "s3:PutObjectTagging", "s3:GetObject", "s3:AbortMultipartUpload"),
             f"{places.curated}/*",
         ),
-        _allow("Requests", _RECEIVE, places.requests),
+        # A request that an outage cut short is replaced by a delayed copy, in either queue.
+        _allow("Requests", (*_RECEIVE, "sqs:SendMessage"), places.requests, places.requests_dlq),
         _allow("Tell", ("events:PutEvents",), places.event_bus),
         *_common(places),
     ]  # fmt: skip
@@ -110,13 +113,15 @@ def server(places: Places) -> list[Statement]:
         # What people say of images outlives the ledger (docs/adr/0190).
         _allow("WriteJournal", ("s3:PutObject",), f"{places.curated}/.pixsift/obligations/*"),
         _allow("Look", ("sqs:GetQueueAttributes", "sqs:GetQueueUrl"), places.ingest,
-               places.ingest_dlq, places.requests),
+               places.ingest_dlq, places.requests, places.requests_dlq),
         # To show a dead letter, the server receives it and gives it back.
         _allow("Peek", ("sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"), places.ingest_dlq),
         # Redrive: sent where it came from, then deleted here.
         _allow("Redrive", ("sqs:DeleteMessage",), places.ingest_dlq),
         _allow("SendBack", ("sqs:SendMessage",), places.ingest),
         _allow("Ask", ("sqs:SendMessage",), places.requests),
+        # Rulings and revoked tokens, for a ledger that is restored (docs/adr/0190).
+        _allow("WriteJournal", ("s3:PutObject",), f"{places.curated}/{_JOURNAL}*"),
         *_common(places),
     ]  # fmt: skip
 
@@ -143,7 +148,7 @@ def _journal(places: Places) -> list[Statement]:
     """Read the obligations of a restored ledger (docs/adr/0190)."""
     return [
         _allow("FindJournal", ("s3:ListBucket", "s3:ListBucketVersions"), places.curated),
-        _allow("ReadJournal", ("s3:GetObject",), f"{places.curated}/.pixsift/obligations/*"),
+        _allow("ReadJournal", ("s3:GetObject",), f"{places.curated}/{_JOURNAL}*"),
     ]
 
 

@@ -67,6 +67,7 @@ def _aws() -> Iterator[Check]:
         ("ingest queue", queues.ingest_queue, "PIXSIFT_INGEST_QUEUE"),
         ("ingest dead letters", queues.ingest_dlq, "PIXSIFT_INGEST_DLQ"),
         ("snapshot queue", queues.snapshot_queue, "PIXSIFT_SNAPSHOT_QUEUE"),
+        ("snapshot dead letters", queues.snapshot_dead_letters, "PIXSIFT_SNAPSHOT_DLQ"),
     ):
         yield checks.check_queue(label, name, variable, wiring.queue)
     for label, name, variable in (

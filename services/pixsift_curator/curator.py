@@ -94,6 +94,19 @@ class Curator:
         self._finish(left.snapshot_id, stop)
         return True
 
+    def give_up(self, message: RequestMessage, reason: str) -> None:
+        """End a request that can never be served: recorded, and announced as a failure.
+
+        One whose list is stored already goes on by itself (``resume``).
+        """
+        request = parse_request(message.body)
+        if isinstance(request, InvalidRequest):
+            self._record_invalid(message, request)
+            return
+        known = self._snapshots.request(request.request_id)
+        if known is None or known.snapshot_id is None:
+            self._refuse(request, reason)
+
     def _resolved(self, taken: "TakenRequest", request: SnapshotRequest) -> str | None:
         if taken.snapshot_id is not None:
             return taken.snapshot_id

@@ -28,7 +28,7 @@ from pixsift.operations.obligations import obligations_of
 from pixsift.operations.resolve import resolve
 from pixsift.operations.serve_request import renew_lease
 from pixsift.remedies import one_line
-from pixsift.serving import run
+from pixsift.serving import Lane, Pace, run
 from pixsift.telemetry import Telemetry, make_logger
 from pixsift.worker import StopSignal, VisibilityHeartbeat
 from pixsift_curator.curator import Curator
@@ -94,6 +94,7 @@ def serve(settings: CuratorSettings) -> None:
                 bucket=settings.curated_bucket,
                 lease_seconds=settings.lease_seconds,
                 shard_bytes=settings.shard_bytes,
+                give_up_seconds=settings.request_give_up_seconds,
             ),
             snapshots=snapshots,
             copier=ThreadCopier(settings.curated_bucket, concurrency=settings.copy_concurrency),
@@ -123,25 +124,45 @@ def serve(settings: CuratorSettings) -> None:
         check_migrated(login)
         obligations = obligations_of(database, objects, settings.journal)
         obligations.catch_up()
+
+        def meet_and_write() -> None:
+            obligations.ensure()
+            try:
+                obligations.write_rulings()
+            except PixsiftError as error:
+                logger.warning("rulings not journaled", reason=str(error))
+
         logger.info("curator ready", queue=queue.name, bucket=settings.curated_bucket)
-        with VisibilityHeartbeat(
-            queue,
-            visibility_timeout_seconds=settings.visibility_timeout_seconds,
-            deadline_seconds=settings.request_deadline_seconds,
-            logger=logger,
-        ) as heartbeat:
-            run(
+        dead_letters = SqsQueue(settings.snapshot_dead_letters)
+        with (
+            VisibilityHeartbeat(
                 queue,
-                curator,
-                heartbeat,
-                stop=stop,
-                poll_seconds=settings.request_poll_seconds,
                 visibility_timeout_seconds=settings.visibility_timeout_seconds,
+                deadline_seconds=settings.request_deadline_seconds,
                 logger=logger,
-                before_each=obligations.ensure,
+            ) as heartbeat,
+            VisibilityHeartbeat(
+                dead_letters,
+                visibility_timeout_seconds=settings.visibility_timeout_seconds,
+                deadline_seconds=settings.request_deadline_seconds,
+                logger=logger,
+            ) as last_heartbeat,
+        ):
+            run(
+                Lane(queue, heartbeat),
+                curator,
+                Pace(
+                    settings.request_poll_seconds,
+                    settings.visibility_timeout_seconds,
+                    give_up=settings.request_give_up_seconds,
+                    longest=settings.request_deadline_seconds,
+                ),
+                dead_letters=Lane(dead_letters, last_heartbeat, is_last=True),
+                stop=stop,
+                logger=logger,
+                before_each=meet_and_write,
                 after_each=telemetry.flush,
                 health=Heartbeat(settings.health_file),
-                longest_seconds=settings.request_deadline_seconds,
             )
         logger.info("curator stopped")
 

@@ -70,6 +70,11 @@ class QueueSettings(_Settings):
         default="pixsift-snapshot-requests",
         description="name or URL of the queue of snapshot requests",
     )
+    snapshot_dlq: str = Field(
+        default="",
+        description="name or URL of its dead-letter queue, which the curator drains; empty: the "
+        "queue's name with -dlq",
+    )
     visibility_timeout_seconds: int = Field(
         default=60,
         ge=1,
@@ -77,6 +82,11 @@ class QueueSettings(_Settings):
         description="visibility timeout of received messages, in seconds; renewed while they are "
         "processed",
     )
+
+    @property
+    def snapshot_dead_letters(self) -> str:
+        """The dead-letter queue of snapshot requests."""
+        return self.snapshot_dlq or f"{self.snapshot_queue}-dlq"
 
 
 class BucketSettings(_Settings):
@@ -88,8 +98,9 @@ class BucketSettings(_Settings):
     )
     journal_bucket: str = Field(
         default="",
-        description="bucket of the journal of erasures, under .pixsift/obligations/; a restored "
-        "ledger repeats them from there. Empty: the curated bucket",
+        description="bucket of the journal of erasures, rulings and revoked tokens, under "
+        ".pixsift/obligations/; a restored ledger repeats them from there. Empty: the curated "
+        "bucket",
     )
 
     @property
@@ -212,6 +223,12 @@ class CuratorSettings(
         default=39_600,
         ge=1,
         description="maximum time for one request in one process, in seconds; SQS allows 12 hours",
+    )
+    request_give_up_seconds: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="age at which a request that an outage (a full disk, a bucket that does not "
+        "respond) still keeps from being served ends as an announced failure, in seconds",
     )
     lease_seconds: int = Field(
         default=60,

@@ -74,6 +74,7 @@ class World:
             raw=f"arn:aws:s3:::{self.name}-raw", curated=f"arn:aws:s3:::{self.name}-curated",
             derived=f"arn:aws:s3:::{self.name}-derived", ingest=queue("ingest"),
             ingest_dlq=queue("ingest-dlq"), requests=queue("snapshot-requests"),
+            requests_dlq=queue("snapshot-requests-dlq"),
             event_bus=f"arn:aws:events:us-east-1:{ACCOUNT}:event-bus/default",
             database_secret=f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:ledger",
         )  # fmt: skip

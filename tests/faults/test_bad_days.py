@@ -5,14 +5,9 @@ after.
 """
 
 import os
-import shutil
 import signal
-import subprocess
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -23,6 +18,7 @@ from faults.harness import running
 from faults.images import jpeg
 from faults.outage_cases import CASES, Case, page
 from faults.scene import scene
+from faults.small_disk import fill, small_disk
 from faults.stub_aws import RAW, Fault, StubAws
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.postgres.migrate import migrate
@@ -83,24 +79,6 @@ def test_consumer__a_thousand_waiting_messages_are_decided_within_a_minute(
         assert Counter(consumer.outcomes().values()) == {("kept", "new"): 1001}
 
 
-@contextmanager
-def small_disk(megabytes: int) -> Iterator[Path]:
-    """A file system of a given size; skips where none can be mounted."""
-    folder = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", folder],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if mount.returncode:
-        folder.rmdir()
-        pytest.skip(f"cannot mount a small disk: {mount.stderr.decode().strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.mark.full
 def test_consumer__postgres_with_a_full_disk(tmp_path: Path) -> None:
     with small_disk(400) as disk, EmbeddedPostgres(disk / "pg") as server:
@@ -108,11 +86,7 @@ def test_consumer__postgres_with_a_full_disk(tmp_path: Path) -> None:
         with StubAws(max_receive_count=2) as aws, running(aws, server.url()) as consumer:
             aws.raw.put("first.jpg", jpeg(1))
             consumer.wait_until_drained()
-            filler = disk / "filler"
-            with filler.open("wb") as full, pytest.raises(OSError, match="No space"):
-                while True:
-                    full.write(bytes(2**20))
-                    full.flush()
+            filler = fill(disk)
             for number in range(60):
                 aws.raw.put(f"{number}.jpg", jpeg(10 + number))
             time.sleep(60)

@@ -93,7 +93,7 @@ def test_parliament__finds_nothing_in_the_policies_with_a_customer_key() -> None
     queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:one"
     places = Places(
         raw="arn:aws:s3:::raw", curated="arn:aws:s3:::curated", derived="arn:aws:s3:::derived",
-        ingest=queue, ingest_dlq=queue, requests=queue,
+        ingest=queue, ingest_dlq=queue, requests=queue, requests_dlq=queue,
         event_bus=f"arn:aws:events:us-east-1:{ACCOUNT}:event-bus/default",
         database_secret=_VALUES["DatabaseSecretArn"],
         raw_key=f"arn:aws:kms:us-east-1:{ACCOUNT}:key/11111111-1111-1111-1111-111111111111",

@@ -202,7 +202,7 @@ def test_buckets__have_names_of_the_account_and_tidy_themselves(
 def test_statements__are_those_of_the_policies(stacks: dict[str, Template]) -> None:
     sids = {name: {s["Sid"] for n, s in statements(stacks) if n == f"{name}Role"}
             for name in ("Consumer", "Curator", "Migrate", "Reconcile", "Audit")}  # fmt: skip
-    places = policies.Places(*[f"arn:{n}" for n in "rcdiqebs"])
+    places = policies.Places(*[f"arn:{n}" for n in "rcdiqjebs"])
     for name, found in sids.items():
         assert found == {s["Sid"] for s in policies.ROLES[name.lower()](places)}
 

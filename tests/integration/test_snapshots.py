@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from localstack_client.session import Session
 
+from faults.small_disk import fill, small_disk
 from pixsift.adapters.aws.event_bus import EventBus
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.local.events_stack import EventsStack
@@ -147,6 +148,72 @@ def test_curator__sigterm_hands_the_request_back(
         wait_until(lambda: is_published(world))
         wait_until(lambda: queue.depth() == (0, 0))
     check_whole(world)
+
+
+def refusal(world: World, request_id: str = "r1") -> str | None:
+    """Why a request ended without a snapshot; None while it has not."""
+    taken = world.snapshots.request(request_id)
+    return None if taken is None else taken.error
+
+
+def test_curator__a_full_spill_disk_is_outlasted(
+    world: World, queue: SqsQueue, localstack: LocalStackPlace, events_stack: EventsStack
+) -> None:
+    """The request waits, costs no receive, and is served once there is room."""
+    with small_disk(2) as disk:
+        filler = fill(disk)
+        queue.send([json.dumps(request())])
+        with curator_process(
+            world, localstack, events_stack, PIXSIFT_SPILL_DIR=str(disk)
+        ) as process:
+            said = read_until(process, "free space there")
+            assert "Traceback" not in said
+            assert not is_published(world) and refusal(world) is None
+            filler.unlink()
+            wait_until(lambda: is_published(world), 60)
+            wait_until(lambda: queue.depth() == (0, 0))
+    check_whole(world)
+    assert SqsQueue(events_stack.snapshot_dlq).depth() == (0, 0)
+
+
+def test_curator__a_disk_that_stays_full_ends_as_an_announced_failure(
+    world: World, queue: SqsQueue, localstack: LocalStackPlace, events_stack: EventsStack
+) -> None:
+    with small_disk(2) as disk:
+        fill(disk)
+        queue.send([json.dumps(request())])
+        with curator_process(
+            world, localstack, events_stack, PIXSIFT_SPILL_DIR=str(disk),
+            PIXSIFT_REQUEST_GIVE_UP_SECONDS="4",
+        ):  # fmt: skip
+            wait_until(lambda: refusal(world), 60)
+            wait_until(lambda: queue.depth() == (0, 0))
+    assert "gave_up" in (refusal(world) or "") and "PIXSIFT_SPILL_DIR" in (refusal(world) or "")
+    assert SqsQueue(events_stack.snapshot_dlq).depth() == (0, 0)
+
+
+def test_curator__drains_the_dead_letters(
+    world: World, queue: SqsQueue, localstack: LocalStackPlace, events_stack: EventsStack
+) -> None:
+    """A request that earlier curators left there is served; what is no request is refused."""
+    dead = SqsQueue(events_stack.snapshot_dlq)
+    dead.send([json.dumps(request()), "{not json"])
+    with curator_process(world, localstack, events_stack):
+        wait_until(lambda: is_published(world), 60)
+        wait_until(lambda: dead.depth() == (0, 0))
+    check_whole(world)
+    assert any("not JSON" in row["error"] for row in world.snapshots.refused())
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """What a process says until it says ``words``."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(said)
 
 
 def test_snapshot__a_version_that_is_gone_fails_it(world: World) -> None:

@@ -1,8 +1,11 @@
 """The curator's loop: what becomes of a message, by how serving it ended."""
 
+import dataclasses
 import json
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,9 +19,10 @@ from pixsift.operations.serve_request import RequestMessage
 from pixsift.serving import Reaction
 from pixsift.telemetry import make_logger
 from pixsift.worker import VisibilityHeartbeat
-from pixsift_curator.curator import Curator
 
 LOGGER = make_logger("test", "CRITICAL")
+PACE = loop.Pace(poll=0, visibility_timeout=60, pause=0.01)
+MESSAGE = Message("m1", "h1", "{}", receive_count=3)
 
 
 @dataclass
@@ -29,6 +33,8 @@ class Queue:
     stop: threading.Event
     acked: list[str] = field(default_factory=list)
     released: list[tuple[str, int]] = field(default_factory=list)
+    postponed: list[tuple[str, int]] = field(default_factory=list)
+    takes_copies: bool = True
     name: str = "requests"
     empty_polls: int = 0
 
@@ -46,6 +52,14 @@ class Queue:
     def release(self, messages: list[Message], *, delay_seconds: int = 0) -> None:
         self.released += [(message.message_id, delay_seconds) for message in messages]
 
+    def postpone(
+        self, messages: list[Message], *, delay_seconds: int, everything: bool
+    ) -> list[Message]:
+        if not self.takes_copies:
+            raise DependencyDownError("the queue takes no copies")
+        self.postponed += [(message.message_id, delay_seconds) for message in messages]
+        return messages
+
     def extend(self, messages: list[Message], seconds: int) -> None: ...
 
 
@@ -57,6 +71,7 @@ class Served:
     resume_end: Callable[[], Reaction] = lambda: "done"
     served: int = 0
     resumed: int = 0
+    gave_up: list[str] = field(default_factory=list)
 
     def serve(self, message: RequestMessage, stop: threading.Event) -> Reaction:
         self.served += 1
@@ -66,6 +81,9 @@ class Served:
         self.resumed += 1
         self.resume_end()
         return False
+
+    def give_up(self, message: RequestMessage, reason: str) -> None:
+        self.gave_up.append(reason)
 
 
 class Stop(threading.Event):
@@ -87,18 +105,36 @@ def run(
     behind: Sequence[Message] = (),
     stop: threading.Event | None = None,
     logger: Logger = LOGGER,
+    message: Message = MESSAGE,
+    takes_copies: bool = True,
 ) -> tuple[Queue, Served]:
     stop = stop or threading.Event()
-    queue = Queue([Message("m1", "h1", "{}", receive_count=3), *behind], stop)
+    queue = Queue([message, *behind], stop, takes_copies=takes_copies)
     served = Served(end, resume_end)
+    with kept_hidden(queue) as lane:
+        loop.run(lane, served, PACE, stop=stop, logger=logger)
+    return queue, served
+
+
+def run_dead_letter(end: Callable[[], Reaction], message: Message) -> tuple[Queue, Served]:
+    """The loop with nothing to do but one dead letter."""
+    stop = threading.Event()
+    queue, dead = Queue([], stop), Queue([message], threading.Event(), name="requests-dlq")
+    served = Served(end)
+    with kept_hidden(queue) as lane, kept_hidden(dead) as last:
+        loop.run(
+            lane, served, PACE, stop=stop, logger=LOGGER,
+            dead_letters=dataclasses.replace(last, is_last=True),
+        )  # fmt: skip
+    return dead, served
+
+
+@contextmanager
+def kept_hidden(queue: Queue) -> Iterator[loop.Lane]:
     with VisibilityHeartbeat(
         cast(SqsQueue, queue), visibility_timeout_seconds=60, deadline_seconds=60, logger=LOGGER
     ) as heartbeat:
-        loop.run(
-            cast(SqsQueue, queue), cast(Curator, served), heartbeat, stop=stop, poll_seconds=0,
-            visibility_timeout_seconds=60, logger=logger, pause_seconds=0.01,
-        )  # fmt: skip
-    return queue, served
+        yield loop.Lane(cast(SqsQueue, queue), heartbeat)
 
 
 def raising(error: BaseException) -> Callable[[], Reaction]:
@@ -120,12 +156,48 @@ def test_run__a_stop_hands_the_message_back_at_once() -> None:
 
 
 @pytest.mark.parametrize("error", [TransientError("cut off"), DependencyDownError("S3 is away")])
-def test_run__what_may_succeed_later_comes_back_after_a_while(error: Exception) -> None:
-    queue, _ = run(raising(error))
-    assert queue.acked == []
-    ((message_id, delay),) = queue.released
+def test_run__an_outage_sends_a_delayed_copy_and_costs_no_attempt(error: Exception) -> None:
+    queue, served = run(raising(error))
+    assert (queue.acked, queue.released, served.gave_up) == ([], [], [])
+    ((message_id, delay),) = queue.postponed
     assert message_id == "m1"
     assert 4 <= delay <= 8  # the third receive: 8 s, less up to half
+
+
+def test_run__where_the_queue_takes_no_copy_the_message_comes_back() -> None:
+    queue, _ = run(raising(DependencyDownError("all is away")), takes_copies=False)
+    assert [message_id for message_id, _ in queue.released] == ["m1"]
+
+
+def test_run__an_outage_of_a_day_ends_as_an_announced_failure() -> None:
+    old = dataclasses.replace(MESSAGE, sent_at=time.time() - 90_000)
+    queue, served = run(raising(DependencyDownError("the disk is full")), message=old)
+    assert served.gave_up == ["gave_up: the disk is full"]
+    assert (queue.acked, queue.postponed) == (["m1"], [])
+
+
+def test_run__a_dead_letter_is_served_when_nothing_else_waits() -> None:
+    dead, served = run_dead_letter(lambda: "done", MESSAGE)
+    assert (dead.acked, served.gave_up, served.resumed) == (["m1"], [], 1)
+
+
+def test_run__a_dead_letter_with_a_bug_ends_as_an_announced_failure() -> None:
+    dead, served = run_dead_letter(raising(KeyError("bug")), MESSAGE)
+    assert served.gave_up == ["internal_error: KeyError: 'bug'; see the curator's log"]
+    assert (dead.acked, dead.released) == (["m1"], [])
+
+
+def test_run__a_dead_letter_waits_through_an_outage() -> None:
+    dead, served = run_dead_letter(raising(DependencyDownError("S3 is away")), MESSAGE)
+    assert [message_id for message_id, _ in dead.postponed] == ["m1"]
+    assert served.gave_up == []
+
+
+def test_run__a_dead_letter_that_ended_process_after_process_is_not_tried() -> None:
+    letter = dataclasses.replace(MESSAGE, receive_count=11)
+    dead, served = run_dead_letter(lambda: "done", letter)
+    assert (served.served, dead.acked) == (0, ["m1"])
+    assert served.gave_up[0].startswith("ended_the_process: 10 tries")
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), PermanentError("not", "foreseen here")])

@@ -3,6 +3,7 @@ coverage. The curator stores the result as a snapshot, a preview shows it. The s
 same point chooses the same images everywhere.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from pixsift.core.choosing.sampling import Selection, select
 from pixsift.core.choosing.splits import assign
 from pixsift.core.cost import PRICES_AS_OF, copy_cost
 from pixsift.core.protection import NO_PROTECTION, Protection
-from pixsift.errors import RequestError, UserError
+from pixsift.errors import DependencyDownError, RequestError, UserError
 from pixsift.messages import Select2, SnapshotRequest, SnapshotRequest2
 from pixsift.operations.images import uris_and_thumbnails
 from pixsift.ports import ObjectStore
@@ -69,7 +70,8 @@ def choose(
     to compare by; None: that of the quota, or clusters. spill_dir: folder for the embeddings of
     the pool while it is chosen from; None: the system's temporary folder. protection: evaluation
     sets as they were read; None: those in force now, as far as the request asks.
-    Raises UserError for what cannot be done, with the numbers that make it so.
+    Raises UserError for what cannot be done, with the numbers that make it so; DependencyDownError
+    where the folder has no room.
     """
     point = point or pool_point(database, request.collection, request.at_seq)
     preselected = _preselected(database, request)
@@ -77,17 +79,42 @@ def choose(
     seed = request.select.seed
     if protection is None:
         protection = protection_for(database, request, point)
-    with tempfile.TemporaryDirectory(prefix="pixsift-", dir=spill_dir) as folder:
-        pool = load_pool(
-            database, point.collection_id, point.generation, point.at_seq, request.where,
-            spill_dir=Path(folder), request=request.select, preselected=preselected,
-            protection=protection or None,
-        )  # fmt: skip
-        selection = select(pool, request.select, preselected=preselected)
+    with _spill_folder(spill_dir) as folder:
+        with _room_in(folder):
+            pool = load_pool(
+                database, point.collection_id, point.generation, point.at_seq, request.where,
+                spill_dir=folder, request=request.select, preselected=preselected,
+                protection=protection or None,
+            )  # fmt: skip
+            selection = select(pool, request.select, preselected=preselected)
         earlier = _earlier_splits(database, request, pool, preselected)
         splits = assign(pool, selection.indices, request.split, seed=seed, earlier=earlier)
         by = report_by or (quota.by if quota else None)
         yield Choice(point, pool, selection, splits, compare(pool, selection, by=by, seed=seed))
+
+
+@contextmanager
+def _spill_folder(parent: Path | None) -> Iterator[Path]:
+    """A folder of its own, gone afterwards; what cannot be removed is left."""
+    with _room_in(parent or Path(tempfile.gettempdir())):
+        folder = Path(tempfile.mkdtemp(prefix="pixsift-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _room_in(folder: Path) -> Iterator[None]:
+    """A full disk is an outage, which a later try may outlast; a missing folder too."""
+    try:
+        yield
+    except OSError as error:
+        raise DependencyDownError(
+            f"cannot keep the embeddings of a selection in {folder}: {error.strerror or error}; "
+            "free space there, or set PIXSIFT_SPILL_DIR to a larger disk",
+            code="no_room",
+        ) from error
 
 
 def with_strategy(
@@ -182,10 +209,10 @@ def compare_strategies(
     asked = request.select
     if not isinstance(asked, Select2):
         raise RequestError("strategies are compared for schema 'pixsift.snapshot-request/2'")
-    with tempfile.TemporaryDirectory(prefix="pixsift-") as folder:
+    with _spill_folder(None) as folder, _room_in(folder):
         pool = load_pool(
             database, point.collection_id, point.generation, point.at_seq, request.where,
-            spill_dir=Path(folder),
+            spill_dir=folder,
             protection=protection_for(database, request, point) or None,
         )  # fmt: skip
         found = contest(pool, asked, label=label, group=group, ks=ks)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from aws_lambda_powertools import Logger
@@ -43,6 +44,8 @@ ExportState = Literal["published", "failed", "busy", "stopped"]
 KeepLease = Callable[[str, int], AbstractContextManager[object]]
 """Called with a snapshot's id and the fence; returns a context that renews the lease."""
 _NAMED_FAILURES = 5
+_MOST_STALLS = 5
+"""Exporters that ended one after another without progress: the next one would end as well."""
 
 
 class StoppedError(TransientError):
@@ -57,6 +60,8 @@ class ExportSettings:
     lease_seconds: float = 60.0
     shard_bytes: int = 256 * 1024**2
     retry_delay_seconds: float = 10.0
+    give_up_seconds: float = 86_400.0
+    """Age of a list after which an outage ends it as a failure."""
 
 
 class Exporter:
@@ -88,7 +93,8 @@ class Exporter:
         repeated.
 
         ``busy``: another exporter holds the lease. ``stopped``: ``stop`` was set; the lease is
-        given back. Raises TransientError or DependencyDownError when a later try may succeed.
+        given back. Raises TransientError or DependencyDownError when a later try may succeed. A
+        list that ends exporter after exporter, or that an outage keeps back for a day, fails.
         """
         fence = self._snapshots.claim(snapshot_id, lease_seconds=self._settings.lease_seconds)
         if fence is None:
@@ -99,7 +105,7 @@ class Exporter:
         self._at_point("claimed")
         try:
             with self._keep_lease(snapshot_id, fence), self._redacted_dropped(snapshot_id):
-                return self._export(self._snapshots.get(snapshot_id), fence, stop)
+                return self._export(_not_stalled(self._snapshots.get(snapshot_id)), fence, stop)
         except PermanentError as error:
             self._logger.error("snapshot failed", snapshot_id=snapshot_id, reason=str(error))
             self._snapshots.fail(snapshot_id, fence, error=str(error))
@@ -109,7 +115,12 @@ class Exporter:
             return "stopped"
         except LeaseLostError:
             raise
-        except PixsiftError:
+        except PixsiftError as error:
+            age = datetime.now(UTC) - self._snapshots.get(snapshot_id).created_at
+            if age.total_seconds() > self._settings.give_up_seconds:
+                self._logger.error("snapshot failed", snapshot_id=snapshot_id, reason=str(error))
+                self._snapshots.fail(snapshot_id, fence, error=f"gave_up: {error}")
+                return "failed"
             self._snapshots.give_back(
                 snapshot_id, fence, delay_seconds=self._settings.retry_delay_seconds
             )
@@ -301,6 +312,16 @@ class _AnyOf(threading.Event):
 
     def is_set(self) -> bool:
         return super().is_set() or self._other.is_set()
+
+
+def _not_stalled(snapshot: Snapshot) -> Snapshot:
+    if snapshot.stalls >= _MOST_STALLS:
+        raise PermanentError(
+            "ended_the_process",
+            f"{snapshot.stalls} curators ended one after another while they exported it, without "
+            "progress; see their logs, and request it again",
+        )
+    return snapshot
 
 
 def _lost(failures: Sequence[CopyResult], images: int) -> PermanentError:

@@ -71,7 +71,7 @@ WHERE request_id = %(request_id)s AND snapshot_id IS NULL
 -- One snapshot with its progress.
 SELECT s.snapshot_id, s.collection_id, c.name AS collection, s.generation, s.request_id, s.name,
        s.request, s.spec_hash, s.seed, s.at_seq, s.state, s.error, s.report, s.location, s.fence,
-       s.created_at, s.published_at, s.announced_at, coalesce(g.space_id, c.space_id) AS space_id,
+       s.stalls, s.created_at, s.published_at, s.announced_at, coalesce(g.space_id, c.space_id) AS space_id,
        g.epsilon, g.second_look,
        CASE WHEN g.space_id IS NULL THEN c.calibration ELSE g.calibration END AS calibration,
        (SELECT count(*) FROM snapshot_item i WHERE i.snapshot_id = s.snapshot_id) AS images,
@@ -115,13 +115,19 @@ SELECT request_id FROM snapshot_request WHERE snapshot_id = %(snapshot_id)s ORDE
 
 -- name: claim
 -- One exporter at a time: the lease keeps others off, the fence voids the writes of one that lost
--- its lease without noticing (a stopped process that wakes up). Time is the database's.
-UPDATE snapshot
+-- its lease without noticing (a stopped process that wakes up). Time is the database's. stalls: how
+-- many exporters before this one ended without giving the lease back and without any progress.
+UPDATE snapshot s
 SET fence = fence + 1, state = 'copying',
-    lease_until = now() + make_interval(secs => %(lease_seconds)s)
-WHERE snapshot_id = %(snapshot_id)s AND state IN ('resolved', 'copying')
-  AND (lease_until IS NULL OR lease_until < now())
-RETURNING fence
+    lease_until = now() + make_interval(secs => %(lease_seconds)s),
+    stalls = CASE WHEN work.done > s.progress THEN 0 ELSE s.stalls + 1 END,
+    progress = work.done
+FROM (SELECT (SELECT count(*) FROM snapshot_item
+              WHERE snapshot_id = %(snapshot_id)s AND copy_state = 'copied')
+           + (SELECT count(*) FROM snapshot_file WHERE snapshot_id = %(snapshot_id)s)) AS work (done)
+WHERE s.snapshot_id = %(snapshot_id)s AND s.state IN ('resolved', 'copying')
+  AND (s.lease_until IS NULL OR s.lease_until < now())
+RETURNING fence, stalls
 
 -- name: renew
 -- No row: the lease was lost to another exporter.
@@ -200,8 +206,10 @@ WHERE snapshot_id = %(snapshot_id)s AND fence = %(fence)s AND state = 'copying'
 RETURNING snapshot_id
 
 -- name: yield_lease
--- Given back on a stop, or kept for a back-off so that it is not retried at once.
-UPDATE snapshot SET lease_until = now() + make_interval(secs => %(delay_seconds)s)
+-- Given back on a stop, or kept for a back-off so that it is not retried at once. An exporter that
+-- gives it back has not crashed: the claim that led here does not count as a stall.
+UPDATE snapshot SET lease_until = now() + make_interval(secs => %(delay_seconds)s),
+                    stalls = greatest(stalls - 1, 0)
 WHERE snapshot_id = %(snapshot_id)s AND fence = %(fence)s AND state = 'copying'
 
 -- name: mark_announced

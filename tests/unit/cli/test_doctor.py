@@ -31,7 +31,7 @@ def machine(
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with mock_aws():
         sqs, s3 = boto3.client("sqs"), boto3.client("s3")
-        for queue in ("ingest", "ingest-dlq", "snapshot-requests"):
+        for queue in ("ingest", "ingest-dlq", "snapshot-requests", "snapshot-requests-dlq"):
             sqs.create_queue(QueueName=f"pixsift-{queue}")
         for bucket in ("derived", "curated"):
             s3.create_bucket(Bucket=f"pixsift-{bucket}")

@@ -49,6 +49,8 @@ class Snapshot:
     report: dict[str, Any]
     location: str | None
     fence: int
+    stalls: int
+    """Exporters that ended one after another without progress and without giving it back."""
     created_at: datetime
     published_at: datetime | None
     announced_at: datetime | None
