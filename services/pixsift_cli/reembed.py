@@ -3,17 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pixsift.answers.decisions import ReembedEstimate
+from pixsift.answers.decisions import ModelComparison, ReembedEstimate
 from pixsift.errors import RequestError
 from pixsift.operations import reembed as operation
+from pixsift.operations.compare_models import compare_models, pictures_of
 from pixsift.operations.embedder import load
 from pixsift.operations.reembed import Parts, Wanted, check_recipe
 from pixsift.operations.retrieve import only_collection
+from pixsift.pages.models import models_page
 from pixsift_cli import wiring
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.generations import Name, TakeOver, switched_text
@@ -55,6 +58,17 @@ def reembed(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what it would take.")
     ] = False,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Embed and judge next to what is in use, say what differs, and do not switch.",
+        ),
+    ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Of --compare: also write an HTML page with pictures to this file."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     take_over: TakeOver = False,
     as_json: JsonOption = False,
@@ -63,6 +77,8 @@ def reembed(
 
     Consumers continue to decide. After an interruption, run it again to continue.
     """
+    if page is not None and not compare:
+        raise RequestError("--page needs --compare")
     embedder = load(wiring.model(model))
     check_recipe(embedder.space, recipe)
     wanted = Wanted(preset, epsilon)
@@ -80,12 +96,48 @@ def reembed(
         say(estimate_text(found), err=True)
         if not yes and not confirm("Start?"):
             raise RequestError("Cancelled: nothing was changed", code="cancelled")
+        if compare:
+            with _progress() as report:
+                told = compare_models(
+                    parts, name, wanted, take_over=take_over, progress=report, actor=wiring.ACTOR
+                )
+            if page is not None:
+                pictures = pictures_of(parts, wiring.derived_bucket(), told)
+                _write(page, models_page(told, pictures))
+            emit(told, as_json, comparison_text(told))
+            return
         with _progress() as report:
             done = operation.reembed(
                 parts, name, wanted, patience_seconds=wait_seconds, take_over=take_over,
                 progress=report, actor=wiring.ACTOR,
             )  # fmt: skip
     emit(done, as_json, switched_text(done))
+
+
+def comparison_text(found: ModelComparison) -> list[str]:
+    """What another model would decide otherwise, for people."""
+    now, other = found.now, found.other
+    lines = [
+        f"{found.collection} at seq {found.at_seq}, {now.model} -> {other.model} (not switched):",
+        f"  kept        {now.kept} -> {other.kept}",
+        f"  duplicates  {now.duplicate} -> {other.duplicate}",
+        f"  {found.newly_duplicate} kept ones would become duplicates, {found.newly_kept} "
+        f"duplicates would be kept, {found.otherwise} would differ otherwise",
+        f"  {found.other_representative} would be duplicates of another image",
+    ]
+    if not other.calibrated:
+        lines.append(
+            "  warning     the rule was not calibrated with this model; pixsift calibrate does that"
+        )
+    return [*lines, f"To switch: pixsift reembed {found.collection} --model {other.model}"]
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, "utf-8")
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror}") from error
+    say(f"the page is in {path}", err=True)
 
 
 def estimate_text(found: ReembedEstimate) -> list[str]:

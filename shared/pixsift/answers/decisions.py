@@ -133,3 +133,49 @@ class ReembedEstimate(Answer):
     measured_on: int
     forgotten: int
     """Expired images whose memory ends, since their bytes are gone."""
+
+
+class ModelSide(Answer):
+    """One of two models that are compared on a collection."""
+
+    generation: int
+    model: str
+    recipe_id: str
+    space_id: str
+    dimension: int
+    epsilon: float
+    preset: str | None
+    calibrated: bool
+    kept: int
+    duplicate: int
+
+
+class ModelDisagreement(Answer):
+    """An image that only one of two models calls a duplicate."""
+
+    object_id: int
+    uri: str
+    representative_id: int | None
+    representative: str | None
+    """URI of the image that it is, or would be, a duplicate of."""
+    distance: float | None
+    reason: str
+
+
+class ModelComparison(Answer):
+    """A model next to the one in use, on the same images; the collection is as it was."""
+
+    collection: str
+    at_seq: int
+    now: ModelSide
+    other: ModelSide
+    agreeing: int
+    """Objects with the same outcome by both."""
+    other_representative: int
+    """Duplicates by both, of different images."""
+    newly_duplicate: int
+    newly_kept: int
+    otherwise: int
+    """Objects that differ in another way, for example rejected by only one."""
+    would_be_duplicates: list[ModelDisagreement]
+    would_be_kept: list[ModelDisagreement]

@@ -89,7 +89,7 @@ def estimate(parts: Parts, name: str, wanted: Wanted) -> ReembedEstimate:
     Looks at up to sixteen of the images, to measure. Raises ConflictError where the collection is
     in that space already.
     """
-    collection, rule, target = _planned(parts, name, wanted)
+    collection, rule, target = planned(parts, name, wanted)
     spaces = Spaces(parts.database)
     work = spaces.work(collection, target.space_id)
     sample = spaces.sample(collection, target.space_id, _SAMPLE)
@@ -130,12 +130,13 @@ def reembed(
     TransientError or DependencyDownError where S3 or the ledger does not answer. After any of these
     errors another run continues.
     """
-    collection, rule, target = _planned(parts, name, wanted)
+    collection, rule, target = planned(parts, name, wanted)
     Collections(parts.database, actor=actor).ensure_space(parts.embedder.space)
-    run = _Run(parts, collection, target.space_id, progress)
     return Generations(parts.database, actor=actor).reembed(
-        collection, rule, target, prepare=run.make_known, patience_seconds=patience_seconds,
-        notice_seconds=notice_seconds, take_over=take_over, progress=progress,
+        collection, rule, target,
+        prepare=filling(parts, collection, target.space_id, progress),
+        patience_seconds=patience_seconds, notice_seconds=notice_seconds, take_over=take_over,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -168,7 +169,11 @@ def rule_in(
     return Rule(epsilon, chosen, collection.keep_best), vouched
 
 
-def _planned(parts: Parts, name: str, wanted: Wanted) -> tuple[Collection, Rule, Target]:
+def planned(parts: Parts, name: str, wanted: Wanted) -> tuple[Collection, Rule, Target]:
+    """The collection, and rule and space of the generation that ``wanted`` asks for.
+
+    Raises ConflictError where the collection is in that space already.
+    """
     registry = Collections(parts.database)
     collection, space = registry.collection(name), parts.embedder.space
     if collection.space_id == space.space_id:
@@ -183,6 +188,13 @@ def _planned(parts: Parts, name: str, wanted: Wanted) -> tuple[Collection, Rule,
         collection, default_calibration(space), same_weights=same_weights, wanted=wanted
     )
     return collection, rule, Target(space.space_id, space.dimension, vouched)
+
+
+def filling(
+    parts: Parts, collection: Collection, space_id: str, progress: ReportCount
+) -> Callable[[], None]:
+    """What makes known in a space all that is lacking there; to be called again and again."""
+    return _Run(parts, collection, space_id, progress).make_known
 
 
 class _Run:

@@ -31,6 +31,7 @@ from pixsift.core.second_look import LookRule
 from pixsift.core.sources import SourceRule
 from pixsift.errors import ConflictError, SettingError, TransientError
 from pixsift.operations.audit import Auditor
+from pixsift.operations.compare_models import compare_models, pictures_of
 from pixsift.operations.erase import new_erasure
 from pixsift.operations.redecide import undo
 from pixsift.operations.reembed import (
@@ -42,6 +43,7 @@ from pixsift.operations.reembed import (
     rule_in,
 )
 from pixsift.operations.rule import rule, undo_rulings
+from pixsift.pages.models import models_page
 from pixsift.ports import EmbeddingResult, FetchedObject
 
 OLD, NEW = StubEmbedder(dimension=64), StubEmbedder(dimension=32, seed=8)
@@ -107,6 +109,13 @@ def picture(seed: int) -> bytes:
     return out.getvalue()
 
 
+def nearly(seed: int) -> bytes:
+    """The same picture, saved with loss."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(picture(seed))).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
 @pytest.fixture
 def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -144,6 +153,43 @@ def test_reembed__all_is_judged_in_the_new_space(world: World) -> None:
     assert collection.space_id == NEW.space.space_id and collection.epsilon == found.epsilon
     undo(world.database, "c", take_over=False, progress=lambda what, done, of: None)
     assert outcomes(world.url) == before and violations(world.url) == []
+
+
+def test_compare_models__shows_what_differs_and_changes_nothing(world: World) -> None:
+    """The shadow stays beside, goes on with what arrives, and the switch fetches nothing twice."""
+    for seed in range(4):
+        world.arrive(f"k{seed}.png", picture(seed))
+    world.arrive("near.png", nearly(0))
+    before, seq = outcomes(world.url), Ledger(world.database).collection("c").seq
+    loose = compare_models(world.parts(), "c", Wanted(epsilon=1.9), notice_seconds=0)
+    assert outcomes(world.url) == before
+    assert (loose.now.kept, loose.other.kept, loose.at_seq) == (4, 1, seq)
+    assert (loose.newly_duplicate, loose.newly_kept, loose.otherwise) == (3, 0, 0)
+    assert loose.agreeing == 2 and len(loose.would_be_duplicates) == 3
+    assert {row.representative for row in loose.would_be_duplicates} == {
+        next(f"s3://raw/k0.png?versionId={key.split('@')[1]}" for key in before if "k0" in key)
+    }
+    world.arrive("late.png", picture(9))
+    strict = compare_models(world.parts(), "c", Wanted(epsilon=1e-7), notice_seconds=0)
+    assert (strict.newly_kept, strict.newly_duplicate, strict.now.kept) == (1, 0, 5)
+    (pair,) = strict.would_be_kept
+    assert "near.png" in pair.uri and pair.representative and "k0.png" in pair.representative
+    page = models_page(strict, pictures_of(world.parts(), "derived", strict))
+    assert "Duplicates today, kept with stub: 1" in page and "near.png" in page
+    assert "not calibrated with stub" in page
+    world.objects.fetched.clear()
+    done = reembed(world.parts(), "c", Wanted(epsilon=1e-7), patience_seconds=5, notice_seconds=0)
+    assert (done.kept, world.objects.fetched) == (6, [])
+    assert violations(world.url) == []
+
+
+def test_compare_models__shows_examples_from_both_ends(world: World) -> None:
+    for seed in range(12):
+        world.arrive(f"k{seed}.png", picture(seed))
+    found = compare_models(world.parts(), "c", Wanted(epsilon=1.9), notice_seconds=0, examples=4)
+    distances = [row.distance for row in found.would_be_duplicates]
+    assert found.newly_duplicate == 11 and len(distances) == 4
+    assert distances == sorted(d for d in distances if d is not None)
 
 
 def test_reembed__a_run_that_died_goes_on(world: World) -> None:

@@ -129,22 +129,8 @@ class Build:
         self, connection: Connection, generation: int, base: tuple[int, int], *, again: bool
     ) -> tuple[float, int]:
         """Write it, catch up, switch; seconds under the lock, and the seq of the switch."""
-        identity, space = self.collection.collection_id, self._space_id
-        dimension = self.at.dimension if self._target is None else self._target.dimension
-        in_use = GenerationRows(connection, identity, self.at.generation, space, self._moves)
-        target = GenerationRows(connection, identity, generation, space)
-        self._still(base[0] if again else self.at.generation)
-        from_old = self._moves and again
-        states = GenerationRows(connection, identity, base[0], space, from_old).states(base[1])
-        rulings = in_use.rulings(base[1] if again else self.at.seq)
-        self.successor = Successor(
-            self.rule.near(), dimension, target.images, rulings, rank=target.ranked
-        )
-        writes = self.successor.apply(states) if again else self.successor.copy(states)
-        target.write(_counted(writes, len(states), self._progress))
-        connection.execute(_SQL["tell_the_planner"])
-        seq = self._catch_up(connection, in_use, target, base[1])
-        self._bodies.follow(identity, generation, seq)
+        in_use, target, seq = self._written(connection, generation, base, again=again)
+        self._bodies.follow(self.collection.collection_id, generation, seq)
         reason = ("reembed" if self._moves else "redecide") if again else "undo"
         patient_until: float | None = None
         while True:
@@ -159,6 +145,30 @@ class Build:
                 now = time.monotonic()
                 patient_until = patient_until or now + self._patience
                 self._wait(wait.undecided, patient_until - now)
+
+    def build_beside(self, connection: Connection, generation: int, base: tuple[int, int]) -> int:
+        """Write it and catch up; the seq up to which it follows the generation in use."""
+        return self._written(connection, generation, base, again=True)[2]
+
+    def _written(
+        self, connection: Connection, generation: int, base: tuple[int, int], *, again: bool
+    ) -> tuple[GenerationRows, GenerationRows, int]:
+        """The rows in use, the rows written, and the seq that both have reached."""
+        identity, space = self.collection.collection_id, self._space_id
+        dimension = self.at.dimension if self._target is None else self._target.dimension
+        in_use = GenerationRows(connection, identity, self.at.generation, space, self._moves)
+        target = GenerationRows(connection, identity, generation, space)
+        self._still(base[0] if again else self.at.generation)
+        from_old = self._moves and again
+        states = GenerationRows(connection, identity, base[0], space, from_old).states(base[1])
+        rulings = in_use.rulings(base[1] if again else self.at.seq)
+        self.successor = Successor(
+            self.rule.near(), dimension, target.images, rulings, rank=target.ranked
+        )
+        writes = self.successor.apply(states) if again else self.successor.copy(states)
+        target.write(_counted(writes, len(states), self._progress))
+        connection.execute(_SQL["tell_the_planner"])
+        return in_use, target, self._catch_up(connection, in_use, target, base[1])
 
     def _catch_up(
         self, connection: Connection, in_use: GenerationRows, target: GenerationRows, seq: int

@@ -13,6 +13,7 @@ what consumers of that space have acknowledged is decided here: both have seen t
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pixsift.adapters.ledger import spaces
@@ -45,6 +46,15 @@ SecondLook = dict[str, Any] | bool
 """A rule; True: as it is now; False: none, the embedding alone decides."""
 KeepBest = float | bool
 """A margin; True: as it is now; False: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A generation next to the one in use, and the seq up to which both can be compared."""
+
+    in_use: int
+    generation: int
+    seq: int
 
 
 class Generations:
@@ -138,22 +148,59 @@ class Generations:
         """
         started = time.monotonic()
         with self._database.connection() as connection, spaces.alone(connection, collection):
-            at = position(connection, collection.collection_id)
-            build = Build(
-                collection, at, rule, self._bodies, progress, actor=self._actor, target=target,
-                prepare=prepare, patience_seconds=patience_seconds,
+            build, generation, base = self._begun(
+                connection, collection, rule, target, prepare=prepare, progress=progress,
+                patience_seconds=patience_seconds, notice_seconds=notice_seconds,
+                take_over=take_over,
             )  # fmt: skip
-            other = one_row(connection, _SQL["building"], collection.collection_id)
-            mine = other is not None and other["space_id"] == target.space_id != at.space_id
-            generation = build.begin(connection, take_over=take_over or mine)
-            noticed_at = time.monotonic() + notice_seconds
-            prepare()
-            time.sleep(max(0.0, noticed_at - time.monotonic()))
-            now = position(connection, collection.collection_id)
-            prepare()  # everything judged up to ``now`` is embedded after it
-            held, seq = build.build(connection, generation, (now.generation, now.seq), again=True)
-            self._obey(connection, collection, since=now.seq)
+            held, seq = build.build(connection, generation, base, again=True)
+            self._obey(connection, collection, since=base[1])
         return _switched(build, generation, seq, started, held)
+
+    def build_beside(
+        self,
+        collection: Collection,
+        rule: Rule,
+        target: Target,
+        *,
+        prepare: Callable[[], None],
+        notice_seconds: float = NOTICE_SECONDS,
+        take_over: bool = False,
+        progress: ReportCount = lambda what, done, of: None,
+    ) -> Beside:
+        """As ``reembed`` without the switch: the collection stays as it is.
+
+        The generation stays in state ``building``, so that consumers of its space continue to embed
+        for it, and ``reembed`` need not embed again.
+        """
+        with self._database.connection() as connection, spaces.alone(connection, collection):
+            build, generation, base = self._begun(
+                connection, collection, rule, target, prepare=prepare, progress=progress,
+                patience_seconds=0.0, notice_seconds=notice_seconds, take_over=take_over,
+            )  # fmt: skip
+            seq = build.build_beside(connection, generation, base)
+        return Beside(build.at.generation, generation, seq)
+
+    def _begun(
+        self, connection: Connection, collection: Collection, rule: Rule, target: Target, *,
+        prepare: Callable[[], None], progress: ReportCount, patience_seconds: float,
+        notice_seconds: float, take_over: bool,
+    ) -> tuple[Build, int, tuple[int, int]]:  # fmt: skip
+        """A generation of another space that consumers know of, and where building it starts."""
+        at = position(connection, collection.collection_id)
+        build = Build(
+            collection, at, rule, self._bodies, progress, actor=self._actor, target=target,
+            prepare=prepare, patience_seconds=patience_seconds,
+        )  # fmt: skip
+        other = one_row(connection, _SQL["building"], collection.collection_id)
+        mine = other is not None and other["space_id"] == target.space_id != at.space_id
+        generation = build.begin(connection, take_over=take_over or mine)
+        noticed_at = time.monotonic() + notice_seconds
+        prepare()
+        time.sleep(max(0.0, noticed_at - time.monotonic()))
+        now = position(connection, collection.collection_id)
+        prepare()  # everything judged up to ``now`` is embedded after it
+        return build, generation, (now.generation, now.seq)
 
     def undo(
         self,
