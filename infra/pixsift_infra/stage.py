@@ -246,6 +246,12 @@ def read_stage(name: str, folder: Path = STAGES) -> Stage:
         raise StageError(f"{path}: {_first(error.errors())}") from error
 
 
+def with_shadow(stage: Stage) -> Stage:
+    """The stage with a second embedding space, ``shadow``, for a model next to the one in use."""
+    spaces = (*stage.events.spaces, "shadow")
+    return stage.model_copy(update={"events": stage.events.model_copy(update={"spaces": spaces})})
+
+
 def _first(errors: Sequence[Any]) -> str:
     first = errors[0]
     key = ".".join(str(part) for part in first["loc"]) or "the stage"

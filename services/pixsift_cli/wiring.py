@@ -31,6 +31,7 @@ from pixsift.errors import NotFoundError, PixsiftError, Remedy
 from pixsift.operations.embedder import ModelChoice
 from pixsift.operations.local.loop import find_venv
 from pixsift.operations.local.loop import use_running_loop as find_running_loop
+from pixsift.operations.obligations import Obligations
 from pixsift.operations.paths import is_path
 from pixsift.operations.reconcile import Send
 from pixsift.operations.status import Queues
@@ -94,12 +95,12 @@ def localstack_venv() -> Path:
     return find_venv(Path(local_settings().localstack_venv))
 
 
-def loop_ingredients() -> "Ingredients":
-    """The parts of a local loop."""
+def loop_ingredients(shadow_model: str = "") -> "Ingredients":
+    """The parts of a local loop. shadow_model: next to the model in use; empty: none."""
     from pixsift.operations.local.up_down import Ingredients
 
     server_port = server_settings().server_port
-    return Ingredients(localstack_venv(), model(), database_at, server_port, ACTOR)
+    return Ingredients(localstack_venv(), model(), database_at, server_port, ACTOR, shadow_model)
 
 
 def demo_connections() -> "Connections":
@@ -235,6 +236,7 @@ def queues() -> Queues:
         "ingest": found.ingest_queue,
         "ingest_dlq": found.ingest_dlq,
         "snapshot_requests": found.snapshot_queue,
+        "snapshot_requests_dlq": found.snapshot_dead_letters,
     }
     return {name: _queue(name_or_url) for name, name_or_url in names.items()}
 
@@ -260,13 +262,18 @@ def curated_bucket() -> str:
 
 
 def journal_bucket() -> str:
-    """Where the journal of erasures is."""
+    """Where the journal is."""
     return BucketSettings().journal
 
 
 def journal() -> Journal:
-    """The journal of erasures."""
+    """What a restored ledger must do again."""
     return Journal(s3_objects(), journal_bucket())
+
+
+def obligations(database: Database) -> Obligations | None:
+    """The journal of an open ledger; that of folders has none."""
+    return None if uses_folders() else Obligations(database, journal())
 
 
 def derived_bucket() -> str:

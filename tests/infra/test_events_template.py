@@ -9,6 +9,8 @@ import pytest
 from pixsift.adapters.local.events_stack import EventsStack, events_template
 from pixsift.config import BucketSettings, QueueSettings
 from pixsift.messages import SnapshotRequest
+from pixsift_infra.stage import read_stage, with_shadow
+from pixsift_infra.synth import build
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +23,18 @@ def template(synthesized: Path) -> dict[str, Any]:
 
 def test_committed_template__is_what_cdk_synthesizes(template: dict[str, Any]) -> None:
     assert json.loads(events_template()) == template, "run make synth and commit the result"
+
+
+def test_committed_shadow_template__is_what_cdk_synthesizes(tmp_path: Path) -> None:
+    build(with_shadow(read_stage("local")), tmp_path).synth()
+    made = json.loads((tmp_path / "PixsiftEvents.template.json").read_text("utf-8"))
+    assert json.loads(events_template(shadow=True)) == made, "run make synth and commit the result"
+    stack = EventsStack("x")
+    queues = {
+        r["Properties"]["QueueName"]["Fn::Join"][1][1] for r in made["Resources"].values()
+        if r["Type"] == "AWS::SQS::Queue"
+    }  # fmt: skip
+    assert {stack.shadow_queue[1:], f"{stack.shadow_queue}-dlq"[1:]} <= queues
 
 
 def test_template__needs_no_bootstrap_and_no_lambda(template: dict[str, Any]) -> None:

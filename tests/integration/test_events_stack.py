@@ -56,6 +56,21 @@ def test_raw_bucket__tells_the_ingest_queue_of_creations_and_removals(
     assert told["ObjectCreated"]["s3"]["object"]["versionId"] == written["VersionId"]
 
 
+def test_raw_bucket__of_two_spaces_tells_both_queues_through_the_topic(
+    localstack: LocalStackPlace, localstack_session: Session
+) -> None:
+    """As ``pixsift up --shadow`` deploys it; the bodies are those that S3 would send to a queue."""
+    stack = deploy_events_stack(
+        "fan", shadow=True, client=localstack_session.client("cloudformation")
+    )
+    written = localstack_session.client("s3").put_object(
+        Bucket=stack.raw_bucket, Key="a b+ü.jpg", Body=b"x"
+    )
+    for queue in (stack.ingest_queue, stack.shadow_queue):
+        record = _first_record(localstack_session, queue)
+        assert record["s3"]["object"]["versionId"] == written["VersionId"], queue
+
+
 def test_ingest_queue__dead_letters_after_five_receives(
     events_stack: EventsStack, localstack_session: Session
 ) -> None:
@@ -113,6 +128,15 @@ def _receive(
         answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
         bodies += [json.loads(message["Body"]) for message in answer.get("Messages", [])]
     return bodies
+
+
+def _first_record(session: Session, queue: str) -> Any:
+    """Of what S3 says, without its own test message."""
+    for _ in range(10):
+        for body in _receive(session, queue, until=1, seconds=3.0):
+            if records := body.get("Records"):
+                return records[0]
+    raise AssertionError(f"nothing came to {queue}")
 
 
 def _other_addresses() -> list[str]:

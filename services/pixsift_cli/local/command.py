@@ -23,14 +23,23 @@ def register(app: typer.Typer) -> None:
     app.command()(down)
 
 
-def up(as_json: JsonOption = False) -> None:
+def up(
+    shadow: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Also run a consumer of this model on a queue of its own, as SNS would feed it.",
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
     """Start the local loop and leave it running: AWS, ledger, consumer, curator, server.
 
     Of a loop that runs already, only a service that died is started again.
     """
     state = wiring.state_folder()
     with stopped_by_signals():
-        record = operation.up(state, wiring.loop_ingredients(), _say)
+        record = operation.up(state, wiring.loop_ingredients(shadow), _say)
     facts = LoopFacts(environment=record.environment, state=str(state))
     emit(facts, as_json, _how_to_use(record, state))
 

@@ -40,6 +40,11 @@ class EventsStack:
         return f"{self.prefix}-ingest-dlq"
 
     @property
+    def shadow_queue(self) -> str:
+        """The ingest queue of a second embedding space, where the stack has one."""
+        return f"{self.prefix}-ingest-shadow"
+
+    @property
     def snapshot_queue(self) -> str:
         return f"{self.prefix}-snapshot-requests"
 
@@ -47,12 +52,21 @@ class EventsStack:
     def snapshot_dlq(self) -> str:
         return f"{self.prefix}-snapshot-requests-dlq"
 
+    def shadow_environment(self) -> dict[str, str]:
+        """Settings of a consumer of the second embedding space alone."""
+        return {
+            "PIXSIFT_INGEST_QUEUE": self.shadow_queue,
+            "PIXSIFT_INGEST_DLQ": f"{self.shadow_queue}-dlq",
+            "PIXSIFT_OWN_QUEUE": "true",
+        }
+
     def environment(self) -> dict[str, str]:
         """The settings that make pixsift's processes use this stack."""
         return {
             "PIXSIFT_INGEST_QUEUE": self.ingest_queue,
             "PIXSIFT_INGEST_DLQ": self.ingest_dlq,
             "PIXSIFT_SNAPSHOT_QUEUE": self.snapshot_queue,
+            "PIXSIFT_SNAPSHOT_DLQ": self.snapshot_dlq,
             "PIXSIFT_DERIVED_BUCKET": self.derived_bucket,
             "PIXSIFT_CURATED_BUCKET": self.curated_bucket,
         }
@@ -61,18 +75,23 @@ class EventsStack:
 def deploy_events_stack(
     prefix: str = "pixsift",
     *,
+    shadow: bool = False,
     parameters: Mapping[str, str] | None = None,
     client: "CloudFormationClient | None" = None,
 ) -> EventsStack:
-    """Deploy the committed template, with the prefix and the template's ``parameters``."""
+    """Deploy the committed template, with the prefix and the template's ``parameters``.
+
+    shadow: the one whose events go through a topic to two queues, one per embedding space.
+    """
     name = STACK if prefix == "pixsift" else f"{STACK}-{prefix}"
     deploy(
-        events_template(), stack=name, parameters={"Prefix": prefix, **(parameters or {})},
-        client=client,
+        events_template(shadow=shadow), stack=name,
+        parameters={"Prefix": prefix, **(parameters or {})}, client=client,
     )  # fmt: skip
     return EventsStack(prefix)
 
 
-def events_template() -> str:
+def events_template(*, shadow: bool = False) -> str:
     """The template as committed under ``localstack/``; the package links to it."""
-    return files("pixsift").joinpath("localstack", "events.template.json").read_text("utf-8")
+    name = "events-shadow.template.json" if shadow else "events.template.json"
+    return files("pixsift").joinpath("localstack", name).read_text("utf-8")

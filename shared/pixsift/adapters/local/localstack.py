@@ -71,7 +71,7 @@ class LocalStack:
         note: called with the process before the wait, so that it can be stopped whatever happens.
         """
         check_installed(self._venv)
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         port = self._port or free_port()
         self._process = spawn(
             "localstack", [str(_python(self._venv)), "-P", str(_MAIN), str(self._kept_objects)],

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pixsift.adapters.local.private import append_privately
 from pixsift.errors import DependencyDownError
 
 
@@ -42,7 +43,7 @@ def spawn(
 ) -> ProcessRecord:
     """Start ``command`` in a session of its own, so that a Ctrl-C at the terminal does not reach
     it."""
-    with log.open("ab") as stream:
+    with append_privately(log) as stream:
         process = subprocess.Popen(  # noqa: S603 - our own commands
             list(command), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
             env=dict(environment), cwd=cwd, start_new_session=True,

@@ -28,6 +28,7 @@ from pixsift.adapters.local.localstack import (
     free_port,
     is_port_free,
 )
+from pixsift.adapters.local.private import private_folder
 from pixsift.adapters.local.processes import ProcessRecord, ask_to_stop, finish, stop
 from pixsift.adapters.postgres.migrate import migrate
 from pixsift.errors import DependencyDownError, SettingError
@@ -35,6 +36,7 @@ from pixsift.operations.local.services import (
     NEEDED,
     SERVER,
     SERVICES,
+    SHADOW,
     StartedService,
     is_server_installed,
     start_service,
@@ -59,13 +61,16 @@ class LoopRecord:
     environment: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     """Other settings that the services got from the environment of the starting command."""
+    shadow: dict[str, str] = field(default_factory=dict)
+    """Settings of the shadow's consumer alone; empty: there is none."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "LoopRecord":
         """From the file's content."""
         processes = tuple(ProcessRecord(**process) for process in value["processes"])
         settings = dict(value.get("settings", {}))
-        return cls(value["postgres"], processes, dict(value["environment"]), settings)
+        shadow = dict(value.get("shadow", {}))
+        return cls(value["postgres"], processes, dict(value["environment"]), settings, shadow)
 
     def is_complete(self) -> bool:
         """Whether everything was started once: otherwise ``up`` is running, or was interrupted."""
@@ -90,10 +95,14 @@ class LocalLoop:
     """One local loop in one state folder."""
 
     def __init__(
-        self, state: Path, *, venv: Path, prefer_default_port: bool = False, server_port: int = 0
-    ) -> None:
+        self, state: Path, *, venv: Path, prefer_default_port: bool = False, server_port: int = 0,
+        shadow_model: str = "",
+    ) -> None:  # fmt: skip
         """venv: of LocalStack. prefer_default_port: LocalStack's and the server's usual ports where
-        they are free. server_port: the server's usual one; 0: any free one."""
+        they are free. server_port: the server's usual one; 0: any free one. shadow_model: a
+        second consumer embeds with it what the first one decides; empty: there is none."""
+        self._shadow_model = shadow_model
+        self._shadow: dict[str, str] = {}
         self._server_port = server_port
         self.state = state.absolute()
         self._venv = venv
@@ -132,15 +141,23 @@ class LocalLoop:
             applied = ledger.result()
         self._speak_to(place.environment() | {"PIXSIFT_DATABASE_URL": self._postgres.url()})
         say(f"PostgreSQL with pgvector runs, {applied} migrations applied")
-        self.stack = deploy_events_stack()
+        self.stack = deploy_events_stack(shadow=bool(self._shadow_model))
         self._speak_to(self.stack.environment())
+        if self._shadow_model:
+            # Each space has its own queue: neither consumer waits for the other's messages.
+            self._speak_to({"PIXSIFT_OWN_QUEUE": "true"})
+            self._shadow = {
+                **self.stack.shadow_environment(), "PIXSIFT_MODEL": self._shadow_model,
+            }  # fmt: skip
+            say(f"events go to two queues; {self._shadow_model} reads the second one")
         say(f"the events stack is deployed: upload to s3://{self.stack.raw_bucket}/")
         if self._kept.exists():
             say(f"{self._kept.load(place.endpoint)} object versions are there again")
 
     def _start_ledger(self) -> int:
         """PostgreSQL and its schema; returns how many migrations were applied."""
-        _private_folder(self._postgres.root)
+        # Access to the socket gives superuser rights in the database.
+        private_folder(self._postgres.root)
         self._postgres.start()
         return len(migrate(self._postgres.url()))
 
@@ -156,12 +173,17 @@ class LocalLoop:
             if name.startswith("PIXSIFT_") and name not in self.environment
         }  # fmt: skip
         services = []
-        for name in SERVICES if server and is_server_installed() else NEEDED:
+        for name in self._wanted(server=server):
             service = _start_service(name, self.state, self._record())
             self._note(service.process)
             services.append(service)
             say(f"{name} is starting; log: {_short(Path(service.process.log))}")
         return services
+
+    def _wanted(self, *, server: bool) -> list[str]:
+        left_out = set() if server and is_server_installed() else {SERVER}
+        left_out |= set() if self._shadow else {SHADOW}
+        return [name for name in SERVICES if name not in left_out]
 
     def _server_place(self, say: Say) -> dict[str, str]:
         """Where the server will answer; nothing where its packages are missing."""
@@ -205,8 +227,9 @@ class LocalLoop:
 
     def _record(self) -> LoopRecord:
         return LoopRecord(
-            str(self._postgres.root), tuple(self._processes), self.environment, self._settings
-        )
+            str(self._postgres.root), tuple(self._processes), self.environment, self._settings,
+            self._shadow,
+        )  # fmt: skip
 
     def _write(self) -> None:
         _write_record(self.state, self._record())
@@ -362,17 +385,13 @@ def _postgres_folder(state: Path) -> Path:
 
 
 def _start_service(name: str, state: Path, record: LoopRecord) -> StartedService:
-    return start_service(name, state, {**record.settings, **os.environ, **record.environment})
+    own = record.shadow if name == SHADOW else {}
+    environment = {**record.settings, **os.environ, **record.environment, **own}
+    return start_service(name, state, environment)
 
 
 def _write_record(state: Path, record: LoopRecord) -> None:
     _write_private(state / "loop.json", json.dumps(asdict(record), indent=1))
-
-
-def _private_folder(folder: Path) -> None:
-    """For our user only: access to the socket gives superuser rights in the database."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
 
 
 def _write_private(path: Path, text: str) -> None:

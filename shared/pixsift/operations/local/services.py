@@ -14,16 +14,20 @@ from pixsift.adapters.local.processes import ProcessRecord, spawn
 from pixsift.errors import DependencyDownError
 
 SERVER = "pixsift-server"
+SHADOW = "pixsift-consumer-shadow"
+"""A consumer of a second embedding space, whose model is tried next to the one in use."""
 NEEDED = ("pixsift-consumer", "pixsift-curator")
 """Without these two nothing is curated; the server is left out where its packages are missing."""
 SERVICES = {
     "pixsift-consumer": "pixsift_consumer.main",
     "pixsift-curator": "pixsift_curator.main",
+    SHADOW: "pixsift_consumer.main",
     SERVER: "pixsift_server.main",
 }
 _SAYS = {
     "pixsift-consumer": b'"message":"started"',
     "pixsift-curator": b'"message":"curator ready"',
+    SHADOW: b'"message":"started"',
     SERVER: b'"message":"server ready"',
 }
 _QUICK_TO_STOP = {"PIXSIFT_POLL_SECONDS": "2", "PIXSIFT_REQUEST_POLL_SECONDS": "2"}

@@ -5,6 +5,7 @@ it made, or found empty. A note in it says so to people and to the next command.
 """
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ def claim(folder: Path) -> None:
                 f"{folder} holds things that are not pixsift's, which deletes what it finds in "
                 "its folder: set PIXSIFT_STATE_DIR to a new folder, or empty this one"
             )
+        # Logs name keys, and objects are images. PostgreSQL, started by root, must pass through.
+        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
         note.write_text("pixsift made this folder and deletes what is in it.\n", "utf-8")
     except OSError as exc:
         raise cannot_be_used(folder, exc) from exc

@@ -39,6 +39,8 @@ class Ingredients:
     server_port: int
     """Of the server, where it is free; 0: any."""
     actor: str
+    shadow_model: str = ""
+    """A second consumer embeds with it what the first one decides; empty: there is none."""
 
 
 def up(state: Path, made_of: Ingredients, say: Say) -> LoopRecord:
@@ -51,6 +53,12 @@ def up(state: Path, made_of: Ingredients, say: Say) -> LoopRecord:
         record = read_record(state)
         if record is None:
             return _start(state, made_of, say)
+        if made_of.shadow_model not in ("", record.shadow.get("PIXSIFT_MODEL", "")):
+            raise ConflictError(
+                "the local loop that runs has no consumer of that model: a second model is "
+                "added when the loop starts",
+                remedy=Remedy("restart_loop"),
+            )
         return _repair(state, record, say)
 
 
@@ -72,7 +80,8 @@ def stop(state: Path, *, keep: bool) -> LoopStopped:
 
 def _start(state: Path, made_of: Ingredients, say: Say) -> LoopRecord:
     loop = LocalLoop(state, venv=made_of.venv, prefer_default_port=True,
-                     server_port=made_of.server_port)  # fmt: skip
+                     server_port=made_of.server_port,
+                     shadow_model=made_of.shadow_model)  # fmt: skip
     try:
         loop.start_infrastructure(say)
         with made_of.connect(loop.database_url) as database:

@@ -85,3 +85,9 @@ def test_only_one__until_the_other_is_done(tmp_path: Path) -> None:
             pass
     with only_one(tmp_path, "up"):
         assert os.access(tmp_path / "up.lock", os.R_OK)
+
+
+def test_claim__nobody_else_can_list_it(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(mode=0o755)
+    claim(tmp_path / "a")
+    assert (tmp_path / "a").stat().st_mode & 0o066 == 0
