@@ -44,8 +44,10 @@ from pixsift_consumer import faults
 from pixsift_consumer.consumer import Adapters, Consumer
 from pixsift_consumer.faults import FaultPoints
 
-_STOP_GRACE_SECONDS = 22.0
-"""For the poll and the running calls when SIGTERM comes; a stop stays below 30 s in total."""
+_STOP_GRACE_SECONDS = 14.0
+"""For the running calls when SIGTERM comes; the poll comes on top."""
+_LONGEST_POLL_SECONDS = 8
+"""Of those that a stop waits for; a stop stays below 30 s in total."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,7 +95,8 @@ def run(settings: ConsumerSettings, logger: Logger) -> None:
         secret=settings.database_secret,
         iam=settings.database_iam,
     )
-    limit = settings.stop_seconds + _STOP_GRACE_SECONDS
+    poll = min(settings.poll_seconds, _LONGEST_POLL_SECONDS)
+    limit = settings.stop_seconds + poll + _STOP_GRACE_SECONDS
     with StopSignal(limit_seconds=limit, logger=logger) as stop, ExitStack() as stack:
         points = FaultPoints(os.environ.get(faults.VARIABLE, ""))
         database = stack.enter_context(

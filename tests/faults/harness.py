@@ -84,11 +84,13 @@ def running(
     rule: SourceRule | Sequence[SourceRule] = SourceRule(RAW),  # noqa: B008  (frozen)
     queue: str = "pixsift-ingest",
     send: Send | None = None,
+    faults: FaultPoints | None = None,
     **settings: object,
 ) -> Iterator[Harness]:
     """Run a consumer until the block ends; it must stop within thirty seconds.
 
-    collections: name -> quality policy. send: takes what is announced of watches.
+    collections: name -> quality policy. send: takes what is announced of watches. faults: told of
+    every named point that is passed.
     """
     embedder = embedder or load_embedder("stub")
     decoder = decoder or PlainDecoder()
@@ -96,7 +98,8 @@ def running(
     telemetry = Telemetry("test")
     stop = threading.Event()
     with patch.dict("os.environ", aws.environment()), Database(database_url) as database:
-        ledger = Ledger(database)
+        faults = faults or FaultPoints()
+        ledger = Ledger(database, pause=faults.passed)
         ledger.ensure_space(embedder.space)
         rules = [rule] if isinstance(rule, SourceRule) else list(rule)
         known = {collection.name for collection in ledger.collections()}
@@ -120,7 +123,7 @@ def running(
                 announce=None if send is None else partial(announce_hits, database, send),
             ),
             ConsumerSettings.model_validate(options | settings),
-            faults=FaultPoints(),
+            faults=faults,
             logger=logger,
             telemetry=telemetry,
         )

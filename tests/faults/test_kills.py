@@ -55,7 +55,7 @@ def test_consumer__an_undisturbed_run(place: Scene) -> None:
 
 
 def test_consumer__killed_at_every_point_and_at_random(place: Scene) -> None:
-    kills(place, at_points=len(POINTS), at_random=2, seed=1)
+    kills(place, at_points=len(POINTS), at_random=1, seed=1)
 
 
 @pytest.mark.full
