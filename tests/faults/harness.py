@@ -89,7 +89,7 @@ def running(
 ) -> Iterator[Harness]:
     """Run a consumer until the block ends; it must stop within thirty seconds.
 
-    collections: name -> quality policy. send: takes what is announced of watches. faults: told of
+    collections: name -> quality policy. send: takes what is announced of watches. faults: gets
     every named point that is passed.
     """
     embedder = embedder or load_embedder("stub")

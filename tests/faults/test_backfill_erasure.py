@@ -26,7 +26,7 @@ _EVERY_TIME = ("fetched", "lock_held", "committed")
 class EraseAt(FaultPoints):
     """Erases the secret the first time that a point is passed after ``arm``.
 
-    The erasure runs beside and is given half a second: under the lock it has to wait for it.
+    The erasure runs in a thread and is given half a second: under the lock it has to wait for it.
     """
 
     def __init__(self, point: str) -> None:

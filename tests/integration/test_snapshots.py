@@ -195,7 +195,7 @@ def test_curator__a_disk_that_stays_full_ends_as_an_announced_failure(
 def test_curator__drains_the_dead_letters(
     world: World, queue: SqsQueue, localstack: LocalStackPlace, events_stack: EventsStack
 ) -> None:
-    """A request that earlier curators left there is served; what is no request is refused."""
+    """A request that earlier curators left there is served; anything else is refused."""
     dead = SqsQueue(events_stack.snapshot_dlq)
     dead.send([json.dumps(request()), "{not json"])
     with curator_process(world, localstack, events_stack):

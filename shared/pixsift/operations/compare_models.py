@@ -1,8 +1,8 @@
 """A model in the shadow of the one in use: the same images judged by both, and what differs.
 
-Everything is embedded and decided next to the generation in use, which stays in use. Whoever likes
-what it shows switches with ``reembed``, which fetches nothing twice; consumers of the new space
-(SNS fan-out, one queue per space) go on embedding what arrives meanwhile.
+Everything is embedded and decided next to the generation in use, which stays in use. To
+switch afterwards, ``reembed`` fetches nothing twice; consumers of the new space (SNS fan-out, one
+queue per space) continue to embed what arrives meanwhile.
 """
 
 from collections.abc import Mapping, Sequence

@@ -95,7 +95,7 @@ class Obligations:
         """Write what people said or took back into the journal, as far as it is not there.
 
         Returns how many entries were needed. Raises DependencyDownError where it cannot be written:
-        the rulings are in force, and whoever calls this next writes them.
+        the rulings are in force, and the next call writes them.
         """
         try:
             keys = ruling_journal.write_rulings(self._database, self._journal)

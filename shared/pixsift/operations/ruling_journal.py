@@ -2,7 +2,7 @@
 
 A ruling is made in one transaction with what it changes; then the journal tells of it, and only
 then is success reported. The ledger knows which rulings have no entry yet (``ruling.said_in``), and
-whoever can writes them later. One entry tells of one turn and has the turn's time in its key, so
+the curator writes them later. One entry tells of one turn and has the turn's time in its key, so
 entries are in the order in which rulings were said and taken back.
 """
 

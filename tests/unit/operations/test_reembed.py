@@ -156,7 +156,7 @@ def test_reembed__all_is_judged_in_the_new_space(world: World) -> None:
 
 
 def test_compare_models__shows_what_differs_and_changes_nothing(world: World) -> None:
-    """The shadow stays beside, goes on with what arrives, and the switch fetches nothing twice."""
+    """The shadow continues with what arrives, and the switch fetches nothing twice."""
     for seed in range(4):
         world.arrive(f"k{seed}.png", picture(seed))
     world.arrive("near.png", nearly(0))
