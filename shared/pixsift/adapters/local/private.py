@@ -13,7 +13,7 @@ def private_folder(folder: Path) -> None:
     """Make a folder for this account alone, or take one that is.
 
     In a shared place such as /tmp its name can be guessed: one that another account made first,
-    or a link, is refused with SettingError. For root, the account that PostgreSQL runs as may own it.
+    or a link, is refused with SettingError. For root, PostgreSQL's account may own it.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.lstat()
