@@ -63,7 +63,9 @@ def compare_models(
         at_seq=beside.seq,
         now=_side(
             registry.space(collection.space_id) or parts.embedder.space,
-            Rule(collection.epsilon, None if look is None else dict(look)),
+            Rule(
+                collection.epsilon, None if look is None else dict(look), collection.keep_best
+            ),
             beside.in_use,
             calibrated=vouches_for(collection.calibration, collection.epsilon, look),
             kept=sum(n for (was, _), n in of.items() if was == "kept"),
