@@ -133,7 +133,7 @@ def doctor(places: Places) -> list[Statement]:
         _allow("List", ("s3:ListBucket", "s3:ListBucketVersions"), places.derived, places.curated),
         _allow("ReadJournal", ("s3:GetObject",), f"{places.curated}/.pixsift/obligations/*"),
         _allow("Look", ("sqs:GetQueueAttributes", "sqs:GetQueueUrl"), places.ingest,
-               places.ingest_dlq, places.requests),
+               places.ingest_dlq, places.requests, places.requests_dlq),
         *_secret(places),
     ]  # fmt: skip
 
