@@ -6,12 +6,14 @@ SELECT object_id, pixel_sha256, outcome, reason, detail FROM object_in_space
 WHERE space_id = %(space_id)s AND object_id = ANY (%(object_ids)s)
 
 -- name: lacking
--- A page of the judged objects of the generation in use that the space does not know yet.
+-- A page of the judged objects of the generation in use that the space does not know yet. One that a
+-- ruling rejected is judged again when the ruling is taken back.
 SELECT o.object_id, o.bucket, o.key, o.version_id, o.content_sha256, o.size_bytes
 FROM decision d JOIN object o USING (object_id)
 WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
   AND d.generation = (SELECT generation FROM collection WHERE collection_id = %(collection_id)s)
-  AND d.outcome IN ('kept', 'duplicate') AND d.object_id > %(after)s AND o.erased_at IS NULL
+  AND (d.outcome IN ('kept', 'duplicate') OR d.reason = 'ruled')
+  AND d.object_id > %(after)s AND o.erased_at IS NULL
   AND NOT EXISTS (SELECT FROM object_in_space s
                   WHERE s.space_id = %(space_id)s AND s.object_id = d.object_id)
 ORDER BY d.object_id LIMIT %(limit)s
@@ -22,7 +24,7 @@ SELECT EXISTS (
     SELECT FROM decision d JOIN object o USING (object_id)
     WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
       AND d.valid_from_seq > %(seq)s AND d.valid_to_seq IS NULL
-      AND d.outcome IN ('kept', 'duplicate') AND o.erased_at IS NULL
+      AND (d.outcome IN ('kept', 'duplicate') OR d.reason = 'ruled') AND o.erased_at IS NULL
       AND NOT EXISTS (SELECT FROM object_in_space s
                       WHERE s.space_id = %(space_id)s AND s.object_id = d.object_id))
 
@@ -35,7 +37,7 @@ WITH judged AS (
     JOIN collection c USING (collection_id, generation)
     JOIN object o USING (object_id)
     WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL AND o.erased_at IS NULL
-      AND (d.outcome IN ('kept', 'duplicate')
+      AND (d.outcome IN ('kept', 'duplicate') OR d.reason = 'ruled'
            OR d.outcome = 'gone' AND EXISTS (
                SELECT FROM representative r
                WHERE r.collection_id = d.collection_id AND r.generation = d.generation
