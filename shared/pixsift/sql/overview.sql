@@ -77,19 +77,23 @@ ORDER BY i.rank
 -- name: recent_decisions
 -- Decisions of the last minute, for a rate: found by its turns, an index range of the newest seqs.
 SELECT count(*) AS decisions, max(d.decided_at) AS newest
-FROM decision d JOIN collection c USING (collection_id, generation)
+FROM decision d
 WHERE d.collection_id = %(collection_id)s
+  AND d.generation = (SELECT generation FROM collection WHERE collection_id = %(collection_id)s)
   AND d.valid_from_seq >= (SELECT min(t.seq) FROM turn t
-                           WHERE t.collection_id = c.collection_id AND t.seq > c.seq - 2000
+                           WHERE t.collection_id = %(collection_id)s
+                             AND t.seq > (SELECT seq - 2000 FROM collection
+                                          WHERE collection_id = %(collection_id)s)
                              AND t.at > now() - interval '1 minute')
   AND d.decided_at > now() - interval '1 minute'
 
 -- name: newest_reasons
--- Of the newest decisions, newest first: an index range backwards, however many there are.
-SELECT d.reason
-FROM decision d JOIN collection c USING (collection_id, generation)
-WHERE d.collection_id = %(collection_id)s
-ORDER BY d.valid_from_seq DESC LIMIT %(most)s
+-- Of the newest decisions, newest first: an index range backwards, however many there are. The
+-- generation is a value and not a join, or the planner would read and sort all of them.
+SELECT reason FROM decision
+WHERE collection_id = %(collection_id)s
+  AND generation = (SELECT generation FROM collection WHERE collection_id = %(collection_id)s)
+ORDER BY valid_from_seq DESC LIMIT %(most)s
 
 -- name: generations_of
 -- All of them: the history of rules.
