@@ -19,6 +19,7 @@ from pixsift.operations.serve_request import (
     RequestMessage,
     announcement,
     body_of,
+    is_listed,
     left_behind,
     mark_announced,
     refusal,
@@ -103,8 +104,7 @@ class Curator:
         if isinstance(request, InvalidRequest):
             self._record_invalid(message, request)
             return
-        known = self._snapshots.request(request.request_id)
-        if known is None or known.snapshot_id is None:
+        if not is_listed(self._snapshots, request.request_id):
             self._refuse(request, reason)
 
     def _resolved(self, taken: "TakenRequest", request: SnapshotRequest) -> str | None:

@@ -51,7 +51,7 @@ def test_curator_and_jobs__work_with_their_policies_and_show_the_loss_of_any_par
 
         wait_until(lambda: not silent(), seconds=120, what=lambda: str(silent()))
 
-    # An object that no event told of: reconcile sends it.
+    # An object without an event: reconcile sends it.
     scene.cloud.client("s3").put_object(Bucket="roles-raw", Key="late.jpg", Body=b"late")
     for job in ("audit", "audit-sample", "doctor", "migrate"):
         status, lines = scene.job(f"job-{job}", job, same)

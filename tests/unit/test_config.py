@@ -28,6 +28,6 @@ def test_curator__a_wrong_setting_is_one_line_and_exit_status_2(
 ) -> None:
     monkeypatch.setenv("PIXSIFT_SHARD_BYTES", "abc")
     with pytest.raises(SystemExit) as end:
-        curator.main()
+        curator.main([])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1

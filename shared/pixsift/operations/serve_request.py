@@ -115,6 +115,12 @@ def left_behind(snapshots: Snapshots) -> LeftBehind | None:
     return None if unfinished is None else LeftBehind(unfinished, "unfinished")
 
 
+def is_listed(snapshots: Snapshots, request_id: str) -> bool:
+    """Whether the request's list of images is stored, so that its export continues by itself."""
+    known = snapshots.request(request_id)
+    return known is not None and known.snapshot_id is not None
+
+
 def renew_lease(snapshots: Snapshots, snapshot_id: str, fence: int, *, seconds: float) -> bool:
     """Stay a snapshot's exporter; False when another one has taken it over."""
     try:

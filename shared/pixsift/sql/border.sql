@@ -1,8 +1,8 @@
 -- Pairs near the limits of a rule: what is a duplicate by little, and what is kept by little.
 
 -- name: duplicate_pairs
--- Near-duplicates with their representative: the farthest, and some of all, so that both limits have
--- pairs near them. The sample is the same every time.
+-- Near-duplicates with their representative: the farthest, and some of all, so that both limits
+-- have pairs near them. The sample is the same every time.
 WITH near AS (
     SELECT object_id, representative_object_id, distance FROM decision
     WHERE collection_id = %(collection_id)s AND generation = %(generation)s

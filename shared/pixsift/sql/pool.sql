@@ -23,8 +23,8 @@ WHERE object_id = ANY (%(object_ids)s)
 -- name: pool_bytes
 -- What copies of them would hold.
 SELECT coalesce(sum(size_bytes), 0)::bigint
-  FROM object
- WHERE object_id = ANY (%(object_ids)s);
+FROM object
+WHERE object_id = ANY (%(object_ids)s)
 
 -- name: pool_spaces
 -- Vectors of different spaces are never compared: more than one row here is refused.

@@ -118,7 +118,8 @@ LIMIT %(limit)s
 
 -- name: not_journaled
 -- What was said or taken back and is in no entry of the journal yet, with the turn that did it.
-SELECT n.ended, t.seq, t.at, r.ruling_id, c.name AS collection, r.kind, o.bucket, o.key, o.version_id,
+SELECT n.ended, t.seq, t.at, r.ruling_id, c.name AS collection, r.kind, o.bucket, o.key,
+       o.version_id,
        p.bucket AS other_bucket, p.key AS other_key, p.version_id AS other_version_id,
        r.who, r.why, r.batch, r.said_at, r.valid_from_seq, r.valid_to_seq
 FROM ruling r

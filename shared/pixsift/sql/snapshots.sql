@@ -71,7 +71,8 @@ WHERE request_id = %(request_id)s AND snapshot_id IS NULL
 -- One snapshot with its progress.
 SELECT s.snapshot_id, s.collection_id, c.name AS collection, s.generation, s.request_id, s.name,
        s.request, s.spec_hash, s.seed, s.at_seq, s.state, s.error, s.report, s.location, s.fence,
-       s.stalls, s.created_at, s.published_at, s.announced_at, coalesce(g.space_id, c.space_id) AS space_id,
+       s.stalls, s.created_at, s.published_at, s.announced_at,
+       coalesce(g.space_id, c.space_id) AS space_id,
        g.epsilon, g.second_look,
        CASE WHEN g.space_id IS NULL THEN c.calibration ELSE g.calibration END AS calibration,
        (SELECT count(*) FROM snapshot_item i WHERE i.snapshot_id = s.snapshot_id) AS images,
@@ -124,7 +125,8 @@ SET fence = fence + 1, state = 'copying',
     progress = work.done
 FROM (SELECT (SELECT count(*) FROM snapshot_item
               WHERE snapshot_id = %(snapshot_id)s AND copy_state = 'copied')
-           + (SELECT count(*) FROM snapshot_file WHERE snapshot_id = %(snapshot_id)s)) AS work (done)
+           + (SELECT count(*) FROM snapshot_file
+              WHERE snapshot_id = %(snapshot_id)s)) AS work (done)
 WHERE s.snapshot_id = %(snapshot_id)s AND s.state IN ('resolved', 'copying')
   AND (s.lease_until IS NULL OR s.lease_until < now())
 RETURNING fence, stalls

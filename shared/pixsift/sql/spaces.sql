@@ -6,8 +6,8 @@ SELECT object_id, pixel_sha256, outcome, reason, detail FROM object_in_space
 WHERE space_id = %(space_id)s AND object_id = ANY (%(object_ids)s)
 
 -- name: lacking
--- A page of the judged objects of the generation in use that the space does not know yet. One that a
--- ruling rejected is judged again when the ruling is taken back.
+-- A page of the judged objects of the generation in use that the space does not know yet. One that
+-- a ruling rejected is judged again when the ruling is taken back.
 SELECT o.object_id, o.bucket, o.key, o.version_id, o.content_sha256, o.size_bytes
 FROM decision d JOIN object o USING (object_id)
 WHERE d.collection_id = %(collection_id)s AND d.valid_to_seq IS NULL
