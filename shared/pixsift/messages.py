@@ -299,6 +299,15 @@ class Select2(Select):
             raise ValueError("balance is a soft target, quota a hard one: leave one of them out")
         if self.exact is not None and self.inside not in (*_WITH_TERMS, "balanced"):
             raise ValueError("exact needs strategy 'typical', 'mixed', 'balanced' or 'auto'")
+        if (
+            self.strategy == "auto"
+            and self.purpose == "rare"
+            and (any(terms.values()) or self.exact is not None)
+        ):
+            raise ValueError(
+                "purpose 'rare' chooses by k_center: leave out prefer, emphasize, "
+                "novelty, balance and exact, or name strategy 'typical' or 'mixed'"
+            )
         if self.similar_way != "nearest" and self.inside != "similar":
             raise ValueError("similar_way needs strategy 'similar'")
         if self.min_distance and self.strategy == "all":

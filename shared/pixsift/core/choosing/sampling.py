@@ -44,7 +44,7 @@ class Selection:
     """(K,) rows of the pool."""
     radii: Float64s
     """(K,) covering radius of the candidates after each pick (k_center), in cosine distance, else
-    empty; NaN where a pick has none (mixed)."""
+    empty."""
     reasons: tuple[str, ...]
     outliers: ObjectIds
     """Left out by ``trim_outliers``; from version 2 on, the farthest from others first."""
@@ -88,7 +88,7 @@ def select(pool: Pool, request: Select, *, preselected: Sequence[int] = ()) -> S
     candidates = _capped(candidates, request, facts)
     odd = NO_INDICES
     if isinstance(request, Select2):
-        candidates, outliers, odd = _tidied(pool, candidates, request, facts)
+        candidates, outliers, odd = _tidied(pool, candidates, anchors, request)
         candidates = _kept_apart(pool, candidates, anchors, request, facts)
     else:
         candidates, outliers = _trimmed(pool, candidates, request, facts)
@@ -234,22 +234,44 @@ def _trimmed(
 
 
 def _tidied(
-    pool: Pool, candidates: Indices, request: Select2, facts: dict[str, object]
+    pool: Pool, candidates: Indices, anchors: Indices, request: Select2
 ) -> tuple[Indices, Indices, Indices]:
     """The remaining candidates, the trimmed ones with the farthest from others first, and the odd
-    ones among all."""
+    ones among all.
+
+    Never so many are trimmed that fewer than ``k`` remain, and no stratum of a quota or balance
+    loses a larger share than ``trim_outliers``.
+    """
     count = int(request.trim_outliers * candidates.size)
-    if not count and request.inside != "farthest":
+    if not count and request.inside not in ("k_center", "farthest"):
         return candidates, NO_INDICES, NO_INDICES
     beyond = ODD if request.inside in ("k_center", "farthest") else EXTREME
-    found = isolation(pool.rows.subset(candidates), seed=request.seed, beyond=beyond)
-    lost = found.farthest(count)
-    return np.delete(candidates, lost), candidates[lost], candidates[found.odd]
+    # Images chosen earlier are neighbors too: the rest of their class is not odd.
+    together = np.union1d(candidates, anchors)
+    found = isolation(pool.rows.subset(together), seed=request.seed, beyond=beyond)
+    odd = together[found.farthest(together.size)]
+    odd = odd[np.isin(odd, candidates)]
+    if request.k is not None and not request.at_most:
+        count = min(count, max(0, candidates.size - request.k))
+    lost = _within_strata(pool, candidates, odd, request)[:count]
+    return np.setdiff1d(candidates, lost), lost, np.sort(odd)
+
+
+def _within_strata(pool: Pool, candidates: Indices, odd: Indices, request: Select2) -> Indices:
+    """The odd ones that may be trimmed: of each stratum its share, the farthest first."""
+    wish = request.quota or request.balance
+    if wish is None:
+        return odd
+    may_go = np.ones(odd.size, dtype=bool)
+    for rows in column_of(pool.facts, wish.by).strata(candidates).values():
+        of_stratum = np.flatnonzero(np.isin(odd, rows))
+        may_go[of_stratum[int(request.trim_outliers * rows.size) :]] = False
+    return odd[may_go]
 
 
 def _warn_of_odd(odd: Indices, picks: Indices, facts: dict[str, object]) -> None:
     shares = {
-        "pool": odd.size / max(1, int(np.asarray(facts["candidates"]))),
+        "pool": odd.size / max(1, _count(facts["candidates"]) + _count(facts["outliers"])),
         "picks": float(np.isin(picks, odd).mean()) if picks.size else 0.0,
     }
     facts["odd"] = {name: round(share, 4) for name, share in shares.items()}
@@ -259,6 +281,10 @@ def _warn_of_odd(odd: Indices, picks: Indices, facts: dict[str, object]) -> None
             f"({shares['pool']:.1%} of the pool are): look at the first picks, filter such images "
             "out (where), raise trim_outliers, or take strategy 'typical'"
         )
+
+
+def _count(fact: object) -> int:
+    return int(np.asarray(fact))
 
 
 def _kept_apart(
@@ -377,14 +403,20 @@ def _typical(
     reasons = [f"typical: represents the images around it, gain {gain:.4f}" for gain in found.gains]
     facts |= {
         "mean_distance": round(found.mean_distance, 6),
-        "best_possible_mean_distance_at_least": round(2 * (1 - found.best_possible), 6),
-        "guarantee": "at least 1 - 1/e (63 %) of the similarity any choice of this size reaches",
-        "share_of_optimum_at_least": round(found.value / (found.best_possible or 1.0), 4),
         "exact": is_exact,
         "pruned_loss_at_most": round(2 * found.pruned_loss, 6),
         "passes": found.passes,
         "gains_measured": found.evaluations,
     }
+    if not request.min_distance:  # what is too near to a pick no longer counts for the bound
+        facts |= {
+            "best_possible_mean_distance_at_least": round(2 * (1 - found.best_possible), 6),
+            "share_of_optimum_at_least": round(found.value / (found.best_possible or 1.0), 4),
+        }
+        if is_exact and own is None:
+            facts["guarantee"] = (
+                "at least 1 - 1/e (63 %) of the similarity any choice of this size reaches"
+            )
     return _Picks(members[found.picks], reasons, facts=facts)
 
 

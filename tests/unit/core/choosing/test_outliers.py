@@ -1,12 +1,18 @@
 """Odd images: alone or in small clumps they are left out, a class of their own is not."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pixsift.core.choosing import outliers
 from pixsift.core.choosing.outliers import isolation
+from pixsift.core.choosing.pool import Pool
 from pixsift.core.choosing.rows import ArrayRows
+from pixsift.core.choosing.sampling import select
+from pixsift.messages import Select2
+from pools import make_pool
 
 Floats = NDArray[np.float64]
 _DIMENSION = 32
@@ -103,3 +109,39 @@ def test_isolation__copies_and_tiny_pools_have_no_odd_rows() -> None:
     assert not isolation(pool(8), seed=0).odd.any()
     zeros = ArrayRows(np.zeros((40, 4), np.float32))
     assert isolation(zeros, seed=0).odd.size == 40
+
+
+def classed(common: int, rare: int) -> tuple[Pool, int]:
+    """A pool with an attribute ``class``; the rare ones come last, far apart from all others."""
+    rows = pool(common, 2 * alone(rare))
+    values = ["common"] * common + ["rare"] * rare
+    return make_pool(np.asarray(rows.take(np.arange(rows.count))), {"class": values}), common
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"strategy": "stratified", "k": 20, "quota": {"by": "class", "share": "equal"}},
+        {"strategy": "typical", "k": 20, "balance": {"by": "class", "strength": 5.0}},
+    ],
+)  # fmt: skip
+def test_trimming__leaves_a_class_that_is_asked_for_its_images(asked: dict[str, Any]) -> None:
+    classes, common = classed(1995, 5)
+    found = select(classes, Select2.model_validate(asked))
+    assert not (found.outliers >= 100 + common).any()
+
+
+@pytest.mark.parametrize(("strategy", "k"), [("k_center", 95), ("typical", 100)])
+def test_trimming__never_makes_a_choice_too_large(strategy: str, k: int) -> None:
+    few = make_pool(np.asarray(pool(100).take(np.arange(100))))
+    assert select(few, Select2.model_validate({"strategy": strategy, "k": k})).indices.size == k
+
+
+def test_trimming__counts_what_was_chosen_earlier_as_neighbors() -> None:
+    rows = pool(1988, clumps([12]))
+    grown = make_pool(np.asarray(rows.take(np.arange(rows.count))))
+    earlier = list(range(100 + 1988, 100 + 1997))
+    found = select(
+        grown, Select2.model_validate({"strategy": "k_center", "k": 20}), preselected=earlier
+    )
+    assert not (found.outliers >= 100 + 1988).any()
