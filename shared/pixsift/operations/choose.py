@@ -74,6 +74,8 @@ def choose(
     where the folder has no room.
     """
     point = point or pool_point(database, request.collection, request.at_seq)
+    # As the curator does, so that a preview shows the list of the snapshot.
+    request, reason = with_strategy(database, request, point)
     preselected = _preselected(database, request)
     quota = request.select.quota
     seed = request.select.seed
@@ -87,6 +89,8 @@ def choose(
                 protection=protection or None,
             )  # fmt: skip
             selection = select(pool, request.select, preselected=preselected)
+            if reason is not None:
+                selection.report["auto"] = reason
         earlier = _earlier_splits(database, request, pool, preselected)
         splits = assign(pool, selection.indices, request.split, seed=seed, earlier=earlier)
         by = report_by or (quota.by if quota else None)
