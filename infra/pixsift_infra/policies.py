@@ -110,8 +110,6 @@ def server(places: Places) -> list[Statement]:
         _allow("ReadSnapshots", ("s3:GetObject",), f"{places.curated}/*"),
         # Without it what is missing is refused (403) instead of missing.
         _allow("List", ("s3:ListBucket", "s3:ListBucketVersions"), places.derived, places.curated),
-        # What people say of images outlives the ledger (docs/adr/0190).
-        _allow("WriteJournal", ("s3:PutObject",), f"{places.curated}/.pixsift/obligations/*"),
         _allow("Look", ("sqs:GetQueueAttributes", "sqs:GetQueueUrl"), places.ingest,
                places.ingest_dlq, places.requests, places.requests_dlq),
         # To show a dead letter, the server receives it and gives it back.

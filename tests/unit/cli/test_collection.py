@@ -171,7 +171,7 @@ def test_status__shows_the_ledger_whatever_the_shells_aws_is(
     assert status == 0
     facts = json.loads(out)
     assert facts["collections"][0]["name"] == "yard"
-    assert [told in queue["error"] for queue in facts["queues"].values()] == [True] * 3
+    assert [told in queue["error"] for queue in facts["queues"].values()] == [True] * 4
 
 
 def test_status__cuts_nothing_on_a_narrow_terminal(

@@ -194,7 +194,7 @@ def test_up__interrupted_while_localstack_starts_leaves_nothing(
         env={**kept, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE, text=True,
     ) as command:  # fmt: skip
-        while (record := read_record(state)) is None:
+        while (record := read_record(state)) is None or not record.processes:
             assert command.poll() is None
             time.sleep(0.02)
         assert [process.name for process in record.processes] == ["localstack"]
