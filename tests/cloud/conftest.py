@@ -76,9 +76,14 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def scene(ministack: Cloud, database_url: str, tmp_path: Path) -> "Iterator[Scene]":
-    """A world whose consumer, with every right, has kept two images."""
+def scene(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str, tmp_path: Path
+) -> "Iterator[Scene]":
+    """A world whose consumer, with every right, has kept two images; in an emulator of its own."""
     from cloud.scene import made_scene  # it imports this module
 
-    with made_scene(ministack, database_url, tmp_path) as made:
+    with (
+        running(tmp_path_factory.mktemp("ministack")) as cloud,
+        made_scene(cloud, database_url, tmp_path) as made,
+    ):
         yield made

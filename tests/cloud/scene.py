@@ -34,8 +34,10 @@ class Scene:
     def places(self, name: str) -> Places:
         """The world's buckets, with queues called after ``name``."""
         queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{name}-"
-        return replace(self.world.places, requests=f"{queue}requests", ingest=f"{queue}ingest",
-                       ingest_dlq=f"{queue}ingest-dlq")  # fmt: skip
+        return replace(
+            self.world.places, ingest=f"{queue}ingest", ingest_dlq=f"{queue}ingest-dlq",
+            requests=f"{queue}requests", requests_dlq=f"{queue}requests-dlq",
+        )  # fmt: skip
 
     def environment(self, name: str, statements: list[dict[str, Any]]) -> dict[str, str]:
         return {
@@ -51,7 +53,7 @@ class Scene:
         """URL of each, by the end of its name."""
         sqs = self.cloud.client("sqs")
         return {end: sqs.create_queue(QueueName=f"{name}-{end}")["QueueUrl"]
-                for end in ("requests", "ingest", "ingest-dlq")}  # fmt: skip
+                for end in ("requests", "requests-dlq", "ingest", "ingest-dlq")}  # fmt: skip
 
     def curator(self, name: str, change: Change) -> ConsumerProcess:
         sqs = self.cloud.client("sqs")
@@ -117,4 +119,5 @@ def made_scene(ministack: Cloud, database_url: str, tmp_path: Path) -> Iterator[
         with ConsumerProcess(environment, log=tmp_path / "consumer") as process:
             wait_until(lambda: set(outcomes(database_url, "roles")) == expected, seconds=90,
                        what=process.log_text)  # fmt: skip
+            assert process.stop() == 0  # not killed: its thumbnails are written after the decisions
         yield Scene(ministack, world, database_url, tmp_path, s3_url)

@@ -44,7 +44,7 @@ class Calls:
         self._client = httpx.Client(base_url=url, timeout=60)
         self._client.headers["x-pixsift-request"] = "test"
         self._verified = verified
-        images = self._client.get("/v1/collections/roles/images").json()["images"]
+        images = self._client.get("/v1/collections/roles/images?outcome=kept").json()["images"]
         self._image = f"/v1/images/{images[0]['object_id']}"
 
     def all(self) -> dict[str, bool]:
