@@ -46,13 +46,19 @@ def violations(url: str, collection: str = "c") -> list[str]:
             ") v WHERE c.name = %s AND v.seq IS NOT NULL",
             (collection,),
         ).fetchall()
+        said = ask.execute(
+            "SELECT r.kind, r.object_id, r.other_object_id FROM ruling r"
+            " JOIN collection c USING (collection_id) WHERE c.name = %s"
+            " AND r.valid_to_seq IS NULL",
+            (collection,),
+        ).fetchall()
         turns = ask.execute(
             "SELECT t.seq FROM turn t JOIN collection c USING (collection_id) WHERE c.name = %s",
             (collection,),
         ).fetchall()
     vectors = {row[0]: _wide(row[3]) for row in kept}
     return [
-        *_kept_pairs(vectors, epsilon),
+        *_kept_pairs(vectors, epsilon, said),
         *_repeated("content", [row[1] for row in kept]),
         *_repeated("pixels", [row[2] for row in kept]),
         *_repeated("object", [row[0] for row in decided]),
@@ -68,15 +74,22 @@ def _wide(data: bytes) -> NDArray[np.float64]:
     return vector / np.sqrt(vector @ vector)
 
 
-def _kept_pairs(vectors: dict[int, NDArray[np.float64]], epsilon: float) -> list[str]:
+def _kept_pairs(
+    vectors: dict[int, NDArray[np.float64]], epsilon: float, said: list[tuple[Any, ...]]
+) -> list[str]:
+    """Kept images within the rule of each other, unless a ruling keeps both."""
     if not vectors:
         return []
+    also = {row[1] for row in said if row[0] == "also_keep"}
+    chosen = {row[1] for row in said if row[0] == "choose"}
+    apart = {frozenset(row[1:]) for row in said if row[0] == "not_same"}
     ids, matrix = list(vectors), np.stack(list(vectors.values()))
     found = []
     for start in range(0, len(ids), 2048):
         distances = 1.0 - matrix[start : start + 2048] @ matrix.T
         for i, j in zip(*np.nonzero(distances <= epsilon - 1e-9), strict=True):
-            if start + i < j:
+            pair = {ids[start + i], ids[j]}
+            if start + i < j and not (pair & also or pair <= chosen or pair in apart):
                 found.append(f"kept {ids[start + i]} and {ids[j]} at {distances[i, j]:.4f}")
     return found
 

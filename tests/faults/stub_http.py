@@ -42,6 +42,7 @@ class HttpServer:
         self._wanted = port
         self.port = 0
         self.loop = asyncio.new_event_loop()
+        self._open: set[asyncio.StreamWriter] = set()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stub-aws", daemon=True)
 
@@ -60,7 +61,7 @@ class HttpServer:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self.loop.call_soon_threadsafe(self._stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 
     def _run(self) -> None:
@@ -71,16 +72,24 @@ class HttpServer:
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         self.loop.run_forever()
-        server.close()
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.run_until_complete(self._close(server))
         self.loop.close()
 
-    def _stop(self) -> None:
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        self.loop.call_soon(self.loop.stop)
+    async def _close(self, server: asyncio.Server) -> None:
+        """A client may connect until the end: what is left open would be found as leaked later."""
+        server.close()
+        await asyncio.sleep(0)  # a task that is cancelled before it starts closes nothing
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for writer in self._open:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # transports close their sockets in the next turn of the loop
+        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             while (request := await _read(reader, writer)) is not None:
                 response = await self._handler(request)
@@ -93,6 +102,7 @@ class HttpServer:
             pass
         finally:
             writer.close()
+            self._open.discard(writer)
 
 
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:

@@ -46,10 +46,11 @@ def test_consumer__matches_arrivals_and_announces_what_the_bus_at_first_refused(
     database_url: str,
 ) -> None:
     sent: list[Mapping[str, Any]] = []
-    refusals = threading.Semaphore(1)
+    refused = threading.Event()
 
     def send(kind: str, details: Sequence[Mapping[str, Any]]) -> None:
-        if refusals.acquire(blocking=False):
+        if not refused.is_set():
+            refused.set()
             raise TransientError("the bus is busy")
         sent.extend(details)
 
@@ -67,7 +68,8 @@ def test_consumer__matches_arrivals_and_announces_what_the_bus_at_first_refused(
         consumer.wait_until_drained()
         expected = sorted((f"{n}.jpg", "kept") for n in range(1, 13))
         assert hits(database_url, begun.watch_id) == expected
-        with psycopg.connect(database_url, autocommit=True) as connection:  # the claim ends
+        consumer.wait(refused.is_set)  # its hits stay claimed; then that claim ends
+        with psycopg.connect(database_url, autocommit=True) as connection:
             connection.execute("UPDATE watch_hit SET claimed_until = NULL")
         consumer.wait(lambda: len({each["id"] for each in sent}) == 12)
         assert len({each["hit_id"] for each in sent}) == 12
