@@ -21,7 +21,12 @@ from pixsift.telemetry import Telemetry
 from pixsift.threads import start_guarded
 from pixsift.worker import CLOSING_SECONDS
 from pixsift_consumer.deliveries import QueueSettler
-from pixsift_consumer.dependencies import LONGEST_PAUSE_SECONDS, Dependencies, SourceAccess
+from pixsift_consumer.dependencies import (
+    LONGEST_PAUSE_SECONDS,
+    Dependencies,
+    Probe,
+    SourceAccess,
+)
 from pixsift_consumer.faults import FaultPoints
 from pixsift_consumer.inbox import Inbox
 from pixsift_consumer.intake import Collections, Intake
@@ -75,12 +80,16 @@ class Consumer:
         self._announce = adapters.announce
         self._heartbeat = Heartbeat(settings.health_file)
         self._access = access = SourceAccess(adapters.objects, logger=logger, telemetry=telemetry)
+        probes: dict[str, Probe] = {
+            "PostgreSQL": adapters.ledger.ping,
+            "SQS": adapters.queue.depth,
+            "decoder": adapters.decoder.ping,
+        }
+        if adapters.obligations is not None:
+            # Without its journal nothing can be decided in a restored ledger.
+            probes["journal"] = adapters.obligations.ensure
         self._dependencies = dependencies = Dependencies(
-            {
-                "PostgreSQL": adapters.ledger.ping,
-                "SQS": adapters.queue.depth,
-                "decoder": adapters.decoder.ping,
-            },
+            probes,
             access,
             logger=logger,
             telemetry=telemetry,

@@ -7,7 +7,7 @@ from faults.consumer_process import outcomes, wait_until
 from faults.images import jpeg
 from faults.restore import backup, restore
 from faults.scene import Scene, scene
-from faults.stub_aws import RAW
+from faults.stub_aws import CURATED, RAW, Fault
 from invariants import violations
 from ledger_world import rows
 from pixsift.adapters.aws.s3 import S3Objects
@@ -84,4 +84,26 @@ def test_consumer__obeys_the_rulings_of_the_journal_before_it_decides(
             ("ruling", 2)
         ]
         assert violations(database_url, "test") == []
+        assert consumer.stop() == 0, consumer.log_text()
+
+
+def test_consumer__a_journal_that_is_away_costs_no_image(database_url: str, tmp_path: Path) -> None:
+    """In a restored ledger nothing can be decided without the journal: that is an outage."""
+    with scene(database_url, tmp_path, max_receive_count=2) as place, place.consumer() as consumer:
+        place.put("g0", jpeg(0), "kept")
+        wait_until(lambda: place.aws.is_drained, seconds=120, what=place.report)
+        with backup(database_url) as copy:
+            say(place, "useless", "g0/1.jpg")
+            restore(database_url, copy)
+        fault = Fault("GetObject|ListObjectVersions", key=f"/{CURATED}")
+        place.aws.faults.append(fault)
+        place.put("g1", jpeg(1), "kept")
+        asked = fault.hits
+        wait_until(lambda: fault.hits >= asked + 6, seconds=120, what=place.report)
+        assert place.aws.ingest.messages and not place.aws.dlq.messages, place.report()
+        place.aws.faults.clear()
+        wait_until(lambda: place.aws.is_drained, seconds=120, what=place.report)
+        found = {key.split("@")[0]: value for key, value in outcomes(database_url).items()}
+        assert found == {"g0/1.jpg": ("rejected", "ruled"), "g1/2.jpg": ("kept", "new")}
+        assert place.aws.dlq.most_received == 0, "an outage costs no attempt"
         assert consumer.stop() == 0, consumer.log_text()

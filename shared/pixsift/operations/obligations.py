@@ -15,7 +15,7 @@ from pixsift.adapters.aws.journal import Journal, Obligation, unreadable
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger.duties import which_ledger
 from pixsift.adapters.postgres.database import Database
-from pixsift.errors import DependencyDownError, PixsiftError
+from pixsift.errors import DependencyDownError, PixsiftError, UserError
 from pixsift.operations import ruling_journal
 from pixsift.operations.access import meet_revocation
 from pixsift.operations.forget import meet_erasure
@@ -63,22 +63,38 @@ class Obligations:
 
         A ruling of a collection that this ledger does not have waits for the next call.
 
-        Raises DependencyDownError or TransientError; the former also for an entry that this
-        release does not understand.
+        Raises DependencyDownError, also for an entry that this release does not understand:
+        without the journal nothing may be decided, whatever S3 or PostgreSQL answered.
         """
         with self._lock:
             with self._database.connection() as connection:
                 ledger = which_ledger(connection)
-            waiting = self.waiting()
-            for key in waiting:
-                entry = self._journal.read(key)
-                meet = self._kinds.get(entry.kind)
-                if meet is None:
-                    raise unreadable(self._journal.bucket, key, f"kind {entry.kind!r}")
-                if meet(self._database, entry):
-                    self.note(key, entry.kind)
+            try:
+                waiting = self.waiting()
+                for key in waiting:
+                    self._meet(key)
+            except (DependencyDownError, UserError):
+                raise
+            except PixsiftError as error:
+                raise DependencyDownError(
+                    f"the journal {self._journal.place} is not met yet: {error}"
+                ) from error
             self._ledger = ledger
             return len(waiting)
+
+    def _meet(self, key: str) -> None:
+        entry = self._journal.read(key)
+        meet = self._kinds.get(entry.kind)
+        if meet is None:
+            raise unreadable(self._journal.bucket, key, f"kind {entry.kind!r}")
+        try:
+            met = meet(self._database, entry)
+        except (KeyError, TypeError, ValueError) as error:
+            raise unreadable(
+                self._journal.bucket, key, f"{type(error).__name__}: {error}"
+            ) from error
+        if met:
+            self.note(key, entry.kind)
 
     def ensure(self) -> None:
         """Catch up if this is another ledger than the last time. Raises as ``catch_up``."""

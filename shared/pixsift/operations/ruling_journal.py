@@ -17,6 +17,7 @@ from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.ruling_book import Record, RulingBook
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.identity import ObjectVersion
+from pixsift.core.rulings import KINDS
 from pixsift.errors import ConflictError, NotFoundError
 
 KIND = "ruling"
@@ -122,6 +123,8 @@ def _version_facts(version: ObjectVersion) -> dict[str, str]:
 
 def _record(row: Mapping[str, Any]) -> Record:
     other = row["other"]
+    if row["kind"] not in KINDS:
+        raise ValueError(f"ruling {row['kind']!r}")
     return Record(
         UUID(row["ruling_id"]), "", row["kind"], ObjectVersion(**row["version"]),
         None if other is None else ObjectVersion(**other), row["who"], row["why"],

@@ -219,3 +219,24 @@ def test_revoke_token__at_once_also_where_the_journal_cannot_be_written(place: P
         with pytest.raises(DependencyDownError, match="revoke it again"):
             revoke_token(database, made.token_id, actor="test", journal=obligations)
         assert caller_of(database, made.token) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"collection": None}, {"rulings": [{}]}, {"rulings": "none"}, {"rulings": [{"kind": "odd"}]}],
+    ids=["no-collection", "no-id", "no-list", "unknown-kind"],
+)
+def test_catch_up__an_entry_that_cannot_be_read_stops_it_and_says_which(
+    place: Place, change: dict[str, Any]
+) -> None:
+    """Anything but DependencyDownError would end the consumer, again after every start."""
+    place.say("useless", "a")
+    (entry,) = place.entries()
+    facts = {**entry.facts, **change}
+    if change.get("rulings") == [{"kind": "odd"}]:
+        facts["rulings"] = [{**entry.facts["rulings"][0], "kind": "odd"}]
+    if facts["collection"] is None:
+        del facts["collection"]
+    key = Journal(place.objects, "curated").write("ruling", facts)
+    with pytest.raises(DependencyDownError, match=key):
+        place.catch_up()
