@@ -2,27 +2,35 @@
 without the test for change.
 
     python tests/bench/run.py change                  300 pairs a figure
-    python tests/bench/run.py change -- 1000          1,000 pairs a figure: half an hour of CPU
+    python tests/bench/run.py change -- 1000          1,000 pairs a figure
+    python tests/bench/run.py change -- 1000 10       as many as 10 minutes allow, besides a
+                                                      minute that finds photographed pairs
 
-Needs ``../shared/data``, and for photographed changes and drives a folder of public sequences in
-``PIXSIFT_CHANGE_WORLD`` (docs/thresholds.md says which). Limits were chosen on the scenes of
-the *dev* half; the table tells both halves apart.
+Needs ``../shared/data``, and for photographed changes and cut-outs a folder of public sequences in
+``PIXSIFT_CHANGE_WORLD`` (docs/thresholds.md says which). The figures grow in turn, so that a run
+that ends early has nearly as many pairs of each.
+
+The peers need the distance of every pair, ours only of those that its looks take for one. So the
+peers see the first ``PEERS`` pairs of a figure whose pairs have changed, and all pairs of the
+others.
 """
 
 import os
 import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench import change_world
 from bench.change_world import Pair
 from bench.report import publish, table
+from pixsift.adapters.calibration.calibrations import UNCALIBRATED_EPSILON
 from pixsift.adapters.calibration.graded_edits import EDITS, edited_jpeg, reference_jpeg
 from pixsift.adapters.calibration.labeled_pairs import list_pictures
 from pixsift.adapters.decode.recipe import DecodeLimits, decode_image
@@ -30,7 +38,7 @@ from pixsift.adapters.models.load import load_embedder
 from pixsift.core.calibration import wilson
 from pixsift.core.dedup import NearRule, cosine_distance
 from pixsift.core.images import DecodedImage
-from pixsift.core.presets import REACH, apply
+from pixsift.core.presets import apply
 from pixsift.core.second_look import LookRule, compare
 from pixsift.ports import Embedder
 
@@ -40,17 +48,29 @@ HASH_BITS = 10
 """imagededup's default."""
 COSINE = 0.02
 """A peer's default for the embedding alone: a similarity of 0.98."""
+PEERS = 300
+BLOCK = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One pair, seen by every rule."""
+@dataclass(slots=True)
+class Figure:
+    """One line of the table, as it grows."""
 
-    kind: str
-    detail: str
-    dev: bool
-    same: dict[str, bool]
-    """By rule: whether it takes the two for one."""
+    name: str
+    is_changed: bool
+    pairs: Iterator[Pair]
+    measured: int = 0
+    scenes: set[str] = field(default_factory=set)
+    answers: dict[str, list[bool]] = field(default_factory=dict)
+    """By rule: of each pair, whether it takes the two for one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A decoded file, and its vector once it was needed."""
+
+    image: DecodedImage
+    vectors: list[NDArray[np.float16]]
 
 
 def main() -> None:
@@ -59,96 +79,153 @@ def main() -> None:
         print(f"left out: {DATA} is absent")  # noqa: T201
         return
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    seconds = 60 * float(sys.argv[2]) if len(sys.argv) > 2 else float("inf")
     folder = os.environ.get("PIXSIFT_CHANGE_WORLD")
     world = Path(folder) if folder else None
-    embedder = load_embedder("efficientnet-lite0", device="cpu")
-    pairs, measured = _pairs(world, count), list[Measured]()
-    while part := list(islice(pairs, 32)):
-        measured += _measure(part, embedder)
-    rows = list(_rows(measured))
+    figures = _figures(world, count)
+    measure = Measure(load_embedder("efficientnet-lite0", device="cpu"))
+    _grow(figures, measure, time.monotonic() + seconds)
+    rows = [_row(figure) for figure in figures if figure.measured]
     text = table(list(rows[0]), [list(row.values()) for row in rows])
     publish("change", {"pairs_a_figure": count, "world": world is not None, "rows": rows}, text)
 
 
-def _pairs(world: Path | None, count: int) -> Iterator[Pair]:
-    scenes = change_world.base_scenes(DATA, world)
-    yield from change_world.reshots(scenes, count)
-    yield from change_world.states(scenes, count)
-    yield from _edits(count)
+def _grow(figures: Sequence[Figure], measure: "Measure", end: float) -> None:
+    growing = list(figures)
+    while growing and time.monotonic() < end:
+        for figure in list(growing):
+            if pairs := list(islice(figure.pairs, BLOCK)):
+                measure.add(figure, pairs)
+            else:
+                growing.remove(figure)
+        done = ", ".join(str(figure.measured) for figure in figures)
+        print(f"pairs so far: {done}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _figures(world: Path | None, count: int) -> list[Figure]:
+    scenes, references = change_world.base_scenes(DATA, world), change_world.References()
+    states = {cells: change_world.states(scenes, count, cells) for cells in (4, 2)}
+    figures = [
+        Figure("static scene taken again", False, change_world.reshots(scenes, references, count)),
+        Figure("graded edits without captions", False, _edits(count, captions=False)),
+        Figure("captions", False, _edits(count // 4, captions=True)),
+        Figure("state changes of 4 cells or more", True, states[4]),
+        Figure("state changes of 2 to 4 cells", True, states[2]),
+    ]
     if world is None:
         print("left out: PIXSIFT_CHANGE_WORLD is not set; no cut-outs, no photographed changes")  # noqa: T201
-        return
+        return figures
     cutouts = change_world.read_cutouts(world / "cutouts")
-    yield from change_world.entering(scenes, cutouts, count, moving=False)
-    yield from change_world.entering(scenes, cutouts, count, moving=True)
-    folders = sorted((world / "static").iterdir())
-    for one in folders:
-        footage = change_world.read_footage(one)
-        yield from change_world.photographed(footage, -(-count // len(folders)), count // 10)
+    for moving, camera in ((False, "still"), (True, "moved")):
+        for sizes, words in (((0.01,), "1 %"), (change_world.LARGE_OBJECTS, "2, 5 and 10 %")):
+            pairs = change_world.entering(
+                scenes, references, cutouts, count, sizes=sizes, moving=moving
+            )
+            figures.append(Figure(f"object of {words} enters, camera {camera}", True, pairs))
+    footages = [change_world.read_footage(one) for one in sorted((world / "static").iterdir())]
+    for name, found in sorted(change_world.photographed(footages).items()):
+        is_same = name == "same"
+        words = "nothing clearly changed" if is_same else f"changed part of {name}"
+        figures.append(Figure(f"photographed: {words}", not is_same, islice(found, count)))
+    return figures
 
 
-def _edits(count: int) -> Iterator[Pair]:
-    """Graded edits of photographs, as many pictures as give ``count`` pairs of each third."""
+def _edits(count: int, *, captions: bool) -> Iterator[Pair]:
+    """Graded edits of photographs, evenly spread over them."""
+    edits = [edit for edit in EDITS if (edit.name == "overlay") == captions]
     pictures = list_pictures(DATA / "photos")
-    for number, path in enumerate(pictures[:: max(1, len(pictures) * 9 // count)]):
-        picture = change_world.open_picture(path)
-        for edit in EDITS:
-            kind = "caption" if edit.name == "overlay" else "edit"
-            for grade in range(3):
-                other = edited_jpeg(picture, edit, grade, number)
-                yield Pair(kind, edit.name, path.name, reference_jpeg(picture), other)
+    number = -(-count // (3 * len(edits)))
+    made = (
+        Pair("caption" if captions else "edit", edit.name, path.name, reference,
+             edited_jpeg(picture, edit, grade, index))
+        for index, path in enumerate(pictures[:: max(1, len(pictures) // number)])
+        for picture in [change_world.open_picture(path)]
+        for reference in [reference_jpeg(picture)]
+        for edit in edits
+        for grade in range(3)
+    )  # fmt: skip
+    return islice(made, count)
 
 
-def _measure(pairs: Iterable[Pair], embedder: Embedder) -> Iterator[Measured]:
-    limits = DecodeLimits()
-    decoded = [
-        [decode_image(blob, embedder.input_side, limits) for blob in (pair.a, pair.b)]
-        for pair in pairs
-    ]
-    for pair, images in zip(pairs, decoded, strict=True):
-        sound = [image for image in images if isinstance(image, DecodedImage)]
-        if len(sound) < 2:
-            continue
-        vectors = embedder.embed([image.model_input for image in sound]).embeddings
-        a, b = vectors.astype(np.float16)
-        distance, looks = cosine_distance(a, b), (sound[0].look, sound[1].look)
-        same = {name: rule(distance, *looks) for name, rule in RULES.items()}
-        yield Measured(pair.kind, pair.detail, zlib.crc32(pair.scene.encode()) % 2 == 0, same)
+class Measure:
+    """Asks every rule; files that come again are decoded and embedded once."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._limits = DecodeLimits()
+        self._seen: dict[bytes, Seen | None] = {}
+
+    def add(self, figure: Figure, pairs: Sequence[Pair]) -> None:
+        """Judge ``pairs`` and add the answers to ``figure``."""
+        seen = [(pair, self._decoded(pair.a), self._decoded(pair.b)) for pair in pairs]
+        sound = [(pair.scene, a, b) for pair, a, b in seen if a is not None and b is not None]
+        looks = [(a.image.look, b.image.look) for _, a, b in sound]
+        agreed = OURS.look.agree([(0.0, *pair) for pair in looks]) if OURS.look else []
+        for_peers = not figure.is_changed or figure.measured < PEERS
+        self._embed(
+            chain.from_iterable(
+                (a, b) for (_, a, b), same in zip(sound, agreed, strict=True) if same or for_peers
+            )
+        )
+        for (scene, a, b), look in zip(sound, looks, strict=True):
+            figure.measured += 1
+            figure.scenes.add(scene)
+            known = bool(a.vectors and b.vectors)
+            distance = cosine_distance(a.vectors[0], b.vectors[0]) if known else None
+            for name, rule in RULES.items():
+                if name in BOUNDED or for_peers:
+                    same = distance is not None and rule.verdict(distance, *look) is not None
+                    figure.answers.setdefault(name, []).append(same)
+            if for_peers and distance is not None:
+                figure.answers.setdefault("cosine 0.98", []).append(distance <= COSINE)
+            bits = compare(*look).hash_bits
+            figure.answers.setdefault("pHash 10", []).append(bits <= HASH_BITS)
+
+    def _decoded(self, blob: bytes) -> Seen | None:
+        if blob not in self._seen:
+            image = decode_image(blob, self._embedder.input_side, self._limits)
+            self._seen[blob] = Seen(image, []) if isinstance(image, DecodedImage) else None
+        return self._seen[blob]
+
+    def _embed(self, wanted: Iterable[Seen]) -> None:
+        new = [seen for seen in dict.fromkeys(wanted) if not seen.vectors]
+        if not new:
+            return
+        found = self._embedder.embed([seen.image.model_input for seen in new]).embeddings
+        for seen, vector in zip(new, found.astype(np.float16), strict=True):
+            seen.vectors.append(vector)
 
 
-def _ours(preset: str) -> Callable[[float, bytes, bytes], bool]:
+def _preset(name: str, *, narrow: float = NARROW, calibrated: bool = True) -> NearRule:
     epsilon, look = apply(
-        preset, narrow=NARROW, second_look=LookRule.without_change().to_json(), calibrated=True
+        name, narrow=narrow, second_look=LookRule.without_change().to_json(), calibrated=calibrated
     )
-    rule = NearRule(epsilon, LookRule.from_json(look or {}))
-    return lambda distance, a, b: rule.verdict(distance, a, b) is not None
+    return NearRule(epsilon, LookRule.from_json(look or {}))
 
 
-_BEFORE = NearRule(NARROW, LookRule.without_change())
-_WIDE = NearRule(REACH, LookRule.without_change())
-RULES: dict[str, Callable[[float, bytes, bytes], bool]] = {
-    "ours": _ours("moving_camera"),
-    "static_camera": _ours("static_camera"),
-    "photos": _ours("photos"),
-    "before": lambda d, a, b: _BEFORE.verdict(d, a, b) is not None,
-    "before, wide": lambda d, a, b: _WIDE.verdict(d, a, b) is not None,
-    "cosine 0.98": lambda d, a, b: d <= COSINE,
-    "pHash 10": lambda d, a, b: compare(a, b).hash_bits <= HASH_BITS,
+OURS = _preset("moving_camera")
+RULES = {
+    "ours": OURS,
+    "static_camera": _preset("static_camera"),
+    "not calibrated": _preset("moving_camera", narrow=UNCALIBRATED_EPSILON, calibrated=False),
+    "photos": _preset("photos"),
+    "before": NearRule(NARROW, LookRule.without_change()),
 }
+BOUNDED = ("ours", "static_camera", "not calibrated")
+"""What these take for one, the look of ``ours`` does too: its answer is no without a distance."""
 
 
-def _rows(measured: list[Measured]) -> Iterator[dict[str, Any]]:
-    for kind, detail in sorted({(m.kind, m.detail) for m in measured}):
-        some = [m for m in measured if (m.kind, m.detail) == (kind, detail)]
-        held = [m for m in some if not m.dev]
-        row: dict[str, Any] = {"set": kind, "size": detail, "pairs": len(some)}
-        for name in RULES:
-            row[name] = round(sum(m.same[name] for m in some) / len(some), 4)
-        found = sum(m.same["ours"] for m in some)
-        low, high = wilson(found, len(some))
-        row["ours, 95 %"] = f"{low:.3f} to {high:.3f}"
-        row["ours, held out"] = round(sum(m.same["ours"] for m in held) / max(1, len(held)), 4)
-        yield row
+def _row(figure: Figure) -> dict[str, Any]:
+    ours = figure.answers["ours"]
+    low, high = wilson(sum(ours), len(ours))
+    row: dict[str, Any] = {
+        "set": figure.name, "pairs": figure.measured, "scenes": len(figure.scenes),
+        "ours": f"{np.mean(ours):.3f} ({low:.3f} to {high:.3f})",
+    }  # fmt: skip
+    for name in (*list(RULES)[1:], "cosine 0.98", "pHash 10"):
+        answers = figure.answers.get(name, [])
+        row[name] = f"{np.mean(answers):.3f}" if answers else "-"
+    return row
 
 
 if __name__ == "__main__":

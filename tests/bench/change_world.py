@@ -17,8 +17,12 @@ Everything is deterministic. Sizes are shares of the frame.
 """
 
 import io
+import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +34,14 @@ Rng = np.random.Generator
 Pixels = NDArray[np.uint8]
 LONGEST = 448
 BLUR = ImageFilter.GaussianBlur(0.6)
-OBJECT_SIZES = (0.005, 0.01, 0.02, 0.05, 0.10)
+LARGE_OBJECTS = (0.02, 0.05, 0.10)
 CELL = 1 / 56**2
 """Share of the frame of one stored cell."""
-STATE_CELLS = (2, 4)
-"""Size of the changed part of a state change, in stored cells: at least so many."""
 STATES = ("lamp", "gauge", "display", "label", "door")
-PHOTO_SIZES = ((0.005, 0.01), (0.01, 0.02), (0.02, 0.05), (0.05, 0.10), (0.10, 0.30))
+PHOTO_SIZES = ((0.005, 0.01), (0.01, 0.02), (0.02, 0.30))
 MOST_FRAMES = 80
+SOUGHT = 300
+"""Pairs of frames that are looked at per fixed camera."""
 CHANGED_LEVELS = 28
 """Difference of any channel from which a pixel of a photographed pair has changed."""
 
@@ -158,36 +162,54 @@ def shot(picture: Image.Image, view: View, rng: Rng) -> bytes:
     return out.getvalue()
 
 
-def reshots(scenes: Sequence[tuple[str, Image.Image]], count: int) -> Iterator[Pair]:
+class References:
+    """One shot of each scene, which the pairs of the scene share: it is embedded once."""
+
+    def __init__(self) -> None:
+        self._shots: dict[str, bytes] = {}
+
+    def of(self, name: str, picture: Image.Image) -> bytes:
+        """The scene as it was before anything happened."""
+        if name not in self._shots:
+            rng = np.random.default_rng((0, zlib.crc32(name.encode())))
+            self._shots[name] = shot(picture, still(picture, rng), rng)
+        return self._shots[name]
+
+
+Scenes = Sequence[tuple[str, Image.Image]]
+
+
+def reshots(scenes: Scenes, references: References, count: int) -> Iterator[Pair]:
     """The same static scene taken twice."""
     for index in range(count):
         name, picture = scenes[index % len(scenes)]
         rng = np.random.default_rng((1, index))
-        yield Pair("reshot", "", name, *(shot(picture, still(picture, rng), rng) for _ in "ab"))
+        again = shot(picture, still(picture, rng), rng)
+        yield Pair("reshot", "", name, references.of(name, picture), again)
 
 
 # --- something enters ----------------------------------------------------------------------------
 
 
 def entering(
-    scenes: Sequence[tuple[str, Image.Image]],
+    scenes: Scenes,
+    references: References,
     cutouts: Sequence[Image.Image],
     count: int,
     *,
+    sizes: Sequence[float],
     moving: bool,
 ) -> Iterator[Pair]:
-    """A cut-out of each size enters each scene; the camera is still or moves."""
+    """Cut-outs of each size in turn enter the scenes; the camera is still or moves."""
     kind, view = ("enter_moving", moved) if moving else ("enter", still)
-    for number, size in enumerate(OBJECT_SIZES):
-        for index in range(count):
-            name, picture = scenes[(index * 7 + number) % len(scenes)]
-            rng = np.random.default_rng((2, moving, number, index))
-            cutout = cutouts[int(rng.integers(len(cutouts)))]
-            there = with_object(picture, cutout, size, rng)
-            yield Pair(
-                kind, f"{size:.3f}", name,
-                shot(picture, still(picture, rng), rng), shot(there, view(there, rng), rng),
-            )  # fmt: skip
+    for index in range(count):
+        size = sizes[index % len(sizes)]
+        name, picture = scenes[(index * 7) % len(scenes)]
+        rng = np.random.default_rng((2, moving, round(size * 1000), index))
+        cutout = cutouts[int(rng.integers(len(cutouts)))]
+        there = with_object(picture, cutout, size, rng)
+        after = shot(there, view(there, rng), rng)
+        yield Pair(kind, f"{size:.3f}", name, references.of(name, picture), after)
 
 
 def with_object(picture: Image.Image, cutout: Image.Image, size: float, rng: Rng) -> Image.Image:
@@ -228,18 +250,17 @@ def read_cutouts(folder: Path) -> list[Image.Image]:
 # --- states --------------------------------------------------------------------------------------
 
 
-def states(scenes: Sequence[tuple[str, Image.Image]], count: int) -> Iterator[Pair]:
-    """An indicator in the scene shows something else; ``count`` pairs of each size."""
-    for cells in STATE_CELLS:
-        for index in range(count):
-            name, picture = scenes[(index * 11 + cells) % len(scenes)]
-            rng = np.random.default_rng((3, cells, index))
-            kind = STATES[index % len(STATES)]
-            one, other = _state_pair(picture, kind, cells, rng)
-            yield Pair(
-                "state", f"{cells} {kind}", name,
-                shot(one, still(one, rng), rng), shot(other, still(other, rng), rng),
-            )  # fmt: skip
+def states(scenes: Scenes, count: int, cells: int) -> Iterator[Pair]:
+    """An indicator in the scene shows something else; at least ``cells`` stored cells change."""
+    for index in range(count):
+        name, picture = scenes[(index * 11 + cells) % len(scenes)]
+        rng = np.random.default_rng((3, cells, index))
+        kind = STATES[index % len(STATES)]
+        one, other = _state_pair(picture, kind, cells, rng)
+        yield Pair(
+            "state", f"{cells} {kind}", name,
+            shot(one, still(one, rng), rng), shot(other, still(other, rng), rng),
+        )  # fmt: skip
 
 
 def _state_pair(
@@ -247,15 +268,18 @@ def _state_pair(
 ) -> tuple[Image.Image, Image.Image]:
     """Grow the indicator until the changed part covers ``cells`` stored cells."""
     seed, place = int(rng.integers(2**31)), rng.uniform(0.12, 0.88, 2)
-    best = None
-    for side in np.geomspace(0.02, 0.6, 28):
-        drawn = [_draw_state(picture, kind, which, float(side), place, seed) for which in (0, 1)]
-        changed = _changed(np.asarray(drawn[0]), np.asarray(drawn[1])).mean() / CELL
-        best = drawn
-        if changed >= cells:
-            break
-    assert best is not None
-    return best[0], best[1]
+
+    def drawn(side: float) -> list[Image.Image]:
+        return [_draw_state(picture, kind, which, side, place, seed) for which in (0, 1)]
+
+    def changed_cells(side: float) -> float:
+        one, other = (np.asarray(state) for state in drawn(side))
+        return float(_changed(one, other).mean() / CELL)
+
+    sides = np.geomspace(0.02, 0.6, 28).tolist()
+    first = bisect_left(sides, True, key=lambda side: changed_cells(side) >= cells)
+    one, other = drawn(sides[min(first, len(sides) - 1)])
+    return one, other
 
 
 def _draw_state(  # noqa: PLR0917
@@ -417,28 +441,41 @@ def read_footage(folder: Path) -> Footage:
     return Footage(f"static/{folder.name}", paths, np.stack(small))
 
 
-def photographed(footage: Footage, per_size: int, same: int) -> Iterator[Pair]:
-    """Pairs of frames in which the largest changed part has each size, and in which nothing has."""
-    rng = np.random.default_rng((4, *footage.scene.encode()))
-    count = len(footage.paths)
-    wanted = {f"{low:.3f}-{high:.3f}": per_size for low, high in PHOTO_SIZES} | {"same": same}
-    for _ in range(40 * (len(wanted) * per_size + same)):
-        if not any(wanted.values()):
-            return
-        one, other = (int(i) for i in rng.choice(count, 2, replace=False))
-        if wanted["same"] and rng.random() < 0.3:  # more often alike when close in time
-            other = min(count - 1, one + int(rng.integers(1, 6)))
-        if one == other:
-            continue
-        share, total = largest_change(footage.small[one], footage.small[other])
-        detail = _bin(share, total)
-        if detail is None or not wanted[detail]:
-            continue
-        wanted[detail] -= 1
-        kind = "photo_same" if detail == "same" else "photo_change"
-        yield Pair(
-            kind, detail, footage.scene, *(_frame(footage.paths[i], rng) for i in (one, other))
+def photographed(footages: Sequence[Footage]) -> dict[str, Iterator[Pair]]:
+    """Pairs of frames by size of the largest changed part, ``same`` where nothing has changed; the
+    cameras take turns in each."""
+    found = [_by_size(footage) for footage in footages]
+    names = dict.fromkeys(name for one in found for name in one)
+    return {
+        name: _in_turn(
+            name,
+            [(footage, one.get(name, [])) for footage, one in zip(footages, found, strict=True)],
         )
+        for name in names
+    }
+
+
+def _in_turn(name: str, found: Sequence[tuple[Footage, list[tuple[int, int]]]]) -> Iterator[Pair]:
+    kind = "photo_same" if name == "same" else "photo_change"
+    for row in zip_longest(*(pairs for _, pairs in found)):
+        for (footage, _), pair in zip(found, row, strict=True):
+            if pair is not None:
+                one, other = (frame(footage.paths[i]) for i in pair)
+                yield Pair(kind, name, footage.scene, one, other)
+
+
+def _by_size(footage: Footage) -> dict[str, list[tuple[int, int]]]:
+    """Of random pairs, and of such as are close in time, where more is alike."""
+    rng = np.random.default_rng((4, *footage.scene.encode()))
+    count, small = len(footage.paths), footage.small[:, ::2, ::2]
+    chosen = {tuple(sorted(rng.choice(count, 2, replace=False).tolist())) for _ in range(SOUGHT)}
+    chosen |= {(one, one + step) for step in (1, 2) for one in range(count - step)}
+    found: dict[str, list[tuple[int, int]]] = {}
+    for one, other in rng.permutation(sorted(chosen)).tolist():
+        detail = _bin(*largest_change(small[one], small[other]))
+        if detail is not None:
+            found.setdefault(detail, []).append((one, other))
+    return found
 
 
 def largest_change(one: Pixels, other: Pixels) -> tuple[float, float]:
@@ -458,14 +495,16 @@ def _bin(share: float, total: float) -> str | None:
         return None
     for low, high in PHOTO_SIZES:
         if low <= share < high:
-            return f"{low:.3f}-{high:.3f}"
+            return f"{100 * low:g} to {100 * high:g} %"
     return None
 
 
-def _frame(path: Path, rng: Rng) -> bytes:
-    picture = Image.open(path).convert("RGB")
+@cache
+def frame(path: Path) -> bytes:
+    """A photographed frame as a camera would send it."""
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=int(rng.integers(85, 96)))
+    quality = 85 + zlib.crc32(path.name.encode()) % 11
+    Image.open(path).convert("RGB").save(out, "JPEG", quality=quality)
     return out.getvalue()
 
 
