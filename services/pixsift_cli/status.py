@@ -83,9 +83,20 @@ def _collection_lines(row: CollectionStatus) -> list[str]:
         _line(row.name, f"generation {row.generation}, seq {row.seq}"),
         _line("", ", ".join(f"{row.outcomes[outcome]} {outcome}" for outcome in OUTCOMES)),
         _line("", f"{row.decisions_last_minute} decided in the last minute{pace}"),
+        *_rule_lines(row),
         *_flag_lines(row),
         *(_line("", f"attention: {_growth(growing)}") for growing in row.growing),
     ]
+
+
+def _rule_lines(row: CollectionStatus) -> list[str]:
+    if row.calibrated:
+        return []
+    told = (
+        f"rule not calibrated: epsilon {row.epsilon:g} was not measured with {row.model}; "
+        "pixsift calibrate does that on your images"
+    )
+    return [_line("", told)]
 
 
 def _flag_lines(row: CollectionStatus) -> list[str]:

@@ -48,7 +48,10 @@ class CollectionStatus(Counts):
     """A collection in a status report."""
 
     name: str
+    model: str
     epsilon: float
+    calibrated: bool
+    """Whether the rule in use was measured with this very model."""
     generation: int
     seq: int
 

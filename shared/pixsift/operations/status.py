@@ -8,6 +8,7 @@ from pixsift.adapters.ledger.overview import Overview
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers.collections import AnomalyCount, CollectionStatus, ReasonCount, StatusReport
 from pixsift.answers.queues import QueueDepth
+from pixsift.core.calibration import vouches_for
 from pixsift.core.outcomes import ObjectOutcome
 from pixsift.errors import PixsiftError
 
@@ -25,6 +26,10 @@ def status(database: Database, queues: Queues) -> StatusReport:
         collections=[
             CollectionStatus(
                 name=collection.name,
+                model=overview.settings(collection)["space"]["name"],
+                calibrated=vouches_for(
+                    collection.calibration, collection.epsilon, collection.second_look
+                ),
                 epsilon=collection.epsilon,
                 generation=collection.generation,
                 seq=collection.seq,

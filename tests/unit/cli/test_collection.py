@@ -103,6 +103,24 @@ def test_create__what_ships_for_the_model_is_the_default(run: Run) -> None:
     assert "not calibrated" in run("collection", "show", "plain")[1]
 
 
+def test_status__says_in_a_line_that_the_rule_was_not_measured_with_the_model(
+    run: Run, tmp_path: Path
+) -> None:
+    run("collection", "create", "plain", "--source", "s3://raw/plain")
+    file = tmp_path / "calibration.json"
+    measured = default_calibration(StubEmbedder().space).to_json() | {"calibrated": True}
+    file.write_text(json.dumps(measured))
+    run("collection", "create", "mine", "--source", "s3://raw/m", "--calibration", str(file))
+    by_name = {c["name"]: c for c in json.loads(run("status", "--json")[1])["collections"]}
+    told = {name: (found["model"], found["calibrated"]) for name, found in by_name.items()}
+    assert told == {"plain": ("stub", False), "mine": ("stub", True)}
+    lines = [line.strip() for line in run("status")[1].splitlines() if "calibrat" in line]
+    assert lines == [
+        "rule not calibrated: epsilon 0.15 was not measured with stub; pixsift calibrate does "
+        "that on your images"
+    ]
+
+
 def test_create__a_calibration_of_another_model_is_refused(run: Run, tmp_path: Path) -> None:
     measured = default_calibration(StubEmbedder().space).to_json() | {"epsilon": 0.07}
     file = tmp_path / "calibration.json"
