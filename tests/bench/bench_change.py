@@ -212,7 +212,8 @@ RULES = {
     "before": NearRule(NARROW, LookRule.without_change()),
 }
 BOUNDED = ("ours", "static_camera", "not calibrated")
-"""What these take for one, the look of ``ours`` does too: its answer is no without a distance."""
+"""The look of ``ours`` accepts each pair that one of these accepts; where it refuses, the distance
+is not needed."""
 
 
 def _row(figure: Figure) -> dict[str, Any]:

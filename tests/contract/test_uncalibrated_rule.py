@@ -73,7 +73,7 @@ def embedder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def rule_without_calibration() -> NearRule:
-    """What ``collection create`` takes for weights that nobody measured."""
+    """The default of ``collection create`` for weights without a calibration."""
     look = LookRule.without_change().to_json()
     epsilon, wide = presets.apply(
         presets.DEFAULT, narrow=UNCALIBRATED_EPSILON, second_look=look, calibrated=False
