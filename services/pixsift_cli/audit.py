@@ -41,6 +41,8 @@ def audit(
     """Check every invariant of the ledger; exit status 1 when one is broken (after repair)."""
     with wiring.database(name) as database, status_line("auditing") as tell:
         name = collection_name(database, name) if name else None
+        if repair:
+            wiring.meet_journal(database)
         reports = run(
             database, collection=name, sample=sample, repair=repair,
             curated=(wiring.s3_objects(), wiring.curated_bucket()) if snapshots else None,

@@ -98,6 +98,7 @@ def redecide(
     with wiring.database(name) as database, _progress() as report:
         name = only_collection(database, name).name
         warn(warning(database, name, wanted))
+        wiring.meet_journal(database)
         done = operation.redecide(
             database, name, wanted, take_over=take_over, progress=report, actor=wiring.ACTOR
         )
@@ -117,6 +118,7 @@ def undo(
     gone are sent through the queue once more.
     """
     with wiring.database(name, uri) as database:
+        wiring.meet_journal(database)
         if uri is None and name is not None and names_object(database, name):
             name, uri = None, name
         if uri is not None:

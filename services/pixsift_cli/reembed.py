@@ -96,6 +96,7 @@ def reembed(
         say(estimate_text(found), err=True)
         if not yes and not confirm("Start?"):
             raise RequestError("Cancelled: nothing was changed", code="cancelled")
+        wiring.meet_journal(database)
         if compare:
             with _progress() as report:
                 told = compare_models(

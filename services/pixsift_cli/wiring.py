@@ -276,6 +276,12 @@ def obligations(database: Database) -> Obligations | None:
     return None if uses_folders() else Obligations(database, journal())
 
 
+def meet_journal(database: Database) -> None:
+    """Before a command decides: a restored ledger first does again what the journal says."""
+    if (found := obligations(database)) is not None:
+        found.ensure()
+
+
 def derived_bucket() -> str:
     """Where thumbnails are."""
     if _folders.opened is not None:

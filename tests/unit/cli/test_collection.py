@@ -34,6 +34,12 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch, run_pixsift: Run) ->
 
 
 @pytest.fixture
+def journal(run: Run, request: pytest.FixtureRequest) -> None:
+    """A bucket for it: for commands that decide. After ``run``, whose AWS does not answer."""
+    request.getfixturevalue("curated")
+
+
+@pytest.fixture
 def made(run: Run) -> dict[str, Any]:
     status, out, err = run(
         "collection", "create", "yard", "--source", "s3://raw/site-a/", "--exclude", "*.json",
@@ -121,6 +127,7 @@ def test_status__says_in_a_line_that_the_rule_was_not_measured_with_the_model(
     ]
 
 
+@pytest.mark.usefixtures("journal")
 def test_create__a_calibration_of_another_model_is_refused(run: Run, tmp_path: Path) -> None:
     measured = default_calibration(StubEmbedder().space).to_json() | {"epsilon": 0.07}
     file = tmp_path / "calibration.json"
@@ -283,6 +290,7 @@ def test_explain__unknown_objects_get_a_hint(
     assert "site-a/near.jpg" in err
 
 
+@pytest.mark.usefixtures("journal")
 def test_whatif_and_redecide__tell_the_same(
     made: dict[str, Any], run: Run, database_url: str
 ) -> None:
@@ -356,6 +364,7 @@ def test_status__a_growing_share_of_refusals_is_told(
     assert "blurred" not in out
 
 
+@pytest.mark.usefixtures("journal")
 def test_epsilon__near_the_embedders_own_noise_is_warned_of(run: Run, tmp_path: Path) -> None:
     measured = default_calibration(StubEmbedder().space).to_json()
     file = tmp_path / "calibration.json"

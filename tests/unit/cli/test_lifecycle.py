@@ -8,7 +8,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from ledger_world import finding, image, ledger_of, new_collection, rows, turned
+from faults.restore import backup, restore
+from ledger_world import finding, image, ledger_of, new_collection, outcomes, rows, turned
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -94,6 +95,28 @@ def test_audit__status_and_words(run: Run, database_url: str) -> None:
     assert (status, "INV3" in out) == (1, True)
     status, out, _ = run("audit", "c", "--repair", "--snapshots")
     assert (status, "repaired: object 2: duplicate -> duplicate" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "command", [
+        ("redecide", "c", "--epsilon", "0.001"), ("undo", "c", "s3://raw/b.jpg"),
+        ("undo", "c"), ("audit", "--repair"),
+    ], ids=["redecide", "undo-image", "undo", "repair"],
+)  # fmt: skip
+def test_command__that_decides_in_a_restored_ledger_meets_the_journal_first(
+    run: Run, database_url: str, command: tuple[str, ...]
+) -> None:
+    """What people said after the backup holds, also where the ledger knows nothing of it."""
+    if command == ("undo", "c"):
+        assert run("redecide", "c", "--epsilon", "0.06")[0] == 0
+    with backup(database_url) as copy:
+        assert run("rule", "useless", "s3://raw/a.jpg", "--why", "dark")[0] == 0
+        restore(database_url, copy)
+    assert run("rule", "list", "--collection", "c")[1].strip() == "no rulings"
+    status, _, err = run(*command)
+    assert status == 0, err
+    assert "useless" in run("rule", "list", "--collection", "c")[1]
+    assert outcomes(database_url)["a.jpg@v1"][:2] == ("rejected", "ruled")
 
 
 def test_reindex__builds(run: Run) -> None:

@@ -30,6 +30,7 @@ def test_reembed__estimates_asks_and_switches(
     with mock_aws():
         s3 = boto3.client("s3")
         s3.create_bucket(Bucket="raw")
+        s3.create_bucket(Bucket="pixsift-curated")  # the journal's
         s3.put_bucket_versioning(Bucket="raw", VersioningConfiguration={"Status": "Enabled"})
         version = s3.put_object(Bucket="raw", Key="a.png", Body=body.getvalue())["VersionId"]
         with ledger_of(database_url) as ledger:
