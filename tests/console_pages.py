@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
+from playwright.sync_api import TimeoutError as NotYet
 
 from console_world import ConsoleWorld
 from ledger_world import DIMENSION, unit
@@ -78,6 +79,27 @@ def serious(page: Page, only: str | None = None) -> list[str]:
         for each in found["violations"]
         if each["impact"] in ("serious", "critical")
     ]
+
+
+def press_one_after_the_other(page: Page, keys: str) -> None:
+    """Keys that belong together, at one moment of the page: a slow machine is no slow typist."""
+    page.evaluate(
+        "keys => keys.forEach(key =>"
+        " document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})))",
+        keys.split(),
+    )
+
+
+def until(page: Page, shown: Locator, *, jump: int) -> None:
+    """Jump ahead on the page's clock, so many milliseconds at a time, until something is shown."""
+    for _ in range(120):
+        page.clock.fast_forward(jump)
+        try:
+            shown.wait_for(timeout=1000)
+        except NotYet:
+            continue
+        return
+    raise AssertionError(f"not shown: {shown}")
 
 
 def below(world: ConsoleWorld, path: str) -> Any:

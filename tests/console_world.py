@@ -3,8 +3,6 @@ names that a robot should not have chosen."""
 
 import hashlib
 import io
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +11,6 @@ from typing import Any
 
 import boto3
 import numpy as np
-import uvicorn
 from moto import mock_aws
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
@@ -35,6 +32,7 @@ from pixsift.telemetry import make_logger
 from pixsift_server.app import make_app
 from pixsift_server.parts import Parts
 from server_world import aws, parts_over
+from serving import serving
 from snapshot_world import World as SnapshotWorld
 from snapshot_world import request
 
@@ -196,19 +194,5 @@ def served_console(url: str, **rules: Any) -> Iterator[ConsoleWorld]:
 @contextmanager
 def running(parts: Parts, port: int = 0) -> Iterator[str]:
     """A real uvicorn on loopback; its URL."""
-    server = uvicorn.Server(
-        uvicorn.Config(make_app(parts, make_logger("test", "ERROR")), host="127.0.0.1", port=port,
-                       log_config=None, timeout_graceful_shutdown=1)
-    )  # fmt: skip
-    socket = server.config.bind_socket()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
-    thread.start()
-    until = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < until, "the server did not start"
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
+    with serving(make_app(parts, make_logger("test", "ERROR")), port) as url:
+        yield url

@@ -1,12 +1,14 @@
 """The server as a process of its own would run: over sockets, with its stream and its client."""
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
-import uvicorn
+from fastapi import FastAPI
 
 from ledger_world import image, turned
 from pixsift.adapters.ledger.ledger import Ledger
@@ -16,6 +18,7 @@ from pixsift.operations.events import Cursor
 from pixsift.telemetry import make_logger
 from pixsift_server.app import make_app
 from server_world import World, new_database, parts_over, served
+from serving import serving, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +35,8 @@ def world(postgres: EmbeddedPostgres, template_database: str) -> Iterator[World]
 def url(world: World) -> Iterator[str]:
     """Where a real uvicorn answers."""
     parts = parts_over(world.parts.database, host_names=frozenset({"127.0.0.1"}))
-    config = uvicorn.Config(
-        make_app(parts, make_logger("test", "ERROR")), host="127.0.0.1", port=0, log_config=None,
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    socket = config.bind_socket()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-    thread.start()
-    yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(timeout=20)
-    socket.close()
+    with serving(make_app(parts, make_logger("test", "ERROR"))) as found:
+        yield found
 
 
 @pytest.fixture
@@ -145,3 +138,28 @@ def until(stream: Iterator[tuple[str, str, Any]], wanted: str) -> tuple[str, Any
             return event_id, data
         assert number < 20, f"no event {wanted}"
     raise AssertionError("the stream ended")
+
+
+def test_serving__leaves_no_connection_open_that_came_while_it_stopped() -> None:
+    """uvicorn alone leaves some open, and a browser then waits forever for an answer."""
+    made: list[socket.socket] = []
+
+    def connect(port: int) -> None:
+        with contextlib.suppress(OSError):  # refused: it has stopped
+            for _ in range(250):
+                made.append(socket.create_connection(("127.0.0.1", port), timeout=60))
+
+    with contextlib.ExitStack() as stack:
+        with serving(FastAPI()) as url:
+            port = int(url.rsplit(":", 1)[1])
+            threads = [threading.Thread(target=connect, args=(port,)) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: len(made) > 20, "no connection was accepted")
+        for thread in threads:
+            thread.join(60)
+        for each in made:
+            stack.enter_context(each).settimeout(60)
+        for each in made:
+            with contextlib.suppress(ConnectionError):
+                assert each.recv(1) == b""

@@ -25,6 +25,8 @@ from pixsift_server.parts import Of, Parts
 router = APIRouter(prefix="/v1", tags=["events"])
 _TICK_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 15.0
+_HEARTBEAT = "event: heartbeat\ndata: {}\n\n"
+"""An event, not a comment: a page must be able to notice that it stopped. It has no id."""
 _RETRY_MILLISECONDS = 2000
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Id of the last event that was seen.")
@@ -47,6 +49,8 @@ async def events(
     """Events `hello`, `decisions`, `watch_hits`, `queues`, `jobs`, `actions`, `history_lost`.
 
     Their data are the schemas Decisions, WatchHits, QueueDepths, JobList, ActionPage, HistoryLost.
+    After 15 seconds without another event comes a `heartbeat`: a stream that is silent for longer
+    is dead.
     """
     given = last_event_id or since
     start = None if not given else Cursor.decoded(given)
@@ -79,7 +83,7 @@ async def stream(parts: Parts, start: Cursor | None) -> AsyncIterator[str]:
             seen_jobs = parts.jobs.version
             messages.append(_message("jobs", JobList(jobs=parts.jobs.all()[:20]), cursor))
         if not messages and time.monotonic() - said_at > _HEARTBEAT_SECONDS:
-            messages.append(": still here\n\n")
+            messages.append(_HEARTBEAT)
         for message in messages:
             said_at = time.monotonic()
             yield message

@@ -254,7 +254,9 @@ class Client:
                     name, _, value = line.partition(": ")
                     fields[name] = value
                 elif "data" in fields:
-                    yield fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"])
+                    event = fields.get("event", "")
+                    if event != "heartbeat":
+                        yield fields.get("id", ""), event, json.loads(fields["data"])
                     fields = {}
 
     def _get(

@@ -14,7 +14,9 @@ from pixsift_server.page import STATIC
 from server_world import new_database
 
 HERE = Path(__file__).parent
-expect.set_options(timeout=20_000)  # a busy machine must not fail them
+PATIENCE = 90_000
+"""Milliseconds, a generous limit: it passes only where something is wrong."""
+expect.set_options(timeout=PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,7 +63,7 @@ def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
                                       timezone_id="UTC", **options)  # fmt: skip
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", lambda said: troubles.append(said.text)
                 if "Content Security Policy" in said.text else None)  # fmt: skip

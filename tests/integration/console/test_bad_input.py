@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
-from console_pages import SHOTS, arrival, id_of, outcome_of
+from console_pages import SHOTS, arrival, id_of, outcome_of, until
 from console_world import ConsoleWorld, running
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.api import TokenAsk
 from pixsift.operations.access import create_token, revoke_token
 from pixsift.operations.erase import new_erasure
 from server_world import parts_over
+from serving import Wire
 
 
 def test_image__without_a_thumbnail_has_a_calm_place(
@@ -70,6 +71,47 @@ def test_ruling__of_an_expired_session_is_sent_after_the_next_token(
         page.keyboard.press("u")
         expect(page.locator(".said")).to_contain_text("Taken back")
         assert outcome_of(world, object_id) == "duplicate"
+
+
+def test_ruling__over_a_connection_that_died_without_a_word_is_sent_over_another(
+    world: ConsoleWorld, new_page: Callable[..., Page]
+) -> None:
+    """No connection is refused or closed: only the time limit of the page ends the wait."""
+    object_id = id_of(world, outcome="duplicate")
+    page = new_page()
+    page.clock.install()
+    with Wire(int(world.url.rsplit(":", 1)[1])) as wire:
+        page.goto(f"http://127.0.0.1:{wire.port}/image/{object_id}")
+        expect(page.locator(".pair")).to_be_visible()
+        wire.cut()
+        page.keyboard.press("a")
+        until(page, page.locator(".refused", has_text="not sent yet"), jump=11_000)
+        expect(page.locator(".banner")).to_be_visible()
+        assert outcome_of(world, object_id) == "duplicate"
+        wire.mend()
+        until(page, page.locator(".said", has_text="This one is kept too"), jump=11_000)
+        expect(page.locator(".banner")).to_have_count(0)
+        assert outcome_of(world, object_id) == "kept"
+        page.keyboard.press("u")
+        expect(page.locator(".said")).to_contain_text("Taken back")
+        assert outcome_of(world, object_id) == "duplicate"
+
+
+def test_live__a_stream_that_died_without_a_word_is_opened_anew(
+    world: ConsoleWorld, new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
+    page.clock.install()
+    newest = page.locator("section.kept li a").first
+    with Wire(int(world.url.rsplit(":", 1)[1])) as wire:
+        page.goto(f"http://127.0.0.1:{wire.port}/")
+        arrival(world, "heard")
+        expect(newest).to_have_attribute("title", "heard.jpg")
+        wire.cut()
+        arrival(world, "missed")
+        wire.mend()
+        until(page, page.locator("section.kept li a[title='missed.jpg']"), jump=20_000)
+        expect(newest).to_have_attribute("title", "missed.jpg")
 
 
 def test_tokens__are_shown_once_and_ended(

@@ -105,10 +105,10 @@ def test_review__what_is_said_while_the_server_is_away_is_sent_once_it_is_back(
         page.goto(f"{url}/image/{object_id}")
         expect(page.locator(".pair")).to_be_visible()
     page.keyboard.press("a")
-    expect(page.locator(".refused")).to_contain_text("not sent yet", timeout=60_000)
+    expect(page.locator(".refused")).to_contain_text("not sent yet")
     assert outcome_of(world, object_id) == "duplicate"
     with running(world.parts, int(url.rsplit(":", 1)[1])):
-        expect(page.locator(".said")).to_contain_text("This one is kept too", timeout=60_000)
+        expect(page.locator(".said")).to_contain_text("This one is kept too")
         assert outcome_of(world, object_id) == "kept"
         page.keyboard.press("u")
         expect(page.locator(".said")).to_contain_text("Taken back")

@@ -9,12 +9,28 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from console_pages import SCREENS, SHOTS, arrival, below, id_of, serious, show
+from console_pages import (
+    SCREENS,
+    SHOTS,
+    arrival,
+    below,
+    id_of,
+    press_one_after_the_other,
+    serious,
+    show,
+)
 from console_world import EMOJI, HTML, TERMINAL, ConsoleWorld, running
 from server_world import parts_over
 
 DARK = ("browse", "review", "what-if", "builder")
 """Colors are what differs, and these have all of them."""
+IS_AT_REST = """() => {
+    const shown = document.querySelector('.grid .box').innerHTML;
+    const isSame = shown === window.shownBefore;
+    window.shownBefore = shown;
+    return isSame;
+}"""
+"""The grid's rows are those of its place: nothing changed between two frames."""
 
 
 @pytest.mark.parametrize(("theme", "names"), [("light", tuple(SCREENS)), ("dark", DARK)])
@@ -64,16 +80,17 @@ def test_browse__filters_live_in_the_address_and_back_returns_to_the_place(
     expect(page.locator(".tile").nth(6)).to_be_visible()
     box.evaluate("box => box.scrollTo(0, 200)")
     page.wait_for_function("() => document.querySelector('.grid .box').scrollTop > 0")
-    page.wait_for_timeout(200)
+    page.locator(".tile").nth(6).scroll_into_view_if_needed()  # as the click would
+    page.wait_for_function(IS_AT_REST)
     place = box.evaluate("box => box.scrollTop")
     names = page.locator(".tile .name").all_inner_texts()
     page.locator(".tile").nth(6).click()
     expect(page.locator("h1")).not_to_have_text("Browse")
     page.go_back()
     expect(page).to_have_url(address)
-    expect(page.locator(".tile .name").first).to_be_visible()
-    assert page.locator(".tile .name").all_inner_texts() == names
-    assert box.evaluate("box => box.scrollTop") == place
+    expect(page.locator(".tile .name")).to_have_text(names)
+    page.wait_for_function("place => document.querySelector('.grid .box').scrollTop == place",
+                           arg=place)  # fmt: skip
     page.reload()
     expect(page.locator(".tile.duplicate").first).to_be_visible()
     page.go_back()
@@ -104,6 +121,7 @@ def test_keys__are_those_that_the_help_shows_and_each_does_it(
     page.wait_for_selector(".tile")
     press = page.keyboard.press
     press("?")
+    expect(page.locator("dialog dt").first).to_be_visible()
     shown = page.locator("dialog dt").all_inner_texts()
     assert len(shown) >= 18, shown
     press("g")
@@ -113,8 +131,7 @@ def test_keys__are_those_that_the_help_shows_and_each_does_it(
     expect(page.locator("dialog")).to_have_count(0)
     press("ArrowRight")
     press("ArrowDown")
-    focused = page.evaluate("Number(document.activeElement.dataset.index)")
-    assert focused > 1
+    page.wait_for_function("() => Number(document.activeElement.dataset.index) > 1")
     press("Enter")
     expect(page).to_have_url(below(world, "/image/"))
     first = page.url
@@ -126,16 +143,15 @@ def test_keys__are_those_that_the_help_shows_and_each_does_it(
     expect(page).to_have_url(f"{world.url}/browse")
     press("/")
     press("g")  # typed, not a key
-    assert page.evaluate("document.activeElement.id") == "prefix"
+    page.wait_for_function("() => document.activeElement.id == 'prefix'")
     press("Escape")
     for letter, name in (("l", "Live"), ("r", "Review"), ("w", "What if"), ("f", "Search"),
                          ("s", "Snapshots"), ("o", "Operations"), ("b", "Browse")):  # fmt: skip
-        press("g")
-        press(letter)
+        press_one_after_the_other(page, f"g {letter}")
         expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
     press("t")
     press("t")
-    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.wait_for_function("() => document.documentElement.dataset.theme == 'dark'")
 
 
 def test_image__marks_what_is_new_and_says_where_it_stands(

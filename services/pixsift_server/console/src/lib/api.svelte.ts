@@ -16,29 +16,59 @@ export class Refusal extends Error {
   }
 }
 
+// A connection can die without a word: the machine slept, a router forgot it, the server was killed.
+// What was asked over it is never answered, so every wait has an end.
+/** After so long without an answer, ask whether the server answers at all. */
+const DOUBT_MILLISECONDS = 10_000;
+const HEALTH_MILLISECONDS = 10_000;
+/** A read that takes longer goes over a dead connection: it is asked anew over another. */
+export const READ_MILLISECONDS = 60_000;
+
 class Connection {
   isLost = $state(false);
   /** Grows when the server answers again: screens read it and load what they missed. */
   epoch = $state(0);
+  /** Ends every read that is under way when the connection is lost; screens ask anew afterwards. */
+  reads = new AbortController();
   #waiting = false;
+  #doubting = false;
 
   lost(): void {
+    if (this.isLost) return;
     this.isLost = true;
+    this.reads.abort();
+    this.reads = new AbortController();
     if (!this.#waiting) void this.#wait();
+  }
+
+  /** Something is not answered for long: is the server there? */
+  async doubt(): Promise<void> {
+    if (this.isLost || this.#doubting) return;
+    this.#doubting = true;
+    const isThere = await answers();
+    this.#doubting = false;
+    if (!isThere) this.lost();
   }
 
   async #wait(): Promise<void> {
     this.#waiting = true;
-    for (let pause = 500; this.isLost; pause = Math.min(5000, pause * 2)) {
-      await new Promise((resolve) => setTimeout(resolve, pause));
-      try {
-        if ((await fetch("/v1/health", { cache: "no-store" })).ok) this.isLost = false;
-      } catch {
-        continue;
-      }
+    for (let wait = 500; this.isLost; wait = Math.min(5000, wait * 2)) {
+      await pause(wait);
+      if (await answers()) this.isLost = false;
     }
     this.#waiting = false;
     this.epoch += 1;
+  }
+}
+
+async function answers(): Promise<boolean> {
+  const limit = limited(undefined, HEALTH_MILLISECONDS);
+  try {
+    return (await fetch("/v1/health", { cache: "no-store", signal: limit.signal })).ok;
+  } catch {
+    return false;
+  } finally {
+    limit.done();
   }
 }
 
@@ -56,7 +86,7 @@ interface Options {
   body?: unknown;
   form?: FormData;
   signal?: AbortSignal;
-  /** After so long without an answer the server counts as lost. */
+  /** After so long without an answer the server counts as lost; reads have such a limit always. */
   milliseconds?: number;
 }
 
@@ -84,26 +114,38 @@ export const get = <T>(path: string, query: Values = {}, signal?: AbortSignal): 
 async function send(method: string, path: string, options: Options): Promise<Response> {
   const headers: Record<string, string> = { "X-Pixsift-Request": "console" };
   if (options.body !== undefined) headers["Content-Type"] = "application/json";
+  const isRead = method === "GET";
+  const end = isRead ? either(options.signal, connection.reads.signal) : options.signal;
+  const limit = limited(end, options.milliseconds ?? (isRead ? READ_MILLISECONDS : undefined));
+  const doubt = setTimeout(() => void connection.doubt(), DOUBT_MILLISECONDS);
   try {
     const answer = await fetch(path + queryOf(options.query), {
       method,
       headers,
       body: options.form ?? (options.body === undefined ? undefined : JSON.stringify(options.body)),
-      signal: limited(options),
+      signal: limit.signal,
     });
     return answer;
   } catch (error) {
     if (options.signal?.aborted) throw error;
     connection.lost();
     throw new Refusal(0, "unreachable", "The server does not answer.");
+  } finally {
+    clearTimeout(doubt);
+    limit.done();
   }
 }
 
-function limited({ signal, milliseconds }: Options): AbortSignal | undefined {
-  if (milliseconds === undefined) return signal;
-  const end = AbortSignal.timeout(milliseconds);
-  return signal ? AbortSignal.any([signal, end]) : end;
+/** A signal that ends with the given one, or after so many milliseconds; `done` ends the wait. */
+function limited(signal?: AbortSignal, milliseconds?: number): { signal?: AbortSignal; done: () => void } {
+  if (milliseconds === undefined) return { signal, done: () => undefined };
+  const end = new AbortController();
+  const timer = setTimeout(() => end.abort(), milliseconds);
+  return { signal: either(signal, end.signal), done: () => clearTimeout(timer) };
 }
+
+const either = (one: AbortSignal | undefined, other: AbortSignal): AbortSignal =>
+  one ? AbortSignal.any([one, other]) : other;
 
 async function refusalOf(answer: Response): Promise<Refusal> {
   try {

@@ -10,6 +10,8 @@ const PAGE = 100;
 const SHOWN = 60;
 const COUNTERS_MILLISECONDS = 1500;
 const ROBOTS_MILLISECONDS = 6000;
+/** The server says something every 15 seconds: a stream that is silent for longer is dead. */
+const SILENCE_MILLISECONDS = 45_000;
 /** Attributes that say who sent an image, in the order in which they are looked for. */
 const SENDERS = ["robot", "camera", "device", "site", "vehicle"];
 
@@ -44,6 +46,7 @@ export class Feed {
   #stop = new AbortController();
   #stream: EventSource | null = null;
   #early: Schemas["Decisions"][] = [];
+  #silence: ReturnType<typeof setTimeout> | undefined;
   #timers: Partial<Record<"counters" | "senders", ReturnType<typeof setTimeout>>> = {};
   #last = { counters: 0, senders: 0 };
 
@@ -57,6 +60,7 @@ export class Feed {
     return () => {
       this.#stop.abort();
       this.#stream?.close();
+      clearTimeout(this.#silence);
       Object.values(this.#timers).forEach(clearTimeout);
     };
   }
@@ -77,10 +81,15 @@ export class Feed {
   #open(): void {
     const stream = new EventSource("/v1/events");
     this.#stream = stream;
+    this.#listen();
     const on = <T>(name: string, act: (data: T) => void): void =>
-      stream.addEventListener(name, (event) => act(JSON.parse((event as MessageEvent<string>).data) as T));
+      stream.addEventListener(name, (event) => {
+        this.#listen();
+        act(JSON.parse((event as MessageEvent<string>).data) as T);
+      });
     // The list is read once the stream is open, so that nothing falls between the two.
     on("hello", () => void this.#begin());
+    on("heartbeat", () => undefined);
     on<Schemas["Decisions"]>("decisions", (found) => this.#decided(found));
     on<Schemas["QueueDepths"]>("queues", (found) => (this.queues = found.queues));
     on<Schemas["HistoryLost"]>("history_lost", (lost) => {
@@ -91,6 +100,16 @@ export class Feed {
       if (stream.readyState === EventSource.CONNECTING) connection.lost();
       else void get("/v1/me").then(() => setTimeout(() => this.again(), 3000), () => undefined);
     };
+  }
+
+  /** From now on the stream may be silent for a while; then it is opened anew. */
+  #listen(): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      this.#stream?.close();
+      void connection.doubt();
+      this.#open();
+    }, SILENCE_MILLISECONDS);
   }
 
   async #begin(anew = false): Promise<void> {

@@ -1,5 +1,5 @@
 // Long work on the server: progress, cancel, and what came of it.
-import { ask, asRefusal, get, Refusal, type Schemas } from "./api.svelte";
+import { ask, asRefusal, get, READ_MILLISECONDS, Refusal, type Schemas } from "./api.svelte";
 
 const EVERY_MILLISECONDS = 250;
 
@@ -18,7 +18,7 @@ export class Work<T> {
     this.isRunning = true;
     this.refusal = null;
     try {
-      let job = await ask<Schemas["Job"]>("POST", path, { body });
+      let job = await ask<Schemas["Job"]>("POST", path, { body, milliseconds: READ_MILLISECONDS });
       while (turn === this.#turn && job.state === "running") {
         this.job = job;
         await new Promise((resolve) => setTimeout(resolve, EVERY_MILLISECONDS));

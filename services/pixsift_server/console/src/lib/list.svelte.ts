@@ -1,6 +1,6 @@
 // The list that Browse shows: pages of one point of the collection, kept while an image is looked
 // at, so that Back finds the same place.
-import { ask, asRefusal, type Refusal, type Schemas } from "./api.svelte";
+import { ask, asRefusal, READ_MILLISECONDS, type Refusal, type Schemas } from "./api.svelte";
 import { collectionPath } from "./console.svelte";
 
 type Query = Partial<Schemas["ImageQuery"]>;
@@ -33,7 +33,7 @@ export class ImageList {
     try {
       const page = await ask<Schemas["ImagePage"]>(
         "POST", `${collectionPath(this.collection)}/images/query`,
-        { body: { ...this.query, limit: PAGE, cursor: this.cursor } },
+        { body: { ...this.query, limit: PAGE, cursor: this.cursor }, milliseconds: READ_MILLISECONDS },
       );
       this.rows = [...this.rows, ...page.images];
       this.atSeq = page.at_seq;

@@ -44,6 +44,7 @@ class Rulings {
   unsent = $state.raw<Sending | null>(stored());
   #undos = $state.raw<{ collection: string; body: Record<string, unknown> }[]>([]);
   #after: () => void = () => undefined;
+  #isSendingAgain = false;
 
   get mayRule(): boolean {
     return shared.me?.role === "reviewer" || shared.me?.role === "operator";
@@ -82,10 +83,16 @@ class Rulings {
   /** Send what could not be sent; the server may have heard of it just before it was lost. */
   async again(): Promise<void> {
     const waiting = this.unsent;
-    if (!waiting || this.isBusy) return;
-    const heard = await this.#heard(waiting).catch(() => null);
-    if (heard) this.#accept(waiting, heard.ruling_id);
-    else await this.#send(waiting, this.#after);
+    if (!waiting || this.isBusy || this.#isSendingAgain) return; // one at a time: never said twice
+    this.#isSendingAgain = true;
+    try {
+      const heard = await this.#heard(waiting).catch(() => null);
+      if (this.unsent !== waiting) return; // something else was said meanwhile
+      if (heard) this.#accept(waiting, heard.ruling_id);
+      else await this.#send(waiting, this.#after);
+    } finally {
+      this.#isSendingAgain = false;
+    }
     this.#after();
   }
 
