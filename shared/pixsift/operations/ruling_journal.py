@@ -6,6 +6,7 @@ the curator writes them later. One entry tells of one turn and has the turn's ti
 entries are in the order in which rulings were said and taken back.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from uuid import UUID
 from pixsift.adapters.aws.journal import Journal, Obligation
 from pixsift.adapters.ledger.access import AccessRows
 from pixsift.adapters.ledger.collections import Collections
-from pixsift.adapters.ledger.ruling_book import Record, RulingBook
+from pixsift.adapters.ledger.ruling_book import Record, RulingBook, Unjournaled
 from pixsift.adapters.postgres.database import Database
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.rulings import KINDS
@@ -28,7 +29,7 @@ def write_rulings(database: Database, journal: Journal) -> list[str]:
     """Write what no entry tells of yet; the keys of the new entries.
 
     Raises what S3 answers; what is written by then is noted. Two processes that write the same
-    leave two entries, and meeting both changes no more than meeting one.
+    leave one entry, so that an erasure finds every reason by the entry that the ledger names.
     """
     book = RulingBook(database)
     keys = []
@@ -38,7 +39,7 @@ def write_rulings(database: Database, journal: Journal) -> list[str]:
             "ended": news.ended,
             "rulings": [_facts(record) for record in news.records],
         }
-        key = journal.write(KIND, facts, now=news.at)
+        key = journal.write(KIND, facts, now=news.at, mark=_mark(news))
         book.journaled([r.ruling_id for r in news.records], key, ended=news.ended)
         keys.append(key)
     return keys
@@ -88,6 +89,12 @@ def forget_reasons(database: Database, journal: Journal, object_ids: Sequence[in
             journal.write_again(key, KIND, {**facts, "rulings": rulings})
             changed += 1
     return changed
+
+
+def _mark(news: Unjournaled) -> str:
+    """Equal for all that tell of the same rulings of one turn."""
+    told = ["ended" if news.ended else "said", *sorted(str(r.ruling_id) for r in news.records)]
+    return hashlib.sha256(" ".join(told).encode()).hexdigest()[:12]
 
 
 def _give_up(database: Database, collection: str, record: Record, why: str) -> None:

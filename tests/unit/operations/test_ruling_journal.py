@@ -200,6 +200,39 @@ def test_erase__takes_the_reasons_of_rulings_out_of_the_journal(place: Place) ->
     assert place.catch_up() == 0
 
 
+def test_write_rulings__two_writers_of_the_same_leave_one_entry(place: Place) -> None:
+    """The ledger notes one entry per ruling: an erasure would not find the reasons in another."""
+    place.say("useless", "a", why="a face")
+    with psycopg.connect(place.url, autocommit=True) as connection:  # a writer that read earlier
+        connection.execute("UPDATE ruling SET said_in = NULL")
+    with place.opened() as (_, obligations):
+        assert obligations.write_rulings() == 1
+    assert len(place.entries()) == 1
+    assert rows(place.url, "SELECT said_in FROM ruling") == [(place.entries()[0].key,)]
+
+
+def test_write_rulings__entries_are_in_order_whatever_the_time_zone_of_the_database(
+    place: Place,
+) -> None:
+    """Local time goes back an hour in autumn: an undo would come before what it takes back."""
+    name = place.url.partition("?")[0].rsplit("/", 1)[-1]
+    with psycopg.connect(place.url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET timezone TO 'Europe/Berlin'")
+    ruling_id = place.say("useless", "a")
+    with Database(place.url) as database:
+        undo_rulings(database, "c", ruling_ids=[UUID(ruling_id)])
+    with psycopg.connect(place.url, autocommit=True) as connection:
+        connection.execute("UPDATE ruling SET said_in = NULL")  # both are written again
+        for reason, at in (("ruling", "00:50Z"), ("ruling_undone", "01:10Z")):
+            connection.execute(
+                "UPDATE turn SET at = %s WHERE reason = %s", [f"2025-10-26 {at}", reason]
+            )
+    with place.opened() as (_, obligations):
+        assert obligations.write_rulings() == 2
+    told = [(entry.key.partition("T")[2][:4], entry.facts["ended"]) for entry in place.entries()]
+    assert told[:2] == [("0050", False), ("0110", True)]
+
+
 def test_revoke_token__stays_revoked_in_a_restored_ledger(place: Place) -> None:
     with Database(place.url) as database:
         made = create_token(database, TokenAsk(name="ann", role="viewer"), actor="test")

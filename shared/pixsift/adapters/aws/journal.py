@@ -41,11 +41,21 @@ class Journal:
         """Its URI, for messages."""
         return f"s3://{self.bucket}/{PREFIX}"
 
-    def write(self, kind: str, facts: Mapping[str, Any], *, now: datetime | None = None) -> str:
+    def write(
+        self,
+        kind: str,
+        facts: Mapping[str, Any],
+        *,
+        now: datetime | None = None,
+        mark: str | None = None,
+    ) -> str:
         """Add an entry; its key. Raises what S3 answers (TransientError, DependencyDownError, ...);
-        then nothing was written, or an entry that its writer does not know of."""
-        at = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%fZ")
-        key = f"{PREFIX}{at}-{uuid4().hex[:12]}.json"
+        then nothing was written, or an entry that its writer does not know of.
+
+        now, mark: make up the key; an entry that is there already stays as it is. None: a new one.
+        """
+        at = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        key = f"{PREFIX}{at}-{mark or uuid4().hex[:12]}.json"
         self._objects.put(
             self.bucket, key, _body(kind, facts), content_type="application/json",
             only_if_absent=True,
