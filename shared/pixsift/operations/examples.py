@@ -76,6 +76,9 @@ class Examples:
         uploads: Uploads,
     ) -> Embedded:  # fmt: skip
         """Vectors of examples, in their order; of the ledger's as stored."""
+        empty = np.empty((0, point.dimension))
+        if not examples:
+            return Embedded(empty, (), frozenset(), frozenset())
         ids = {n: self._object_id(e) for n, e in enumerate(examples) if e.upload is None}
         wanted = np.array(sorted(set(ids.values())), np.int64)
         known, vectors = self._rows.vectors(collection.space_id, point.dimension, wanted)
@@ -97,6 +100,7 @@ class Examples:
                 continue
             at = place.get(ids[number])
             if at is None:
+                known_version(self._database, ids[number])
                 raise RequestError(
                     f"image {ids[number]} has no vector in collection {collection.name!r}: it was "
                     "rejected, failed or erased, or another model made it",
@@ -108,7 +112,6 @@ class Examples:
         pixels = set(self._rows.pixels_of(collection.space_id, sorted(set(ids.values()))).values())
         named = {example.upload for example in examples}
         pixels |= {hash_ for name, hash_ in uploads.pixels.items() if name in named}
-        empty = np.empty((0, point.dimension))
         return Embedded(
             np.stack(rows) if rows else empty, tuple(names), frozenset(ids.values()),
             frozenset(pixels), tuple(of),
@@ -134,9 +137,8 @@ class Examples:
         )  # fmt: skip
 
     def _object_id(self, example: Example) -> int:
-        """Raises NotFoundError for an image that the ledger does not know."""
+        """Raises NotFoundError for a URI that the ledger does not know."""
         if example.object_id is not None:
-            known_version(self._database, example.object_id)
             return example.object_id
         return explain(self._database, parsed(example.uri or ""))[0].object.object_id
 

@@ -5,7 +5,7 @@ on screen and the snapshot made of it hold the same images.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pixsift.adapters.decode.pool import DecoderPool
 from pixsift.adapters.ledger.find_rows import FindRows, Ids
 from pixsift.adapters.postgres.database import Database
-from pixsift.adapters.search.by_example import ByExample, Candidates
+from pixsift.adapters.search.by_example import ByExample, Candidates, Findable
 from pixsift.adapters.search.resident import SeqPoint
 from pixsift.api import Example, Hit, SearchAnswer, SearchAsk, SearchMode, SearchPlan
 from pixsift.core.collection import Collection
@@ -72,17 +72,17 @@ class Finder:
         found = self._examples.of(collection, point, ask, given)
         against = self._examples.embedded(collection, point, ask.counterexamples, given)
         way = way_of(ask, len(found.vectors))
-        barred = self._barred(point, found, against, ask)
-        allowed = self._allowed(point, ask.where, ask.outcome)
+        findable = Findable(
+            self._allowed(point, ask.where, ask.outcome), self._gone(point),
+            self._own(point, found, against, ask),
+        )  # fmt: skip
         mean = np.zeros(point.dimension)
         if way != "nearest":
-            mean = self._by_example.mean(
-                point, allowed=allowed, barred=barred, beyond_kept=ask.outcome != "kept"
-            )
+            mean = self._by_example.mean(point, findable, beyond_kept=ask.outcome != "kept")
         aims = aims_of(found.vectors, mean, way)
         hits, candidates = self._ranked(
-            collection, point, ask, found=found, aims=aims, against=against.vectors, barred=barred,
-            allowed=allowed,
+            collection, point, ask, found=found, aims=aims, against=against.vectors,
+            findable=findable,
         )  # fmt: skip
         modes = [
             SearchMode(
@@ -95,7 +95,7 @@ class Finder:
             collection=collection.name, at_seq=point.seq, generation=point.generation, way=way,
             plan=SearchPlan(
                 how=candidates.how, is_exact=candidates.is_exact, kept=candidates.searched,
-                matching=None if allowed is None else len(allowed),
+                matching=None if findable.allowed is None else len(findable.allowed),
                 milliseconds=round(1000 * (time.monotonic() - started), 3),
             ),
             modes=modes, hits=hits, failures=dict(given.failures),
@@ -103,14 +103,14 @@ class Finder:
 
     def _ranked(
         self, collection: Collection, point: SeqPoint, ask: SearchAsk, *, found: Embedded,
-        aims: Aims, against: NDArray[np.float64], barred: Ids, allowed: Ids | None,
+        aims: Aims, against: NDArray[np.float64], findable: Findable,
     ) -> tuple[list[Hit], Candidates]:  # fmt: skip
         """Hits in order. With bounds on the distance, more and more candidates until k fit."""
         most = ask.k
         while True:
             candidates = self._by_example.near(
-                point, aims.vectors, most, counterexamples=against, allowed=allowed,
-                barred=barred, exact=ask.exact, beyond_kept=ask.outcome != "kept",
+                point, aims.vectors, most, counterexamples=against, findable=findable,
+                exact=ask.exact, beyond_kept=ask.outcome != "kept",
             )  # fmt: skip
             ids, vectors = self._rows.vectors(
                 collection.space_id, point.dimension, candidates.object_ids
@@ -183,11 +183,10 @@ class Finder:
             )  # fmt: skip
         return hits
 
-    def _barred(self, point: SeqPoint, found: Embedded, against: Embedded, ask: SearchAsk) -> Ids:
-        """Ids that must not be found: images that are gone, counterexamples, and the examples."""
-        barred = self._rows.remembered(point)
+    def _own(self, point: SeqPoint, found: Embedded, against: Embedded, ask: SearchAsk) -> Ids:
+        """Ids that this query must not find: counterexamples and, unless asked for, examples."""
         if ask.own:
-            return np.union1d(barred, np.array(sorted(against.object_ids), np.int64))
+            return np.array(sorted(against.object_ids), np.int64)
         pixels = sorted(found.pixels)
         same = (
             self._rows.kept_with_pixels(point, pixels)
@@ -195,24 +194,32 @@ class Finder:
             else self._rows.with_pixels(pixels)
         )
         mine = np.array(sorted(found.object_ids | against.object_ids), np.int64)
-        return np.unique(np.concatenate([barred, same, mine]))
+        return np.unique(np.concatenate([same, mine]))
+
+    def _gone(self, point: SeqPoint) -> Ids:
+        """Ids of images that are gone; of one point they are read once."""
+        return self._once(point, "gone", lambda: self._rows.remembered(point))
 
     def _allowed(self, point: SeqPoint, where: Where2, outcome: str) -> Ids | None:
         """Ids that pass the filter; of one point and one filter they are read once."""
         if where == Where2(flagged="include") and outcome == "kept":
             return None
-        key = (point.collection_id, point.generation, f"{point.token} {outcome}",
-               where.model_dump_json())  # fmt: skip
-        with self._lock:
-            if key in self._filters:
-                return self._filters[key]
         outcomes = ("kept", "duplicate") if outcome == "any" else (outcome,)
-        found = self._rows.matching(point, where, outcomes)
+        return self._once(
+            point, f"{outcome} {where.model_dump_json()}",
+            lambda: self._rows.matching(point, where, outcomes),
+        )  # fmt: skip
+
+    def _once(self, point: SeqPoint, name: str, read: Callable[[], Ids]) -> Ids:
+        """What ``read`` returns; of one point and name it is read once, while it is in use."""
+        key = (point.collection_id, point.generation, f"{point.seq} {point.token}", name)
+        with self._lock:
+            known = self._filters.pop(key, None)
+        found = read() if known is None else known
         with self._lock:
             while len(self._filters) >= _FILTERS_KEPT:
                 self._filters.pop(next(iter(self._filters)))
-            self._filters[key] = found
-        return found
+            return self._filters.setdefault(key, found)
 
 
 class QueryEmbedder:

@@ -24,9 +24,10 @@ def only_collection(database: Database, name: str | None) -> Collection:
     Raises NotFoundError for an unknown name, RequestError where there is none to take.
     """
     ledger = Collections(database)
-    if name is not None:
-        return ledger.collection(collection_name(database, name))
     every = ledger.collections()
+    if name is not None:
+        named = [found for found in every if found.name == name]
+        return named[0] if named else ledger.collection(collection_name(database, name))
     default = [found for found in every if found.name == "default"]
     if default:
         return default[0]

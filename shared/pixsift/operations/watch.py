@@ -15,7 +15,7 @@ from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.find_rows import FindRows
 from pixsift.adapters.ledger.watch_rows import NewWatch, WatchRows
 from pixsift.adapters.postgres.database import Database
-from pixsift.adapters.search.by_example import ByExample
+from pixsift.adapters.search.by_example import ByExample, Findable
 from pixsift.adapters.search.resident import SeqPoint
 from pixsift.api_watches import (
     TrialHit,
@@ -204,8 +204,7 @@ def _made(database: Database, ask: WatchAsk, uploads: Uploads) -> _Made:
     way = way_of(ask, len(found.vectors))
     mean = np.zeros(point.dimension)
     if way == "modes":
-        none = np.empty(0, np.int64)
-        mean = by_example.mean(point, allowed=None, barred=none)
+        mean = by_example.mean(point, Findable())
     modes, groups = modes_of(found.vectors, mean, way)
     if len(modes) > MOST_MODES:
         raise RequestError(

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.adapters.postgres.database import Database
+from pixsift.adapters.search.mirror import row_bytes
 from pixsift.adapters.search.pgvector import PgvectorSearch
 from pixsift.adapters.search.resident import ResidentSearch, read_point
 from pixsift.extras import require
@@ -16,9 +17,6 @@ from pixsift.sql import statements
 SearchMode = Literal["auto", "resident", "hnsw"]
 
 _SQL = statements("pgvector_search")
-_BYTES_PER_ROW = 150
-"""In addition to the vector (4 bytes a dimension, and what blocks keep free): its object id, its
-place, and the dictionary that finds its row."""
 
 
 class AutoSearch:
@@ -56,7 +54,7 @@ class AutoSearch:
 
     def _fits(self, rows: int, queries: NDArray[np.float16]) -> bool:
         dimension = int(queries.shape[1])
-        return rows * (5 * dimension + _BYTES_PER_ROW) <= self._memory_bytes
+        return rows * row_bytes(dimension) <= self._memory_bytes
 
     def _count(self, collection_id: int) -> int:
         names = {"collection_id": collection_id}

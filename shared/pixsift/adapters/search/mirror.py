@@ -28,11 +28,22 @@ _DENSE_FROM = 50
 _PAIRS_AT_ONCE = 8192
 _BOUNDS_AT_ONCE = 1 << 25
 """Bounds held at a time: 128 MB."""
+_BYTES_PER_ROW = 150
+"""In addition to the vector (4 bytes a dimension, and what blocks keep free): its object id, its
+place, and the dictionary that finds its row."""
 _STRETCH = 64
 """Rows of which the best is looked at first: a maximum over all rows costs one pass, a partition
 ten."""
 _PROMISING = 64
 """Rows more than 2k that are measured first."""
+_SECOND_LOOK = 1024
+"""Rows that are measured next, where more than that reach the first floor."""
+_FEW_OF = 64
+"""Where one row in so many is open, or fewer, they are multiplied without bounds."""
+_COPIED_FROM = 8
+"""If more than one row in eight is left, full products are cheaper than copies of the rows."""
+_TURN_FROM = 4
+"""Axes are turned when there are so many times the rows: a third more work than once."""
 
 
 Hits = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -70,6 +81,8 @@ class NumpyBlocks:
         self._head = dimension if dimension < _SPLIT_FROM else dimension // _HEAD_PART
         self._rotation = np.eye(dimension, dtype=np.float32)
         self._is_fitted = self._head == dimension
+        self._fitted_to = 0
+        """Rows that there were when the axes were turned."""
         self._blocks: list[_Block] = []
 
     def put(self, row: int, vectors: NDArray[np.float32]) -> None:
@@ -111,17 +124,44 @@ class NumpyBlocks:
         is_open: (count,) which rows may be found; None: all. Exact: a row whose bound lies below
         k products that were measured cannot be among them.
         """
+        if is_open is not None and np.count_nonzero(is_open) * _FEW_OF <= count:
+            rows = np.flatnonzero(is_open).astype(np.intp)
+            return [_largest(rows, values, k, margin) for values in self._of_rows(queries, rows)]
         parts = max(1, len(queries) * count // _BOUNDS_AT_ONCE)
         found: list[NDArray[np.intp]] = []
         for part in np.array_split(queries, min(parts, max(1, len(queries)))):
             heads, rests = self._split(part)
-            bounds = self._bounds(heads, count)
+            # Whole stretches: the rows that fill the last one are never open.
+            bounds = np.empty((len(part), -(-count // _STRETCH) * _STRETCH), np.float32)
+            bounds[:, count:] = -np.inf
+            self._bound(heads, bounds[:, :count])
             if is_open is not None:
-                bounds[:, ~is_open] = -np.inf
-            found += [
-                self._top_of(bounds[i], heads[i], rests[i], k, margin) for i in range(len(part))
+                np.copyto(bounds[:, :count], -np.inf, where=~is_open)
+            best = [
+                self._pruned(bounds[i], heads[i], rests[i], k, margin) for i in range(len(part))
             ]
+            hard = [i for i, rows in enumerate(best) if rows is None]
+            if hard:
+                self._complete(bounds, hard, heads, rests, count)
+            found += [_top_of(bounds[i], k, margin) if b is None else b for i, b in enumerate(best)]
         return found
+
+    def turn(self, count: int) -> None:
+        """Turn the axes along a sample of all ``count`` rows, once they have grown fourfold.
+
+        The first rows are those of the first scenes. Later scenes have other directions, and
+        bounds that miss these exclude nothing.
+        """
+        if self._head == self._dimension or not self._is_fitted:
+            return
+        if count < _TURN_FROM * self._fitted_to:
+            return
+        sample = self._rows_at(np.linspace(0, count - 1, 4 * _FIT_ROWS).astype(np.intp))
+        axes = _axes(sample)
+        self._rotation = np.ascontiguousarray(self._rotation @ axes)
+        for block in self._blocks:
+            block.put(0, *_parted(block.content(self._head) @ axes, self._head))
+        self._fitted_to = count
 
     def products(self, queries: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         """(M, count) the product of each query with each row."""
@@ -134,10 +174,28 @@ class NumpyBlocks:
             count, len(queries), lambda b, n: heads @ b.heads[:-1, :n] + rests @ b.rests[:n].T
         )
 
-    def _bounds(self, heads: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-        """(M, count) an upper bound of each product; the product itself where rows are not
-        split."""
-        return self._over_blocks(count, len(heads), lambda block, n: heads @ block.heads[:, :n])
+    def _bound(self, heads: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Write to ``out``, (M, count), an upper bound of each product; the product itself where
+        rows are not split."""
+        count = out.shape[1]
+        for number, start in enumerate(range(0, count, BLOCK_ROWS)):
+            n = min(BLOCK_ROWS, count - start)
+            np.matmul(heads, self._blocks[number].heads[:, :n], out=out[:, start : start + n])
+
+    def _rows_at(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(R, D) some rows along the present axes."""
+        found = np.empty((len(rows), self._dimension), np.float32)
+        numbers, places = np.divmod(rows, BLOCK_ROWS)
+        for number in np.unique(numbers).tolist():
+            block, mine = self._blocks[number], numbers == number
+            found[mine, : self._head] = block.heads[: self._head, places[mine]].T
+            found[mine, self._head :] = block.rests[places[mine]]
+        return found
+
+    def _of_rows(self, queries: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(M, R) products with some rows; few, or the copy costs more than the bounds."""
+        # Where rows are not split, the rotation is the identity.
+        return np.asarray((queries @ self._rotation) @ self._rows_at(rows).T, np.float32)
 
     def mean(self, count: int, is_open: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """(D,) mean of the first ``count`` rows, or of those ``is_open``; zeros of none."""
@@ -160,32 +218,48 @@ class NumpyBlocks:
             found[:, start : start + n] = values(self._blocks[number], n)
         return found
 
-    def _top_of(
+    def _pruned(
         self, bounds: NDArray[np.float32], head: NDArray[np.float32], rest: NDArray[np.float32],
         k: int, margin: float,
-    ) -> NDArray[np.intp]:  # fmt: skip
-        """The best rows of one query, by its (count,) bounds; consumes them."""
-        first = _promising(bounds, k)
-        values = self._exact(first, bounds, head, rest)
-        if len(values) < k:
-            least = -np.inf
-        else:
-            least = np.partition(values, len(values) - k)[len(values) - k] - margin
-        rows = np.flatnonzero(bounds >= max(float(least), float(np.finfo(np.float32).min)))
-        values = self._exact(rows, bounds, head, rest)
-        if len(rows) > k:
-            least = np.partition(values, len(values) - k)[len(values) - k] - margin
-            rows = rows[values >= least]
-        return rows.astype(np.intp)
+    ) -> NDArray[np.intp] | None:  # fmt: skip
+        """The best rows of one query; None where the bounds exclude too few.
+
+        bounds: of whole stretches, -inf for rows that are not open.
+        """
+        if not len(rest):
+            return _top_of(bounds, k, margin)
+        stretches = bounds.reshape(-1, _STRETCH)
+        highest = stretches.max(axis=1)
+        rows = _promising(stretches, highest, 2 * k + _PROMISING)
+        least = _floor(self._exact(rows, bounds, head, rest), k, margin)
+        rows = _at_least(stretches, highest, least)
+        if len(rows) > _SECOND_LOOK:
+            # The first floor lets many rows through; the best of those give a better one.
+            best = rows[np.argpartition(bounds[rows], len(rows) - _SECOND_LOOK)[-_SECOND_LOOK:]]
+            least = max(least, _floor(self._exact(best, bounds, head, rest), k, margin))
+            rows = _at_least(stretches, highest, least)
+        if len(rows) * _COPIED_FROM > len(bounds):
+            return None
+        return _largest(rows, self._exact(rows, bounds, head, rest), k, margin)
+
+    def _complete(
+        self, bounds: NDArray[np.float32], hard: list[int], heads: NDArray[np.float32],
+        rests: NDArray[np.float32], count: int,
+    ) -> None:  # fmt: skip
+        """Turn the bounds of some queries into products; -inf stays."""
+        for number, start in enumerate(range(0, count, BLOCK_ROWS)):
+            n = min(BLOCK_ROWS, count - start)
+            block = self._blocks[number]
+            lengths = np.multiply.outer(heads[hard, -1], block.heads[-1, :n])
+            more = rests[hard] @ block.rests[:n].T - lengths
+            bounds[hard, start : start + n] += more
 
     def _exact(
         self, rows: NDArray[np.intp], bounds: NDArray[np.float32], head: NDArray[np.float32],
         rest: NDArray[np.float32],
     ) -> NDArray[np.float32]:  # fmt: skip
         """(R,) products of some rows with one query."""
-        found = bounds[rows].copy()
-        if not len(rest):
-            return found
+        found = bounds[rows]
         numbers, places = np.divmod(rows, BLOCK_ROWS)
         for number in np.unique(numbers).tolist():
             block, mine = self._blocks[number], numbers == number
@@ -197,48 +271,97 @@ class NumpyBlocks:
         """(N, H + 1) heads with the length of the rest, and (N, D - H) rests."""
         if self._head == self._dimension:
             return vectors, vectors[:, :0]
-        rotated = vectors @ self._rotation
-        rests = rotated[:, self._head :]
-        lengths = np.sqrt(np.einsum("ij,ij->i", rests, rests))
-        return np.column_stack([rotated[:, : self._head], lengths]), rests
+        return _parted(vectors @ self._rotation, self._head)
 
     def _fit(self, rows: int) -> None:
         """Rotate the axes along the data; only the first block exists at this time."""
         block = self._blocks[0]
-        turned = np.hstack([block.heads[: self._head, :rows].T, block.rests[:rows]])
-        vectors = turned @ self._rotation.T
-        sample = vectors[: 4 * _FIT_ROWS].astype(np.float64)
-        _, axes = np.linalg.eigh(sample.T @ sample)
-        self._rotation = np.ascontiguousarray(axes[:, ::-1], np.float32)
-        self._is_fitted = True
+        vectors = block.content(self._head)[:rows] @ self._rotation.T
+        self._rotation = _axes(vectors[: 4 * _FIT_ROWS])
+        self._is_fitted, self._fitted_to = True, rows
         block.put(0, *self._split(vectors))
 
 
-def _promising(bounds: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    """Some k rows or more whose bounds are high: the best of the best stretches.
+def _parted(rotated: NDArray[np.float32], head: int) -> tuple[NDArray[np.float32], ...]:
+    rests = rotated[:, head:]
+    lengths = np.sqrt(np.einsum("ij,ij->i", rests, rests))
+    return np.column_stack([rotated[:, :head], lengths]), rests
 
-    Any k products give a floor for the k-th best one; good ones give a high floor, cheaply.
+
+def _axes(sample: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(D, D) the principal axes of some rows, the longest first."""
+    wide = sample.astype(np.float64)
+    _, axes = np.linalg.eigh(wide.T @ wide)
+    return np.ascontiguousarray(axes[:, ::-1], np.float32)
+
+
+def _promising(
+    stretches: NDArray[np.float32], highest: NDArray[np.float32], wanted: int
+) -> NDArray[np.intp]:
+    """Some rows whose bounds are high, ``wanted`` or all: the best rows of the best stretches.
+
+    Any k products give a floor for the k-th best one; good ones give a high floor, cheaply. A scene
+    fills a few stretches, and scattered rows lie in as many: both are among the chosen.
     """
-    wanted = min(len(bounds), 2 * k + _PROMISING)
-    if len(bounds) <= _STRETCH * wanted:
-        return np.argpartition(bounds, len(bounds) - wanted)[len(bounds) - wanted :].astype(np.intp)
-    stretches = len(bounds) // _STRETCH
-    whole = bounds[: stretches * _STRETCH].reshape(stretches, _STRETCH)
-    best = np.argpartition(whole.max(axis=1), stretches - wanted)[stretches - wanted :]
-    rows: NDArray[np.intp] = (best * _STRETCH + whole[best].argmax(axis=1)).astype(np.intp)
+    if wanted >= stretches.size:
+        return np.flatnonzero(stretches.reshape(-1) > -np.inf).astype(np.intp)
+    best = np.arange(len(stretches))
+    if wanted < len(stretches):
+        best = np.argpartition(highest, len(stretches) - wanted)[-wanted:]
+    inside = stretches[best].reshape(-1)
+    chosen = np.argpartition(inside, len(inside) - wanted)[-wanted:]
+    chosen = chosen[inside[chosen] > -np.inf]
+    rows: NDArray[np.intp] = best[chosen // _STRETCH] * _STRETCH + chosen % _STRETCH
     return rows
+
+
+def _top_of(products: NDArray[np.float32], k: int, margin: float) -> NDArray[np.intp]:
+    """The rows of the k largest products, in whole stretches, and what is within the margin."""
+    stretches = products.reshape(-1, _STRETCH)
+    highest = stretches.max(axis=1)
+    some = products[_promising(stretches, highest, 2 * k + _PROMISING)]
+    rows = _at_least(stretches, highest, _floor(some, k, margin))
+    return _largest(rows, products[rows], k, margin)
+
+
+def _at_least(
+    stretches: NDArray[np.float32], highest: NDArray[np.float32], least: float
+) -> NDArray[np.intp]:
+    """The rows whose bounds are ``least`` or more, ascending; none of those that are not open."""
+    least = max(least, float(np.finfo(np.float32).min))
+    some = np.flatnonzero(highest >= least)
+    stretch, place = np.nonzero(stretches[some] >= least)
+    rows: NDArray[np.intp] = some[stretch] * _STRETCH + place
+    return rows
+
+
+def _floor(values: NDArray[np.float32], k: int, margin: float) -> float:
+    """The k-th largest value less the margin; -inf where there are fewer."""
+    if len(values) < k:
+        return -np.inf
+    return float(np.partition(values, len(values) - k)[len(values) - k]) - margin
+
+
+def _largest(
+    rows: NDArray[np.intp], values: NDArray[np.float32], k: int, margin: float
+) -> NDArray[np.intp]:
+    return rows[values >= _floor(values, k, margin)]
 
 
 class _Block:
     """Rows of one block: heads are stored transposed, which makes the product faster."""
 
     def __init__(self, head: int, rest: int) -> None:
-        self.heads = np.empty((head + (1 if rest else 0), BLOCK_ROWS), np.float32)
-        self.rests = np.empty((BLOCK_ROWS, rest), np.float32)
+        self.heads = np.zeros((head + (1 if rest else 0), BLOCK_ROWS), np.float32)
+        self.rests = np.zeros((BLOCK_ROWS, rest), np.float32)
 
     def put(self, start: int, heads: NDArray[np.float32], rests: NDArray[np.float32]) -> None:
         self.heads[:, start : start + len(heads)] = heads.T
         self.rests[start : start + len(rests)] = rests
+
+    def content(self, head: int) -> NDArray[np.float32]:
+        """(BLOCK_ROWS, D) every row, those that mean nothing included."""
+        return np.hstack([self.heads[:head].T, self.rests])
 
     def hits(
         self, heads: NDArray[np.float32], rests: NDArray[np.float32], count: int, least: float
@@ -340,7 +463,12 @@ def put_in_parts(blocks: Blocks, row: int, vectors: NDArray[np.float32]) -> None
         row = stop
 
 
-@dataclass(slots=True, eq=False)
+def row_bytes(dimension: int) -> int:
+    """The most that a row takes: blocks keep some rows free, and ids have a dictionary."""
+    return 5 * dimension + _BYTES_PER_ROW
+
+
+@dataclass(eq=False)
 class Slot:
     """Holds the mirror of one collection for a search; one search of it at a time."""
 

@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 from ledger_world import image, ledger_of, new_collection, rows
 from pixsift.adapters.postgres import copying
 from pixsift.adapters.search.cell_blocks import CellBlocks
-from pixsift.adapters.search.mirror import BLOCK_ROWS, Blocks, Mirror, NumpyBlocks, unit_rows
+from pixsift.adapters.search.mirror import (
+    BLOCK_ROWS,
+    Blocks,
+    Mirror,
+    NumpyBlocks,
+    put_in_parts,
+    unit_rows,
+)
 from pixsift.adapters.search.resident import ResidentSearch
+from pixsift.core.retrieval import unit
 from pixsift.errors import DependencyDownError
 
 Halves = NDArray[np.float16]
@@ -108,6 +116,95 @@ def test_within__after_any_coming_and_going(make: MakeBlocks, seed: int) -> None
             assert len(set(found)) == len(found)
             assert set(ids[must[query]]) <= set(found) <= set(ids[may[query]])
     assert mirror.count == len(alive)
+
+
+def products_of(stored: Halves, queries: Halves) -> NDArray[np.float64]:
+    """(M, N) by brute force in float64."""
+    return unit(queries.astype(np.float64)) @ unit(stored.astype(np.float64)).T
+
+
+def check_best(
+    found: NDArray[np.intp], products: NDArray[np.float64], k: int, keep: NDArray[np.bool_]
+) -> None:
+    """The k best of the kept and what ties with the last; nothing else but rounding's neighbors."""
+    kept = products[keep]
+    least = np.sort(kept)[::-1][: min(k, len(kept))].min(initial=np.inf)
+    assert len(np.unique(found)) == len(found)
+    assert set(np.flatnonzero(keep & (products >= least))) <= set(found.tolist())
+    assert keep[found].all() and (products[found] >= least - 2e-5).all()
+
+
+@pytest.mark.parametrize("kind", ["random", "bursts", "flat", "copies"])
+@pytest.mark.parametrize(
+    ("dimension", "count"), [(64, 900), (160, 63), (160, 5000), (130, BLOCK_ROWS + 77)]
+)
+def test_top__is_the_brute_force_of_any_filter(kind: str, dimension: int, count: int) -> None:
+    """One query, or many at once: what bounds exclude is never among the k best."""
+    stored = data("bursts" if kind == "copies" else kind, count, dimension, seed=1)
+    if kind == "copies":  # the k-th place is shared by many
+        stored = stored[np.random.default_rng(4).integers(count // 40 + 1, size=count)]
+    blocks = NumpyBlocks(dimension)
+    put_in_parts(blocks, 0, unit_rows(stored))
+    queries = np.concatenate([stored[:: count // 3], data(kind, 2, dimension, seed=2)])
+    asked, products = unit_rows(queries), products_of(stored, queries)
+    for share in (1.0, 0.5, 0.01, 0.0):
+        keep = np.random.default_rng(7).random(count) < share
+        for k in (1, 10, count // 3, count + 5):
+            is_open = None if share == 1.0 else keep
+            together = blocks.top(asked, count, k, is_open, margin=1e-5)
+            alone = blocks.top(asked[1:2], count, k, is_open, margin=1e-5)
+            for found, true in zip([*together, *alone], [*products, products[1]], strict=True):
+                check_best(found, true, k, keep)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_top__after_any_coming_and_going(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    blocks = NumpyBlocks(160)
+    mirror = Mirror(blocks)
+    scenes = chance.standard_normal((12, 160))
+    alive: dict[int, Halves] = {}
+    for turn in range(14):
+        spread = chance.choice([0.05, 0.3, 2.0])
+        count = int(chance.integers(1, 2500))
+        noisy = scenes[chance.integers(12, size=count)]
+        noisy = noisy + spread * chance.standard_normal((count, 160))
+        halves = unit_rows(noisy.astype(np.float16)).astype(np.float16)
+        ids = 10_000 * turn + np.arange(count)
+        mirror.append(ids, halves)
+        alive.update(zip(ids.tolist(), halves, strict=True))
+        gone = chance.choice(list(alive), int(chance.integers(0, count)), replace=False).tolist()
+        mirror.remove(gone)
+        for object_id in gone:
+            del alive[object_id]
+        if not alive:
+            continue
+        blocks.turn(mirror.count)
+        stored = np.stack([alive[i] for i in mirror.object_ids[: mirror.count].tolist()])
+        queries = stored[chance.integers(len(stored), size=3)]
+        every = np.ones(len(stored), bool)
+        together = blocks.top(unit_rows(queries), len(stored), 7, None, margin=1e-5)
+        for found, true in zip(together, products_of(stored, queries), strict=True):
+            check_best(found, true, 7, every)
+
+
+def test_turn__lets_the_bounds_of_later_scenes_exclude_again() -> None:
+    """The first rows are of three scenes only, and their axes say nothing of nine others."""
+    chance = np.random.default_rng(5)
+    centers = np.repeat(chance.standard_normal((12, 160)), 1400, axis=0)
+    stored = (centers + 0.3 * chance.standard_normal(centers.shape)).astype(np.float16)
+    blocks = NumpyBlocks(160)
+    for start in range(0, len(stored), 1024):
+        put_in_parts(blocks, start, unit_rows(stored[start : start + 1024]))
+    asked = unit_rows(stored[6000::1111])
+
+    def lengths() -> float:
+        """Mean of what the heads of later rows leave out: the looseness of their bounds."""
+        return float(np.mean(blocks._split(asked)[0][:, -1]))
+
+    before = lengths()
+    blocks.turn(len(stored))
+    assert lengths() < 0.6 * before
 
 
 def test_cells__are_founded_by_scenes_and_met_by_their_queries_only() -> None:
