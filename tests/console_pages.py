@@ -82,7 +82,7 @@ def serious(page: Page, only: str | None = None) -> list[str]:
 
 
 def press_one_after_the_other(page: Page, keys: str) -> None:
-    """Keys that belong together, at one moment of the page: a slow machine is no slow typist."""
+    """Press keys of one sequence within its time limit, however slow the machine is."""
     page.evaluate(
         "keys => keys.forEach(key =>"
         " document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})))",
