@@ -169,16 +169,18 @@ def _ruling_text(ruling: Mapping[str, Any]) -> str:
 
 
 def _change_text(change: Mapping[str, Any]) -> str:
-    """How much the largest change stands out, and where: shares of both frames from the left and
-    top."""
-    here, there = ("{:.0%} / {:.0%}".format(*change[at]) for at in ("place", "place_in_other"))
+    """How much the largest change stands out, and where in both frames."""
+    here, there = (
+        "{:.0%} from the left, {:.0%} from the top".format(*change[at])
+        for at in ("place", "place_in_other")
+    )
     limits = change["limits"]
     moved = change["motion_cells"] > STILL_CELLS
     names = ("moving",) if moved else ("small", "large", "peak")
     measured = ", ".join(f"{name} {change[name]:.2f} of {limits[name]:g}" for name in names)
     verdict = "changed" if change["changed"] else "nothing stands out"
     unused = "" if change["counts"] else "; the rule does not ask"
-    return f"{verdict}: {measured}; most at {here} here, {there} there{unused}"
+    return f"{verdict}: {measured}; most at {here}; in the other at {there}{unused}"
 
 
 def _because(reason: str | None) -> str:

@@ -24,6 +24,10 @@ class BorderPair(Answer):
     change: float | None
     """What has changed between the two, as a share of what counts as a change: at most 1 is none.
     0: no change is looked for. None: they differ by more than a change."""
+    place: tuple[float, float] | None
+    """Where the two differ most in ``image``: shares of its width and height. None: not known."""
+    place_in_kept: tuple[float, float] | None
+    """The same place in ``kept``."""
 
 
 class BorderPairs(Answer):

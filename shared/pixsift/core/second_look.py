@@ -37,6 +37,10 @@ from pixsift.core.change import ChangeLimits, Changes
 from pixsift.core.change_signals import Mask, cells_outside
 
 Floats = NDArray[np.float64]
+Place = tuple[float, float]
+"""Shares of a frame's width and height, from the left and the top."""
+Places = tuple[Place, Place]
+"""One place as the two images of a pair show it."""
 
 VERSION = 1
 SIDE = 32
@@ -266,6 +270,21 @@ class LookRule:
         )
         for i, factor in zip(asked, np.maximum(first, again).tolist(), strict=True):
             found[i] = factor
+        return found
+
+    def places(self, pairs: Sequence[tuple[bytes, bytes]]) -> list[Places | None]:
+        """Where each pair differs most, as ``explain`` says; None: without signals of change."""
+        found: list[Places | None] = [None] * len(pairs)
+        able = [i for i, pair in enumerate(pairs) if all(map(has_change, pair))]
+        limits = self.limits or ChangeLimits()
+        for start in range(0, len(able), _TOGETHER):
+            part = able[start : start + _TOGETHER]
+            compared = _compare_many([pairs[i] for i in part], self.mask)
+            changes = _changes(compared, range(len(part)), limits, self.mask)
+            for i, (one, other) in zip(part, changes.places.tolist(), strict=True):
+                swapped = pairs[i][1] < pairs[i][0]
+                first, second = (other, one) if swapped else (one, other)
+                found[i] = (first[0], first[1]), (second[0], second[1])
         return found
 
     def explain(self, distance: float, a: bytes, b: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pixsift.adapters.postgres.database import Database
 from pixsift.api_border import BorderImage, BorderPair, BorderPairs
 from pixsift.core.border import nearest_earlier
 from pixsift.core.identity import ObjectVersion
-from pixsift.core.second_look import LookRule
+from pixsift.core.second_look import LookRule, Place
 from pixsift.operations.browse import thumbnail_path
 
 _COMPARED = 2_000
@@ -35,7 +35,7 @@ def border_pairs(database: Database, collection: str, *, limit: int) -> BorderPa
         involved = {i for pair in pairs for i in (pair.object_id, pair.representative_object_id)}
         looks, shown = rows.looks(involved), rows.shown(involved)
     rule = None if at.second_look is None else LookRule.from_json(at.second_look)
-    factors = _factors(rule, pairs, looks)
+    factors, places = _factors(rule, pairs, looks), _places(rule, pairs, looks)
     return BorderPairs(
         collection=collection, at_seq=at.seq, generation=at.generation, epsilon=at.epsilon,
         has_change_test=rule is not None and rule.limits is not None,
@@ -44,9 +44,11 @@ def border_pairs(database: Database, collection: str, *, limit: int) -> BorderPa
                 image=_image(shown[pair.object_id]),
                 kept=_image(shown[pair.representative_object_id]),
                 outcome="duplicate" if number < len(duplicates) else "kept",
-                distance=pair.distance, change=factor,
+                distance=pair.distance, change=factor, place=place, place_in_kept=other,
             )
-            for number, (pair, factor) in enumerate(zip(pairs, factors, strict=True))
+            for number, (pair, factor, (place, other)) in enumerate(
+                zip(pairs, factors, places, strict=True)
+            )
             if pair.object_id in shown and pair.representative_object_id in shown
         ],
         sought_among=len(ids),
@@ -76,6 +78,18 @@ def _factors(
         for pair in pairs
     ]  # fmt: skip
     return rule.change_factors(asked)
+
+
+def _places(
+    rule: LookRule | None, pairs: Sequence[NearPair], looks: dict[int, bytes]
+) -> list[tuple[Place | None, Place | None]]:
+    if rule is None:
+        return [(None, None)] * len(pairs)
+    found = rule.places([
+        (looks.get(pair.object_id, b""), looks.get(pair.representative_object_id, b""))
+        for pair in pairs
+    ])  # fmt: skip
+    return [places or (None, None) for places in found]
 
 
 def _image(row: Facts) -> BorderImage:

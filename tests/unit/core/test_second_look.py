@@ -193,6 +193,27 @@ def test_from_json__a_rule_from_before_the_test_for_change_decides_as_it_did() -
     )
 
 
+def test_places__mark_the_square_on_both_sides_whichever_comes_first() -> None:
+    before = scene(3)
+    after = before.copy()
+    after[40:70, 150:180] = 255 - after[40:70, 150:180]  # in the middle at 74 %, 25 %
+    moved = np.roll(after, 6, axis=1)  # the camera moved: 2.7 % of the frame
+    a, b, c = (look_signals(image) for image in (before, after, moved))
+    none = a[:SIGNAL_BYTES]
+    found = LookRule().places([(a, b), (b, a), (a, c), (c, a), (a, none), (none, none)])
+    for pair in found[:2]:
+        assert pair is not None
+        for place in pair:
+            assert place == pytest.approx((0.737, 0.246), abs=0.07)
+    one, other = found[2:4]
+    assert one is not None and other is not None
+    assert one == other[::-1]
+    assert one[1][0] - one[0][0] == pytest.approx(6 / 224, abs=0.012)
+    assert found[4:] == [None, None]
+    told = LookRule().explain(0.1, a, c)["change"]
+    assert [told["place"], told["place_in_other"]] == [list(place) for place in one]
+
+
 @pytest.mark.parametrize("mask", [[[0, 0, 1]], [[0.5, 0, 0.5, 1]], [[0, 0, 2, 1]], "x", 3])
 def test_from_json__a_mask_is_boxes_in_shares_of_the_frame(mask: object) -> None:
     with pytest.raises(ValueError, match="mask"):

@@ -17,6 +17,8 @@ def test_border__has_pairs_on_both_sides_with_what_the_rule_sees(world: World) -
     for pair in found["pairs"]:
         assert (pair["distance"] <= 0.05) == (pair["outcome"] == "duplicate")
         assert pair["change"] == 0
+        assert pair["place"] is None  # this rule has no second look
+        assert pair["place_in_kept"] is None
     assert found["sought_among"] == 3
 
 
