@@ -19,9 +19,11 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,7 @@ from pixsift.core.calibration import wilson
 from pixsift.core.dedup import NearRule, cosine_distance
 from pixsift.core.images import DecodedImage
 from pixsift.core.presets import apply
-from pixsift.core.second_look import LookRule, compare
+from pixsift.core.second_look import LookRule, compare_many
 from pixsift.ports import Embedder
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -48,8 +50,8 @@ HASH_BITS = 10
 """imagededup's default."""
 COSINE = 0.02
 """A peer's default for the embedding alone: a similarity of 0.98."""
-PEERS = 300
-BLOCK = 24
+PEERS = 120
+BLOCK = 40
 
 
 @dataclass(slots=True)
@@ -92,14 +94,20 @@ def main() -> None:
 
 def _grow(figures: Sequence[Figure], measure: "Measure", end: float) -> None:
     growing = list(figures)
-    while growing and time.monotonic() < end:
-        for figure in list(growing):
-            if pairs := list(islice(figure.pairs, BLOCK)):
-                measure.add(figure, pairs)
-            else:
-                growing.remove(figure)
-        done = ", ".join(str(figure.measured) for figure in figures)
-        print(f"pairs so far: {done}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def grow(figure: Figure) -> None:
+        if time.monotonic() > end:
+            return
+        if pairs := list(islice(figure.pairs, BLOCK)):
+            measure.add(figure, pairs)
+        else:
+            growing.remove(figure)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        while growing and time.monotonic() < end:
+            list(threads.map(grow, list(growing)))
+            done = ", ".join(str(figure.measured) for figure in figures)
+            print(f"pairs so far: {done}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _figures(world: Path | None, count: int) -> list[Figure]:
@@ -148,11 +156,13 @@ def _edits(count: int, *, captions: bool) -> Iterator[Pair]:
 
 
 class Measure:
-    """Asks every rule; files that come again are decoded and embedded once."""
+    """Asks every rule; files that come again are decoded and embedded once. Threads may share it,
+    each with figures of its own."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._limits = DecodeLimits()
+        self._one_at_a_time = Lock()
         self._seen: dict[bytes, Seen | None] = {}
 
     def add(self, figure: Figure, pairs: Sequence[Pair]) -> None:
@@ -167,19 +177,25 @@ class Measure:
                 (a, b) for (_, a, b), same in zip(sound, agreed, strict=True) if same or for_peers
             )
         )
-        for (scene, a, b), look in zip(sound, looks, strict=True):
-            figure.measured += 1
-            figure.scenes.add(scene)
-            known = bool(a.vectors and b.vectors)
-            distance = cosine_distance(a.vectors[0], b.vectors[0]) if known else None
-            for name, rule in RULES.items():
-                if name in BOUNDED or for_peers:
-                    same = distance is not None and rule.verdict(distance, *look) is not None
-                    figure.answers.setdefault(name, []).append(same)
-            if for_peers and distance is not None:
-                figure.answers.setdefault("cosine 0.98", []).append(distance <= COSINE)
-            bits = compare(*look).hash_bits
-            figure.answers.setdefault("pHash 10", []).append(bits <= HASH_BITS)
+        distances = [
+            cosine_distance(a.vectors[0], b.vectors[0]) if a.vectors and b.vectors else None
+            for _, a, b in sound
+        ]
+        known = [i for i, distance in enumerate(distances) if distance is not None]
+        for name, rule in RULES.items():
+            if name in BOUNDED or for_peers:
+                same = [False] * len(sound)
+                asked = [(distances[i] or 0.0, *looks[i]) for i in known]
+                for i, verdict in zip(known, rule.verdicts(asked), strict=True):
+                    same[i] = verdict is not None
+                figure.answers.setdefault(name, []).extend(same)
+        if for_peers:
+            near = [distance is not None and distance <= COSINE for distance in distances]
+            figure.answers.setdefault("cosine 0.98", []).extend(near)
+        bits = [signals.hash_bits for signals in compare_many(looks)]
+        figure.answers.setdefault("pHash 10", []).extend(n <= HASH_BITS for n in bits)
+        figure.scenes.update(scene for scene, _, _ in sound)
+        figure.measured += len(sound)
 
     def _decoded(self, blob: bytes) -> Seen | None:
         if blob not in self._seen:
@@ -191,7 +207,8 @@ class Measure:
         new = [seen for seen in dict.fromkeys(wanted) if not seen.vectors]
         if not new:
             return
-        found = self._embedder.embed([seen.image.model_input for seen in new]).embeddings
+        with self._one_at_a_time:
+            found = self._embedder.embed([seen.image.model_input for seen in new]).embeddings
         for seen, vector in zip(new, found.astype(np.float16), strict=True):
             seen.vectors.append(vector)
 

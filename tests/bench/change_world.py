@@ -40,7 +40,7 @@ CELL = 1 / 56**2
 STATES = ("lamp", "gauge", "display", "label", "door")
 PHOTO_SIZES = ((0.005, 0.01), (0.01, 0.02), (0.02, 0.30))
 MOST_FRAMES = 80
-SOUGHT = 300
+SOUGHT = 200
 """Pairs of frames that are looked at per fixed camera."""
 CHANGED_LEVELS = 28
 """Difference of any channel from which a pixel of a photographed pair has changed."""
