@@ -130,7 +130,7 @@ def create(
         wiring.model(model),
         epsilon=epsilon,
         second_look=_second_look(second_look),
-        calibration=None if calibration is None else _read_calibration(calibration),
+        calibration=None if calibration is None else read_calibration(calibration),
         preset=preset,
         mask=boxes(mask),
     )
@@ -221,7 +221,8 @@ def boxes(masks: Sequence[str] | None) -> Mask:
         raise RequestError(f"--mask: {error}") from error
 
 
-def _read_calibration(path: Path) -> Calibration:
+def read_calibration(path: Path) -> Calibration:
+    """Of ``--calibration``. Raises RequestError for another file."""
     try:
         return Calibration.from_json(_json(str(path), "--calibration"))
     except ValueError as error:

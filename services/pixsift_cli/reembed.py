@@ -18,6 +18,7 @@ from pixsift.operations.reembed import Parts, Wanted, check_recipe
 from pixsift.operations.retrieve import only_collection
 from pixsift.pages.models import models_page
 from pixsift_cli import wiring
+from pixsift_cli.collection import read_calibration
 from pixsift_cli.common import JsonOption, emit
 from pixsift_cli.generations import Name, TakeOver, switched_text
 from pixsift_cli.terminal import confirm, console, say
@@ -46,6 +47,9 @@ def reembed(
     ] = None,
     epsilon: Annotated[
         float | None, typer.Option(help="Cosine distance; default: the preset's.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="File that 'pixsift calibrate' wrote for the new model.")
     ] = None,
     wait_seconds: Annotated[
         float,
@@ -81,7 +85,8 @@ def reembed(
         raise RequestError("--page needs --compare")
     embedder = load(wiring.model(model))
     check_recipe(embedder.space, recipe)
-    wanted = Wanted(preset, epsilon)
+    measured = None if calibration is None else read_calibration(calibration)
+    wanted = Wanted(preset, epsilon, measured)
     with (
         wiring.database() as database,
         wiring.decoder(embedder.input_side, workers=decode_workers) as decoder,

@@ -62,7 +62,7 @@ def threshold(
     """
     space = load(model).space
     if calibration is not None:
-        _check_same_model(calibration, space)
+        check_same_model(calibration, space)
     found = calibration or default_calibration(space)
     summary = found.summary() if found.calibrated else None
     reach = found.epsilon
@@ -186,7 +186,8 @@ def list_sources(database: Database) -> list[str]:
     return sorted({rule.bucket for rule in rules})
 
 
-def _check_same_model(calibration: Calibration, space: EmbeddingSpace) -> None:
+def check_same_model(calibration: Calibration, space: EmbeddingSpace) -> None:
+    """Raises RequestError for a calibration of other weights or another recipe."""
     if (calibration.weights_sha256, calibration.recipe_id) != (
         space.weights_sha256, space.recipe_id,
     ):  # fmt: skip

@@ -34,6 +34,7 @@ from pixsift.errors import (
     SettingError,
     TransientError,
 )
+from pixsift.operations.collections import check_same_model
 from pixsift.operations.redecide import check_epsilon, preset_rule, with_mask
 from pixsift.ports import Embedder, EmbeddingSpace, ObjectStore
 
@@ -71,6 +72,8 @@ class Wanted:
 
     preset: str | None = None
     epsilon: float | None = None
+    calibration: Calibration | None = None
+    """Of the new space; None: the one that ships with pixsift, if any."""
 
 
 def check_recipe(space: EmbeddingSpace, recipe: str | None) -> None:
@@ -172,7 +175,8 @@ def rule_in(
 def planned(parts: Parts, name: str, wanted: Wanted) -> tuple[Collection, Rule, Target]:
     """The collection, and rule and space of the generation that ``wanted`` asks for.
 
-    Raises ConflictError where the collection is in that space already.
+    Raises ConflictError where the collection is in that space already, RequestError for a
+    calibration that was measured with other weights or another recipe.
     """
     registry = Collections(parts.database)
     collection, space = registry.collection(name), parts.embedder.space
@@ -184,9 +188,10 @@ def planned(parts: Parts, name: str, wanted: Wanted) -> tuple[Collection, Rule, 
         )
     now = registry.space(collection.space_id)
     same_weights = now is not None and now.weights_sha256 == space.weights_sha256
-    rule, vouched = rule_in(
-        collection, default_calibration(space), same_weights=same_weights, wanted=wanted
-    )
+    if wanted.calibration is not None:
+        check_same_model(wanted.calibration, space)
+    found = wanted.calibration or default_calibration(space)
+    rule, vouched = rule_in(collection, found, same_weights=same_weights, wanted=wanted)
     return collection, rule, Target(space.space_id, space.dimension, vouched)
 
 

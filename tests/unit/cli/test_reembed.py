@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import boto3
 import numpy as np
@@ -11,12 +12,14 @@ from moto import mock_aws
 from PIL import Image
 
 from ledger_world import image, ledger_of, new_collection, outcomes, turned
+from pixsift.adapters.calibration.calibrations import default_calibration
+from pixsift.adapters.models.stub_embedder import StubEmbedder
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 def test_reembed__estimates_asks_and_switches(
-    run_pixsift: Run, database_url: str, monkeypatch: pytest.MonkeyPatch
+    run_pixsift: Run, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
@@ -47,9 +50,23 @@ def test_reembed__estimates_asks_and_switches(
         status, _, err = run_pixsift("reembed", "c", answer="n\n")
         assert status == 2 and "nothing was changed" in err and "1 GET requests" in err
         assert "not calibrated with this model" in err
-        status, out, err = run_pixsift("reembed", "c", answer="y\n")
+        theirs, mine = (tmp_path / f"{name}.json" for name in ("theirs", "mine"))
+        measured = default_calibration(StubEmbedder().space).to_json()
+        measured |= {"epsilon": 0.07, "calibrated": True}
+        theirs.write_text(json.dumps(measured | {"weights_sha256": "0" * 64}))
+        mine.write_text(json.dumps(measured))
+        status, _, err = run_pixsift("reembed", "c", "--calibration", str(theirs))
+        assert status == 2 and "measured with other weights" in err
+        wanted = ("reembed", "c", "--calibration", str(mine), "--preset", "moving_camera")
+        status, out, _ = run_pixsift(*wanted, "--dry-run", "--json")
+        told = json.loads(out)
+        assert (status, told["calibrated"], told["epsilon"]) == (0, True, 0.2)
+        status, out, err = run_pixsift(*wanted, answer="y\n")
         assert status == 0 and "1 kept, 0 duplicates" in out, err
         assert "embedding: 1 of 1" in err
         assert outcomes(database_url)[f"a.png@{version}"][0] == "kept"
+        shown = json.loads(run_pixsift("collection", "show", "c", "--json")[1])
+        assert shown["calibration"]["epsilon"] == 0.07
+        assert "not calibrated" not in run_pixsift("status")[1]
         status, _, err = run_pixsift("reembed", "c", "--yes")
         assert status == 2 and "already" in err
