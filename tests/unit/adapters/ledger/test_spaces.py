@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from ledger_world import (
     space,
     turned,
 )
-from pixsift.adapters.ledger.generation_build import Rule, Target
+from pixsift.adapters.ledger import spaces as spaces_of_ledger
+from pixsift.adapters.ledger.generation_build import Build, Rule, Target
+from pixsift.adapters.ledger.generation_rows import GenerationRows
 from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.ledger.spaces import Spaces
@@ -249,6 +252,106 @@ def test_reembed__waits_for_arrivals_that_were_acknowledged(
     reembed(database, eyes, patience=0.2)
     assert outcomes(database_url)["late@v1"] == ("kept", "new", None)
     assert eyes.seen == ["a"]  # what the consumer embedded is not embedded again
+
+
+class Switch:
+    """Arrivals in every gap that the switch leaves: between its rounds, right before it takes the
+    lock, and one that consumers of the new space have acknowledged and the present one decides only
+    after the first attempt."""
+
+    def __init__(self, ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_locked = False
+        self.is_blind = False
+        """A mutation: nothing is embedded while decisions wait."""
+        self._ledger, self._database, self._attempts = ledger, database, 0
+        self._collection = ledger.collection("c")
+        self._angles = {"first": 0.0, "deleted": 45.0, "acknowledged": 90.0}
+        self._eyes = Eyes(database, self._collection, self._angles)
+        self._wanted = {"first", "deleted", "acknowledged"}
+        original = Build._switch
+
+        def switch(build: Build, *arguments: Any) -> tuple[float, int]:
+            self.is_locked = True
+            try:
+                return original(build, *arguments)
+            finally:
+                self.is_locked, self._attempts = False, self._attempts + 1
+
+        monkeypatch.setattr(Build, "_switch", switch)
+
+    def troubles(self) -> list[str]:
+        """What is wrong after the switch."""
+        self._ledger.commit(self._collection, [old("first", 0), old("deleted", 45)])
+        reembed(self._database, self._prepare)
+        with self._database.connection() as connection:
+            found = {key: (outcome, reason) for key, outcome, reason in connection.execute(
+                "SELECT key, outcome, reason FROM decision JOIN object USING (object_id)"
+                " JOIN collection USING (collection_id, generation) WHERE valid_to_seq IS NULL"
+            ).fetchall()}  # fmt: skip
+        wrong = [f"{key} has no outcome" for key in self._wanted - found.keys()]
+        wrong += [f"{key} is {reason}" for key, (_, reason) in found.items()
+                  if reason == "vector_missing"]  # fmt: skip
+        return wrong + ([] if found["deleted"][0] == "gone" else ["a deleted image is there"])
+
+    def _prepare(self) -> None:
+        if not (self.is_locked and self.is_blind):
+            self._eyes()
+        if self.is_locked:
+            return
+        if self._attempts == 0:
+            Spaces(self._database).put_arrivals(
+                self._collection, NEW.space_id, [new("acknowledged", 90)]
+            )
+            self._arrive(f"late {len(self._angles)}", 30.0 * len(self._angles))
+            if "late 5" in self._angles:
+                self._ledger.remove(self._collection, [old("deleted", 45).version])
+        elif self._attempts == 1:
+            self._arrive("acknowledged", 90)
+            self._arrive(f"last {len(self._angles)}", 30.0 * len(self._angles))
+
+    def _arrive(self, key: str, degrees: float) -> None:
+        self._angles[key] = degrees
+        self._wanted.add(key)
+        self._ledger.commit(self._collection, [old(key, degrees)])
+
+
+def _unchecked(monkeypatch: pytest.MonkeyPatch, _: Switch) -> None:
+    monkeypatch.setattr(Build, "_check_ready", lambda *_: None)
+
+
+def _deaf(monkeypatch: pytest.MonkeyPatch, _: Switch) -> None:
+    monkeypatch.setattr(spaces_of_ledger, "undecided_arrivals", lambda *_: 0)
+
+
+def _blind(monkeypatch: pytest.MonkeyPatch, switch: Switch) -> None:
+    switch.is_blind = True
+    monkeypatch.setattr(spaces_of_ledger, "lacks_any", lambda *_, **__: False)
+
+
+def _without_last_stretch(monkeypatch: pytest.MonkeyPatch, switch: Switch) -> None:
+    original = GenerationRows.changes
+    monkeypatch.setattr(
+        GenerationRows, "changes",
+        lambda rows, *seqs: [] if switch.is_locked else original(rows, *seqs),
+    )  # fmt: skip
+
+
+def test_switch__misses_nothing_whenever_it_arrives(
+    ledger: Ledger, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Switch(ledger, database, monkeypatch).troubles() == []
+    assert violations(database_url) == []
+    assert not Auditor(database).audit(ledger.collection("c")).findings
+
+
+@pytest.mark.parametrize("mutate", [_unchecked, _deaf, _blind, _without_last_stretch])
+def test_switch__the_test_above_sees_each_protection_missing(
+    ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch,
+    mutate: Callable[[pytest.MonkeyPatch, Switch], None],
+) -> None:  # fmt: skip
+    switch = Switch(ledger, database, monkeypatch)
+    mutate(monkeypatch, switch)
+    assert switch.troubles()
 
 
 def test_arrivals__are_refused_where_no_generation_of_the_space_is_being_built(
