@@ -17,7 +17,7 @@ from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.postgres.database import Database
-from pixsift.adapters.search.resident import ResidentSearch
+from pixsift.adapters.search.choose import new_search
 from pixsift.api import ROLES, TokenAsk
 from pixsift.core.sources import SourceRule
 from pixsift.operations.access import create_token
@@ -116,7 +116,7 @@ def parts_over(database: Database, **rules: Any) -> Parts:
         derived_bucket="derived",
         curated_bucket="curated",
         access=AccessRules(**{**options, **rules}),
-        rejudging=ResidentSearch(database),
+        rejudging=new_search(database, "auto", memory_bytes=1 << 30),
         finder=Finder(database),
         embedder=QueryEmbedder(ModelChoice("stub")),
         limits=Limits(body_bytes=1_000_000, requests_per_second=1e6, burst=10**6),

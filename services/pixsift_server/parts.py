@@ -9,13 +9,13 @@ from fastapi import Depends, Request
 from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.postgres.database import Database
-from pixsift.adapters.search.resident import ResidentSearch
 from pixsift.api import Role
 from pixsift.errors import DependencyDownError
 from pixsift.operations.events import Watcher
 from pixsift.operations.find import Finder, QueryEmbedder
 from pixsift.operations.obligations import Obligations
 from pixsift.operations.status import Queues
+from pixsift.ports import NeighborSearch
 from pixsift_server.jobs import Jobs
 
 QueueName = Literal["ingest", "ingest_dlq", "snapshot_requests", "snapshot_requests_dlq"]
@@ -59,9 +59,9 @@ class Parts:
     embedder: QueryEmbedder
     watcher: Watcher
     jobs: Jobs
-    rejudging: ResidentSearch
-    """For rulings: it holds a collection's vectors from its first ruling on, so that the next one
-    need not read them all."""
+    rejudging: NeighborSearch
+    """For rulings: within ``search_memory_bytes`` it holds a collection's vectors from its first
+    ruling on, so that the next one need not read them all; beyond, it asks the index."""
     obligations: Obligations
     """Met before anything is answered, also where the ledger was restored meanwhile."""
     limits: Limits = field(default_factory=Limits)

@@ -10,7 +10,7 @@ from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.aws.sqs import SqsQueue
 from pixsift.adapters.ledger.login import ledger_login
 from pixsift.adapters.postgres.database import Database, Login
-from pixsift.adapters.search.resident import ResidentSearch
+from pixsift.adapters.search.choose import new_search
 from pixsift.config import ServerSettings
 from pixsift.errors import PixsiftError, SettingError
 from pixsift.operations.embedder import ModelChoice
@@ -63,7 +63,7 @@ def opened_parts(settings: ServerSettings, logger: Logger) -> Iterator[Parts]:
             derived_bucket=settings.derived_bucket,
             curated_bucket=settings.curated_bucket,
             access=access,
-            rejudging=ResidentSearch(database),
+            rejudging=new_search(database, "auto", memory_bytes=settings.search_memory_bytes),
             finder=Finder(database, memory_bytes=settings.search_memory_bytes),
             embedder=embedder,
             limits=Limits(

@@ -1,6 +1,7 @@
 """Search by example over a real ledger: every plan gives the exact answer, and is never short."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ledger_world import digest, ledger_of, new_collection
+from pixsift.adapters.ledger.generations import Generations
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.postgres.database import Database
@@ -196,7 +198,7 @@ def test_resident__sees_what_arrives_and_forgets_what_goes(database_url: str) ->
         vectors = unit(rng.normal(size=(3, DIMENSION))).astype(np.float16)
         ledger.commit(collection, [kept(0, vectors[0]), kept(1, vectors[1])])
         finder = Finder(database)
-        ask = SearchAsk(examples=[Example(uri="s3://raw/r0/00000")])
+        ask = SearchAsk(collection="c", examples=[Example(uri="s3://raw/r0/00000")])
         filtered = ask.model_copy(update={"where": Where2(prefix="r")})
 
         def found() -> list[int]:
@@ -210,6 +212,38 @@ def test_resident__sees_what_arrives_and_forgets_what_goes(database_url: str) ->
         assert found() == [1, 2]
         _remove(ledger, 1)
         assert found() == [2]
+
+
+def test_find__leaves_out_the_kept_image_with_the_pixels_of_an_example(database_url: str) -> None:
+    rng = np.random.default_rng(4)
+    vectors = unit(rng.normal(size=(2, DIMENSION))).astype(np.float16)
+    with ledger_of(database_url) as ledger, Database(database_url) as database:
+        collection = new_collection(ledger, dimension=DIMENSION, epsilon=0.0)
+        twin = replace(kept(2, vectors[0]), pixel_sha256=kept(0, vectors[0]).pixel_sha256)
+        ledger.commit(collection, [kept(0, vectors[0]), kept(1, vectors[1]), twin])
+        ask = SearchAsk(collection="c", examples=[Example(uri="s3://raw/r2/00002")])
+        for memory in (0, 1 << 30):
+            finder = Finder(database, memory_bytes=memory)
+            assert numbers(finder.find(ask)) == [1]
+            assert numbers(finder.find(ask.model_copy(update={"own": True}))) == [0, 1]
+            away = {"counterexamples": [Example(uri="s3://raw/r1/00001")], "own": True}
+            assert numbers(finder.find(ask.model_copy(update=away))) == [0]
+
+
+def test_find__a_collection_under_a_new_generation_is_read_again(database_url: str) -> None:
+    """What a search keeps of a collection holds for one generation."""
+    vectors = unit(np.random.default_rng(5).normal(size=(3, DIMENSION))).astype(np.float16)
+    with ledger_of(database_url) as ledger, Database(database_url) as database:
+        collection = new_collection(ledger, dimension=DIMENSION, epsilon=0.0)
+        ledger.commit(collection, [kept(n, vectors[n]) for n in range(3)])
+        finder = Finder(database)
+        ask = SearchAsk(collection="c", examples=[Example(uri="s3://raw/r0/00000")])
+        assert len(finder.find(ask).hits) == 2
+        Generations(database).redecide(collection, epsilon=1.5)  # one image stays
+        answer = finder.find(ask)
+        assert answer.generation == 2 and answer.plan.kept == 1
+        with pytest.raises(NotFoundError):
+            finder.find(ask.model_copy(update={"collection": "d"}))
 
 
 def _remove(ledger: Ledger, number: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pixsift.adapters.ledger.find_rows import FindRows
+from pixsift.adapters.ledger.find_rows import ExampleRows, FindRows
 from pixsift.adapters.postgres.database import Database
 from pixsift.adapters.search.resident import SeqPoint
 from pixsift.api import ByExamples, Example
@@ -33,6 +33,10 @@ class Embedded:
     pixels: frozenset[bytes]
     ids: tuple[int | None, ...] = ()
     """Per vector of a named example, its object; None: a file that came with the request."""
+    kept: frozenset[int] = frozenset()
+    """Kept images that show the very same pixels as examples of the ledger."""
+    sent: frozenset[bytes] = frozenset()
+    """Pixels of the files that came with the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +84,9 @@ class Examples:
         if not examples:
             return Embedded(empty, (), frozenset(), frozenset())
         ids = {n: self._object_id(e) for n, e in enumerate(examples) if e.upload is None}
-        wanted = np.array(sorted(set(ids.values())), np.int64)
-        known, vectors = self._rows.vectors(collection.space_id, point.dimension, wanted)
-        place = {int(i): n for n, i in enumerate(known)}
+        known = ExampleRows({}, frozenset(), frozenset())
+        if ids:
+            known = self._rows.examples(collection.space_id, point, sorted(set(ids.values())))
         rows: list[NDArray[np.float64]] = []
         names: list[str] = []
         of: list[int | None] = []
@@ -98,23 +102,22 @@ class Examples:
                 names.append(example.upload)
                 of.append(None)
                 continue
-            at = place.get(ids[number])
-            if at is None:
+            vector = known.vectors.get(ids[number])
+            if vector is None:
                 known_version(self._database, ids[number])
                 raise RequestError(
                     f"image {ids[number]} has no vector in collection {collection.name!r}: it was "
                     "rejected, failed or erased, or another model made it",
                     code="no_vector",
                 )
-            rows.append(vectors[at])
+            rows.append(vector)
             names.append(example.uri or f"image {ids[number]}")
             of.append(ids[number])
-        pixels = set(self._rows.pixels_of(collection.space_id, sorted(set(ids.values()))).values())
         named = {example.upload for example in examples}
-        pixels |= {hash_ for name, hash_ in uploads.pixels.items() if name in named}
+        sent = frozenset(hash_ for name, hash_ in uploads.pixels.items() if name in named)
         return Embedded(
             np.stack(rows) if rows else empty, tuple(names), frozenset(ids.values()),
-            frozenset(pixels), tuple(of),
+            known.pixels | sent, tuple(of), known.kept, sent,
         )  # fmt: skip
 
     def with_folder(
@@ -134,6 +137,7 @@ class Examples:
             np.concatenate([found.vectors, vectors])[:MOST_EXAMPLES],
             (*found.names, *names)[:MOST_EXAMPLES],
             found.object_ids | frozenset(known.tolist()), found.pixels | frozenset(pixels),
+            kept=found.kept, sent=found.sent,
         )  # fmt: skip
 
     def _object_id(self, example: Example) -> int:

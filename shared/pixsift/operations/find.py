@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixsift.adapters.decode.pool import DecoderPool
-from pixsift.adapters.ledger.find_rows import FindRows, Ids
+from pixsift.adapters.ledger.find_rows import Facts, FindRows, Ids
 from pixsift.adapters.postgres.database import Database
 from pixsift.adapters.search.by_example import ByExample, Candidates, Findable
 from pixsift.adapters.search.resident import SeqPoint
@@ -30,6 +30,7 @@ from pixsift.core.retrieval import (
     ranked,
     scores,
 )
+from pixsift.errors import TransientError
 from pixsift.messages import Range, Where2
 from pixsift.operations.browse import thumbnail_path
 from pixsift.operations.embedder import ModelChoice, check_space, load_for
@@ -52,6 +53,7 @@ class Finder:
     _rows: FindRows = field(init=False)
     _examples: Examples = field(init=False)
     _filters: dict[tuple[int, int, str, str], Ids] = field(default_factory=dict)
+    _collections: dict[str, Collection] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
@@ -66,8 +68,7 @@ class Finder:
         nothing to search by, or an example has no vector in the collection's space.
         """
         started = time.monotonic()
-        collection = only_collection(self.database, ask.collection)
-        point = self._by_example.point(collection.collection_id)
+        collection, point = self._at(ask.collection)
         given = uploads or Uploads()
         found = self._examples.of(collection, point, ask, given)
         against = self._examples.embedded(collection, point, ask.counterexamples, given)
@@ -101,6 +102,24 @@ class Finder:
             modes=modes, hits=hits, failures=dict(given.failures),
         )  # fmt: skip
 
+    def _at(self, name: str | None) -> tuple[Collection, SeqPoint]:
+        """The collection and where it is now. What a search uses of a collection is fixed by its
+        id and generation, so it is not read again while these hold."""
+        known = self._collections.get(name) if name is not None else None
+        if known is not None:
+            try:
+                point = self._by_example.point(known.collection_id)
+            except TransientError:  # it is gone, and another one may have its name
+                self._collections.pop(known.name, None)
+            else:
+                if point.generation == known.generation:
+                    return known, point
+        collection = only_collection(self.database, name)
+        point = self._by_example.point(collection.collection_id)
+        if name == collection.name and collection.generation == point.generation:
+            self._collections[name] = collection
+        return collection, point
+
     def _ranked(
         self, collection: Collection, point: SeqPoint, ask: SearchAsk, *, found: Embedded,
         aims: Aims, against: NDArray[np.float64], findable: Findable,
@@ -112,9 +131,8 @@ class Finder:
                 point, aims.vectors, most, counterexamples=against, findable=findable,
                 exact=ask.exact, beyond_kept=ask.outcome != "kept",
             )  # fmt: skip
-            ids, vectors = self._rows.vectors(
-                collection.space_id, point.dimension, candidates.object_ids
-            )
+            rows = self._rows.candidates(collection.space_id, point, candidates.object_ids)
+            vectors = rows.vectors
             order, by = ranked(scores(vectors, aims.vectors, against), most, in_turn=aims.in_turn)
             near, distances = nearest_example(vectors, found.vectors)
             inside = [
@@ -127,11 +145,13 @@ class Finder:
             most = min(4 * most, max(candidates.searched, 1))
         chosen = inside[: ask.k]
         results = [
-            _Found(int(ids[row]), float(distances[row]), int(near[row]), aim) for row, aim in chosen
+            _Found(int(rows.object_ids[row]), float(distances[row]), int(near[row]), aim)
+            for row, aim in chosen
         ]
         if ask.duplicates == "expanded":
             results = self._expanded(collection, point, results, found)[: ask.k]
-        return self._hits(point, results, found, way=way_of(ask, len(found.vectors))), candidates
+        way = way_of(ask, len(found.vectors))
+        return self._hits(point, results, found, rows.shown, way=way), candidates
 
     def _expanded(
         self, collection: Collection, point: SeqPoint, results: list["_Found"], found: Embedded
@@ -160,9 +180,11 @@ class Finder:
         return unfolded
 
     def _hits(
-        self, point: SeqPoint, results: Sequence["_Found"], found: Embedded, *, way: Way
-    ) -> list[Hit]:
-        shown = self._rows.shown(point, [each.object_id for each in results])
+        self, point: SeqPoint, results: Sequence["_Found"], found: Embedded,
+        known: Mapping[int, Facts], *, way: Way,
+    ) -> list[Hit]:  # fmt: skip
+        missing = [each.object_id for each in results if each.object_id not in known]
+        shown = {**known, **self._rows.shown(point, missing)} if missing else known
         hits: list[Hit] = []
         for each in results:
             row = shown.get(each.object_id)
@@ -187,13 +209,13 @@ class Finder:
         """Ids that this query must not find: counterexamples and, unless asked for, examples."""
         if ask.own:
             return np.array(sorted(against.object_ids), np.int64)
-        pixels = sorted(found.pixels)
-        same = (
-            self._rows.kept_with_pixels(point, pixels)
-            if ask.outcome == "kept"
-            else self._rows.with_pixels(pixels)
-        )
-        mine = np.array(sorted(found.object_ids | against.object_ids), np.int64)
+        mine = np.array(sorted(found.object_ids | against.object_ids | found.kept), np.int64)
+        if ask.outcome != "kept":
+            same = self._rows.with_pixels(sorted(found.pixels))
+        elif found.sent:
+            same = self._rows.kept_with_pixels(point, sorted(found.sent))
+        else:
+            return mine
         return np.unique(np.concatenate([same, mine]))
 
     def _gone(self, point: SeqPoint) -> Ids:

@@ -104,6 +104,25 @@ SELECT grouped, count(*) FILTER (WHERE outcome <> 'rejected') AS frames,
 FROM ranked WHERE %(last)s::bigint IS NULL OR place <= %(last)s
 GROUP BY grouped ORDER BY grouped NULLS LAST
 
+-- name: examples
+-- Examples of a query: their vectors, their pixels, and the kept image that shows the very same.
+SELECT v.object_id, v.pixel_sha256, e.embedding, r.object_id AS kept_object_id
+FROM (SELECT DISTINCT object_id, pixel_sha256 FROM decision
+      WHERE object_id = ANY (%(object_ids)s::bigint[])) AS v
+JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
+LEFT JOIN representative r ON r.collection_id = %(collection_id)s
+                          AND r.generation = %(generation)s AND r.valid_to_seq IS NULL
+                          AND r.pixel_sha256 = v.pixel_sha256
+ORDER BY v.object_id
+
+-- name: few_vectors
+-- As `vectors`, for a few: a prepared statement in a pipeline costs less than a COPY.
+SELECT v.object_id, e.embedding
+FROM (SELECT DISTINCT object_id, pixel_sha256 FROM decision
+      WHERE object_id = ANY (%(object_ids)s::bigint[])) AS v
+JOIN embedding e ON e.space_id = %(space_id)s AND e.pixel_sha256 = v.pixel_sha256
+ORDER BY v.object_id
+
 -- name: pixels_of
 -- The pixels of objects by the recipe of this space; an object may have none.
 SELECT DISTINCT d.object_id, d.pixel_sha256 FROM decision d

@@ -1,6 +1,7 @@
 """What a search by example reads from the ledger: filters, pixels, what a list shows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,32 @@ from pixsift.sql import statements
 Facts = dict[str, Any]
 Ids = NDArray[np.int64]
 _SQL = statements("find")
+
+
+FEW = 64
+"""Rows that are read by a prepared statement, what a list shows of them included."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExampleRows:
+    """What a search needs of its examples."""
+
+    vectors: Mapping[int, NDArray[np.float64]]
+    """(D,) as stored, by object."""
+    pixels: frozenset[bytes]
+    kept: frozenset[int]
+    """Kept images that show the very same pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidateRows:
+    """What a search needs of its candidates."""
+
+    object_ids: Ids
+    vectors: NDArray[np.float64]
+    """(N, D) as stored."""
+    shown: Mapping[int, Facts]
+    """Empty where there are many."""
 
 
 class FindRows:
@@ -60,6 +87,17 @@ class FindRows:
             **asked, **_of(point), "attributes": Jsonb(attributes) if attributes else None,
         })  # fmt: skip
 
+    def examples(self, space_id: str, point: SeqPoint, object_ids: Sequence[int]) -> "ExampleRows":
+        """The vectors and pixels of some objects; one without a vector in the space is left out."""
+        names = {**_of(point), "space_id": space_id, "object_ids": list(object_ids)}
+        with self._database.connection() as connection:
+            rows = connection.cursor(binary=True).execute(_SQL["examples"], names).fetchall()
+        return ExampleRows(
+            {row[0]: row[2].astype(np.float64) for row in rows},
+            frozenset(bytes(row[1]) for row in rows),
+            frozenset(row[3] for row in rows if row[3] is not None),
+        )  # fmt: skip
+
     def pixels_of(self, space_id: str, object_ids: Sequence[int]) -> dict[int, bytes]:
         """Pixel hash by object, of those that have a vector in the space."""
         names = {"space_id": space_id, "object_ids": list(object_ids)}
@@ -79,6 +117,19 @@ class FindRows:
         """What a list shows of some images, by id."""
         rows = self._rows("shown", {**_of(point), "object_ids": list(object_ids)})
         return {row["object_id"]: row for row in rows}
+
+    def candidates(self, space_id: str, point: SeqPoint, object_ids: Ids) -> "CandidateRows":
+        """Of some images, ascending: vectors and, of a few, what a list shows, in one trip."""
+        if len(object_ids) > FEW:
+            return CandidateRows(*self.vectors(space_id, point.dimension, object_ids), {})
+        names = {**_of(point), "space_id": space_id, "object_ids": object_ids.tolist()}
+        with self._database.connection() as connection, connection.pipeline():
+            vectors = connection.cursor(binary=True).execute(_SQL["few_vectors"], names)
+            shown = connection.cursor(row_factory=dict_row).execute(_SQL["shown"], names)
+            found, facts = vectors.fetchall(), shown.fetchall()
+        halves = np.array([row[1] for row in found], np.float64).reshape(-1, point.dimension)
+        ids = np.array([row[0] for row in found], np.int64)
+        return CandidateRows(ids, halves, {row["object_id"]: row for row in facts})
 
     def duplicates_of(self, point: SeqPoint, object_ids: Sequence[int]) -> list[Facts]:
         """The duplicates of some kept images."""
