@@ -20,11 +20,15 @@ WHERE o.object_id = ANY (%(object_ids)s) AND p.collection_id = %(collection_id)s
 
 -- name: represent_now
 -- Representatives among the objects, with the outcome that holds (gone: it is only remembered) and
--- how many duplicates they have.
+-- how many duplicates they have, counted to one more than are compared: a camera that stands still
+-- has one representative of a hundred thousand, which every arrival asks for.
 SELECT d.object_id, d.outcome, d.detail,
-       (SELECT count(*) FROM decision c
-        WHERE c.representative_object_id = d.object_id AND c.collection_id = d.collection_id
-          AND c.generation = d.generation AND c.outcome = 'duplicate' AND c.valid_to_seq IS NULL)
+       (SELECT count(*) FROM (
+            SELECT FROM decision c
+            WHERE c.representative_object_id = d.object_id AND c.collection_id = d.collection_id
+              AND c.generation = d.generation AND c.outcome = 'duplicate'
+              AND c.valid_to_seq IS NULL
+            LIMIT %(most)s + 1) AS counted)
 FROM decision d
 WHERE d.collection_id = %(collection_id)s AND d.generation = %(generation)s
   AND d.object_id = ANY (%(object_ids)s) AND d.valid_to_seq IS NULL

@@ -49,7 +49,7 @@ def planned_groups(
     connection: Connection, names: Mapping[str, Any], representatives: Sequence[int]
 ) -> dict[int, PlannedGroup]:
     """The representatives among the objects. names: collection_id and generation."""
-    asked = {**names, "object_ids": list(representatives)}
+    asked = {**names, "object_ids": list(representatives), "most": MOST_DUPLICATES}
     rows = connection.execute(_SQL["represent_now"], asked).fetchall()
     states = [State(row[0], row[1], detail=row[2]) for row in rows]
     merits = rank(connection, names["collection_id"], states).merits
