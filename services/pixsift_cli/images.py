@@ -59,9 +59,9 @@ def images(
     lines = [
         f"{row.outcome:<10} {_why(row):<24} {uri}"
         for row, uri in zip(found.images, uris, strict=True)
-    ]
+    ] or ["no such images"]
     lines += [f"page: {html}"] if html is not None else []
-    emit(found, as_json, lines or "no such images")
+    emit(found, as_json, lines)
 
 
 def _why(row: ImageLine) -> str:
