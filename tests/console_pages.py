@@ -68,7 +68,8 @@ def serious(page: Page, only: str | None = None) -> list[str]:
     only: the one rule to ask.
     """
     assert AXE.exists(), "axe-core is missing: make console"
-    page.evaluate(AXE.read_text())
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(AXE.read_text())
     found = page.evaluate(
         "only => axe.run(document, {resultTypes: ['violations'],"
         " ...(only ? {runOnly: [only]} : {})})",
