@@ -12,15 +12,15 @@ function stored(): Theme {
   }
 }
 
-export const theme = $state({ chosen: stored() });
+export const theme = $state({ chosen: stored(), isDark: false });
 
 const system = matchMedia("(prefers-color-scheme: dark)");
 system.addEventListener("change", () => applyTheme());
 
 /** The page always says which one holds, so that each palette stands once in the style sheet. */
 export function applyTheme(): void {
-  const isDark = theme.chosen === "dark" || (theme.chosen === "system" && system.matches);
-  document.documentElement.setAttribute("data-theme", isDark ? "dark" : "light");
+  theme.isDark = theme.chosen === "dark" || (theme.chosen === "system" && system.matches);
+  document.documentElement.setAttribute("data-theme", theme.isDark ? "dark" : "light");
 }
 
 export function nextTheme(): void {
