@@ -43,13 +43,16 @@ demo: .venv/ready .venv-localstack/ready console  ## robots upload, pixsift cura
 # Three workers for two cores: many tests wait for processes. In the order of the folders, as the
 # longest files come first that way.
 test: .venv/ready-for-tests .venv-localstack/ready .venv-ministack/ready console  ## run the tests
-	$(BIN)/pytest -m "not full and not long" -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not full and not long and not image" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-full: .venv/ready-for-tests .venv-localstack/ready .venv-ministack/ready console  ## the long fault, race and fuzz counts as well
-	PIXSIFT_TEST_THOROUGH=1 $(BIN)/pytest -m "not long"
+	PIXSIFT_TEST_THOROUGH=1 $(BIN)/pytest -m "not long and not image"
 
 test-kills: .venv/ready-for-tests  ## kill real consumers five hundred times
 	$(BIN)/pytest -m long
+
+test-image: .venv/ready-for-tests  ## build both images and run them as documented (root, debootstrap, buildah, podman)
+	$(BIN)/pytest -m image tests/image
 
 check: .venv/ready-for-tests  ## lint, format, types, import arrows
 	$(BIN)/ruff check .
@@ -96,4 +99,4 @@ down: .venv/ready  ## stop what `make up` started
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.PHONY: console demo test test-full test-kills check format bench bench-million device-pack device-bench synth templates lock up down help
+.PHONY: console demo test test-full test-kills test-image check format bench bench-million device-pack device-bench synth templates lock up down help

@@ -4,6 +4,7 @@ Wiring only: settings, adapters, a check that the ledger answers, serve.
 """
 
 import json
+import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -64,6 +65,10 @@ def serve(settings: ServerSettings) -> None:
                 timeout_graceful_shutdown=_STOP_SECONDS, limit_concurrency=1000,
             )
         )  # fmt: skip
+        # uvicorn raises a signal again once it has stopped: that would end the process before the
+        # rest is closed, and with another status than 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         socket = server.config.bind_socket()
         socket.listen(_BACKLOG)  # from here on callers wait instead of being refused
         host, port = socket.getsockname()[:2]

@@ -56,6 +56,18 @@ def test_base__is_a_slim_python_pinned_by_digest(name: str) -> None:
     assert all(base in (f"${{{argument}}}", "build") for base in bases)
 
 
+def test_dependencies__are_installed_by_hash(name: str) -> None:
+    """Only torch's CPU build has no hash: it is in no lock (requirements/README.md)."""
+    locks = {GPU: {"${LOCK}", "build"}, SERVICES: {"services", "build"}}
+    steps = [step for run in of("RUN", read(name)) for step in re.split(r"&&|;", run)]
+    installs = [step for step in steps if "pip install" in step]
+    found = {re.findall(r"requirements/(\S+)\.lock", step)[0] for step in installs
+             if "--no-deps --require-hashes" in step}  # fmt: skip
+    assert found == locks[name]
+    rest = [step for step in installs if "--require-hashes" not in step]
+    assert all("--no-deps" in step and re.search(r"torch|dist/", step) for step in rest)
+
+
 def test_user__is_not_root(name: str) -> None:
     users = of("USER", final_stage(name))
     assert users
@@ -93,10 +105,11 @@ def test_environment__names_existing_settings_and_writes_to_tmp_only(name: str) 
 
 
 def test_build_context__holds_what_is_copied_and_no_more(name: str) -> None:
+    folders = {"localstack", "requirements"}  # of each, only the files that are named
     rules = (ROOT / ".dockerignore").read_text().split("\n")
-    allowed = {rule[1:] for rule in rules if rule.startswith("!")} - {"localstack"}
+    allowed = {rule[1:] for rule in rules if rule.startswith("!")} - folders
     taken = {source for other in COMMANDS for sources, _ in copied(other) for source in sources}
-    assert "*" in rules and "localstack/*" in rules
+    assert {"*", *(f"{folder}/*" for folder in folders)} <= set(rules)
     assert taken == allowed
     assert all((ROOT / source).exists() for source in taken)
 

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = ROOT / "requirements" / "sizes.json"
-LOCKS = ("demo", "test", "localstack")
+LOCKS = ("demo", "test", "localstack", "services", "cpu")
 DEMO_DOWNLOAD_BYTES = 500_000_000
 CPU_TORCH_BYTES = 191_794_682
 """The CPU wheel of torch 2.13.0 for Linux and Python 3.11, where no index here serves it."""
@@ -34,7 +34,7 @@ def locked(name: str) -> dict[str, str]:
 def test_lock__every_package_has_hashes(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.lock").read_text("utf-8")
     entries = re.split(r"^(?=[a-z0-9-]+==)", text, flags=re.M)[1:]
-    assert len(entries) == len(locked(name)) > 50
+    assert len(entries) == len(locked(name)) > 30
     assert [entry.split("\n")[0] for entry in entries if "--hash=sha256:" not in entry] == []
 
 
@@ -46,8 +46,10 @@ def test_lock__names_no_index_and_no_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "extras"), [("demo", ["cpu", "local", "server"]), ("test", ["dev"])]
-)
+    ("name", "extras"),
+    [("demo", ["cpu", "local", "server"]), ("test", ["dev"]), ("services", []),
+     ("cpu", ["cpu", "server"]), ("gpu", ["gpu", "server"])],
+)  # fmt: skip
 def test_lock__holds_what_pyproject_asks_for(name: str, extras: list[str]) -> None:
     """A change of pyproject.toml without `make lock` fails here."""
     versions = locked(name)
@@ -79,7 +81,7 @@ def test_lock__has_one_version_of_each_package_for_every_python(name: str, pytho
         for wanted in map(Requirement, lines)
         if wanted.marker is None or wanted.marker.evaluate(machine)
     ]
-    assert len(found) == len(set(found)) > 50
+    assert len(found) == len(set(found)) > 30
     due = {
         str(canonicalize_name(wanted.name))
         for wanted in _wanted({"demo": ["cpu", "local"], "test": ["dev"]}.get(name, []))

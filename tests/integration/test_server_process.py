@@ -1,15 +1,20 @@
 """The server as a process of its own would run: over sockets, with its stream and its client."""
 
 import contextlib
+import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from fastapi import FastAPI
 
+from faults import consumer_process
+from faults.consumer_process import ConsumerProcess
+from faults.stub_aws import StubAws
 from ledger_world import image, turned
 from pixsift.adapters.ledger.ledger import Ledger
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
@@ -163,3 +168,20 @@ def test_serving__leaves_no_connection_open_that_came_while_it_stopped() -> None
         for each in made:
             with contextlib.suppress(ConnectionError):
                 assert each.recv(1) == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_server__ends_with_status_0_after_a_signal(
+    database_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    log = tmp_path / "server.log"
+    with StubAws() as aws:
+        environment = {**aws.environment(), "PIXSIFT_DATABASE_URL": database_url,
+                       "PIXSIFT_SERVER_PORT": "0"}  # fmt: skip
+        with ConsumerProcess(environment, log=log, module="pixsift_server.main") as server:
+            consumer_process.wait_until(
+                lambda: "server ready" in server.log_text(), seconds=120, what=server.log_text
+            )
+            server.process.send_signal(number)
+            assert server.process.wait(60) == 0
+            assert "server stopped" in server.log_text()
