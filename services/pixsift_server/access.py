@@ -86,7 +86,7 @@ ACCESS: Final[Mapping[tuple[str, str], Role | None]] = {
     ("POST", "/v1/redrive"): "operator",
     ("GET", "/v1/jobs"): "viewer",
     ("GET", "/v1/jobs/{job_id}"): "viewer",
-    ("DELETE", "/v1/jobs/{job_id}"): "reviewer",
+    ("DELETE", "/v1/jobs/{job_id}"): "viewer",  # own jobs; those of others: operators
     ("GET", "/v1/events"): "viewer",
     ("GET", "/v1/undecided"): "viewer",
     ("GET", "/v1/dead-letters"): "operator",

@@ -39,6 +39,7 @@ from pixsift.operations.examples import parsed
 from pixsift_server.access import Caller
 from pixsift_server.jobs import ReportProgress
 from pixsift_server.parts import Of, Parts
+from pixsift_server.problems import ProblemError
 from pixsift_server.routes.parameters import Collection, Limit
 
 router = APIRouter(prefix="/v1", tags=["changes"])
@@ -223,7 +224,13 @@ def show_job(parts: Of, job_id: JobId) -> Job:
 
 @jobs_router.delete("/jobs/{job_id}", summary="Cancel a job")
 def cancel_job(parts: Of, caller: Caller, job_id: JobId) -> Job:
-    """It ends at its next report of progress, without changing anything."""
+    """It ends at its next report of progress, without changing anything. Whoever started it may
+    cancel it, and every operator."""
+    job = parts.jobs.get(job_id)
+    if caller.role != "operator" and caller.actor != job.asked_by:
+        raise ProblemError(
+            403, "forbidden", f"{job.asked_by} started this job: only they or an operator cancel it"
+        )
     access.record(parts.database, caller.actor, "job_cancel", detail={"job_id": job_id})
     return parts.jobs.cancel(job_id)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import pytest
@@ -51,6 +52,34 @@ def test_rulings__the_best_of_groups_is_a_dry_run_unless_told(world: World) -> N
     ask = {"best": "most sharpness", "why": "sharper"}
     shown = post(world, "/v1/collections/c/rulings/best", ask, "reviewer")
     assert shown["dry_run"] and shown["groups"] == 1
+
+
+def test_jobs__are_cancelled_by_who_started_them_or_an_operator(world: World) -> None:
+    started = Event()
+    release = Event()
+
+    def work(report: ReportProgress) -> Me:
+        started.set()
+        release.wait(60)
+        report("late", 1, 1)
+        return Me(actor="x", role="viewer", how="loopback")
+
+    def cancel(role: str, job: Job) -> int:
+        path = f"/v1/jobs/{job.job_id}"
+        return int(world.client.delete(path, headers=world.as_(role)).status_code)
+
+    me = world.get("/v1/me", "viewer")["actor"]
+    theirs = world.parts.jobs.start("redecide", work, asked_by="operator#1", collection="c")
+    try:
+        assert started.wait(60)
+        own = world.parts.jobs.start("coverage", work, asked_by=me, collection="c")
+        assert [cancel(role, theirs) for role in ("viewer", "reviewer")] == [403, 403]
+        assert cancel("viewer", own) == 200
+        assert cancel("operator", theirs) == 200
+    finally:
+        release.set()
+    for job in (theirs, own):
+        assert ended(world, world.get(f"/v1/jobs/{job.job_id}"))["state"] == "cancelled"
 
 
 def test_generations__what_if_redecide_and_back_are_jobs(world: World) -> None:
