@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from pixsift.answers.checks import AuditReport
+from pixsift.core.files import shown
+from pixsift.errors import RequestError
 from pixsift.operations.audit import audit as run
 from pixsift.operations.audit import reindex as rebuild
 from pixsift.operations.paths import collection_name
@@ -40,6 +42,11 @@ def audit(
 ) -> None:
     """Check every invariant of the ledger; exit status 1 when one is broken (after repair)."""
     with wiring.database(name) as database, status_line("auditing") as tell:
+        if snapshots and wiring.uses_folders():
+            raise RequestError(
+                "--snapshots looks into a bucket, and what is chosen from a folder lies on this "
+                "machine: leave it out"
+            )
         name = collection_name(database, name) if name else None
         if repair:
             wiring.meet_journal(database)
@@ -80,9 +87,10 @@ def _text(report: AuditReport, again: str) -> list[str]:
     if report.undecided:
         lines.append(f"  {report.undecided} undone, {again} will decide them again")
     for change in report.repaired:
-        of = f" of {change.representative}" if change.representative else ""
+        kept = change.representative_uri
+        of = f" of {shown(kept)}" if kept else ""
         lines.append(
-            f"  repaired: object {change.object_id}: {change.was} -> {change.outcome}{of} "
+            f"  repaired: {shown(change.uri)}: {change.was} -> {change.outcome}{of} "
             f"({in_words(change.reason)})"
         )
     lines += [f"  {f.invariant}: {f.message}" for f in report.findings[:_SHOWN]]

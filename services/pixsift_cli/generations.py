@@ -149,8 +149,7 @@ def _undo_one(database: Database, name: str | None, uri: str, as_json: bool) -> 
 def _taken_back_text(done: TakenBack, again: str) -> list[str]:
     lines = [f"undone, {again}: {shown(uri)}" for uri in done.sent_again]
     lines += [
-        f"object {c.object_id}: {c.was} -> {c.outcome} ({in_words(c.reason)})"
-        for c in done.decided_again
+        f"{shown(c.uri)}: {c.was} -> {c.outcome} ({in_words(c.reason)})" for c in done.decided_again
     ]
     if done.unchanged:
         lines.append(f"{done.unchanged} versions decided again, with the same outcome")

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from curated_folders import picture
 from pixsift import curation
 from pixsift.adapters.local.folder_ledger import FolderLedger
-from pixsift.errors import NotFoundError
+from pixsift.errors import NotFoundError, RequestError
 from pixsift.operations.curate import Tools, Wishes
 from pixsift.operations.embedder import ModelChoice
 from pixsift_cli import wiring
@@ -118,6 +118,8 @@ def test_images_whatif_audit__by_the_folder(place: Path) -> None:
     assert [Path(row["uri"].split("?")[0]).name for row in told["images"]] == ["black.png"]
     assert answered(place, "whatif", photos, "--preset", "photos")
     assert answered(place, "audit", photos)
+    with pytest.raises(RequestError, match="--snapshots looks into a bucket"):
+        run(place, "audit", photos, "--snapshots")
 
 
 def test_search__finds_the_folder_s_own_picture(place: Path) -> None:

@@ -3,7 +3,7 @@
 from pydantic import RootModel
 
 from pixsift.answers.base import Answer
-from pixsift.answers.decisions import ChangedOutcome
+from pixsift.answers.decisions import NamedOutcome
 from pixsift.core.audit import Violation
 from pixsift.core.reconcile import Differences
 
@@ -20,7 +20,7 @@ class AuditReport(Answer):
     undecided: int
     """Objects whose decision was taken back and that are in the queue again."""
     findings: list[Violation]
-    repaired: list[ChangedOutcome]
+    repaired: list[NamedOutcome]
     miss_rate: float
     """Share of kept images that should have been duplicates: an approximate search missed them."""
 

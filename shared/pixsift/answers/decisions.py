@@ -17,12 +17,19 @@ class ChangedOutcome(Answer):
     distance: float | None
 
 
+class NamedOutcome(ChangedOutcome):
+    """The same with names, for people."""
+
+    uri: str
+    representative_uri: str | None
+
+
 class TakenBack(Answer):
     """What became of a decision that was taken back."""
 
     sent_again: list[str]
     """URIs sent through the ingest queue once more."""
-    decided_again: list[ChangedOutcome]
+    decided_again: list[NamedOutcome]
     unchanged: int
     """Versions decided again with the same outcome."""
 

@@ -17,7 +17,7 @@ from pixsift.adapters.aws.s3 import S3Objects
 from pixsift.adapters.ledger import history
 from pixsift.adapters.ledger.collections import Collections
 from pixsift.adapters.ledger.decision_plan import images, near_rule
-from pixsift.adapters.ledger.generation_rows import Position
+from pixsift.adapters.ledger.generation_rows import Position, named_outcomes
 from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.ledger.snapshots import snapshot_prefix
 from pixsift.adapters.postgres.database import Connection, Database
@@ -117,7 +117,9 @@ class Auditor:
             report = self.audit(collection)
             if not changed:
                 break
-        return report.model_copy(update={"repaired": repaired})
+        with self._database.connection() as connection:
+            named = named_outcomes(connection, repaired)
+        return report.model_copy(update={"repaired": named})
 
     def check_snapshots(
         self, collection: Collection, objects: S3Objects, curated_bucket: str

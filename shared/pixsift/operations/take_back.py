@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from pixsift.adapters.ledger.collections import Collections
+from pixsift.adapters.ledger.generation_rows import named_outcomes
 from pixsift.adapters.ledger.rejudge import Rejudge
 from pixsift.adapters.postgres.database import Database
 from pixsift.answers.decisions import TakenBack
@@ -62,8 +63,10 @@ def take_back(
     # Before any step that can fail: duplicates of a remembered object that was taken back.
     changed = rejudge.again(found_collection, ids, why="undo")
     queue.send(backfill_bodies([k.version for k in found if k.object_id in undone]))
+    with database.connection() as connection:
+        decided_again = named_outcomes(connection, changed)
     return TakenBack(
         sent_again=[k.version.uri for k in found if k.object_id in undone],
-        decided_again=changed,
+        decided_again=decided_again,
         unchanged=len(found) - len(undone) - len([c for c in changed if c.object_id in ids]),
     )

@@ -94,7 +94,8 @@ def test_audit__status_and_words(run: Run, database_url: str) -> None:
     status, out, _ = run("audit", "c", "--sample", "5")
     assert (status, "INV3" in out) == (1, True)
     status, out, _ = run("audit", "c", "--repair", "--snapshots")
-    assert (status, "repaired: object 2: duplicate -> duplicate" in out) == (0, True)
+    assert (status, "repaired: s3://" in out) == (0, True)
+    assert "2: duplicate -> duplicate" not in out
 
 
 @pytest.mark.parametrize(

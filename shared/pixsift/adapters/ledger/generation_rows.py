@@ -11,6 +11,7 @@ from pixsift.adapters.ledger.history import GenerationWriter
 from pixsift.adapters.ledger.keep_best import rank
 from pixsift.adapters.ledger.spaces import in_space
 from pixsift.adapters.postgres.database import Connection
+from pixsift.answers.decisions import ChangedOutcome, NamedOutcome
 from pixsift.core.dedup import Image
 from pixsift.core.identity import ObjectVersion
 from pixsift.core.rulings import Ruling, Rulings
@@ -144,3 +145,16 @@ def _parts(run: Iterable[Write]) -> Iterator[list[Add]]:
     adds = (write for write in run if isinstance(write, Add))
     while part := list(islice(adds, _ROWS_AT_ONCE)):
         yield part
+
+
+def named_outcomes(connection: Connection, changed: Sequence[ChangedOutcome]) -> list[NamedOutcome]:
+    """Changed outcomes with the names of the objects."""
+    ids = {i for c in changed for i in (c.object_id, c.representative) if i is not None}
+    names = uris(connection, ids)
+    return [
+        NamedOutcome(
+            **c.model_dump(), uri=names[c.object_id],
+            representative_uri=None if c.representative is None else names[c.representative],
+        )
+        for c in changed
+    ]  # fmt: skip
