@@ -224,12 +224,12 @@ def show_job(parts: Of, job_id: JobId) -> Job:
 
 @jobs_router.delete("/jobs/{job_id}", summary="Cancel a job")
 def cancel_job(parts: Of, caller: Caller, job_id: JobId) -> Job:
-    """It ends at its next report of progress, without changing anything. Whoever started it may
-    cancel it, and every operator."""
+    """The job ends at its next report of progress and changes nothing. The person who started a job
+    may cancel it, and every operator."""
     job = parts.jobs.get(job_id)
     if caller.role != "operator" and caller.actor != job.asked_by:
         raise ProblemError(
-            403, "forbidden", f"{job.asked_by} started this job: only they or an operator cancel it"
+            403, "forbidden", f"{job.asked_by} started this job: only they, or an operator, may cancel it"
         )
     access.record(parts.database, caller.actor, "job_cancel", detail={"job_id": job_id})
     return parts.jobs.cancel(job_id)
