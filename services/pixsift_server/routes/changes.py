@@ -229,7 +229,9 @@ def cancel_job(parts: Of, caller: Caller, job_id: JobId) -> Job:
     job = parts.jobs.get(job_id)
     if caller.role != "operator" and caller.actor != job.asked_by:
         raise ProblemError(
-            403, "forbidden", f"{job.asked_by} started this job: only they, or an operator, may cancel it"
+            403,
+            "forbidden",
+            f"{job.asked_by} started this job: only they, or an operator, may cancel it",
         )
     access.record(parts.database, caller.actor, "job_cancel", detail={"job_id": job_id})
     return parts.jobs.cancel(job_id)
