@@ -40,7 +40,9 @@ def change_signals(pixels: NDArray[np.uint8]) -> bytes:
     """
     small = area_mean(pixels.astype(np.float32), SIDE)
     luminance = small @ _LUMA
-    extreme = (pixels.max(axis=-1) >= CLIPPED_HIGH) | (pixels.max(axis=-1) <= CLIPPED_LOW)
+    # Channel by channel: numpy's max over an axis of three takes about 25 times as long.
+    brightest = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    extreme = (brightest >= CLIPPED_HIGH) | (brightest <= CLIPPED_LOW)
     clipped = area_mean(extreme.astype(np.float32)[..., None], SIDE)[..., 0]
     chroma = np.stack([small[..., 0] - luminance, small[..., 2] - luminance], axis=-1) / 2 + 128
     step = SIDE // CHROMA_SIDE

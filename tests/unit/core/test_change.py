@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage  # type: ignore[import-untyped]
 
 from pixsift.core import presets
+from pixsift.core.change_signals import CLIPPED_HIGH, CLIPPED_LOW, change_signals, unpack
 from pixsift.core.second_look import SIGNAL_BYTES, LookRule, has_change, look_signals
 
 Image = NDArray[np.uint8]
@@ -163,3 +164,16 @@ def test_scaled__a_larger_limit_keeps_less() -> None:
     assert not agrees(a, b)
     assert agrees(a, b, presets.scaled(RULE, 100))
     assert presets.scaled(LookRule.without_change(), 2) == LookRule.without_change()
+
+
+def test_change_signals__a_cell_is_clipped_where_its_brightest_channel_is_extreme() -> None:
+    low, high, inside = CLIPPED_LOW, CLIPPED_HIGH, 100
+    colors = {
+        (low, low, low): True, (low + 1, 0, 0): False, (0, low + 1, 0): False,
+        (0, 0, low + 1): False, (high, 0, 0): True, (0, high, 0): True, (0, 0, high): True,
+        (high - 1, high - 1, high - 1): False, (inside, inside, inside): False,
+    }  # fmt: skip
+    for color, expected in colors.items():
+        pixels = np.full((37, 61, 3), color, np.uint8)
+        assert unpack([change_signals(pixels)]).clipped.all() == expected, color
+        assert unpack([change_signals(pixels)]).clipped.any() == expected, color
