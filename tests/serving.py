@@ -86,7 +86,7 @@ class Wire:
         self._is_cut = True
         self._generation += 1
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Forward new connections; those made before stay dead."""
         self._is_cut = False
 

@@ -92,11 +92,11 @@ def _collection_lines(row: CollectionStatus) -> list[str]:
 def _rule_lines(row: CollectionStatus) -> list[str]:
     if row.calibrated:
         return []
-    told = (
+    line = (
         f"rule not calibrated: epsilon {row.epsilon:g} was not measured with {row.model}; "
         "pixsift calibrate does that on your images"
     )
-    return [_line("", told)]
+    return [_line("", line)]
 
 
 def _flag_lines(row: CollectionStatus) -> list[str]:

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,6 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE = "localhost/pixsift-test-base:bookworm"
 TOOLS = ("debootstrap", "buildah", "podman")
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-_PIP_FILES = ("/etc/pip.conf", "/etc/xdg/pip", "/root/.config/pip", "/root/.pip")
 _APT_FILES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d")
 
 
@@ -92,9 +92,13 @@ class Container:
             [*_podman(), "exec", self.name, *words], capture_output=True, timeout=60, check=False
         ).returncode
 
+    def output(self, *words: str) -> str:
+        """Standard output of a command inside it."""
+        return run(*_podman(), "exec", self.name, *words)
+
     def status(self) -> dict[str, str]:
         """``/proc/1/status`` of its first process."""
-        shown = run(*_podman(), "exec", self.name, "cat", "/proc/1/status")
+        shown = self.output("cat", "/proc/1/status")
         return dict(line.split(":\t", 1) for line in shown.splitlines() if ":\t" in line)
 
     def stop(self) -> tuple[float, int]:
@@ -150,9 +154,15 @@ def _debian_mirror() -> list[str]:
 
 def _settings_of_this_machine() -> list[str]:
     """Files and folders that pip and apt read here: none on a machine without special settings."""
-    shown = run("pip", "config", "list", check=False)
+    shown = run(sys.executable, "-m", "pip", "config", "list", check=False)
     folders = re.findall(r"(?:file://|(?<=['\s]))(/[^\s']+)", shown)
     # The files of a local index are in the folder above it. The base has the certificates.
     folders = [path.removesuffix("/simple") for path in folders if Path(path).is_dir()]
-    wanted = [*_PIP_FILES, *_APT_FILES, *folders]
+    wanted = [*_pip_files(), *_APT_FILES, *folders]
     return sorted({path for path in wanted if Path(path).exists()})
+
+
+def _pip_files() -> list[str]:
+    """Where pip's settings may lie; the build runs as root, as these tests do."""
+    shown = run(sys.executable, "-m", "pip", "config", "debug", check=False)
+    return re.findall(r"^\s*(/\S+), exists: True", shown, re.M)

@@ -6,15 +6,11 @@ Dockerfile with another list of packages.
 """
 
 import json
-import shutil
 import socket
-import tempfile
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -22,6 +18,7 @@ from faults.consumer_process import outcomes, wait_until
 from faults.images import jpeg
 from faults.stub_aws import StubAws
 from faults.stub_http import HttpServer, Request, Response
+from guarded_postgres import administer, guarded_postgres
 from image import containers
 from image.containers import Container
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
@@ -56,23 +53,8 @@ def model(base: None) -> str:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[EmbeddedPostgres]:
-    """A server that asks everyone but its administrator for a password, open to any user."""
-    root = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))
-    root.chmod(0o755)
-    try:
-        with EmbeddedPostgres(root, durable=False) as server:
-            hba = root / "data" / "pg_hba.conf"
-            hba.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
-            administer(server, "SELECT pg_reload_conf()")
-            yield server
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def administer(server: EmbeddedPostgres, *statements: str, database: str = "postgres") -> None:
-    with psycopg.connect(server.url(database), autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
+    with guarded_postgres() as server:
+        yield server
 
 
 @pytest.fixture
@@ -195,7 +177,7 @@ def in_image(tag: str, *command: str) -> str:
     """Standard output of a command in a fresh container of the image."""
     with containers.container(tag, ["--read-only", "--tmpfs", "/tmp"], {}, name="px-test-command",
                               command=["sleep", "120"]) as place:  # fmt: skip
-        return containers.run(*containers._podman(), "exec", place.name, *command)
+        return place.output(*command)
 
 
 def healthy(place: Container) -> bool:

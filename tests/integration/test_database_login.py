@@ -1,17 +1,14 @@
 """Connections on the bad days of a cloud: rotation, failover, roles with few rights."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from guarded_postgres import administer, guarded_postgres
 from pixsift.adapters.ledger.login import ledger_login
 from pixsift.adapters.local.embedded_postgres import EmbeddedPostgres
 from pixsift.adapters.postgres.database import REFUSED_FOR_SECONDS, Database
@@ -22,23 +19,8 @@ from pixsift.errors import DependencyDownError, LoginRefusedError, SettingError
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[EmbeddedPostgres]:
-    """A server that asks everyone but its administrator for a password."""
-    root = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))
-    root.chmod(0o755)
-    try:
-        with EmbeddedPostgres(root, durable=False) as server:
-            hba = root / "data" / "pg_hba.conf"
-            hba.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
-            administer(server, "SELECT pg_reload_conf()")
-            yield server
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def administer(server: EmbeddedPostgres, *statements: str, database: str = "postgres") -> None:
-    with psycopg.connect(server.url(database), autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
+    with guarded_postgres() as server:
+        yield server
 
 
 @pytest.fixture

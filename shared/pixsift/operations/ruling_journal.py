@@ -92,9 +92,9 @@ def forget_reasons(database: Database, journal: Journal, object_ids: Sequence[in
 
 
 def _mark(news: Unjournaled) -> str:
-    """Equal for all that tell of the same rulings of one turn."""
-    told = ["ended" if news.ended else "said", *sorted(str(r.ruling_id) for r in news.records)]
-    return hashlib.sha256(" ".join(told).encode()).hexdigest()[:12]
+    """Equal for every entry about the same rulings of one turn."""
+    names = ["ended" if news.ended else "said", *sorted(str(r.ruling_id) for r in news.records)]
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:12]
 
 
 def _give_up(database: Database, collection: str, record: Record, why: str) -> None:

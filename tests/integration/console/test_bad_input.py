@@ -88,7 +88,7 @@ def test_ruling__over_a_connection_that_died_without_a_word_is_sent_over_another
         until(page, page.locator(".refused", has_text="not sent yet"), jump=11_000)
         expect(page.locator(".banner")).to_be_visible()
         assert outcome_of(world, object_id) == "duplicate"
-        wire.mend()
+        wire.restore()
         until(page, page.locator(".said", has_text="This one is kept too"), jump=11_000)
         expect(page.locator(".banner")).to_have_count(0)
         assert outcome_of(world, object_id) == "kept"
@@ -109,7 +109,7 @@ def test_live__a_stream_that_died_without_a_word_is_opened_anew(
         expect(newest).to_have_attribute("title", "heard.jpg")
         wire.cut()
         arrival(world, "missed")
-        wire.mend()
+        wire.restore()
         until(page, page.locator("section.kept li a[title='missed.jpg']"), jump=20_000)
         expect(newest).to_have_attribute("title", "missed.jpg")
 

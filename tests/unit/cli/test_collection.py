@@ -118,8 +118,8 @@ def test_status__says_in_a_line_that_the_rule_was_not_measured_with_the_model(
     file.write_text(json.dumps(measured))
     run("collection", "create", "mine", "--source", "s3://raw/m", "--calibration", str(file))
     by_name = {c["name"]: c for c in json.loads(run("status", "--json")[1])["collections"]}
-    told = {name: (found["model"], found["calibrated"]) for name, found in by_name.items()}
-    assert told == {"plain": ("stub", False), "mine": ("stub", True)}
+    rules = {name: (found["model"], found["calibrated"]) for name, found in by_name.items()}
+    assert rules == {"plain": ("stub", False), "mine": ("stub", True)}
     lines = [line.strip() for line in run("status")[1].splitlines() if "calibrat" in line]
     assert lines == [
         "rule not calibrated: epsilon 0.15 was not measured with stub; pixsift calibrate does "

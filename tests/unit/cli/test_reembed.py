@@ -59,8 +59,8 @@ def test_reembed__estimates_asks_and_switches(
         assert status == 2 and "measured with other weights" in err
         wanted = ("reembed", "c", "--calibration", str(mine), "--preset", "moving_camera")
         status, out, _ = run_pixsift(*wanted, "--dry-run", "--json")
-        told = json.loads(out)
-        assert (status, told["calibrated"], told["epsilon"]) == (0, True, 0.2)
+        answer = json.loads(out)
+        assert (status, answer["calibrated"], answer["epsilon"]) == (0, True, 0.2)
         status, out, err = run_pixsift(*wanted, answer="y\n")
         assert status == 0 and "1 kept, 0 duplicates" in out, err
         assert "embedding: 1 of 1" in err

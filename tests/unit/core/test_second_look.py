@@ -210,8 +210,8 @@ def test_places__mark_the_square_on_both_sides_whichever_comes_first() -> None:
     assert one == other[::-1]
     assert one[1][0] - one[0][0] == pytest.approx(6 / 224, abs=0.012)
     assert found[4:] == [None, None]
-    told = LookRule().explain(0.1, a, c)["change"]
-    assert [told["place"], told["place_in_other"]] == [list(place) for place in one]
+    change = LookRule().explain(0.1, a, c)["change"]
+    assert [change["place"], change["place_in_other"]] == [list(place) for place in one]
 
 
 @pytest.mark.parametrize("mask", [[[0, 0, 1]], [[0.5, 0, 0.5, 1]], [[0, 0, 2, 1]], "x", 3])

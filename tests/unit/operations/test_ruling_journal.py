@@ -229,8 +229,8 @@ def test_write_rulings__entries_are_in_order_whatever_the_time_zone_of_the_datab
             )
     with place.opened() as (_, obligations):
         assert obligations.write_rulings() == 2
-    told = [(entry.key.partition("T")[2][:4], entry.facts["ended"]) for entry in place.entries()]
-    assert told[:2] == [("0050", False), ("0110", True)]
+    order = [(entry.key.partition("T")[2][:4], entry.facts["ended"]) for entry in place.entries()]
+    assert order[:2] == [("0050", False), ("0110", True)]
 
 
 def test_revoke_token__stays_revoked_in_a_restored_ledger(place: Place) -> None:

@@ -12,6 +12,15 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from pixsift.adapters.search.best_rows import (
+    PROMISING,
+    STRETCH,
+    at_least,
+    floor_of,
+    largest,
+    promising,
+    top_of,
+)
 from pixsift.errors import DependencyDownError, TransientError
 
 BLOCK_ROWS = 16_384
@@ -31,11 +40,6 @@ _BOUNDS_AT_ONCE = 1 << 25
 _BYTES_PER_ROW = 150
 """In addition to the vector (4 bytes a dimension, and what blocks keep free): its object id, its
 place, and the dictionary that finds its row."""
-_STRETCH = 64
-"""Rows of which the best is looked at first: a maximum over all rows costs one pass, a partition
-ten."""
-_PROMISING = 64
-"""Rows more than 2k that are measured first."""
 _SECOND_LOOK = 1024
 """Rows that are measured next, where more than that reach the first floor."""
 _FEW_OF = 64
@@ -126,13 +130,13 @@ class NumpyBlocks:
         """
         if is_open is not None and np.count_nonzero(is_open) * _FEW_OF <= count:
             rows = np.flatnonzero(is_open).astype(np.intp)
-            return [_largest(rows, values, k, margin) for values in self._of_rows(queries, rows)]
+            return [largest(rows, values, k, margin) for values in self._of_rows(queries, rows)]
         parts = max(1, len(queries) * count // _BOUNDS_AT_ONCE)
         found: list[NDArray[np.intp]] = []
         for part in np.array_split(queries, min(parts, max(1, len(queries)))):
             heads, rests = self._split(part)
             # Whole stretches: the rows that fill the last one are never open.
-            bounds = np.empty((len(part), -(-count // _STRETCH) * _STRETCH), np.float32)
+            bounds = np.empty((len(part), -(-count // STRETCH) * STRETCH), np.float32)
             bounds[:, count:] = -np.inf
             self._bound(heads, bounds[:, :count])
             if is_open is not None:
@@ -143,7 +147,7 @@ class NumpyBlocks:
             hard = [i for i, rows in enumerate(best) if rows is None]
             if hard:
                 self._complete(bounds, hard, heads, rests, count)
-            found += [_top_of(bounds[i], k, margin) if b is None else b for i, b in enumerate(best)]
+            found += [top_of(bounds[i], k, margin) if b is None else b for i, b in enumerate(best)]
         return found
 
     def turn(self, count: int) -> None:
@@ -227,20 +231,20 @@ class NumpyBlocks:
         bounds: of whole stretches, -inf for rows that are not open.
         """
         if not len(rest):
-            return _top_of(bounds, k, margin)
-        stretches = bounds.reshape(-1, _STRETCH)
+            return top_of(bounds, k, margin)
+        stretches = bounds.reshape(-1, STRETCH)
         highest = stretches.max(axis=1)
-        rows = _promising(stretches, highest, 2 * k + _PROMISING)
-        least = _floor(self._exact(rows, bounds, head, rest), k, margin)
-        rows = _at_least(stretches, highest, least)
+        rows = promising(stretches, highest, 2 * k + PROMISING)
+        least = floor_of(self._exact(rows, bounds, head, rest), k, margin)
+        rows = at_least(stretches, highest, least)
         if len(rows) > _SECOND_LOOK:
             # The first floor lets many rows through; the best of those give a better one.
             best = rows[np.argpartition(bounds[rows], len(rows) - _SECOND_LOOK)[-_SECOND_LOOK:]]
-            least = max(least, _floor(self._exact(best, bounds, head, rest), k, margin))
-            rows = _at_least(stretches, highest, least)
+            least = max(least, floor_of(self._exact(best, bounds, head, rest), k, margin))
+            rows = at_least(stretches, highest, least)
         if len(rows) * _COPIED_FROM > len(bounds):
             return None
-        return _largest(rows, self._exact(rows, bounds, head, rest), k, margin)
+        return largest(rows, self._exact(rows, bounds, head, rest), k, margin)
 
     def _complete(
         self, bounds: NDArray[np.float32], hard: list[int], heads: NDArray[np.float32],
@@ -293,59 +297,6 @@ def _axes(sample: NDArray[np.float32]) -> NDArray[np.float32]:
     wide = sample.astype(np.float64)
     _, axes = np.linalg.eigh(wide.T @ wide)
     return np.ascontiguousarray(axes[:, ::-1], np.float32)
-
-
-def _promising(
-    stretches: NDArray[np.float32], highest: NDArray[np.float32], wanted: int
-) -> NDArray[np.intp]:
-    """Some rows whose bounds are high, ``wanted`` or all: the best rows of the best stretches.
-
-    Any k products give a floor for the k-th best one; good ones give a high floor, cheaply. A scene
-    fills a few stretches, and scattered rows lie in as many: both are among the chosen.
-    """
-    if wanted >= stretches.size:
-        return np.flatnonzero(stretches.reshape(-1) > -np.inf).astype(np.intp)
-    best = np.arange(len(stretches))
-    if wanted < len(stretches):
-        best = np.argpartition(highest, len(stretches) - wanted)[-wanted:]
-    inside = stretches[best].reshape(-1)
-    chosen = np.argpartition(inside, len(inside) - wanted)[-wanted:]
-    chosen = chosen[inside[chosen] > -np.inf]
-    rows: NDArray[np.intp] = best[chosen // _STRETCH] * _STRETCH + chosen % _STRETCH
-    return rows
-
-
-def _top_of(products: NDArray[np.float32], k: int, margin: float) -> NDArray[np.intp]:
-    """The rows of the k largest products, in whole stretches, and what is within the margin."""
-    stretches = products.reshape(-1, _STRETCH)
-    highest = stretches.max(axis=1)
-    some = products[_promising(stretches, highest, 2 * k + _PROMISING)]
-    rows = _at_least(stretches, highest, _floor(some, k, margin))
-    return _largest(rows, products[rows], k, margin)
-
-
-def _at_least(
-    stretches: NDArray[np.float32], highest: NDArray[np.float32], least: float
-) -> NDArray[np.intp]:
-    """The rows whose bounds are ``least`` or more, ascending; none of those that are not open."""
-    least = max(least, float(np.finfo(np.float32).min))
-    some = np.flatnonzero(highest >= least)
-    stretch, place = np.nonzero(stretches[some] >= least)
-    rows: NDArray[np.intp] = some[stretch] * _STRETCH + place
-    return rows
-
-
-def _floor(values: NDArray[np.float32], k: int, margin: float) -> float:
-    """The k-th largest value less the margin; -inf where there are fewer."""
-    if len(values) < k:
-        return -np.inf
-    return float(np.partition(values, len(values) - k)[len(values) - k]) - margin
-
-
-def _largest(
-    rows: NDArray[np.intp], values: NDArray[np.float32], k: int, margin: float
-) -> NDArray[np.intp]:
-    return rows[values >= _floor(values, k, margin)]
 
 
 class _Block:
