@@ -46,7 +46,6 @@ def make_base() -> None:
         run("debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates",
             "bookworm", folder, *_debian_mirror())  # fmt: skip
         (Path(folder) / "usr/bin/python").symlink_to("python3")
-        # A mount in its place would fail when apt updates the certificates.
         shutil.copy(_CERTIFICATES, f"{folder}/usr/local/share/ca-certificates/this-machine.crt")
         run("chroot", folder, "update-ca-certificates")
         run("chroot", folder, "sh", "-c", "apt-get clean && rm -rf /var/lib/apt/lists/*")
@@ -155,10 +154,12 @@ def _debian_mirror() -> list[str]:
 def _settings_of_this_machine() -> list[str]:
     """Files and folders that pip and apt read here: none on a machine without special settings."""
     shown = run(sys.executable, "-m", "pip", "config", "list", check=False)
-    folders = re.findall(r"(?:file://|(?<=['\s]))(/[^\s']+)", shown)
-    # The files of a local index are in the folder above it. The base has the certificates.
-    folders = [path.removesuffix("/simple") for path in folders if Path(path).is_dir()]
-    wanted = [*_pip_files(), *_APT_FILES, *folders]
+    # The base has the certificates: a mount in their place would fail when apt updates them.
+    lines = [line for line in shown.splitlines() if ".cert=" not in line]
+    paths = re.findall(r"(?:file://|(?<=['\s]))(/[^\s']+)", "\n".join(lines))
+    # The files of a local index are in the folder above it.
+    named = [path.removesuffix("/simple") for path in paths]
+    wanted = [*_pip_files(), *_APT_FILES, *named]
     return sorted({path for path in wanted if Path(path).exists()})
 
 
